@@ -1,0 +1,2 @@
+//! The binary `ml`.
+fn main() {}
