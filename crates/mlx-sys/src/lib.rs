@@ -1,1 +1,32 @@
-//! Not written yet.
+//! MLX's C API (mlx-c 0.7.0) and the project's own bridge, as a table of functions.
+//!
+//! The native library is opened when the program starts to use it, not linked: see [`api`]. What
+//! is here is as unsafe as C; `mlx-core` wraps it. Signatures and constants come from bindgen over
+//! the C headers, whose documentation applies.
+//!
+//! Functions of MLX report a failure by a return value that is not zero or a handle whose `ctx` is
+//! null; [`take_last_error`] then has the message.
+
+// Generated from C headers that say neither what every item is nor follow Rust's naming, and
+// whose functions are as safe as their C documentation says.
+#[allow(
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    rustdoc::all
+)]
+mod bindings {
+    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
+}
+
+mod error;
+mod loader;
+
+pub use bindings::*;
+pub use error::take_last_error;
+pub use loader::{Choice, LoadError, Loaded, api, init, loaded};

@@ -1,0 +1,163 @@
+//! Everything that can stop a native build, each as one line that says what to do.
+//!
+//! These messages are read by somebody who has just cloned the repository and knows nothing about
+//! how it is built, so none of them is a backtrace or the raw output of a tool: the tool's own
+//! words come last, shortened to the line that matters.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of a step of the native build.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the native library could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pins do not cover this machine.
+    #[error(
+        "there is no {what} for {host}; supported hosts are linux-x86_64, linux-aarch64 and \
+         macos-aarch64"
+    )]
+    UnsupportedHost {
+        /// What was looked for in the pins.
+        what: String,
+        /// The machine, as `os-arch`.
+        host: String,
+    },
+
+    /// `vendor/pins.toml` does not say what it should.
+    #[error("vendor/pins.toml: {0}")]
+    Pins(String),
+
+    /// No Python 3 was found.
+    #[error(
+        "Python 3 is needed to fetch MLX and was not found on PATH; install it (Debian/Ubuntu: \
+         `sudo apt install python3 python3-pip`, macOS: `xcode-select --install`) or set PYTHON \
+         to its path"
+    )]
+    NoPython,
+
+    /// Python was found, but not its package client.
+    #[error(
+        "{python} has no pip, which is needed to fetch MLX; install it (Debian/Ubuntu: \
+         `sudo apt install python3-pip`, elsewhere: `{python} -m ensurepip --user`) or set PYTHON \
+         to a Python that has it"
+    )]
+    NoPip {
+        /// The Python that was tried.
+        python: String,
+    },
+
+    /// No C++ compiler was found.
+    #[error(
+        "a C++20 compiler is needed to build the MLX bridge and none was found; install one \
+         (Debian/Ubuntu: `sudo apt install g++`, macOS: `xcode-select --install`) or set CXX to \
+         its path"
+    )]
+    NoCompiler,
+
+    /// A C++ compiler was found that cannot compile C++20.
+    #[error(
+        "{compiler} cannot compile C++20 ({reason}); the MLX bridge needs GCC 11, Clang 14, Xcode \
+         15 or newer; set CXX to such a compiler"
+    )]
+    OldCompiler {
+        /// The compiler that was tried.
+        compiler: String,
+        /// The first line of its complaint.
+        reason: String,
+    },
+
+    /// The package client could not fetch a file.
+    #[error(
+        "could not download {file}: {reason}; check the network connection and run again, or put \
+         the file into {} yourself", folder.display()
+    )]
+    Download {
+        /// The file's name.
+        file: String,
+        /// pip's own last words.
+        reason: String,
+        /// Where a file fetched by hand would be found.
+        folder: PathBuf,
+    },
+
+    /// The mlx-c source could not be fetched.
+    #[error(
+        "could not fetch the mlx-c source (crate mlx-sys 0.7.0): {reason}; check the network \
+         connection and run again"
+    )]
+    FetchMlxC {
+        /// cargo's own words.
+        reason: String,
+    },
+
+    /// A file's bytes are not the pinned ones.
+    #[error(
+        "checksum of {} differs: expected sha256 {expected}, found {found}; delete the file and \
+         run again, and if it happens twice do not trust where it comes from", file.display()
+    )]
+    Checksum {
+        /// The file.
+        file: PathBuf,
+        /// The pinned digest, in hexadecimal.
+        expected: String,
+        /// The digest of what is there.
+        found: String,
+    },
+
+    /// A tool that was found and started did not succeed.
+    #[error("{step} failed: {reason}{}", log_hint(.log))]
+    Step {
+        /// What was being done.
+        step: String,
+        /// The line of its output that says why.
+        reason: String,
+        /// A file with the whole output, where there is one.
+        log: Option<PathBuf>,
+    },
+
+    /// The prefix named by `MLX_NATIVE_DIR` is not one.
+    #[error(
+        "MLX_NATIVE_DIR is {}, which has no {library} (looked in it and in its lib and mlx/lib \
+         folders)", dir.display()
+    )]
+    NativeDir {
+        /// What the variable says.
+        dir: PathBuf,
+        /// The file that should be there.
+        library: String,
+    },
+
+    /// The file system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was being done, such as "cannot read".
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn log_hint(log: &Option<PathBuf>) -> String {
+    log.as_ref()
+        .map(|log| format!(" (whole output in {})", log.display()))
+        .unwrap_or_default()
+}
+
+/// Adds what was attempted, and on which path, to an [`io::Error`].
+pub(crate) trait IoContext<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        })
+    }
+}

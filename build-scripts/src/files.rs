@@ -1,0 +1,85 @@
+//! Small file operations that never leave half a result behind.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::error::{IoContext, Result};
+
+pub(crate) fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).at("cannot read", path)
+}
+
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).at("cannot create", path)
+}
+
+/// A temporary folder beside `path`, on the same file system, so that a rename can publish it.
+pub(crate) fn temp_beside(path: &Path) -> Result<TempDir> {
+    let parent = path.parent().unwrap_or(path);
+    create_dir(parent)?;
+    tempfile::Builder::new()
+        .prefix(".tmp-")
+        .tempdir_in(parent)
+        .at("cannot create in", parent)
+}
+
+/// Puts the finished folder `from` in place of `to`; `to` is never seen half filled.
+pub(crate) fn replace_dir(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        // The old one is moved aside first: a rename onto a folder that is not empty fails.
+        let aside = temp_beside(to)?;
+        let old = aside.path().join("old");
+        fs::rename(to, &old).at("cannot move aside", to)?;
+    }
+    fs::rename(from, to).at("cannot put in place", to)
+}
+
+/// Writes a file so that a reader sees the old content or the new, never a part.
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(path);
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        io::Write::write_all(&mut file, content)?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().at("cannot write", path)
+}
+
+/// Copies a folder with all below it; `to` must not exist.
+pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    create_dir(to)?;
+    for entry in fs::read_dir(from).at("cannot list", from)? {
+        let entry = entry.at("cannot list", from)?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().at("cannot read", &source)?.is_dir() {
+            copy_dir(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).at("cannot copy", &source)?;
+        }
+    }
+    Ok(())
+}
+
+/// The SHA-256 of a file, in lower-case hexadecimal.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    let mut file = fs::File::open(path).at("cannot open", path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer).at("cannot read", path)?;
+        if n == 0 {
+            return Ok(hex(&hasher.finalize()));
+        }
+        hasher.update(&buffer[..n]);
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,69 @@
+//! One digest over everything that a prefix is made from.
+//!
+//! It is what lets a second run do nothing: the inputs are a few small files, so reading them all
+//! takes a millisecond, and unlike modification times a digest survives a clone or a restored
+//! cache.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::Backend;
+use crate::error::{IoContext, Result};
+use crate::files;
+use crate::host::Host;
+use crate::layout::Layout;
+
+/// Raise it when a step changes what it makes from the same inputs.
+const STEPS_VERSION: u32 = 1;
+
+/// Variables that change what the compiler makes.
+pub(crate) const COMPILER_VARIABLES: [&str; 4] = ["CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"];
+
+/// The digest of the inputs of one backend's prefix.
+pub(crate) fn of_inputs(layout: &Layout, host: &Host, backend: Backend) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let mut add = |name: &str, content: &[u8]| {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        hasher.update((content.len() as u64).to_le_bytes());
+        hasher.update(content);
+    };
+    add("steps", &STEPS_VERSION.to_le_bytes());
+    add("host", host.to_string().as_bytes());
+    add("backend", backend.name().as_bytes());
+    for variable in COMPILER_VARIABLES {
+        let value = env::var_os(variable).unwrap_or_default();
+        add(variable, value.as_encoded_bytes());
+    }
+    let lock = layout.mlx_c_manifest().with_file_name("Cargo.lock");
+    for file in [layout.pins(), lock] {
+        add("file", &fs::read(&file).at("cannot read", &file)?);
+    }
+    for file in files_below(&layout.csrc())? {
+        add(
+            &file.to_string_lossy(),
+            &fs::read(&file).at("cannot read", &file)?,
+        );
+    }
+    Ok(files::hex(&hasher.finalize()))
+}
+
+fn files_below(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(&folder).at("cannot list", &folder)? {
+            let path = entry.at("cannot list", &folder)?.path();
+            if path.is_dir() {
+                pending.push(path)
+            } else {
+                found.push(path)
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,33 @@
+//! `cargo xtask build`: makes the native library of one backend.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use build_scripts::{Backend, Host};
+
+/// Options of `cargo xtask build`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// cpu, cuda or metal [default: metal on macOS, cpu elsewhere]
+    #[arg(long)]
+    backend: Option<Backend>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let backend = args
+        .backend
+        .unwrap_or_else(|| Backend::default_for(&Host::current()));
+    let (began, worked) = (Instant::now(), Cell::new(false));
+    let prefix = build_scripts::ensure(backend, &|line| {
+        worked.set(true);
+        eprintln!("{line}");
+    })?;
+    let place = prefix.library_dir.display();
+    if worked.get() {
+        let seconds = began.elapsed().as_secs_f64();
+        println!("native library for {backend} built in {seconds:.0} s: {place}");
+    } else {
+        println!("native library for {backend} is up to date: {place}");
+    }
+    Ok(())
+}
