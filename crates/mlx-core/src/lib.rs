@@ -1,1 +1,42 @@
-//! Not written yet.
+//! Safe arrays over MLX: what the rest of the project knows of it.
+//!
+//! ```no_run
+//! use mlx_core::{Array, Dtype, device, ops};
+//!
+//! fn main() -> mlx_core::Result<()> {
+//!     device::open(device::Choice::Auto)?;
+//!     let x = Array::arange(0.0, 6.0, 1.0, Dtype::Float32)?.reshape(&[2, 3])?;
+//!     let gram = ops::matmul(&x, &x.t()?)?;
+//!     assert_eq!(gram.to_vec::<f32>()?, [5.0, 14.0, 14.0, 50.0]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What holds here
+//! - **An MLX error is an `Err`.** Every call's status is checked, and every constructor's handle;
+//!   nothing here prints, exits, or lets a panic or a C++ exception cross the boundary.
+//! - **One thread, its own arrays.** [`Array`] is neither `Send` nor `Sync`; several threads may use
+//!   MLX at a time, each with arrays of its own.
+//! - **No silent promotion.** Nothing here makes a float32 scalar behind the caller's back: a scalar
+//!   that meets a bfloat16 array is a bfloat16 ([`Array::scalar_of`]).
+//! - **Nothing leaks.** Each handle has one owner, and its `Drop` frees it.
+//! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on.
+
+pub mod device;
+pub mod fast;
+pub mod host_op;
+pub mod memory;
+pub mod ops;
+pub mod quant;
+pub mod random;
+
+mod array;
+mod dtype;
+mod error;
+mod ffi;
+mod stream;
+
+pub use array::{Array, Bytes, async_eval, eval};
+pub use device::DeviceKind;
+pub use dtype::{Dtype, Element};
+pub use error::{Call, Error, Operand, Result};
