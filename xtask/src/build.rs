@@ -6,7 +6,7 @@ use std::time::Instant;
 use build_scripts::{Backend, Host};
 
 /// Options of `cargo xtask build`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// cpu, cuda or metal [default: metal on macOS, cpu elsewhere]
     #[arg(long)]

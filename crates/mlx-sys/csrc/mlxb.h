@@ -20,11 +20,34 @@ extern "C" {
 
 // Raised whenever a declaration in this file changes; the loader refuses a library whose
 // mlxb_abi_version() differs from the one it was compiled with.
-#define MLXB_ABI_VERSION 1
+#define MLXB_ABI_VERSION 2
 int mlxb_abi_version(void);
 
 // The address of an evaluated array's first element, whatever its dtype.
 int mlxb_array_data(const void** result, const mlx_array array);
+
+// ---- Lent memory --------------------------------------------------------------------------------
+
+// An array over memory that MLX did not allocate: row-major elements at data, valid and unchanged
+// until payload_free, which may be null, is called with payload. That happens exactly once, from
+// any thread, also if this call fails.
+//
+// The memory is used as it is where the allocator can: on Metal if it is whole pages, on the CPU if
+// it is aligned to 8 bytes and at least 8 bytes before it (headroom is their number) may be read.
+// MLX then never writes to it, and payload_free is called by the first mlxb_release_unused or
+// mlxb_array_over after MLX's last use. Elsewhere it is copied, and payload_free called, at once.
+int mlxb_array_over(
+    mlx_array* result,
+    void* data,
+    size_t headroom,
+    const int* shape,
+    size_t ndim,
+    mlx_dtype dtype,
+    void* payload,
+    void (*payload_free)(void*));
+
+// Frees the payloads of lent memory that MLX no longer uses.
+int mlxb_release_unused(void);
 
 // ---- Host primitives ---------------------------------------------------------------------------
 //
