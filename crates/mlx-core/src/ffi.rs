@@ -87,7 +87,7 @@ pub(crate) fn op_failure(op: &'static str, operands: &[&dyn AsOperand], params: 
     Error::Op {
         op,
         call: Call::new(operands, params),
-        message: take_message(),
+        message: take_message(op),
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn list_failure(op: &'static str, operands: &[&Array], params: String
     Error::Op {
         op,
         call: Call::new(operands.iter().copied(), params),
-        message: take_message(),
+        message: take_message(op),
     }
 }
 
@@ -116,9 +116,18 @@ pub(crate) fn check(op: &'static str, status: c_int) -> Result<()> {
     }
 }
 
-/// What MLX said about the failure on this thread.
-fn take_message() -> String {
-    mlx_sys::take_last_error().unwrap_or_else(|| "MLX gave no reason".to_owned())
+/// What MLX said about the failure on this thread, without the "[op] " that it often begins with.
+fn take_message(op: &str) -> String {
+    let Some(message) = mlx_sys::take_last_error() else {
+        return "MLX gave no reason".to_owned();
+    };
+    match message
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        Some((tag, reason)) if tag == op => reason.to_owned(),
+        _ => message,
+    }
 }
 
 /// `None` as mlx-c's empty handle.

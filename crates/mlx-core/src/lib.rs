@@ -25,6 +25,7 @@
 pub mod device;
 pub mod fast;
 pub mod host_op;
+pub mod io;
 pub mod memory;
 pub mod ops;
 pub mod quant;

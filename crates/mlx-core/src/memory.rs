@@ -60,10 +60,12 @@ pub fn reset_peak() -> Result<()> {
     check("reset_peak", unsafe { api().mlx_reset_peak_memory() })
 }
 
-/// Gives the freed buffers back to the system.
+/// Gives the freed buffers back to the system, and lets go of lent bytes no longer in use.
 pub fn clear_cache() -> Result<()> {
     device::require_open("clear_cache")?;
-    // SAFETY: takes nothing.
+    // SAFETY: take nothing.
+    check("clear_cache", unsafe { api().mlxb_release_unused() })?;
+    // SAFETY: as above.
     check("clear_cache", unsafe { api().mlx_clear_cache() })
 }
 

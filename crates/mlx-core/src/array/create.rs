@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::device::require_open;
 use crate::error::Call;
-use crate::ffi::{api, array_op, op_failure};
+use crate::ffi::{EMPTY, api, array_op, op_failure};
 use crate::{Array, Dtype, Element, Error, Result};
 
 /// Bytes that an array can be made over, such as a memory-mapped file.
@@ -101,8 +101,14 @@ impl Array {
 
     /// An array over `owner`'s bytes in `range`: the elements of `shape` in row-major order.
     ///
-    /// `owner` is dropped once, when MLX is done with the bytes and perhaps on another thread.
-    /// Fails if the range is not within the bytes or not of the size that shape and dtype have.
+    /// The bytes are used where they lie if the device can: on the CPU if they are aligned to 8
+    /// bytes and not the first 8 of the owner's, on Metal if they are whole pages. MLX then never
+    /// writes to them, and `owner` is dropped at the first [`crate::memory::clear_cache`] or
+    /// `from_owned_bytes` after the last use. On CUDA, and where the bytes lie badly, they are
+    /// copied and `owner` is dropped at once.
+    ///
+    /// The drop happens once, perhaps on another thread. Fails if the range is not within the bytes
+    /// or not of the size that shape and dtype have.
     pub fn from_owned_bytes(
         owner: Bytes,
         range: Range<usize>,
@@ -130,29 +136,36 @@ impl Array {
         }
         let data = bytes.as_ptr().cast_mut().cast::<c_void>();
         let payload = Box::into_raw(Box::new(owner)).cast::<c_void>();
-        // SAFETY: `data` is valid for the bytes of this shape and dtype until `owner` is dropped,
-        // which the destructor does and which MLX runs once, on success and after a copy alike.
-        let raw = unsafe {
-            api().mlx_array_new_data_managed_payload(
+        let mut out = EMPTY;
+        // SAFETY: `data` has the bytes of this shape and dtype, and `range.start` more before it,
+        // until `owner` is dropped; the bridge does not write to them and calls `drop_owner` once,
+        // also if it fails. `out` is empty and becomes ours.
+        let status = unsafe {
+            api().mlxb_array_over(
+                &mut out,
                 data,
+                range.start,
                 shape.as_ptr(),
-                shape.len() as c_int,
+                shape.len(),
                 dtype.to_raw(),
                 payload,
                 Some(drop_owner),
             )
         };
-        if raw.ctx.is_null() {
-            // Left to MLX: it may or may not have run the destructor before it failed.
-            return Err(op_failure(OP, &[], format!("{dtype}{shape:?}")));
+        if status == 0 {
+            Ok(Array::from_raw(out))
+        } else {
+            Err(op_failure(OP, &[], format!("{dtype}{shape:?}")))
         }
-        Ok(Array::from_raw(raw))
     }
 }
 
 /// Drops the `Box<Bytes>` that `payload` is.
+///
+/// # Safety
+/// `payload` is one made by `from_owned_bytes`, and this is the only call with it.
 unsafe extern "C" fn drop_owner(payload: *mut c_void) {
-    // SAFETY: MLX calls this once with the payload made by `from_owned_bytes`.
+    // SAFETY: vouched for by the caller.
     let owner = unsafe { Box::from_raw(payload.cast::<Bytes>()) };
     // A panic of the owner's destructor must not unwind into C++.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(owner)));
