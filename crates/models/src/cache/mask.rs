@@ -1,0 +1,62 @@
+//! Which keys each query sees.
+
+use mlx_core::fast::Mask;
+use mlx_core::{Array, Dtype, ops};
+
+use crate::Result;
+
+/// A mask over L queries and S keys, the last L of which are the queries' own.
+#[derive(Debug)]
+pub(crate) enum AttentionMask {
+    /// Every query sees every key.
+    None,
+    /// A query sees the keys up to its own.
+    Causal,
+    /// Booleans `[L, S]`, true where the query sees the key.
+    Array(Array),
+}
+
+impl AttentionMask {
+    /// Of a full-attention layer.
+    pub(super) fn full(queries: i32) -> Self {
+        if queries == 1 {
+            Self::None
+        } else {
+            Self::Causal
+        }
+    }
+
+    /// Of a sliding-window layer whose cache shows `before` older keys: the first `keep` of them
+    /// are always seen, of the others the last `window - keep`, the query's own included.
+    pub(super) fn sliding(queries: i32, before: i32, window: i32, keep: i32) -> Result<Self> {
+        // One query reads a ring that holds its window and nothing else.
+        if queries == 1 {
+            return Ok(Self::None);
+        }
+        let keys = before + queries;
+        if keys <= window {
+            return Ok(Self::Causal);
+        }
+        let index = |start: i32, stop: i32, shape: &[i32]| {
+            Array::arange(start.into(), stop.into(), 1.0, Dtype::Int32)?.reshape(shape)
+        };
+        let query = index(before, keys, &[queries, 1])?;
+        let key = index(0, keys, &[1, keys])?;
+        let reach = Array::scalar(window - keep)?;
+        let recent = ops::greater(&ops::add(&key, &reach)?, &query)?;
+        let near = match keep {
+            0 => recent,
+            _ => ops::logical_or(&recent, &ops::less(&key, &Array::scalar(keep)?)?)?,
+        };
+        let causal = ops::less_equal(&key, &query)?;
+        Ok(Self::Array(ops::logical_and(&causal, &near)?))
+    }
+
+    pub(crate) fn as_mask(&self) -> Mask<'_> {
+        match self {
+            Self::None => Mask::None,
+            Self::Causal => Mask::Causal,
+            Self::Array(array) => Mask::Array(array),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Caches against the definition: which positions does each query see?
+
+use mlx_core::device::{self, Choice};
+use mlx_core::{Array, Dtype};
+
+use super::{AttentionMask, KvCache, RotatingKvCache};
+
+/// A small generator, so that each sequence of updates is another one and still repeats.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: i32) -> i32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((self.0 >> 33) % n as u64) as i32
+    }
+}
+
+/// Two heads of width four, each element naming its position: keys `p`, values `-p`.
+fn tokens_at(start: i32, count: i32) -> (Array, Array) {
+    let positions: Vec<f32> = (0..2)
+        .flat_map(|_| (start..start + count).flat_map(|p| [p as f32; 4]))
+        .collect();
+    let negative: Vec<f32> = positions.iter().map(|p| -p).collect();
+    let shape = [1, 2, count, 4];
+    (
+        Array::from_slice(&positions, &shape).unwrap(),
+        Array::from_slice(&negative, &shape).unwrap(),
+    )
+}
+
+/// The positions in an array that a cache returned, having checked all heads and elements.
+fn positions(keys: &Array, values: &Array) -> Vec<i32> {
+    let (count, keys, values) = (
+        keys.dim(2) as usize,
+        keys.to_vec::<f32>().unwrap(),
+        values.to_vec::<f32>().unwrap(),
+    );
+    let one_head = |head: usize| -> Vec<i32> {
+        (0..count)
+            .map(|t| keys[(head * count + t) * 4] as i32)
+            .collect()
+    };
+    for (i, (k, v)) in keys.iter().zip(&values).enumerate() {
+        assert_eq!(*k, -*v);
+        assert_eq!(*k as i32, one_head(0)[i / 4 % count]);
+    }
+    one_head(0)
+}
+
+/// What each of `count` queries sees, in ascending order.
+fn seen(keys: &[i32], mask: &AttentionMask, count: usize) -> Vec<Vec<i32>> {
+    let table = match mask {
+        AttentionMask::Array(array) => {
+            assert_eq!(array.dtype(), Dtype::Bool);
+            Some(array.to_vec::<bool>().unwrap())
+        }
+        _ => None,
+    };
+    (0..count)
+        .map(|query| {
+            let last = keys.len() - count + query;
+            let visible = |j: usize| match (mask, &table) {
+                (AttentionMask::None, _) => true,
+                (AttentionMask::Causal, _) => j <= last,
+                (_, Some(table)) => table[query * keys.len() + j],
+                _ => unreachable!(),
+            };
+            let mut row: Vec<i32> = keys
+                .iter()
+                .enumerate()
+                .filter(|(j, _)| visible(*j))
+                .map(|(_, k)| *k)
+                .collect();
+            row.sort();
+            row
+        })
+        .collect()
+}
+
+#[test]
+fn a_rotating_cache_shows_each_query_its_window_and_what_is_kept() {
+    device::open(Choice::Cpu).unwrap();
+    for seed in 0..60 {
+        let mut rng = Rng(seed);
+        let window = 1 + rng.below(12) + if seed % 7 == 0 { 256 } else { 0 };
+        let keep = rng.below(3).min(window - 1);
+        let mut cache = RotatingKvCache::new(window, keep);
+        let mut next = 0;
+        for _ in 0..25 {
+            if rng.below(8) == 0 {
+                let trimmed = cache.trim(1 + rng.below(3));
+                next -= trimmed;
+                assert_eq!(cache.offset(), next);
+            }
+            let decode = rng.below(2) == 0;
+            let count = if decode {
+                1
+            } else {
+                1 + rng.below(2 * window.min(20))
+            };
+            let mask = cache.mask(count).unwrap();
+            let (keys, values) = tokens_at(next, count);
+            let (keys, values) = cache.update(&keys, &values).unwrap();
+            let found = seen(&positions(&keys, &values), &mask, count as usize);
+            for (i, row) in found.iter().enumerate() {
+                let query = next + i as i32;
+                let expected: Vec<i32> = (0..=query)
+                    .filter(|p| *p < keep || *p > query - (window - keep))
+                    .collect();
+                assert_eq!(
+                    *row, expected,
+                    "seed {seed}, window {window}, keep {keep}, query {query}"
+                );
+            }
+            next += count;
+            assert_eq!(cache.offset(), next);
+            assert!(cache.held() <= window);
+        }
+    }
+}
+
+#[test]
+fn a_full_cache_returns_every_token_across_growth_and_trim() {
+    device::open(Choice::Cpu).unwrap();
+    let mut rng = Rng(7);
+    let mut cache = KvCache::new();
+    let mut next = 0;
+    for _ in 0..40 {
+        next -= if rng.below(4) == 0 {
+            cache.trim(rng.below(40))
+        } else {
+            0
+        };
+        let count = 1 + rng.below(60);
+        let (keys, values) = tokens_at(next, count);
+        let (keys, values) = cache.update(&keys, &values).unwrap();
+        next += count;
+        assert_eq!(positions(&keys, &values), (0..next).collect::<Vec<_>>());
+        assert_eq!(cache.offset(), next);
+        let capacity = cache.arrays()[0].dim(2);
+        assert!(
+            capacity >= next && capacity % 256 == 0,
+            "capacity {capacity} for {next}"
+        );
+    }
+    assert!(next > 512, "the growth step was not crossed twice");
+    cache.reset();
+    assert_eq!((cache.offset(), cache.arrays().len()), (0, 0));
+}

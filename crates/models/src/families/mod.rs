@@ -1,0 +1,39 @@
+//! One readable file a model family: its block and how blocks become hidden states. What families
+//! share is in [`crate::nn`].
+
+mod gemma3;
+mod qwen3;
+
+use mlx_core::Array;
+
+use crate::Result;
+use crate::cache::Cache;
+use crate::config::{Config, Family};
+use crate::weights::Loader;
+
+/// From token ids to normalized hidden states, and from those to logits.
+pub(crate) trait Decoder {
+    /// `ids [L]`, the tokens that follow those in `cache`, to hidden states `[1, L, hidden]` before
+    /// the last norm. Adds L tokens to `cache`. Nothing is evaluated.
+    fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array>;
+
+    /// Hidden states `[.., hidden]` through the last norm and the head: logits `[.., vocab]`.
+    fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// Called after each part of a model is made, with the arrays of that part.
+pub(crate) type OnPart<'a> = dyn FnMut(&[&Array]) -> Result<()> + 'a;
+
+/// Makes the decoder of the configuration's family. `root` stands at the decoder's path, `head` at
+/// the separate head's, if there is one.
+pub(crate) fn load(
+    config: &Config,
+    root: &Loader<'_>,
+    head: Option<&Loader<'_>>,
+    on_part: &mut OnPart<'_>,
+) -> Result<Box<dyn Decoder>> {
+    Ok(match config.family {
+        Family::Qwen3 => Box::new(qwen3::Qwen3::load(config, root, head, on_part)?),
+        Family::Gemma3 => Box::new(gemma3::Gemma3::load(config, root, head, on_part)?),
+    })
+}

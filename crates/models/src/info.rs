@@ -1,0 +1,126 @@
+//! What a model directory says of itself, read without loading a weight or starting MLX.
+
+use std::path::Path;
+
+use mlx_core::Dtype;
+
+use crate::Result;
+use crate::config::{Config, Family, GenerationDefaults, LayerType};
+use crate::weights::{Checkpoint, Manifest};
+
+/// The facts of a model directory.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// `model_type` of `config.json`.
+    pub model_type: String,
+    /// The family that runs it.
+    pub family: Family,
+    /// Number of layers.
+    pub layers: usize,
+    /// Number of those that see a sliding window only.
+    pub sliding_layers: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the MLP.
+    pub intermediate_size: usize,
+    /// Rows of the embedding; ids are below it.
+    pub vocab_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Tokens that a sliding layer sees.
+    pub sliding_window: Option<usize>,
+    /// The longest context, in tokens, where the configuration names one.
+    pub max_position_embeddings: Option<usize>,
+    /// Whether the embedding is the head.
+    pub tied_head: bool,
+    /// Such as `4-bit affine, group 64`.
+    pub quantization: Option<String>,
+    /// Dtype of the activations and of the caches, as stored.
+    pub dtype: Dtype,
+    /// Weights, quantized or not; a tied head counts once.
+    pub parameters: u64,
+    /// Bytes of the tensors that are used.
+    pub weight_bytes: u64,
+    /// Files that hold them.
+    pub files: usize,
+    /// Ids that end a generation, from `config.json` and `generation_config.json`.
+    pub eos_token_ids: Vec<u32>,
+    /// The id that begins a text.
+    pub bos_token_id: Option<u32>,
+    /// What `generation_config.json` advises.
+    pub generation: GenerationDefaults,
+}
+
+impl ModelInfo {
+    /// Reads the configuration and the headers of the weights of `dir`, and checks all that can be
+    /// checked without the weights' values.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let config = Config::read(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let manifest = Manifest::check(&config, &checkpoint)?;
+        Ok(Self::new(&config, &checkpoint, &manifest))
+    }
+
+    pub(crate) fn new(config: &Config, checkpoint: &Checkpoint, manifest: &Manifest) -> Self {
+        let sliding = config
+            .layer_types
+            .iter()
+            .filter(|t| **t == LayerType::Sliding)
+            .count();
+        Self {
+            model_type: config.model_type.clone(),
+            family: config.family,
+            layers: config.num_layers(),
+            sliding_layers: sliding,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            vocab_size: config.vocab_size,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            sliding_window: if sliding > 0 {
+                config.sliding_window
+            } else {
+                None
+            },
+            max_position_embeddings: config.max_position_embeddings,
+            tied_head: manifest.head.is_none(),
+            quantization: config.quantization.as_ref().map(|q| {
+                let scheme = q.default;
+                format!(
+                    "{}-bit {}, group {}",
+                    scheme.bits, scheme.mode, scheme.group_size
+                )
+            }),
+            dtype: manifest.dtype,
+            parameters: manifest.parameters,
+            weight_bytes: manifest.bytes,
+            files: checkpoint.file_count(),
+            eos_token_ids: config.eos_token_ids.clone(),
+            bos_token_id: config.bos_token_id,
+            generation: config.generation.clone(),
+        }
+    }
+
+    /// Bytes that one token takes in the caches, as long as no sliding window is full.
+    pub fn cache_bytes_per_token(&self) -> u64 {
+        self.layers as u64 * self.layer_cache_bytes_per_token()
+    }
+
+    /// Bytes that `tokens` tokens take in the caches.
+    pub fn cache_bytes(&self, tokens: u64) -> u64 {
+        let window = self.sliding_window.map_or(tokens, |w| tokens.min(w as u64));
+        let sliding = self.sliding_layers as u64;
+        let full = self.layers as u64 - sliding;
+        self.layer_cache_bytes_per_token() * (full * tokens + sliding * window)
+    }
+
+    fn layer_cache_bytes_per_token(&self) -> u64 {
+        2 * (self.kv_heads * self.head_dim * self.dtype.size()) as u64
+    }
+}

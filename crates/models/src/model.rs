@@ -1,0 +1,163 @@
+//! A loaded model: from token ids to logits.
+
+use std::path::Path;
+
+use mlx_core::{Array, Dtype};
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::families::{self, Decoder};
+use crate::info::ModelInfo;
+use crate::weights::{Checkpoint, Loader, Manifest, Source};
+use crate::{Error, Result};
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Dtype of the activations, the caches and all weights that are floats; `None` keeps what the
+    /// checkpoint has. Packed weights stay packed.
+    pub dtype: Option<Dtype>,
+}
+
+impl LoadOptions {
+    /// Everything as stored.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// See [`LoadOptions::dtype`].
+    pub fn dtype(mut self, dtype: Option<Dtype>) -> Self {
+        self.dtype = dtype;
+        self
+    }
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadProgress {
+    /// All headers are read and agree with the configuration.
+    Opened {
+        /// Weight files.
+        files: usize,
+        /// Bytes of the tensors that will be used.
+        bytes: u64,
+    },
+    /// Another part of the model is in place.
+    Loaded {
+        /// Bytes of the tensors in place.
+        bytes: u64,
+        /// Bytes of all tensors that will be used.
+        total: u64,
+    },
+}
+
+/// Which positions' logits a forward pass is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logits {
+    /// None: the pass only fills the caches.
+    None,
+    /// The last position's.
+    Last,
+    /// Every position's.
+    All,
+}
+
+/// A model on this thread's device. Neither `Send` nor `Sync`, as its arrays are not.
+pub struct Model {
+    config: Config,
+    info: ModelInfo,
+    decoder: Box<dyn Decoder>,
+}
+
+impl Model {
+    /// Loads the model of `dir`. The caller has opened the device
+    /// ([`mlx_core::device::open`]) on this thread.
+    ///
+    /// Everything that headers and configuration can tell is checked before the first array is
+    /// made. Weights are used from the memory-mapped files where device and dtype allow it.
+    pub fn load(
+        dir: &Path,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let config = Config::read(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let manifest = Manifest::check(&config, &checkpoint)?;
+        let total = manifest.bytes;
+        progress(LoadProgress::Opened {
+            files: checkpoint.file_count(),
+            bytes: total,
+        });
+
+        let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
+        info.dtype = options.dtype.unwrap_or(manifest.dtype);
+        let source = Source::new(&checkpoint, &manifest, info.dtype);
+        let root = Loader::at(&source, &manifest.root);
+        let head = manifest.head.as_ref().map(|path| Loader::at(&source, path));
+        let mut on_part = |arrays: &[&Array]| -> Result<()> {
+            // Now, so that casts and copies to a device are done a part at a time and the first
+            // token does not wait for them.
+            mlx_core::eval(arrays)?;
+            progress(LoadProgress::Loaded {
+                bytes: source.loaded(),
+                total,
+            });
+            Ok(())
+        };
+        let decoder = families::load(&config, &root, head.as_ref(), &mut on_part)?;
+        Ok(Self {
+            config,
+            info,
+            decoder,
+        })
+    }
+
+    /// What the directory says; `dtype` is the one in use.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Empty caches for this model.
+    pub fn new_cache(&self) -> Cache {
+        Cache::new(&self.config)
+    }
+
+    /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.
+    ///
+    /// Returns logits in the dtype of the activations: `[vocab]` for [`Logits::Last`], `[L, vocab]`
+    /// for [`Logits::All`]. Nothing is evaluated; after [`Logits::None`], evaluate
+    /// [`Cache::arrays`].
+    pub fn forward(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
+        let shape = ids.shape();
+        if shape.len() != 1 || shape[0] == 0 || ids.dtype() != Dtype::Int32 {
+            return Err(Error::Input(format!(
+                "token ids must be int32 [L] with L > 0, found {} {shape:?}",
+                ids.dtype()
+            )));
+        }
+        let (length, hidden_size) = (shape[0], self.config.hidden_size as i32);
+        let hidden = self.decoder.hidden_states(ids, cache)?;
+        let (hidden, rows) = match want {
+            Logits::None => return Ok(None),
+            Logits::All => (hidden, length),
+            Logits::Last => (
+                hidden.slice(&[0, length - 1, 0], &[1, length, hidden_size])?,
+                1,
+            ),
+        };
+        let logits = self.decoder.logits(&hidden)?;
+        let vocab = self.config.vocab_size as i32;
+        let shape: &[i32] = if want == Logits::Last {
+            &[vocab]
+        } else {
+            &[rows, vocab]
+        };
+        Ok(Some(logits.reshape(shape)?))
+    }
+}

@@ -1,0 +1,87 @@
+//! Grouped-query attention with normalized queries and keys, as both families have it.
+
+use mlx_core::{Array, fast};
+
+use super::{Linear, RmsNorm, Rope};
+use crate::Result;
+use crate::cache::{AttentionMask, LayerCache};
+use crate::config::Config;
+use crate::weights::Loader;
+
+/// The attention of one layer.
+pub(crate) struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
+    heads: i32,
+    kv_heads: i32,
+    head_dim: i32,
+    scale: f64,
+}
+
+impl Attention {
+    /// `norm` makes a norm of `head_dim` weights; the families differ in how they store them.
+    pub(crate) fn load(
+        at: &Loader<'_>,
+        config: &Config,
+        norm: impl Fn(&Loader<'_>, f32) -> Result<RmsNorm>,
+    ) -> Result<Self> {
+        let linear = |name: &str| Linear::load(&at.pp(name), config.attention_bias);
+        Ok(Self {
+            q_proj: linear("q_proj")?,
+            k_proj: linear("k_proj")?,
+            v_proj: linear("v_proj")?,
+            o_proj: linear("o_proj")?,
+            q_norm: norm(&at.pp("q_norm"), config.rms_norm_eps)?,
+            k_norm: norm(&at.pp("k_norm"), config.rms_norm_eps)?,
+            heads: config.num_attention_heads as i32,
+            kv_heads: config.num_key_value_heads as i32,
+            head_dim: config.head_dim as i32,
+            scale: config.attention_scale,
+        })
+    }
+
+    /// `x [1, L, hidden]` to the same shape; adds L tokens to `cache`.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        rope: &Rope,
+        mask: &AttentionMask,
+        cache: &mut LayerCache,
+    ) -> Result<Array> {
+        let length = x.dim(1);
+        let by_head = |y: Array, heads: i32| y.reshape(&[1, length, heads, self.head_dim]);
+        let queries = self
+            .q_norm
+            .forward(&by_head(self.q_proj.forward(x)?, self.heads)?)?;
+        let keys = self
+            .k_norm
+            .forward(&by_head(self.k_proj.forward(x)?, self.kv_heads)?)?;
+        let values = by_head(self.v_proj.forward(x)?, self.kv_heads)?;
+
+        let heads_first = |y: &Array| y.transpose(&[0, 2, 1, 3]);
+        let offset = cache.offset();
+        let queries = rope.forward(&heads_first(&queries)?, offset)?;
+        let keys = rope.forward(&heads_first(&keys)?, offset)?;
+        let (keys, values) = cache.update(&keys, &heads_first(&values)?)?;
+
+        let scale = (self.scale * rope.score_factor()) as f32;
+        let mask = mask.as_mask();
+        let mixed = fast::scaled_dot_product_attention(&queries, &keys, &values, scale, mask)?;
+        let mixed = heads_first(&mixed)?.reshape(&[1, length, self.heads * self.head_dim])?;
+        self.o_proj.forward(&mixed)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        let linear = [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj];
+        let norms = [&self.q_norm, &self.k_norm];
+        linear
+            .into_iter()
+            .flat_map(Linear::arrays)
+            .chain(norms.into_iter().flat_map(RmsNorm::arrays))
+            .collect()
+    }
+}

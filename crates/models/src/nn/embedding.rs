@@ -1,0 +1,36 @@
+//! The token embedding, which is also the head of models that tie the two.
+
+use mlx_core::{Array, Dtype};
+
+use super::linear::Matrix;
+use crate::Result;
+use crate::weights::Loader;
+
+/// One row a token.
+pub(crate) struct Embedding {
+    table: Matrix,
+    dtype: Dtype,
+}
+
+impl Embedding {
+    pub(crate) fn load(at: &Loader<'_>) -> Result<Self> {
+        Ok(Self {
+            table: Matrix::load(at)?,
+            dtype: at.dtype(),
+        })
+    }
+
+    /// `ids [L]` to `[L, hidden]`.
+    pub(crate) fn forward(&self, ids: &Array) -> Result<Array> {
+        self.table.rows(ids, self.dtype)
+    }
+
+    /// `x [.., hidden]` to logits `[.., vocab]`.
+    pub(crate) fn as_head(&self, x: &Array) -> Result<Array> {
+        self.table.apply(x)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        self.table.arrays()
+    }
+}

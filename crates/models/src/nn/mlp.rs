@@ -1,0 +1,40 @@
+//! The gated MLP.
+
+use mlx_core::{Array, ops};
+
+use super::{Activation, Linear};
+use crate::Result;
+use crate::weights::Loader;
+
+/// `down(activation(gate(x)) * up(x))`.
+pub(crate) struct GatedMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    activation: Activation,
+}
+
+impl GatedMlp {
+    pub(crate) fn load(at: &Loader<'_>, activation: Activation) -> Result<Self> {
+        Ok(Self {
+            gate_proj: Linear::load(&at.pp("gate_proj"), false)?,
+            up_proj: Linear::load(&at.pp("up_proj"), false)?,
+            down_proj: Linear::load(&at.pp("down_proj"), false)?,
+            activation,
+        })
+    }
+
+    /// `x [.., hidden]` to the same shape.
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        let gate = self.activation.apply(&self.gate_proj.forward(x)?)?;
+        self.down_proj
+            .forward(&ops::mul(&gate, &self.up_proj.forward(x)?)?)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        [&self.gate_proj, &self.up_proj, &self.down_proj]
+            .into_iter()
+            .flat_map(Linear::arrays)
+            .collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! The layers that both families are made of. Each holds its weights and is made by a
+//! [`Loader`](crate::weights::Loader) that stands at its path.
+
+mod activation;
+mod attention;
+mod embedding;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+
+pub(crate) use activation::Activation;
+pub(crate) use attention::Attention;
+pub(crate) use embedding::Embedding;
+pub(crate) use linear::Linear;
+pub(crate) use mlp::GatedMlp;
+pub(crate) use norm::RmsNorm;
+pub(crate) use rope::Rope;

@@ -1,0 +1,38 @@
+//! Root-mean-square normalization (arXiv:1910.07467).
+
+use mlx_core::{Array, Dtype, fast, ops};
+
+use crate::Result;
+use crate::weights::Loader;
+
+/// `x / rms(x) * weight` over the last axis.
+pub(crate) struct RmsNorm {
+    weight: Array,
+    eps: f32,
+}
+
+impl RmsNorm {
+    pub(crate) fn load(at: &Loader<'_>, eps: f32) -> Result<Self> {
+        Ok(Self {
+            weight: at.floats("weight")?,
+            eps,
+        })
+    }
+
+    /// Gemma stores the weight minus one. One is added in float32, whatever the dtype: bfloat16
+    /// has too few digits to add exactly.
+    pub(crate) fn load_centered(at: &Loader<'_>, eps: f32) -> Result<Self> {
+        let weight = at.raw("weight")?.cast(Dtype::Float32)?;
+        let weight = ops::add(&weight, &Array::scalar(1.0f32)?)?.cast(at.dtype())?;
+        weight.eval()?;
+        Ok(Self { weight, eps })
+    }
+
+    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
+        Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        vec![&self.weight]
+    }
+}

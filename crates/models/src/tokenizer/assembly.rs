@@ -1,0 +1,139 @@
+//! How a checkpoint's decoder puts tokens together, as far as it can be told one token at a time.
+//!
+//! A decoder in `tokenizer.json` is defined on a whole sequence of tokens. For the two kinds that
+//! language models use, what each token contributes is known when it comes, so a stream need
+//! never decode a token twice. Anything else is decoded in a short window instead.
+
+use serde_json::Value;
+use tokenizers::Decoder;
+use tokenizers::decoders::DecoderWrapper;
+
+/// What the tokens of a sequence are to its text.
+#[derive(Debug)]
+pub(super) enum Assembly {
+    /// Byte-level BPE: each token is bytes, written in GPT-2's alphabet of printable characters.
+    /// Bytes that are no UTF-8 become U+FFFD.
+    Bytes,
+    /// SentencePiece style: each token is text, or with byte fallback a single byte (`<0x0A>`).
+    Pieces(Pieces),
+    /// A decoder of another kind, or none.
+    Window,
+}
+
+/// The decoder of a SentencePiece-style vocabulary.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    /// The replacements that each token goes through, such as `▁` by a space.
+    replacements: Vec<DecoderWrapper>,
+    /// Whether `<0x0A>` is the byte 10.
+    byte_fallback: bool,
+    /// The character that is taken away from the start of the text, and how often at most.
+    pub(super) strip: Option<(char, usize)>,
+}
+
+impl Assembly {
+    /// Recognises the `decoder` of a `tokenizer.json`.
+    pub(super) fn of(decoder: &Value) -> Self {
+        let steps: Vec<&Value> = match (kind(decoder), decoder["decoders"].as_array()) {
+            ("Sequence", Some(steps)) => steps.iter().collect(),
+            _ => vec![decoder],
+        };
+        match steps[..] {
+            [step] if kind(step) == "ByteLevel" => Self::Bytes,
+            _ => Pieces::of(&steps).map_or(Self::Window, Self::Pieces),
+        }
+    }
+}
+
+impl Pieces {
+    /// Recognises replacements, then byte fallback, fusing and stripping, in this order, each if
+    /// it is there.
+    fn of(steps: &[&Value]) -> Option<Self> {
+        let count = steps
+            .iter()
+            .take_while(|step| kind(step) == "Replace")
+            .count();
+        let (replace, rest) = steps.split_at(count);
+        let replacements = replace
+            .iter()
+            .map(|step| serde_json::from_value((*step).clone()));
+        let replacements = replacements.collect::<Result<_, _>>().ok()?;
+
+        let after = |rest: &mut &[&Value], name: &str| match rest {
+            [step, others @ ..] if kind(step) == name => {
+                *rest = others;
+                true
+            }
+            _ => false,
+        };
+        let mut rest = rest;
+        let byte_fallback = after(&mut rest, "ByteFallback");
+        let fused = after(&mut rest, "Fuse");
+        let strip = match rest {
+            [] => None,
+            [step] if fused && kind(step) == "Strip" && step["stop"] == 0 => {
+                let character = step["content"].as_str()?.chars().next()?;
+                Some((character, usize::try_from(step["start"].as_u64()?).ok()?))
+            }
+            _ => return None,
+        };
+        let known = count > 0 || byte_fallback;
+        known.then_some(Self {
+            replacements,
+            byte_fallback,
+            strip,
+        })
+    }
+
+    /// What a token contributes: its bytes if it stands for a byte, else its text.
+    pub(super) fn piece(&self, token: String) -> tokenizers::Result<Piece> {
+        let mut token = vec![token];
+        for replacement in &self.replacements {
+            token = replacement.decode_chain(token)?;
+        }
+        let token = token.concat();
+        Ok(match byte(&token) {
+            Some(byte) if self.byte_fallback => Piece::Byte(byte),
+            _ => Piece::Text(token),
+        })
+    }
+}
+
+/// What one token of a SentencePiece-style vocabulary contributes.
+pub(super) enum Piece {
+    Text(String),
+    Byte(u8),
+}
+
+/// The byte that a token such as `<0x0A>` stands for.
+fn byte(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    (digits.len() == 2)
+        .then(|| u8::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// The bytes of a token of a byte-level vocabulary. An added token may hold characters that are
+/// not of the alphabet; it stands for itself.
+pub(super) fn bytes(token: &str) -> Vec<u8> {
+    let spelled: Option<Vec<u8>> = token.chars().map(byte_of_letter).collect();
+    spelled.unwrap_or_else(|| token.as_bytes().to_vec())
+}
+
+/// GPT-2's alphabet: printable bytes of Latin-1 are written as themselves, the other 68 in their
+/// order as U+0100 and up.
+fn byte_of_letter(letter: char) -> Option<u8> {
+    let code = u32::from(letter);
+    let byte = match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => code,
+        0x100..=0x120 => code - 0x100,
+        0x121..=0x142 => code - 0x121 + 0x7F,
+        0x143 => 0xAD,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
+
+fn kind(step: &Value) -> &str {
+    step["type"].as_str().unwrap_or_default()
+}

@@ -1,0 +1,229 @@
+//! Text from a stream of token ids, piece by piece, without ever showing half a character.
+//!
+//! The pieces put together are what [`Tokenizer::decode`] makes of all ids at once, with the same
+//! choice about special tokens. The one exception is a tokenizer whose encoder puts a space
+//! before every text that its own decoder does not take away again: a stream leaves that one
+//! space out. (A space that the decoder does take away, SentencePiece's dummy prefix, is missing
+//! in both.)
+//!
+//! When a character comes in several tokens, the stream waits for the last of them:
+//! - in a byte-level vocabulary until its bytes are complete, or can no longer become valid;
+//! - in a vocabulary with byte fallback until the run of byte tokens ends. The reference decoder
+//!   turns *every* byte of a run into U+FFFD if the run as a whole is no UTF-8, so no part of a
+//!   run that may still go wrong can be shown before. A run that has gone wrong is not held back.
+//!
+//! Each token is looked at once, so a stream costs time in proportion to its text.
+
+use super::assembly::{self, Assembly, Piece};
+use super::error::one_line;
+use super::{Tokenizer, TokenizerError};
+
+/// Bytes that are no UTF-8.
+const BROKEN: char = char::REPLACEMENT_CHARACTER;
+
+/// How many tokens a window may hold that ends in a broken character before it is taken to be
+/// really broken. The longest character has four bytes.
+const LONGEST_WINDOW: usize = 8;
+
+/// Turns token ids into text as they come. Made by [`Tokenizer::stream`].
+#[derive(Debug)]
+pub struct StreamDecoder {
+    tokenizer: Tokenizer,
+    skip_special: bool,
+    /// The character to leave out at the start of the text, and how often at most.
+    strip: Option<(char, usize)>,
+    /// Whether one space that encoding made is still to be left out.
+    strip_made_space: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Bytes that are not text yet: the beginning of a character.
+    Bytes(Vec<u8>),
+    /// The current run of byte tokens.
+    Run(Run),
+    /// Tokens that have been shown last and not yet, and the text of those shown.
+    Window { ids: Vec<u32>, shown: String },
+}
+
+/// A run of byte tokens in a vocabulary with byte fallback.
+#[derive(Debug, Default)]
+struct Run {
+    bytes: Vec<u8>,
+    /// How many of the bytes are complete characters.
+    complete: usize,
+    /// Whether the run is no UTF-8 whatever follows. Its bytes so far have been shown as broken.
+    broken: bool,
+}
+
+impl StreamDecoder {
+    pub(super) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
+        let shared = &tokenizer.shared;
+        let (state, strip) = match &shared.assembly {
+            Assembly::Bytes => (State::Bytes(Vec::new()), None),
+            Assembly::Pieces(pieces) => (State::Run(Run::default()), pieces.strip),
+            Assembly::Window => (
+                State::Window {
+                    ids: Vec::new(),
+                    shown: String::new(),
+                },
+                None,
+            ),
+        };
+        let strip_made_space = shared.makes_leading_space;
+        Self {
+            tokenizer,
+            skip_special,
+            strip,
+            strip_made_space,
+            state,
+        }
+    }
+
+    /// Takes the next id. Returns the text that is certain now and was not before, if there is
+    /// any; never an empty piece.
+    ///
+    /// Ids that the vocabulary does not have contribute nothing.
+    ///
+    /// # Errors
+    /// A decoder in `tokenizer.json` that cannot be applied to these tokens.
+    pub fn push(&mut self, id: u32) -> Result<Option<String>, TokenizerError> {
+        let Some(token) = self.tokenizer.token(id) else {
+            return Ok(None);
+        };
+        if self.skip_special && self.tokenizer.is_special(id) {
+            return Ok(None);
+        }
+        let text = match (&mut self.state, &self.tokenizer.shared.assembly) {
+            (State::Bytes(pending), _) => {
+                pending.extend(assembly::bytes(&token));
+                take_characters(pending)
+            }
+            (State::Run(run), Assembly::Pieces(pieces)) => match pieces.piece(token) {
+                Ok(Piece::Byte(byte)) => run.push(byte),
+                Ok(Piece::Text(text)) => run.end() + &text,
+                Err(cause) => return Err(TokenizerError::Decode(one_line(&cause))),
+            },
+            (State::Run(_) | State::Window { .. }, _) => self.push_to_window(id)?,
+        };
+        Ok(self.start_of_text(text))
+    }
+
+    /// Ends the stream. Returns what was held back: the beginning of a character that did not
+    /// come to its end is U+FFFD.
+    ///
+    /// # Errors
+    /// As for [`Self::push`].
+    pub fn finish(mut self) -> Result<Option<String>, TokenizerError> {
+        let text = match &mut self.state {
+            State::Bytes(pending) => String::from_utf8_lossy(pending).into_owned(),
+            State::Run(run) => run.end(),
+            State::Window { ids, shown } => {
+                let text = self.tokenizer.decode(ids, self.skip_special)?;
+                after(&text, shown).to_owned()
+            }
+        };
+        Ok(self.start_of_text(text))
+    }
+
+    /// A decoder of another kind: decodes the last token shown together with those that follow,
+    /// and what is new in that is the piece.
+    fn push_to_window(&mut self, id: u32) -> Result<String, TokenizerError> {
+        let State::Window { ids, shown } = &mut self.state else {
+            return Ok(String::new());
+        };
+        ids.push(id);
+        let text = self.tokenizer.decode(ids, self.skip_special)?;
+        if text.ends_with(BROKEN) && ids.len() < LONGEST_WINDOW {
+            return Ok(String::new());
+        }
+        let piece = after(&text, shown).to_owned();
+        *shown = self.tokenizer.decode(&[id], self.skip_special)?;
+        *ids = vec![id];
+        Ok(piece)
+    }
+
+    /// Leaves out what the tokenizer put before the text.
+    fn start_of_text(&mut self, mut text: String) -> Option<String> {
+        while let Some((character, times)) = &mut self.strip
+            && *times > 0
+            && !text.is_empty()
+        {
+            if text.starts_with(*character) {
+                text.remove(0);
+                *times -= 1;
+            } else {
+                *times = 0;
+            }
+        }
+        if self.strip_made_space && !text.is_empty() {
+            self.strip_made_space = false;
+            if text.starts_with(' ') {
+                text.remove(0);
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl Run {
+    /// Takes a byte. Text comes out only when the run has gone wrong.
+    fn push(&mut self, byte: u8) -> String {
+        if self.broken {
+            return BROKEN.to_string();
+        }
+        self.bytes.push(byte);
+        match std::str::from_utf8(&self.bytes[self.complete..]) {
+            Ok(_) => self.complete = self.bytes.len(),
+            Err(error) if error.error_len().is_none() => {}
+            Err(_) => {
+                self.broken = true;
+                return self.all_broken();
+            }
+        }
+        String::new()
+    }
+
+    /// Ends the run.
+    fn end(&mut self) -> String {
+        let run = std::mem::take(self);
+        match String::from_utf8(run.bytes) {
+            _ if run.broken => String::new(),
+            Ok(text) => text,
+            Err(error) => BROKEN.to_string().repeat(error.as_bytes().len()),
+        }
+    }
+
+    fn all_broken(&self) -> String {
+        BROKEN.to_string().repeat(self.bytes.len())
+    }
+}
+
+/// Takes complete characters off the front of `pending`, and U+FFFD for bytes that cannot become
+/// any. What stays is the beginning of a character.
+fn take_characters(pending: &mut Vec<u8>) -> String {
+    let mut text = String::new();
+    let mut taken = 0;
+    for chunk in pending.utf8_chunks() {
+        text.push_str(chunk.valid());
+        taken += chunk.valid().len();
+        let invalid = chunk.invalid();
+        let last = taken + invalid.len() == pending.len();
+        let unfinished = std::str::from_utf8(invalid).is_err_and(|e| e.error_len().is_none());
+        if invalid.is_empty() || (last && unfinished) {
+            break;
+        }
+        text.push(BROKEN);
+        taken += invalid.len();
+    }
+    pending.drain(..taken);
+    text
+}
+
+/// The part of `text` that comes after `shown`; where a decoder rewrote what was shown, the part
+/// that comes after what both have in common.
+fn after<'text>(text: &'text str, shown: &str) -> &'text str {
+    let common = text.chars().zip(shown.chars()).take_while(|(a, b)| a == b);
+    &text[common.map(|(character, _)| character.len_utf8()).sum()..]
+}

@@ -1,0 +1,104 @@
+//! Makes MLX arrays of a checkpoint's tensors, addressed by path (`loader.pp("self_attn")`).
+//!
+//! An array borrows the memory-mapped file where the device allows it; only a tensor whose dtype
+//! must change is written anew.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use mlx_core::{Array, Dtype};
+
+use super::{Checkpoint, Manifest, Stored};
+use crate::{Error, Result};
+
+/// A position in the tree of names, with the one dtype that all floats are given.
+#[derive(Clone)]
+pub(crate) struct Loader<'a> {
+    source: &'a Source<'a>,
+    path: String,
+}
+
+/// What all positions share.
+pub(crate) struct Source<'a> {
+    checkpoint: &'a Checkpoint,
+    manifest: &'a Manifest,
+    dtype: Dtype,
+    loaded: Cell<u64>,
+}
+
+impl<'a> Source<'a> {
+    /// `dtype` is that of the activations; every float tensor is cast to it.
+    pub(crate) fn new(checkpoint: &'a Checkpoint, manifest: &'a Manifest, dtype: Dtype) -> Self {
+        Self {
+            checkpoint,
+            manifest,
+            dtype,
+            loaded: Cell::new(0),
+        }
+    }
+
+    /// Bytes of the tensors asked for so far, as stored.
+    pub(crate) fn loaded(&self) -> u64 {
+        self.loaded.get()
+    }
+}
+
+impl<'a> Loader<'a> {
+    /// At the absolute `path`.
+    pub(crate) fn at(source: &'a Source<'a>, path: &str) -> Self {
+        Self {
+            source,
+            path: path.to_owned(),
+        }
+    }
+
+    /// One level down.
+    pub(crate) fn pp(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            source: self.source,
+            path: format!("{}.{name}", self.path),
+        }
+    }
+
+    /// Dtype of the activations.
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.source.dtype
+    }
+
+    /// How the matrix at this path is stored.
+    pub(crate) fn stored(&self) -> Result<Stored> {
+        let stored = self.source.manifest.matrices.get(&self.path).copied();
+        stored.ok_or_else(|| self.missing("weight"))
+    }
+
+    /// The tensor `name` as it is stored.
+    pub(crate) fn raw(&self, name: &str) -> Result<Array> {
+        let full = format!("{}.{name}", self.path);
+        let checkpoint = self.source.checkpoint;
+        let entry = checkpoint.get(&full).ok_or_else(|| self.missing(name))?;
+        self.source
+            .loaded
+            .set(self.source.loaded.get() + entry.range.len() as u64);
+        let file = Arc::clone(checkpoint.file(entry));
+        Ok(Array::from_owned_bytes(
+            file,
+            entry.range.clone(),
+            &entry.shape,
+            entry.dtype,
+        )?)
+    }
+
+    /// The float tensor `name` in the dtype of the activations.
+    pub(crate) fn floats(&self, name: &str) -> Result<Array> {
+        let array = self.raw(name)?;
+        match array.dtype() == self.source.dtype {
+            true => Ok(array),
+            false => Ok(array.cast(self.source.dtype)?),
+        }
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let full = format!("{}.{name}", self.path);
+        Error::tensor(self.source.checkpoint.dir(), &full, "is missing")
+    }
+}

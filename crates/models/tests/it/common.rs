@@ -1,0 +1,163 @@
+//! Reading the fixtures that `tools/reference` made with transformers and mlx-lm.
+//!
+//! Tests run on the CPU, or on the device that `ML_TEST_DEVICE` names.
+
+use std::path::{Path, PathBuf};
+
+use mlx_core::device::{self, Choice};
+use mlx_core::{Array, Dtype};
+use models::cache::Cache;
+use models::{LoadOptions, Logits, Model};
+use safetensors::SafeTensors;
+
+/// Starts MLX on the device under test.
+pub(crate) fn open_device() {
+    let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
+    device::open(choice).unwrap();
+}
+
+/// The directory of one case.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// Every case whose directory begins with `prefix` and has expectations.
+pub(crate) fn cases(prefix: &str) -> Vec<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(prefix))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no fixture begins with {prefix}");
+    names
+}
+
+pub(crate) fn load(name: &str, dtype: Option<Dtype>) -> Model {
+    let options = LoadOptions::new().dtype(dtype);
+    Model::load(&fixture(name), &options, &mut |_| {}).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// What the reference says of one case.
+pub(crate) struct Expected(Vec<u8>);
+
+impl Expected {
+    pub(crate) fn read(name: &str) -> Self {
+        Self(std::fs::read(fixture(name).join("expected.safetensors")).unwrap())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0)
+            .unwrap()
+            .tensor(name)
+            .is_ok()
+    }
+
+    pub(crate) fn ints(&self, name: &str) -> Vec<i32> {
+        self.words(name)
+            .into_iter()
+            .map(i32::from_le_bytes)
+            .collect()
+    }
+
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
+        self.words(name)
+            .into_iter()
+            .map(f32::from_le_bytes)
+            .collect()
+    }
+
+    fn words(&self, name: &str) -> Vec<[u8; 4]> {
+        let tensors = SafeTensors::deserialize(&self.0).unwrap();
+        let data = tensors.tensor(name).unwrap().data();
+        data.chunks_exact(4)
+            .map(|word| word.try_into().unwrap())
+            .collect()
+    }
+}
+
+/// Logits `[L, vocab]` of `ids`, in chunks, through `cache`.
+pub(crate) fn logits_in_chunks(
+    model: &Model,
+    cache: &mut Cache,
+    ids: &[i32],
+    chunk: usize,
+) -> Vec<f32> {
+    let mut all = Vec::new();
+    for part in ids.chunks(chunk) {
+        let ids = Array::from_slice(part, &[part.len() as i32]).unwrap();
+        let logits = model.forward(&ids, cache, Logits::All).unwrap().unwrap();
+        all.extend(
+            logits
+                .cast(Dtype::Float32)
+                .unwrap()
+                .to_vec::<f32>()
+                .unwrap(),
+        );
+    }
+    all
+}
+
+/// Greedy continuation: the prompt in chunks of which only the last gives logits, then one by one.
+pub(crate) fn greedy(
+    model: &Model,
+    cache: &mut Cache,
+    prompt: &[i32],
+    chunk: usize,
+    n: usize,
+) -> Vec<i32> {
+    let mut logits = None;
+    let chunks = prompt.chunks(chunk);
+    let count = chunks.len();
+    for (i, part) in chunks.enumerate() {
+        let ids = Array::from_slice(part, &[part.len() as i32]).unwrap();
+        let want = if i + 1 == count {
+            Logits::Last
+        } else {
+            Logits::None
+        };
+        logits = model.forward(&ids, cache, want).unwrap();
+        mlx_core::eval(&cache.arrays()).unwrap();
+    }
+    let mut out = Vec::new();
+    while out.len() < n {
+        let next = argmax(&logits.take().unwrap());
+        out.push(next);
+        let ids = Array::from_slice(&[next], &[1]).unwrap();
+        logits = model.forward(&ids, cache, Logits::Last).unwrap();
+    }
+    out
+}
+
+fn argmax(logits: &Array) -> i32 {
+    let values = logits
+        .cast(Dtype::Float32)
+        .unwrap()
+        .to_vec::<f32>()
+        .unwrap();
+    let best = values
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .unwrap();
+    best.0 as i32
+}
+
+/// The largest relative error of a position: `|found - expected| / |expected|`, Euclidean over the
+/// vocabulary.
+pub(crate) fn relative_error(found: &[f32], expected: &[f32], vocab: usize) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let rows = found.chunks_exact(vocab).zip(expected.chunks_exact(vocab));
+    rows.map(|(f, e)| {
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let difference = norm(&mut f.iter().zip(e).map(|(f, e)| f64::from(*f) - f64::from(*e)));
+        let error = difference / norm(&mut e.iter().map(|e| f64::from(*e)));
+        // A NaN must fail, and `max` would drop it.
+        if error.is_nan() { f64::INFINITY } else { error }
+    })
+    .fold(0.0, f64::max)
+}

@@ -1,0 +1,85 @@
+//! Logits and greedy continuations equal those that transformers computed in float64 from the same
+//! weights (`tools/reference/logits.py`).
+
+use crate::common::{Expected, cases, greedy, load, logits_in_chunks, open_device, relative_error};
+use mlx_core::Dtype;
+
+/// In float32, for every position.
+const FLOAT32_BOUND: f64 = 1e-4;
+
+const CHUNKS: [usize; 3] = [1, 7, 2048];
+
+fn check_family(family: &str) {
+    open_device();
+    for name in cases(&format!("{family}-")) {
+        let expected = Expected::read(&name);
+        let (ids, logits) = (expected.ints("input_ids"), expected.floats("logits"));
+        let model = load(&name, Some(Dtype::Float32));
+        let vocab = model.info().vocab_size;
+        let mut cache = model.new_cache();
+        for chunk in CHUNKS {
+            cache.reset();
+            let found = logits_in_chunks(&model, &mut cache, &ids, chunk);
+            let error = relative_error(&found, &logits, vocab);
+            println!("{name}, chunks of {chunk}: {error:.2e}");
+            assert!(
+                error <= FLOAT32_BOUND,
+                "{name}, chunks of {chunk}: relative error {error:.2e}"
+            );
+            assert_eq!(cache.offset() as usize, ids.len());
+        }
+        let (prompt, continuation) = (expected.ints("prompt_len")[0], expected.ints("greedy"));
+        for chunk in CHUNKS {
+            cache.reset();
+            let prompt = &ids[..prompt as usize];
+            let found = greedy(&model, &mut cache, prompt, chunk, continuation.len());
+            assert_eq!(found, continuation, "{name}, prefill chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn qwen3_equals_transformers_in_float32() {
+    check_family("qwen3");
+}
+
+#[test]
+fn gemma3_equals_transformers_in_float32() {
+    check_family("gemma3");
+}
+
+/// In half precision the bound is what transformers itself, run in that dtype, is away from the
+/// float64 result: a right implementation may round elsewhere, but not worse than twice that.
+#[test]
+fn half_precision_is_as_exact_as_transformers_in_the_same_dtype() {
+    open_device();
+    let mut compared = 0;
+    for name in cases("") {
+        let expected = Expected::read(&name);
+        for (dtype, key) in [
+            (Dtype::Bfloat16, "logits_bf16"),
+            (Dtype::Float16, "logits_f16"),
+        ] {
+            if !expected.has(key) {
+                continue;
+            }
+            let model = load(&name, Some(dtype));
+            let vocab = model.info().vocab_size;
+            let exact = expected.floats("logits");
+            let bound = 2.0 * relative_error(&expected.floats(key), &exact, vocab);
+            let ids = expected.ints("input_ids");
+            let found = logits_in_chunks(&model, &mut model.new_cache(), &ids, 7);
+            let error = relative_error(&found, &exact, vocab);
+            println!("{name}, {dtype}: {error:.2e} (bound {bound:.2e})");
+            assert!(
+                error <= bound,
+                "{name}, {dtype}: {error:.2e} above {bound:.2e}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(
+        compared >= 4,
+        "only {compared} cases have half-precision references"
+    );
+}
