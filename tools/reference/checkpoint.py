@@ -1,0 +1,105 @@
+"""Checkpoints of random weights, as a model directory on the hub would hold them.
+
+A reference is only as good as the weights that it runs on. transformers'
+default initialisation (norms of ones, everything else near zero) lets a wrong
+norm, mask or rotary embedding pass unseen: attention is all but uniform and the
+logits all but equal. So every tensor is drawn here at a scale that makes
+attention peaked and the logits spread out, norms and biases included.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Qwen3ForCausalLM
+
+MODEL_CLASSES = {
+    "qwen3": Qwen3ForCausalLM,
+    "gemma3_text": Gemma3ForCausalLM,
+    "gemma3": Gemma3ForConditionalGeneration,
+}
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+
+#: What a norm multiplies by, on average, where that is not one. Attention scores
+#: have the variance of (q_norm * k_norm)^2. Gemma norms what a layer adds, and
+#: attention must outweigh the MLP, or the next token hangs on the last one alone.
+NORM_MEANS = {
+    "qwen3": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "gemma3": {
+        "q_norm": 1.2,
+        "k_norm": 1.2,
+        "post_attention_layernorm": 1.4,
+        "post_feedforward_layernorm": 0.8,
+        "norm": 4.0,
+    },
+}
+
+#: The length of an embedding row. Gemma multiplies it by sqrt(hidden), and with a
+#: tied head a long row answers every token with itself.
+EMBEDDING_LENGTHS = {"qwen3": 0.9, "gemma3": 0.3}
+
+
+def rng_for(*key) -> np.random.Generator:
+    """A generator that depends on `key` alone, not on the order of the cases."""
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+
+
+def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
+    """Random values for the tensor `name`, in float32."""
+    values = rng.standard_normal(shape)
+    leaf = name.removesuffix(".weight").rsplit(".", 1)[-1]
+    if "norm" in leaf:
+        mean = NORM_MEANS[family].get(leaf, 1.0)
+        # Gemma multiplies by 1 + weight.
+        values = mean * (1 + 0.25 * values) - (family == "gemma3")
+    elif name.endswith(".bias"):
+        values = 0.4 * values
+    elif leaf in ("embed_tokens", "lm_head"):
+        values = values * (EMBEDDING_LENGTHS[family] / np.sqrt(shape[-1]))
+    else:
+        values = values * (1.3 / np.sqrt(np.prod(shape[1:])))
+    return values.astype(np.float32)
+
+
+def random_state_dict(config_path: Path, seed, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Weights for the config in `config_path`, named as in the model's state_dict."""
+    config = AutoConfig.from_pretrained(config_path)
+    with torch.device("meta"):
+        model = MODEL_CLASSES[config.model_type](config)
+    family = "gemma3" if config.model_type.startswith("gemma3") else "qwen3"
+    tied = config.get_text_config().tie_word_embeddings
+    rng = rng_for(seed, "weights")
+    state = {}
+    for name, parameter in sorted(model.state_dict().items()):
+        if name == "lm_head.weight" and tied:
+            continue
+        state[name] = torch.from_numpy(draw(name, tuple(parameter.shape), rng, family)).to(dtype)
+    return state
+
+
+def save_weights(directory: Path, state: dict[str, torch.Tensor], layout: str) -> None:
+    """Writes `state`; layout is `single`, `indexed` (shards and an index) or `unindexed`."""
+    metadata = {"format": "pt"}
+    if layout == "single":
+        save_file(state, directory / "model.safetensors", metadata)
+        return
+    names, count = sorted(state), 3
+    per_shard = -(-len(names) // count)
+    weight_map = {}
+    for shard in range(count):
+        file = f"model-{shard + 1:05}-of-{count:05}.safetensors"
+        part = names[shard * per_shard : (shard + 1) * per_shard]
+        save_file({name: state[name] for name in part}, directory / file, metadata)
+        weight_map |= dict.fromkeys(part, file)
+    if layout == "indexed":
+        total = sum(tensor.nbytes for tensor in state.values())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(directory / "model.safetensors.index.json", index)
+
+
+def write_json(path: Path, value) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
