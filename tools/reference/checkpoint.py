@@ -23,6 +23,8 @@ MODEL_CLASSES = {
 }
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+#: How config.json calls them.
+DTYPE_NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 #: What a norm multiplies by, on average, where that is not one. Attention scores
 #: have the variance of (q_norm * k_norm)^2. Gemma norms what a layer adds, and

@@ -22,7 +22,7 @@ import torch
 import transformers
 from transformers import AutoConfig
 
-from checkpoint import DTYPES, random_state_dict, rng_for, save_weights, write_json
+from checkpoint import DTYPE_NAMES, DTYPES, random_state_dict, rng_for, save_weights, write_json
 from exact import Reference, relative_error, rms_error, save_expected
 from logits_cases import CASES, Case
 
@@ -43,7 +43,7 @@ ABOUT = {"made_by": "tools/reference/logits.py", "torch": torch.__version__, "tr
 
 def write_config(directory: Path, case: Case) -> None:
     if case.spelling == "hub":
-        write_json(directory / "config.json", case.config)
+        write_json(directory / "config.json", case.config | {"torch_dtype": DTYPE_NAMES[case.dtype]})
         return
     config = AutoConfig.for_model(**case.config)
     config.architectures = [{"qwen3": "Qwen3ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}.get(

@@ -64,7 +64,6 @@ def qwen3(**changes) -> dict:
         "rope_theta": 1000000,
         "sliding_window": None,
         "tie_word_embeddings": True,
-        "torch_dtype": "float32",
         "transformers_version": "4.51.0",
         "use_cache": True,
         "use_sliding_window": False,
@@ -75,7 +74,7 @@ def qwen3(**changes) -> dict:
 def qwen3_v5(**changes) -> dict:
     """The same model for transformers 5, which has no `rope_theta` at the top."""
     config = qwen3(rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
-    for key in ("architectures", "rope_theta", "rope_scaling", "torch_dtype", "transformers_version"):
+    for key in ("architectures", "rope_theta", "rope_scaling", "transformers_version"):
         del config[key]
     return config | changes
 
@@ -109,7 +108,6 @@ def gemma3(**changes) -> dict:
         "rope_theta": 1000000,
         "sliding_window": 8,
         "sliding_window_pattern": 2,
-        "torch_dtype": "float32",
         "transformers_version": "4.50.0.dev0",
         "use_cache": True,
         "vocab_size": 96,
@@ -125,7 +123,7 @@ def gemma3_v5(**changes) -> dict:
     )
     for key in (
         "architectures", "cache_implementation", "rope_local_base_freq", "rope_scaling", "rope_theta",
-        "sliding_window_pattern", "torch_dtype", "transformers_version",
+        "sliding_window_pattern", "transformers_version",
     ):  # fmt: skip
         del config[key]
     return config | changes
@@ -161,7 +159,6 @@ def gemma3_nested(text: dict) -> dict:
         "mm_tokens_per_image": 256,
         "model_type": "gemma3",
         "text_config": text,
-        "torch_dtype": "float32",
         "transformers_version": "4.50.0.dev0",
         "vision_config": VISION,
     }
@@ -274,8 +271,8 @@ QWEN3_CASES = [
         spelling="v5",
         variants=(Variant("the window in every layer", {"layer_types": layers("ss")}),),
     ),
-    Case("qwen3-bf16", qwen3(torch_dtype="bfloat16"), "bf16 weights", dtype="bf16"),
-    Case("qwen3-f16", qwen3(torch_dtype="float16", tie_word_embeddings=False), "f16 weights", dtype="f16"),
+    Case("qwen3-bf16", qwen3(), "bf16 weights", dtype="bf16"),
+    Case("qwen3-f16", qwen3(tie_word_embeddings=False), "f16 weights", dtype="f16"),
     Case("qwen3-sharded", qwen3(), "three shards and an index", layout="indexed", dtype="bf16"),
     Case("qwen3-unindexed", qwen3(), "three shards and no index", layout="unindexed", dtype="bf16"),
     Case(
@@ -388,7 +385,7 @@ GEMMA3_CASES = [
         names="v5",
         variants=(NO_WINDOW,),
     ),
-    Case("gemma3-bf16", gemma3(torch_dtype="bfloat16"), "bf16 weights", dtype="bf16", variants=(NO_WINDOW,)),
+    Case("gemma3-bf16", gemma3(), "bf16 weights", dtype="bf16", variants=(NO_WINDOW,)),
     Case(
         "gemma3-long",
         gemma3(**LONG, num_hidden_layers=3, sliding_window=64, eos_token_id=1),

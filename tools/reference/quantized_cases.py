@@ -1,0 +1,103 @@
+"""What the quantized fixtures cover: one entry a case."""
+
+from dataclasses import dataclass, field
+
+from logits_cases import gemma3, qwen3
+
+
+@dataclass(frozen=True)
+class QuantizedCase:
+    name: str
+    config: dict
+    bits: int
+    group_size: int
+    mode: str = "affine"
+    dtype: str = "bf16"
+    #: Path of a layer to its own parameters, or to False for a layer that stays dense.
+    overrides: dict = field(default_factory=dict)
+    #: Whether `quantization` names the mode; older checkpoints do not.
+    names_mode: bool = True
+
+
+def small_qwen3(**changes) -> dict:
+    return qwen3(hidden_size=64, intermediate_size=96, num_attention_heads=4, vocab_size=64) | changes
+
+
+def wide_qwen3(**changes) -> dict:
+    """Every input dimension a multiple of 128, for groups of that size."""
+    sizes = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 1}
+    return small_qwen3(num_hidden_layers=1, **sizes) | changes
+
+
+def small_gemma3(**changes) -> dict:
+    # Hidden is a square: mlx-lm rounds sqrt(hidden) to bfloat16 even when it runs in float32.
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 32, "vocab_size": 64, "num_hidden_layers": 2}
+    return gemma3(query_pre_attn_scalar=48, **sizes) | changes
+
+
+def nested_gemma3() -> dict:
+    # mlx-lm reads the vocabulary's size at the top level only.
+    text = small_gemma3(model_type="gemma3_text", num_key_value_heads=2)
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "eos_token_id": [1, 3],
+        "model_type": "gemma3",
+        "text_config": text,
+        "vocab_size": text["vocab_size"],
+    }
+
+
+UNTIED = {"tie_word_embeddings": False}
+
+CASES = [
+    QuantizedCase("qwen3-q2-g32", small_qwen3(), 2, 32),
+    QuantizedCase("qwen3-q2-g128", wide_qwen3(), 2, 128, dtype="f32"),
+    QuantizedCase("qwen3-q3-g64", wide_qwen3(), 3, 64),
+    QuantizedCase("qwen3-q3-g128", wide_qwen3(), 3, 128, dtype="f16"),
+    QuantizedCase("qwen3-q4-g32", small_qwen3(), 4, 32, dtype="f32"),
+    QuantizedCase("qwen3-q4-g64", wide_qwen3(), 4, 64, names_mode=False),
+    QuantizedCase("qwen3-q4-g128", wide_qwen3(**UNTIED), 4, 128),
+    QuantizedCase("qwen3-q5-g32", small_qwen3(), 5, 32),
+    QuantizedCase("qwen3-q5-g128", wide_qwen3(), 5, 128, dtype="f32"),
+    QuantizedCase("qwen3-q6-g64", wide_qwen3(), 6, 64),
+    QuantizedCase("qwen3-q8-g32", small_qwen3(**UNTIED), 8, 32),
+    QuantizedCase("qwen3-q8-g128", wide_qwen3(), 8, 128, dtype="f32"),
+    QuantizedCase("qwen3-mxfp4", small_qwen3(), 4, 32, mode="mxfp4"),
+    QuantizedCase("qwen3-mxfp8", small_qwen3(**UNTIED), 8, 32, mode="mxfp8", dtype="f32"),
+    QuantizedCase("qwen3-nvfp4", small_qwen3(), 4, 16, mode="nvfp4"),
+    QuantizedCase(
+        "qwen3-mixed",
+        small_qwen3(num_hidden_layers=3, **UNTIED),
+        4,
+        32,
+        overrides={
+            "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 8},
+            "model.layers.0.self_attn.v_proj": {"group_size": 64, "bits": 6, "mode": "affine"},
+            "model.layers.1.mlp.up_proj": {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+            "model.layers.1.self_attn.q_proj": False,
+            "model.layers.2.self_attn.k_proj": False,
+            "lm_head": {"group_size": 64, "bits": 8},
+        },
+    ),
+    QuantizedCase("gemma3-q2-g64", small_gemma3(), 2, 64),
+    QuantizedCase("gemma3-q3-g32", small_gemma3(), 3, 32, dtype="f32"),
+    QuantizedCase("gemma3-q4-g64", small_gemma3(), 4, 64, names_mode=False),
+    QuantizedCase("gemma3-q5-g64", small_gemma3(), 5, 64),
+    QuantizedCase("gemma3-q6-g32", small_gemma3(), 6, 32, dtype="f32"),
+    QuantizedCase("gemma3-q8-g64", small_gemma3(), 8, 64),
+    QuantizedCase("gemma3-mxfp4", small_gemma3(), 4, 32, mode="mxfp4", dtype="f32"),
+    QuantizedCase("gemma3-mxfp8", small_gemma3(), 8, 32, mode="mxfp8"),
+    QuantizedCase("gemma3-nvfp4", small_gemma3(), 4, 16, mode="nvfp4"),
+    QuantizedCase(
+        "gemma3-nested-mixed",
+        nested_gemma3(),
+        4,
+        64,
+        overrides={
+            "language_model.model.embed_tokens": {"group_size": 32, "bits": 6},
+            "language_model.model.layers.0.mlp.gate_proj": False,
+            "language_model.model.layers.1.self_attn.o_proj": {"group_size": 64, "bits": 8},
+            "language_model.model.layers.1.mlp.down_proj": {"group_size": 32, "bits": 3},
+        },
+    ),
+]
