@@ -1,0 +1,57 @@
+//! The two formats that serve where a checkpoint brings no template.
+
+use std::fmt::Write;
+
+use super::{Message, Role};
+
+pub(super) const IM_END: &str = "<|im_end|>";
+pub(super) const END_OF_TURN: &str = "<end_of_turn>";
+
+/// Qwen's ChatML.
+pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> String {
+    let mut text = String::new();
+    for Message { role, content } in messages {
+        push(
+            &mut text,
+            format_args!("<|im_start|>{}\n{content}{IM_END}\n", role.as_str()),
+        );
+    }
+    if add_generation_prompt {
+        text.push_str("<|im_start|>assistant\n");
+    }
+    text
+}
+
+/// Gemma's turns, without the `<bos>` that the tokenizer puts before them.
+pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String {
+    let mut text = String::new();
+    for Message { role, content } in messages {
+        match role {
+            Role::System => push(
+                &mut text,
+                format_args!("<start_of_turn>user\n[System: {content}]{END_OF_TURN}\n"),
+            ),
+            Role::User => {
+                push(
+                    &mut text,
+                    format_args!("<start_of_turn>user\n{content}{END_OF_TURN}\n"),
+                );
+            }
+            Role::Assistant => {
+                push(
+                    &mut text,
+                    format_args!("<start_of_turn>model\n{content}{END_OF_TURN}\n"),
+                );
+            }
+        }
+    }
+    if add_generation_prompt {
+        text.push_str("<start_of_turn>model\n");
+    }
+    text
+}
+
+/// Appends to a `String`, which cannot fail.
+fn push(text: &mut String, turn: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(turn);
+}

@@ -1,0 +1,163 @@
+//! How a conversation becomes the one text that a model continues.
+//!
+//! A checkpoint that brings a Jinja template of its own gets exactly that one
+//! ([`template::JinjaTemplate`]), rendered as transformers renders it: the model was trained on
+//! its output, and a space more or less is heard. The two built-in formats serve checkpoints
+//! without a template.
+
+mod built_in;
+mod error;
+pub mod template;
+
+use models::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+pub use error::ChatError;
+pub use template::{JinjaTemplate, Variables};
+
+/// Who speaks in a [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions for the whole conversation.
+    System,
+    /// The human.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The name that templates and the wire know: `system`, `user` or `assistant`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said. May be empty.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of the given role.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+        }
+    }
+
+    /// Instructions for the whole conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self::new(Role::System, content)
+    }
+
+    /// A turn of the human.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::new(Role::User, content)
+    }
+
+    /// A turn of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self::new(Role::Assistant, content)
+    }
+}
+
+/// The way in which a model wants its conversations written down.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ChatFormat {
+    /// `<|im_start|>role`, a line each, `<|im_end|>`: Qwen's.
+    ChatMl,
+    /// `<start_of_turn>role`, a line each, `<end_of_turn>`: Gemma's. It knows no system role, so
+    /// a system message is a turn of the user that reads `[System: ...]`.
+    Gemma,
+    /// The checkpoint's own template.
+    Template(Box<JinjaTemplate>),
+}
+
+impl ChatFormat {
+    /// The format for a checkpoint: its own template if it brings one, else the built-in format
+    /// of its family.
+    ///
+    /// # Errors
+    /// A template that does not parse (with file and line), several templates of which none is
+    /// the default, or no template and a `model_type` without a built-in format.
+    pub fn for_model(model_type: &str, tokenizer: &Tokenizer) -> Result<Self, ChatError> {
+        match tokenizer.chat_template()? {
+            Some(template) => {
+                let template = JinjaTemplate::new(&template.path, &template.source)?;
+                let template = template.with_variables(tokenizer.special_tokens());
+                Ok(Self::Template(Box::new(template)))
+            }
+            None => Self::built_in(model_type),
+        }
+    }
+
+    /// The built-in format of a family, named by the `model_type` of its `config.json`.
+    ///
+    /// # Errors
+    /// [`ChatError::NoFormat`] for a family that has none.
+    pub fn built_in(model_type: &str) -> Result<Self, ChatError> {
+        match model_type {
+            _ if model_type.starts_with("qwen") => Ok(Self::ChatMl),
+            _ if model_type.starts_with("gemma") => Ok(Self::Gemma),
+            _ => Err(ChatError::NoFormat {
+                model_type: model_type.to_owned(),
+            }),
+        }
+    }
+
+    /// Writes a conversation down.
+    ///
+    /// With `add_generation_prompt` the text ends where the model's answer begins. `variables`
+    /// are what else the template can be told, such as `enable_thinking`; the built-in formats
+    /// have no such choices.
+    ///
+    /// # Errors
+    /// An empty conversation, and a template that refuses this one or fails on it.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        variables: &Variables,
+    ) -> Result<String, ChatError> {
+        if messages.is_empty() {
+            return Err(ChatError::Empty);
+        }
+        match self {
+            Self::ChatMl => Ok(built_in::chat_ml(messages, add_generation_prompt)),
+            Self::Gemma => Ok(built_in::gemma(messages, add_generation_prompt)),
+            Self::Template(template) => template.render(messages, add_generation_prompt, variables),
+        }
+    }
+
+    /// Whether a rendered conversation is to be encoded with the special tokens that the
+    /// tokenizer puts around a text. A template writes them itself; the built-in formats leave
+    /// them, such as Gemma's `<bos>`, to the tokenizer.
+    #[must_use]
+    pub fn encode_with_special_tokens(&self) -> bool {
+        !matches!(self, Self::Template(_))
+    }
+
+    /// The token with which a built-in format ends a turn, at which an answer ends too. What ends
+    /// the turns of a template, the tokenizer knows ([`Tokenizer::eos_ids`]).
+    #[must_use]
+    pub fn end_of_turn(&self) -> Option<&'static str> {
+        match self {
+            Self::ChatMl => Some(built_in::IM_END),
+            Self::Gemma => Some(built_in::END_OF_TURN),
+            Self::Template(_) => None,
+        }
+    }
+}
