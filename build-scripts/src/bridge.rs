@@ -4,23 +4,43 @@
 //! when a step fails, where a user should read one line. The build folder is kept, so a change to
 //! the bridge recompiles one file.
 
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::Build;
 use crate::command::step;
 use crate::error::{IoContext, Result};
-use crate::{compiler, files};
+use crate::files;
+use crate::host::Host;
 
 /// The name of the library that this module makes, without `lib` and the extension.
 pub(crate) const LIBRARY: &str = "mlxbridge";
 
+/// What the bridge is built for, and with what.
+pub(crate) struct Target<'a> {
+    /// The folder into which the wheel was unpacked.
+    pub(crate) prefix: &'a Path,
+    /// The machine that will run it.
+    pub(crate) host: Host,
+    /// The C++ compiler.
+    pub(crate) compiler: PathBuf,
+    /// More settings for cmake, as `-DNAME=value`.
+    pub(crate) settings: &'a [&'a str],
+}
+
 impl Build<'_> {
-    /// Builds the bridge against the unpacked wheel in `prefix` and puts it beside libmlx.
-    pub(crate) fn bridge(&self, prefix: &Path) -> Result<()> {
-        let compiler = compiler::find()?;
+    /// Builds the bridge against the unpacked wheel and puts it beside libmlx.
+    pub(crate) fn bridge(&self, target: &Target<'_>) -> Result<()> {
         let (cmake, ninja, mlx_c) = (self.cmake()?, self.ninja()?, self.mlx_c()?);
-        let library = self.host.shared_library(LIBRARY);
+        let Target {
+            prefix,
+            host,
+            compiler,
+            settings,
+        } = target;
+        let (library, libraries) = (host.shared_library(LIBRARY), library_dir(prefix));
         let folder = prefix.join("build");
 
         let mut configure = Command::new(&cmake);
@@ -29,14 +49,16 @@ impl Build<'_> {
             .arg(self.layout.csrc())
             .arg("-B")
             .arg(&folder);
-        configure.args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]);
+        configure
+            .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
+            .args(*settings);
         configure.arg(define("CMAKE_MAKE_PROGRAM", &ninja));
-        configure.arg(define("CMAKE_CXX_COMPILER", &compiler));
+        configure.arg(define("CMAKE_CXX_COMPILER", compiler));
         configure.arg(define("MLX_C_DIR", &mlx_c));
         configure.arg(define("MLX_DIR", &prefix.join("mlx")));
         configure.arg(define(
             "MLX_LIBRARY",
-            &prefix.join("mlx/lib").join(self.libmlx()),
+            &libraries.join(host.shared_library("mlx")),
         ));
         self.configure(&folder, &mut configure)?;
 
@@ -47,15 +69,12 @@ impl Build<'_> {
             &mut make,
             &prefix.join("compile.log"),
             |line| {
-                if line.starts_with('[') {
-                    self.say(line);
+                if let Some(short) = shorten(line) {
+                    self.say(short);
                 }
             },
         )?;
-        self.publish(
-            &folder.join(&library),
-            &prefix.join("mlx/lib").join(&library),
-        )?;
+        publish(&folder.join(&library), &libraries.join(&library))?;
         self.headers(&mlx_c, prefix)
     }
 
@@ -63,28 +82,17 @@ impl Build<'_> {
     fn configure(&self, folder: &Path, command: &mut Command) -> Result<()> {
         let settings = format!("{command:?}");
         let marker = folder.join("settings");
-        if std::fs::read_to_string(&marker).is_ok_and(|found| found == settings) {
+        if fs::read_to_string(&marker).is_ok_and(|found| found == settings) {
             return Ok(());
         }
         if folder.exists() {
-            std::fs::remove_dir_all(folder).at("cannot remove", folder)?;
+            fs::remove_dir_all(folder).at("cannot remove", folder)?;
         }
         files::create_dir(folder)?;
         self.say("configuring the MLX bridge");
-        step(
-            "configuring the MLX bridge",
-            command,
-            &folder.with_extension("log"),
-            |_| {},
-        )?;
+        let log = folder.with_file_name("configure.log");
+        step("configuring the MLX bridge", command, &log, |_| {})?;
         files::write_atomic(&marker, settings.as_bytes())
-    }
-
-    /// A copy beside the target and a rename: a program that has the old library open keeps it.
-    fn publish(&self, from: &Path, to: &Path) -> Result<()> {
-        let new = to.with_extension("new");
-        std::fs::copy(from, &new).at("cannot copy", from)?;
-        std::fs::rename(&new, to).at("cannot put in place", to)
     }
 
     /// Puts the C headers into the prefix, which then has all that bindgen reads.
@@ -94,17 +102,20 @@ impl Build<'_> {
         let fresh = temporary.path().join("fresh");
         files::copy_dir(&mlx_c.join("mlx"), &fresh.join("mlx"))?;
         let own = self.layout.csrc().join("mlxb.h");
-        std::fs::copy(&own, fresh.join("mlxb.h")).at("cannot copy", &own)?;
+        fs::copy(&own, fresh.join("mlxb.h")).at("cannot copy", &own)?;
         files::replace_dir(&fresh, &target)
-    }
-
-    fn libmlx(&self) -> String {
-        self.host.shared_library("mlx")
     }
 }
 
-fn define(name: &str, value: &Path) -> std::ffi::OsString {
-    let mut argument = std::ffi::OsString::from(format!("-D{name}="));
+/// A copy beside the target and a rename: a program that has the old library open keeps it.
+fn publish(from: &Path, to: &Path) -> Result<()> {
+    let new = to.with_extension("new");
+    fs::copy(from, &new).at("cannot copy", from)?;
+    fs::rename(&new, to).at("cannot put in place", to)
+}
+
+fn define(name: &str, value: &Path) -> OsString {
+    let mut argument = OsString::from(format!("-D{name}="));
     argument.push(value);
     argument
 }
@@ -116,7 +127,40 @@ fn jobs() -> String {
         .to_string()
 }
 
+/// ninja's `[3/32] Building CXX object <long path>/ops.cpp.o`, without what a user need not read.
+fn shorten(line: &str) -> Option<String> {
+    let (count, rest) = line.strip_prefix('[')?.split_once("] ")?;
+    let file = rest.rsplit(['/', ' ']).next()?;
+    let doing = match rest.split_whitespace().next()? {
+        "Building" => "compiling",
+        "Linking" => "linking",
+        _ => return None,
+    };
+    Some(format!("[{count}] {doing} {}", file.trim_end_matches(".o")))
+}
+
 /// The folder of a prefix that has the libraries.
 pub(crate) fn library_dir(prefix: &Path) -> PathBuf {
     prefix.join("mlx").join("lib")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_names_the_file_and_leaves_the_path_out() {
+        let line = "[2/31] Building CXX object CMakeFiles/m.dir/a/vendor/mlx-c/closure.cpp.o";
+        assert_eq!(
+            shorten(line).as_deref(),
+            Some("[2/31] compiling closure.cpp")
+        );
+        let line = "[31/31] Linking CXX shared library libmlxbridge.so";
+        assert_eq!(
+            shorten(line).as_deref(),
+            Some("[31/31] linking libmlxbridge.so")
+        );
+        assert_eq!(shorten("[0/2] Re-checking globbed directories..."), None);
+        assert_eq!(shorten("FAILED: something"), None);
+    }
 }

@@ -70,7 +70,7 @@ pub(crate) fn reason(output: &str, otherwise: &str) -> String {
     };
     lines()
         .find(tells)
-        .or_else(|| lines().last())
+        .or_else(|| lines().next_back())
         .unwrap_or(otherwise)
         .to_owned()
 }

@@ -20,6 +20,14 @@ impl Host {
         }
     }
 
+    /// A Mac with Apple's own processor.
+    pub(crate) fn macos() -> Self {
+        Self {
+            os: "macos".to_owned(),
+            arch: "aarch64".to_owned(),
+        }
+    }
+
     /// Whether this is macOS.
     pub fn is_macos(&self) -> bool {
         self.os == "macos"

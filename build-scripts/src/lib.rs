@@ -13,6 +13,8 @@ mod bridge;
 mod build;
 mod command;
 mod compiler;
+#[cfg(unix)]
+mod cross_metal;
 mod error;
 mod files;
 mod host;
@@ -28,10 +30,12 @@ mod wheels;
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(unix)]
+pub use cross_metal::{CrossMetal, cross_metal};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use layout::Layout;
-pub use prefix::{NATIVE_DIR_VARIABLE, NativePrefix, ensure, ensure_in};
+pub use prefix::{NATIVE_DIR_VARIABLE, NativePrefix, ensure};
 
 /// What MLX computes on; each has a prefix of its own, and a machine may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +64,6 @@ impl Backend {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::Metal => "metal",
-        }
-    }
-
-    /// The roles in `vendor/pins.toml` whose wheels make up its prefix.
-    fn roles(self) -> &'static [&'static str] {
-        match self {
-            Self::Cpu => &["mlx-cpu"],
-            Self::Cuda => &["mlx-cuda", "nvidia"],
-            Self::Metal => &["mlx-metal"],
         }
     }
 }

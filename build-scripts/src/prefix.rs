@@ -4,12 +4,11 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::bridge::{LIBRARY, library_dir};
+use crate::bridge::{LIBRARY, Target, library_dir};
 use crate::build::Build;
 use crate::error::{Error, IoContext, Result};
-use crate::host::Host;
 use crate::layout::Layout;
-use crate::{Backend, files, stamp};
+use crate::{Backend, compiler, files, stamp};
 
 /// Names a prefix to use instead of building one.
 pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
@@ -37,66 +36,70 @@ pub struct NativePrefix {
 /// What is missing (Python, pip, a compiler, the network), which file has a wrong checksum, or
 /// which step failed: each [`Error`] is one line that says what to do.
 pub fn ensure(backend: Backend, progress: &dyn Fn(&str)) -> Result<NativePrefix> {
-    ensure_in(&Layout::of_this_repository(), backend, progress)
-}
-
-/// [`ensure`] for the checkout that `layout` describes.
-pub fn ensure_in(
-    layout: &Layout,
-    backend: Backend,
-    progress: &dyn Fn(&str),
-) -> Result<NativePrefix> {
-    let build = Build::new(layout, progress)?;
+    let layout = Layout::of_this_repository();
+    let build = Build::new(&layout, progress)?;
     if let Some(dir) = env::var_os(NATIVE_DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
         return build.given(Path::new(&dir));
     }
-    let prefix = layout.prefix(backend);
-    let inputs = stamp::of_inputs(layout, &build.host, backend)?;
-    if !is_current(&prefix, &inputs) || build.libclang_missing() {
-        let _lock = lock(layout, progress)?;
-        if !is_current(&prefix, &inputs) {
-            build.wheels_of(backend, &prefix)?;
-            build.bridge(&prefix)?;
-            files::write_atomic(&prefix.join(STAMP), inputs.as_bytes())?;
-        }
-        build.libclang()?;
-    }
+    let folder = layout.prefix(backend);
+    let library = library_dir(&folder).join(build.host.shared_library(LIBRARY));
+    let inputs = stamp::of_inputs(&layout, &build.host, backend.name())?;
+    make(&build, &folder, &library, &inputs, || {
+        // Before anything is fetched: it is no use without a compiler.
+        let compiler = compiler::find()?;
+        build.wheels(&build.wheels_of(backend)?, &folder)?;
+        build.bridge(&Target {
+            prefix: &folder,
+            host: build.host.clone(),
+            compiler,
+            settings: &[],
+        })
+    })?;
     Ok(NativePrefix {
-        library_dir: library_dir(&prefix),
-        include_dirs: vec![prefix.join("include")],
+        library_dir: library_dir(&folder),
+        include_dirs: vec![folder.join("include")],
         libclang_dir: build.libclang()?,
     })
 }
 
-impl Build<'_> {
-    /// Unpacks the wheels of a backend into its prefix, unless they are there.
-    fn wheels_of(&self, backend: Backend, prefix: &Path) -> Result<()> {
-        let mut wheels = Vec::new();
-        for role in backend.roles() {
-            if *role == "nvidia" {
-                wheels.extend(self.pins.all(role, &self.host)?);
-            } else {
-                wheels.push(self.pins.one(role, &self.host)?);
-            }
-        }
-        let digests: String = wheels.iter().map(|w| format!("{}\n", w.sha256)).collect();
-        let marker = prefix.join("wheels");
-        if fs::read_to_string(&marker).is_ok_and(|found| found == digests) {
+/// Runs `work` unless `library` is there and its prefix was made from `inputs`; one process at a
+/// time does.
+pub(crate) fn make(
+    build: &Build<'_>,
+    prefix: &Path,
+    library: &Path,
+    inputs: &str,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let stamp = prefix.join(STAMP);
+    let current =
+        || library.is_file() && fs::read_to_string(&stamp).is_ok_and(|found| found == inputs);
+    if current() {
+        return Ok(());
+    }
+    build.locked(|| {
+        if current() {
             return Ok(());
         }
-        self.unpack(&wheels, prefix)?;
-        files::write_atomic(&marker, digests.as_bytes())
-    }
+        work()?;
+        files::write_atomic(&stamp, inputs.as_bytes())
+    })
+}
 
-    /// Whether bindgen's libclang must still be unpacked.
-    fn libclang_missing(&self) -> bool {
-        !self.layout.tools().join("libclang").exists()
+impl Build<'_> {
+    /// The pinned wheels that make up a backend's prefix.
+    fn wheels_of(&self, backend: Backend) -> Result<Vec<&crate::pins::Wheel>> {
+        Ok(match backend {
+            Backend::Cpu => vec![self.pins.one("mlx-cpu", &self.host)?],
+            Backend::Metal => vec![self.pins.one("mlx-metal", &self.host)?],
+            Backend::Cuda => self.pins.all("mlx-cuda", &self.host)?,
+        })
     }
 
     /// The prefix that `MLX_NATIVE_DIR` names.
     fn given(&self, dir: &Path) -> Result<NativePrefix> {
         let library = self.host.shared_library(LIBRARY);
-        let library_dir = [dir.to_owned(), dir.join("lib"), library_dir(dir)]
+        let library_dir = [library_dir(dir), dir.join("lib"), dir.to_owned()]
             .into_iter()
             .find(|candidate| candidate.join(&library).is_file())
             .ok_or_else(|| Error::NativeDir {
@@ -104,11 +107,10 @@ impl Build<'_> {
                 library,
             })?;
         let own = dir.join("include");
-        let _lock = lock(self.layout, &|_| {})?;
         let include_dirs = if own.join("mlxb.h").is_file() {
             vec![own]
         } else {
-            vec![self.mlx_c()?, self.layout.csrc()]
+            vec![self.locked(|| self.mlx_c())?, self.layout.csrc()]
         };
         Ok(NativePrefix {
             library_dir,
@@ -116,27 +118,19 @@ impl Build<'_> {
             libclang_dir: self.libclang()?,
         })
     }
-}
 
-fn is_current(prefix: &Path, inputs: &str) -> bool {
-    let library = library_dir(prefix).join(Host::current().shared_library(LIBRARY));
-    library.is_file() && fs::read_to_string(prefix.join(STAMP)).is_ok_and(|found| found == inputs)
-}
-
-/// Waits until no other process builds in this checkout; held until dropped.
-fn lock(layout: &Layout, progress: &dyn Fn(&str)) -> Result<File> {
-    let folder = layout.prefixes();
-    files::create_dir(&folder)?;
-    let path = folder.join(".lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .at("cannot open", &path)?;
-    if file.try_lock().is_err() {
-        progress("waiting for another build to finish");
-        file.lock().at("cannot lock", &path)?;
+    /// Runs `work` while no other process builds in this checkout.
+    pub(crate) fn locked<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let folder = self.layout.prefixes();
+        files::create_dir(&folder)?;
+        let path = folder.join(".lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.at("cannot open", &path)?;
+        if file.try_lock().is_err() {
+            self.say("waiting for another build to finish");
+            file.lock().at("cannot lock", &path)?;
+        }
+        work()
     }
-    Ok(file)
 }

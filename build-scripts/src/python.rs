@@ -71,6 +71,7 @@ impl Python {
         ] {
             command.env_remove(name);
         }
+        command.env("PIP_ROOT_USER_ACTION", "ignore");
         command
     }
 

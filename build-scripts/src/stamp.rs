@@ -10,7 +10,6 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::Backend;
 use crate::error::{IoContext, Result};
 use crate::files;
 use crate::host::Host;
@@ -22,8 +21,8 @@ const STEPS_VERSION: u32 = 1;
 /// Variables that change what the compiler makes.
 pub(crate) const COMPILER_VARIABLES: [&str; 4] = ["CXX", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"];
 
-/// The digest of the inputs of one backend's prefix.
-pub(crate) fn of_inputs(layout: &Layout, host: &Host, backend: Backend) -> Result<String> {
+/// The digest of the inputs of the prefix of that name.
+pub(crate) fn of_inputs(layout: &Layout, host: &Host, prefix: &str) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut add = |name: &str, content: &[u8]| {
         hasher.update((name.len() as u64).to_le_bytes());
@@ -33,7 +32,7 @@ pub(crate) fn of_inputs(layout: &Layout, host: &Host, backend: Backend) -> Resul
     };
     add("steps", &STEPS_VERSION.to_le_bytes());
     add("host", host.to_string().as_bytes());
-    add("backend", backend.name().as_bytes());
+    add("prefix", prefix.as_bytes());
     for variable in COMPILER_VARIABLES {
         let value = env::var_os(variable).unwrap_or_default();
         add(variable, value.as_encoded_bytes());

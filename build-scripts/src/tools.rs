@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::build::Build;
 use crate::command::{capture, on_path};
 use crate::error::Result;
-use crate::files;
+use crate::wheels::wheels_are;
 
 /// The oldest cmake whose language the project's CMakeLists.txt speaks.
 const MIN_CMAKE: (u32, u32) = (3, 24);
@@ -34,31 +34,28 @@ impl Build<'_> {
     /// The folder of libclang, for bindgen.
     ///
     /// The pinned one is preferred to the system's, so that everybody generates the same bindings;
-    /// `LIBCLANG_PATH` overrides it.
+    /// `LIBCLANG_PATH` overrides it. Takes the lock: not to be called while holding it.
     pub(crate) fn libclang(&self) -> Result<PathBuf> {
         match env::var_os("LIBCLANG_PATH") {
             Some(chosen) => Ok(chosen.into()),
-            None => Ok(self.tool("libclang")?.join("clang/native")),
+            None => {
+                // Asked on every run, so without the lock where there is nothing to do.
+                let folder = self.layout.tools().join("libclang");
+                let wheels = [self.pins.one("libclang", &self.host)?];
+                if !wheels_are(&wheels, &folder) {
+                    self.locked(|| self.wheels(&wheels, &folder))?;
+                }
+                Ok(folder.join("clang/native"))
+            }
         }
     }
 
     /// The folder into which the wheel of a tool is unpacked; unpacks it on first use.
     pub(crate) fn tool(&self, role: &str) -> Result<PathBuf> {
-        let wheel = self.pins.one(role, &self.host)?;
         let folder = self.layout.tools().join(role);
-        if !is_current(&folder, &wheel.sha256) {
-            self.unpack(&[wheel], &folder)?;
-            files::write_atomic(&folder.join(STAMP), wheel.sha256.as_bytes())?;
-        }
+        self.wheels(&[self.pins.one(role, &self.host)?], &folder)?;
         Ok(folder)
     }
-}
-
-/// The file in an unpacked folder that says what was unpacked there.
-const STAMP: &str = ".unpacked";
-
-fn is_current(folder: &Path, stamp: &str) -> bool {
-    std::fs::read_to_string(folder.join(STAMP)).is_ok_and(|found| found == stamp)
 }
 
 fn cmake_version(cmake: &Path) -> Option<(u32, u32)> {

@@ -1,12 +1,15 @@
 //! Brings pinned wheels to this machine and proves that they are the pinned ones.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::build::Build;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::pins::Wheel;
+
+/// The file in an unpacked folder that says which wheels are there.
+const MARKER: &str = ".wheels";
 
 impl Build<'_> {
     /// The verified file of a wheel; downloads it unless it is there already.
@@ -38,18 +41,34 @@ impl Build<'_> {
         Ok(file)
     }
 
-    /// Unpacks verified wheels into a folder that is complete or absent.
-    pub(crate) fn unpack(&self, wheels: &[&Wheel], target: &std::path::Path) -> Result<()> {
+    /// Makes `target` the folder in which these wheels, and no others, are unpacked.
+    ///
+    /// It is complete or absent: the wheels are unpacked beside it and moved there.
+    pub(crate) fn wheels(&self, wheels: &[&Wheel], target: &Path) -> Result<()> {
+        if wheels_are(wheels, target) {
+            return Ok(());
+        }
         let mut verified = Vec::new();
         for wheel in wheels {
             verified.push((*wheel, self.wheel_file(wheel)?));
         }
+        let python = self.python()?;
         for wheel in wheels {
             self.say(format!("unpacking {}", wheel.file));
         }
         let temporary = files::temp_beside(target)?;
         let fresh = temporary.path().join("fresh");
-        self.python()?.unpack(&verified, &fresh)?;
+        python.unpack(&verified, &fresh)?;
+        files::write_atomic(&fresh.join(MARKER), digests(wheels).as_bytes())?;
         files::replace_dir(&fresh, target)
     }
+}
+
+/// Whether these wheels, and no others, are unpacked in `folder`.
+pub(crate) fn wheels_are(wheels: &[&Wheel], folder: &Path) -> bool {
+    fs::read_to_string(folder.join(MARKER)).is_ok_and(|found| found == digests(wheels))
+}
+
+fn digests(wheels: &[&Wheel]) -> String {
+    wheels.iter().map(|w| format!("{}\n", w.sha256)).collect()
 }

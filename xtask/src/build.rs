@@ -10,7 +10,7 @@ use build_scripts::{Backend, Host};
 pub(crate) struct Args {
     /// cpu, cuda or metal [default: metal on macOS, cpu elsewhere]
     #[arg(long)]
-    backend: Option<Backend>,
+    pub(crate) backend: Option<Backend>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {

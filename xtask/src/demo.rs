@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: from nothing to a streamed answer.
 
 use anyhow::Result;
-use build_scripts::Backend;
 
 use crate::build;
 use crate::process::{cargo, root, run};
@@ -21,6 +20,14 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     run(&mut cargo(&["build", "--release", "--package", "ml-cli"]))?;
     let model = root().join("assets/models").join(&args.model);
     let mut ml = std::process::Command::new(root().join("target/release/ml"));
-    ml.args(["generate", "--temp", "0", "--prompt", &args.prompt, "--model"]).arg(model);
+    ml.args([
+        "generate",
+        "--temp",
+        "0",
+        "--prompt",
+        &args.prompt,
+        "--model",
+    ])
+    .arg(model);
     run(&mut ml)
 }

@@ -4,6 +4,10 @@
 //! that fails exits 1 with one line.
 
 mod build;
+mod check_metal;
+mod demo;
+mod process;
+mod test;
 
 use std::process::ExitCode;
 
@@ -20,11 +24,20 @@ struct Cli {
 enum Task {
     /// Make the native library: fetch MLX, compile the bridge
     Build(build::Args),
+    /// Compile and link the macOS library on Linux, and check its symbols
+    CheckMetal(check_metal::Args),
+    /// Build everything and let a demo model answer a question
+    Demo(demo::Args),
+    /// Everything that must hold before a change lands
+    Test,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Build(args) => build::run(&args),
+        Task::CheckMetal(args) => check_metal::run(&args),
+        Task::Demo(args) => demo::run_task(&args),
+        Task::Test => test::run_task(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

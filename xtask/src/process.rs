@@ -24,7 +24,9 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     eprintln!("+ {shown}");
-    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
     }
@@ -34,11 +36,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// The command as one would type it, with programs by their name.
 fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let name = program.file_stem().unwrap_or(program.as_os_str()).to_string_lossy();
+    let name = program
+        .file_stem()
+        .unwrap_or(program.as_os_str())
+        .to_string_lossy();
     let quoted = |arg: &std::ffi::OsStr| {
         let arg = arg.to_string_lossy();
-        if arg.contains(' ') { format!("'{arg}'") } else { arg.into_owned() }
+        if arg.contains(' ') {
+            format!("'{arg}'")
+        } else {
+            arg.into_owned()
+        }
     };
     let args = command.get_args().map(quoted);
-    std::iter::once(name.into_owned()).chain(args).collect::<Vec<_>>().join(" ")
+    std::iter::once(name.into_owned())
+        .chain(args)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
