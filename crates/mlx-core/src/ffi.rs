@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use mlx_sys::{Api, mlx_array, mlx_optional_dtype, mlx_optional_float, mlx_optional_int};
 use mlx_sys::{mlx_string, mlx_vector_array};
 
+use crate::device::require_open;
 use crate::error::{Call, Error, Result};
 use crate::{Array, Dtype};
 
@@ -168,6 +169,7 @@ impl ArrayVec {
 
     /// A vector of references to `arrays`.
     pub(crate) fn new(op: &'static str, arrays: &[&Array]) -> Result<ArrayVec> {
+        require_open(op)?;
         let handles: Vec<mlx_array> = arrays.iter().map(|a| a.raw()).collect();
         // SAFETY: `handles` are live handles, copied by the call.
         let vec = unsafe { api().mlx_vector_array_new_data(handles.as_ptr(), handles.len()) };

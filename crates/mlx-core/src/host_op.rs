@@ -17,10 +17,10 @@ mod view;
 use std::any::Any;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::slice;
 
 use mlx_sys::{mlxb_output, mlxb_view};
 
+use view::list;
 pub use view::{View, ViewMut};
 
 use crate::ffi::{ArrayVec, api, list_failure};
@@ -167,7 +167,7 @@ where
         }
         payload.panicked = true;
         // SAFETY: the bridge gives arrays of these lengths, alive for this call.
-        let (inputs, outputs) = unsafe { (views(inputs, n_inputs), views(outputs, n_outputs)) };
+        let (inputs, outputs) = unsafe { (list(inputs, n_inputs), list(outputs, n_outputs)) };
         let result = (payload.work)(inputs, outputs);
         payload.panicked = false;
         result.map_err(|failure| failure.to_string())
@@ -187,17 +187,6 @@ unsafe extern "C" fn free<W>(payload: *mut c_void) {
     let payload = unsafe { Box::from_raw(payload.cast::<Payload<W>>()) };
     // A panic of something the closure holds must not unwind into C++.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(payload)));
-}
-
-/// # Safety
-/// `len` views lie at `data`, unless `len` is 0, and live for `'a`.
-unsafe fn views<'a>(data: *const mlxb_view, len: usize) -> &'a [mlxb_view] {
-    // SAFETY: vouched for by the caller; C++ may give null for an empty vector.
-    if len == 0 {
-        &[]
-    } else {
-        unsafe { slice::from_raw_parts(data, len) }
-    }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

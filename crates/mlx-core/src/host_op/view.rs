@@ -159,24 +159,26 @@ fn typed<T: Element>(dtype: Dtype, data: *const u8) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A C array as a slice; the pointer of an empty one may be null.
+///
 /// # Safety
 /// `len` readable values lie at `data`, unless `len` is 0, and live unchanged for `'a`.
-unsafe fn list<'a, T>(data: *const T, len: usize) -> &'a [T] {
-    // SAFETY: vouched for by the caller; C++ may give null for an empty list.
+pub(super) unsafe fn list<'a, T>(data: *const T, len: usize) -> &'a [T] {
     if len == 0 {
-        &[]
-    } else {
-        unsafe { slice::from_raw_parts(data, len) }
+        return &[];
     }
+    // SAFETY: vouched for by the caller.
+    unsafe { slice::from_raw_parts(data, len) }
 }
 
+/// [`list`], to write.
+///
 /// # Safety
 /// `len` values lie at `data`, unless `len` is 0, and are the caller's alone for `'a`.
 unsafe fn list_mut<'a, T>(data: *mut T, len: usize) -> &'a mut [T] {
-    // SAFETY: vouched for by the caller; C++ may give null for an empty list.
     if len == 0 {
-        &mut []
-    } else {
-        unsafe { slice::from_raw_parts_mut(data, len) }
+        return &mut [];
     }
+    // SAFETY: vouched for by the caller.
+    unsafe { slice::from_raw_parts_mut(data, len) }
 }

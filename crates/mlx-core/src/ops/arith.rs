@@ -70,9 +70,9 @@ binary! {
     mul = mlx_multiply;
     /// `a / b`; integers divide as floats.
     div = mlx_divide;
-    /// `a / b` rounded down.
+    /// `a / b` rounded down; of integers, towards zero (MLX divides them as C++ does).
     floor_div = mlx_floor_divide;
-    /// The remainder of `floor_div`, with the sign of `b`.
+    /// `a - b * floor(a / b)`, which has the sign of `b`; of integers too.
     remainder = mlx_remainder;
     /// The larger of the two.
     maximum = mlx_maximum;
