@@ -61,16 +61,35 @@ pub(super) fn refusal(error: &Error) -> Option<&str> {
     None
 }
 
-/// The local time in the format of C's `strftime`.
+/// The local time in the format of Python's `datetime.strftime`, which knows no time zone.
 fn strftime_now(format: &str) -> Result<String, Error> {
     let now = jiff::Zoned::now();
     let config = jiff::fmt::strtime::Config::new().lenient(true);
-    let text =
-        jiff::fmt::strtime::BrokenDownTime::from(&now).to_string_with_config(&config, format);
+    let now = jiff::fmt::strtime::BrokenDownTime::from(&now);
+    let text = now.to_string_with_config(&config, spelled_out(format));
     text.map_err(|cause| {
         Error::new(
             ErrorKind::InvalidOperation,
             format!("strftime_now: {cause}"),
         )
     })
+}
+
+/// Replaces the directives that stand for something else in Python's C locale.
+fn spelled_out(format: &str) -> String {
+    let mut text = String::with_capacity(format.len());
+    let mut rest = format.chars();
+    while let Some(character) = rest.next() {
+        let directive = if character == '%' { rest.next() } else { None };
+        match directive {
+            None => text.push(character),
+            Some('c') => text.push_str("%a %b %e %H:%M:%S %Y"),
+            Some('x') => text.push_str("%m/%d/%y"),
+            Some('r') => text.push_str("%I:%M:%S %p"),
+            Some('f') => text.push_str("%6f"),
+            Some('z' | 'Z') => {}
+            Some(directive) => text.extend(['%', directive]),
+        }
+    }
+    text
 }
