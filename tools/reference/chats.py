@@ -15,7 +15,6 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from checkpoint import write_json
 from conversations import CONVERSATIONS, TOOLS
 from expressions import CORNERS, EXPRESSION_MESSAGES, EXPRESSIONS, PREAMBLE
 from texts import STREAMS, TEXTS
@@ -184,8 +183,8 @@ def write_compact(path: Path, sections: dict) -> None:
         return "{\n" + ",\n".join(inner) + f"\n{indent}}}"
 
     def nested(value, indent: str) -> str:
-        long = isinstance(value, list) or isinstance(value, dict) and any(isinstance(v, (list, dict)) for v in value.values())
-        return entries(value, indent) if long else line(value)
+        holds_more = isinstance(value, dict) and any(isinstance(v, (list, dict)) for v in value.values())
+        return entries(value, indent) if holds_more or isinstance(value, list) else line(value)
 
     path.write_text(entries(sections, "") + "\n", encoding="utf-8")
 

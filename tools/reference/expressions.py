@@ -14,7 +14,9 @@ EXPRESSION_MESSAGES = conversation(
 )
 
 #: `c` is the content of the second message, `p` of the third, `t` of the last.
-PREAMBLE = "{%- set c = messages[1].content -%}{%- set p = messages[2].content -%}{%- set t = messages[-1]['content'] -%}"
+PREAMBLE = (
+    "{%- set c = messages[1].content -%}{%- set p = messages[2].content -%}{%- set t = messages[-1]['content'] -%}"
+)
 
 EXPRESSIONS = [
     # Strings
@@ -88,7 +90,7 @@ EXPRESSIONS = [
     "{{ {'b': [1, [2, {'c': 'd'}]], 'a': {'e': []}} | tojson(indent=4) }}",
     "{{ {'b': 1, 'a': {'d': 2, 'c': 3}} | tojson(sort_keys=true) }}",
     "{{ {'b': 1, 'a': [1, 2]} | tojson(separators=(',', ':')) }} {{ {'b': 1, 'a': [1, 2]} | tojson(indent=2, separators=(',', ': ')) }}",
-    "{{ \"quote \\\" slash / tab \\t line \\n <html> & 'single' \\u00e9 \\u2028 \\x07\" | tojson }}",
+    '{{ "quote \\" slash / tab \\t line \\n <html> & \'single\' \\u00e9 \\u2028 \\x07" | tojson }}',
 ]
 
 CORNERS = [

@@ -80,9 +80,7 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
 
     predicate = lambda path, _: case.overrides.get(path, True)
     config = case.config | {"torch_dtype": DTYPE_NAMES[case.dtype]}
-    model, config = quantize_model(
-        model, config, case.group_size, case.bits, case.mode, quant_predicate=predicate
-    )
+    model, config = quantize_model(model, config, case.group_size, case.bits, case.mode, quant_predicate=predicate)
     settings = config["quantization"]
     # mlx-lm leaves a dense layer out; other writers say so.
     first_dense = next((path for path, value in case.overrides.items() if value is False), None)

@@ -16,7 +16,7 @@ TEXTS = [
     "We're sure they've seen it's HE'LL I'D",
     "1234567 3.14 1,000 -5 9x",
     "def total(values):\n    return sum(values)  # all\n",
-    "{\"name\": \"Ada\", \"age\": 36}",
+    '{"name": "Ada", "age": 36}',
     "The capital of Österreich is Wien; naïve façade, smörgåsbord.",
     "Привет, как дела?",
     "สวัสดีครับ วันนี้อากาศดีมาก ญี่ปุ่น ก็ได้",

@@ -86,9 +86,7 @@ def pieces() -> tuple[dict[str, int], list[tuple[str, str]]]:
     # here, because the trainer breaks ties between equally common ones at random.
     counts = Counter("".join(corpus()).replace(" ", SPACE))
     letters = sorted(counts, key=lambda letter: (-counts[letter], letter))[:LETTERS]
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, initial_alphabet=letters, limit_alphabet=LETTERS, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=letters, limit_alphabet=LETTERS, show_progress=False)
     tokenizer.train_from_iterator(corpus(), trainer)
     model = json.loads(tokenizer.to_str())["model"]
     learned = sorted(model["vocab"], key=model["vocab"].get)
