@@ -4,13 +4,15 @@
 //! when a step fails, where a user should read one line. The build folder is kept, so a change to
 //! the bridge recompiles one file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::Backend;
 use crate::build::Build;
 use crate::command::step;
+use crate::compiler::Compiler;
 use crate::error::{IoContext, Result};
 use crate::files;
 use crate::host::Host;
@@ -25,7 +27,9 @@ pub(crate) struct Target<'a> {
     /// The machine that will run it.
     pub(crate) host: Host,
     /// The C++ compiler.
-    pub(crate) compiler: PathBuf,
+    pub(crate) compiler: Compiler,
+    /// What it computes on.
+    pub(crate) backend: Backend,
     /// More settings for cmake, as `-DNAME=value`.
     pub(crate) settings: &'a [&'a str],
 }
@@ -38,6 +42,7 @@ impl Build<'_> {
             prefix,
             host,
             compiler,
+            backend,
             settings,
         } = target;
         let (library, libraries) = (host.shared_library(LIBRARY), library_dir(prefix));
@@ -53,12 +58,13 @@ impl Build<'_> {
             .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
             .args(*settings);
         configure.arg(define("CMAKE_MAKE_PROGRAM", &ninja));
-        configure.arg(define("CMAKE_CXX_COMPILER", compiler));
+        configure.arg(define("CMAKE_CXX_COMPILER", compiler.for_cmake()));
+        configure.arg(define("MLXB_BACKEND", backend.name()));
         configure.arg(define("MLX_C_DIR", &mlx_c));
-        configure.arg(define("MLX_DIR", &prefix.join("mlx")));
+        configure.arg(define("MLX_DIR", prefix.join("mlx")));
         configure.arg(define(
             "MLX_LIBRARY",
-            &libraries.join(host.shared_library("mlx")),
+            libraries.join(host.shared_library("mlx")),
         ));
         self.configure(&folder, &mut configure)?;
 
@@ -74,7 +80,7 @@ impl Build<'_> {
                 }
             },
         )?;
-        publish(&folder.join(&library), &libraries.join(&library))?;
+        files::copy_atomic(&folder.join(&library), &libraries.join(&library))?;
         self.headers(&mlx_c, prefix)
     }
 
@@ -107,16 +113,9 @@ impl Build<'_> {
     }
 }
 
-/// A copy beside the target and a rename: a program that has the old library open keeps it.
-fn publish(from: &Path, to: &Path) -> Result<()> {
-    let new = to.with_extension("new");
-    fs::copy(from, &new).at("cannot copy", from)?;
-    fs::rename(&new, to).at("cannot put in place", to)
-}
-
-fn define(name: &str, value: &Path) -> OsString {
+fn define(name: &str, value: impl AsRef<OsStr>) -> OsString {
     let mut argument = OsString::from(format!("-D{name}="));
-    argument.push(value);
+    argument.push(value.as_ref());
     argument
 }
 

@@ -8,8 +8,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::Backend;
 use crate::bridge::{LIBRARY, Target, library_dir};
 use crate::build::Build;
+use crate::compiler::Compiler;
 use crate::error::{IoContext, Result};
 use crate::host::Host;
 use crate::layout::Layout;
@@ -41,13 +43,14 @@ pub fn cross_metal(progress: &dyn Fn(&str)) -> Result<CrossMetal> {
     let inputs = stamp::of_inputs(&layout, &build.host, NAME)?;
     prefix::make(&build, &folder, &library, &inputs, || {
         build.wheels(&[build.pins.one("mlx-metal", &build.host)?], &folder)?;
-        let compiler = build.zig_compiler(&folder)?;
+        let compiler = Compiler::at(&build.zig_compiler(&folder)?);
         // The first use of zig compiles a C++ library for the target; afterwards it is cached.
         build.say("preparing the compiler for macOS (the first time takes a minute)");
         build.bridge(&Target {
             prefix: &folder,
             host: mac.clone(),
             compiler,
+            backend: Backend::Metal,
             settings: &[
                 "-DCMAKE_SYSTEM_NAME=Darwin",
                 "-DCMAKE_SYSTEM_PROCESSOR=arm64",

@@ -92,10 +92,10 @@ pub enum Error {
         reason: String,
     },
 
-    /// A file's bytes are not the pinned ones.
+    /// A file that was here already is not the pinned one.
     #[error(
         "checksum of {} differs: expected sha256 {expected}, found {found}; delete the file and \
-         run again, and if it happens twice do not trust where it comes from", file.display()
+         run again", file.display()
     )]
     Checksum {
         /// The file.
@@ -103,6 +103,20 @@ pub enum Error {
         /// The pinned digest, in hexadecimal.
         expected: String,
         /// The digest of what is there.
+        found: String,
+    },
+
+    /// A file that was just fetched is not the pinned one.
+    #[error(
+        "checksum of {file} as downloaded differs: expected sha256 {expected}, found {found}; it \
+         was not kept; if that happens again, do not trust the index that pip is set to use"
+    )]
+    DownloadChecksum {
+        /// The file's name.
+        file: String,
+        /// The pinned digest, in hexadecimal.
+        expected: String,
+        /// The digest of what came.
         found: String,
     },
 

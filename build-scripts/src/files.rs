@@ -1,8 +1,9 @@
 //! Small file operations that never leave half a result behind.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -17,12 +18,15 @@ pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).at("cannot create", path)
 }
 
+/// How the names of unfinished files and folders begin.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
 /// A temporary folder beside `path`, on the same file system, so that a rename can publish it.
 pub(crate) fn temp_beside(path: &Path) -> Result<TempDir> {
     let parent = path.parent().unwrap_or(path);
     create_dir(parent)?;
     tempfile::Builder::new()
-        .prefix(".tmp-")
+        .prefix(TEMPORARY)
         .tempdir_in(parent)
         .at("cannot create in", parent)
 }
@@ -39,15 +43,25 @@ pub(crate) fn replace_dir(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Writes a file so that a reader sees the old content or the new, never a part.
+///
+/// Only one process writes at a time (see `lock.rs`), so the name beside it is free.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let dir = path.parent().unwrap_or(path);
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        io::Write::write_all(&mut file, content)?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().at("cannot write", path)
+    let new = beside(path);
+    fs::write(&new, content).at("cannot write", &new)?;
+    fs::rename(&new, path).at("cannot put in place", path)
+}
+
+/// Copies a file in the same way: a program that has the old one open keeps it.
+pub(crate) fn copy_atomic(from: &Path, to: &Path) -> Result<()> {
+    let new = beside(to);
+    fs::copy(from, &new).at("cannot copy", from)?;
+    fs::rename(&new, to).at("cannot put in place", to)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(TEMPORARY);
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 /// Copies a folder with all below it; `to` must not exist.

@@ -25,7 +25,8 @@ impl Layout {
         Self { root: root.into() }
     }
 
-    fn vendor(&self) -> PathBuf {
+    /// The folder of all that is below.
+    pub fn vendor(&self) -> PathBuf {
         self.root.join("vendor")
     }
 

@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod host;
 mod layout;
+mod lock;
 mod mlx_c;
 mod pins;
 mod prefix;

@@ -68,10 +68,7 @@ impl Build<'_> {
         }
         let finished = capture(&mut command).map_err(|e| failed(e.to_string()))?;
         if !finished.ok {
-            return Err(failed(command::reason(
-                &finished.stderr,
-                "cargo said nothing",
-            )));
+            return Err(failed(cargo_reason(&finished.stderr)));
         }
         let metadata: Metadata =
             serde_json::from_str(&finished.stdout).map_err(|e| failed(e.to_string()))?;
@@ -82,4 +79,12 @@ impl Build<'_> {
             .map(|package| package.manifest_path)
             .ok_or_else(|| failed(format!("cargo metadata does not list the crate {CRATE}")))
     }
+}
+
+/// Why cargo failed, in one line.
+fn cargo_reason(said: &str) -> String {
+    if said.contains("spurious network error") || said.contains("Could not resolve host") {
+        return "the crate registry cannot be reached".to_owned();
+    }
+    command::reason(said, "cargo said nothing")
 }

@@ -1,14 +1,16 @@
 //! Makes sure that a backend's prefix is there and current.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::bridge::{LIBRARY, Target, library_dir};
 use crate::build::Build;
+use crate::compiler::{Compiler, system_headers};
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
-use crate::{Backend, compiler, files, stamp};
+use crate::pins::Wheel;
+use crate::{Backend, files, stamp};
 
 /// Names a prefix to use instead of building one.
 pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
@@ -16,13 +18,13 @@ pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
 /// The file in a prefix that holds the digest of what it was made from.
 const STAMP: &str = "stamp";
 
-/// A folder with the native libraries, their C headers, and what bindgen needs.
+/// A folder with the native libraries, and what bindgen needs to read their C headers.
 #[derive(Clone, Debug)]
 pub struct NativePrefix {
     /// The folder that has libmlx and the bridge.
     pub library_dir: PathBuf,
-    /// Folders for the compiler's `-I`.
-    pub include_dirs: Vec<PathBuf>,
+    /// Arguments with which clang finds the headers, the system's included.
+    pub clang_args: Vec<String>,
     /// The folder of libclang.
     pub libclang_dir: PathBuf,
 }
@@ -45,21 +47,19 @@ pub fn ensure(backend: Backend, progress: &dyn Fn(&str)) -> Result<NativePrefix>
     let library = library_dir(&folder).join(build.host.shared_library(LIBRARY));
     let inputs = stamp::of_inputs(&layout, &build.host, backend.name())?;
     make(&build, &folder, &library, &inputs, || {
-        // Before anything is fetched: it is no use without a compiler.
-        let compiler = compiler::find()?;
+        // Before anything is fetched, which is no use without a compiler.
+        let compiler = Compiler::find()?;
         build.wheels(&build.wheels_of(backend)?, &folder)?;
+        let host = build.host.clone();
         build.bridge(&Target {
             prefix: &folder,
-            host: build.host.clone(),
+            host,
             compiler,
+            backend,
             settings: &[],
         })
     })?;
-    Ok(NativePrefix {
-        library_dir: library_dir(&folder),
-        include_dirs: vec![folder.join("include")],
-        libclang_dir: build.libclang()?,
-    })
+    build.describe(library_dir(&folder), &[folder.join("include")])
 }
 
 /// Runs `work` unless `library` is there and its prefix was made from `inputs`; one process at a
@@ -88,7 +88,7 @@ pub(crate) fn make(
 
 impl Build<'_> {
     /// The pinned wheels that make up a backend's prefix.
-    fn wheels_of(&self, backend: Backend) -> Result<Vec<&crate::pins::Wheel>> {
+    fn wheels_of(&self, backend: Backend) -> Result<Vec<&Wheel>> {
         Ok(match backend {
             Backend::Cpu => vec![self.pins.one("mlx-cpu", &self.host)?],
             Backend::Metal => vec![self.pins.one("mlx-metal", &self.host)?],
@@ -106,31 +106,27 @@ impl Build<'_> {
                 dir: dir.to_owned(),
                 library,
             })?;
+        let library_dir = library_dir
+            .canonicalize()
+            .at("cannot resolve", &library_dir)?;
         let own = dir.join("include");
-        let include_dirs = if own.join("mlxb.h").is_file() {
-            vec![own]
+        if own.join("mlxb.h").is_file() {
+            self.describe(library_dir, &[own])
         } else {
-            vec![self.locked(|| self.mlx_c())?, self.layout.csrc()]
-        };
-        Ok(NativePrefix {
-            library_dir,
-            include_dirs,
-            libclang_dir: self.libclang()?,
-        })
+            self.describe(
+                library_dir,
+                &[self.locked(|| self.mlx_c())?, self.layout.csrc()],
+            )
+        }
     }
 
-    /// Runs `work` while no other process builds in this checkout.
-    pub(crate) fn locked<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let folder = self.layout.prefixes();
-        files::create_dir(&folder)?;
-        let path = folder.join(".lock");
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).write(true).open(&path);
-        let file = file.at("cannot open", &path)?;
-        if file.try_lock().is_err() {
-            self.say("waiting for another build to finish");
-            file.lock().at("cannot lock", &path)?;
-        }
-        work()
+    fn describe(&self, library_dir: PathBuf, include: &[PathBuf]) -> Result<NativePrefix> {
+        let headers = include.iter().map(|dir| format!("-I{}", dir.display()));
+        let clang_args = headers.chain(system_headers(&self.host)).collect();
+        Ok(NativePrefix {
+            library_dir,
+            clang_args,
+            libclang_dir: self.libclang()?,
+        })
     }
 }

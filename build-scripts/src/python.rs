@@ -72,6 +72,8 @@ impl Python {
             command.env_remove(name);
         }
         command.env("PIP_ROOT_USER_ACTION", "ignore");
+        // Where there is no network, five tries take a minute to say so.
+        command.args(["--retries", "2"]);
         command
     }
 
@@ -90,7 +92,7 @@ impl Python {
                 "pip found another build of {}",
                 wheel.requirement()
             )),
-            (false, _) => Err(command::reason(&finished.stderr, "pip said nothing")),
+            (false, _) => Err(pip_reason(&finished.stderr)),
         }
     }
 
@@ -133,4 +135,14 @@ impl Python {
             )))
         }
     }
+}
+
+/// Why pip failed, in one line.
+fn pip_reason(said: &str) -> String {
+    // It reports every failed try and then, wrongly, that there is no such package.
+    if said.contains("Retrying (") {
+        return "the Python package index cannot be reached".to_owned();
+    }
+    let error = said.lines().find_map(|line| line.strip_prefix("ERROR: "));
+    error.map_or_else(|| command::reason(said, "pip said nothing"), str::to_owned)
 }

@@ -13,31 +13,41 @@ const MARKER: &str = ".wheels";
 
 impl Build<'_> {
     /// The verified file of a wheel; downloads it unless it is there already.
-    pub(crate) fn wheel_file(&self, wheel: &Wheel) -> Result<PathBuf> {
-        let folder = self.layout.downloads();
-        let file = folder.join(&wheel.file);
-        if !file.is_file() {
-            self.say(format!("downloading {}", wheel.file));
-            let python = self.python()?;
-            let temporary = files::temp_beside(&file)?;
-            let fetched =
-                python
-                    .download(wheel, temporary.path())
-                    .map_err(|reason| Error::Download {
-                        file: wheel.file.clone(),
-                        reason,
-                        folder: folder.clone(),
-                    })?;
-            fs::rename(&fetched, &file).at("cannot put in place", &file)?;
+    fn wheel_file(&self, wheel: &Wheel) -> Result<PathBuf> {
+        let file = self.layout.downloads().join(&wheel.file);
+        let expected = wheel.sha256.clone();
+        if file.is_file() {
+            let found = files::sha256(&file)?;
+            return match found == expected {
+                true => Ok(file),
+                false => Err(Error::Checksum {
+                    file,
+                    expected,
+                    found,
+                }),
+            };
         }
-        let found = files::sha256(&file)?;
-        if found != wheel.sha256 {
-            return Err(Error::Checksum {
+        let python = self.python()?;
+        self.say(format!("downloading {}", wheel.file));
+        let temporary = files::temp_beside(&file)?;
+        let fetched = python.download(wheel, temporary.path()).map_err(|reason| {
+            let folder = self.layout.downloads();
+            Error::Download {
+                file: wheel.file.clone(),
+                reason,
+                folder,
+            }
+        })?;
+        let found = files::sha256(&fetched)?;
+        if found != expected {
+            let file = wheel.file.clone();
+            return Err(Error::DownloadChecksum {
                 file,
-                expected: wheel.sha256.clone(),
+                expected,
                 found,
             });
         }
+        fs::rename(&fetched, &file).at("cannot put in place", &file)?;
         Ok(file)
     }
 

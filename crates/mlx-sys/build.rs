@@ -7,8 +7,8 @@
 
 use std::env;
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE, NativePrefix};
 
@@ -24,6 +24,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    let (host, target) = (env::var("HOST")?, env::var("TARGET")?);
+    if host != target && env::var_os(NATIVE_DIR_VARIABLE).is_none() {
+        return Err(format!(
+            "the native library can be built only for the building machine ({host}), not for \
+             {target}; set {NATIVE_DIR_VARIABLE} to a prefix that was made there"
+        )
+        .into());
+    }
     let (layout, backend) = (
         Layout::of_this_repository(),
         Backend::default_for(&Host::current()),
@@ -80,37 +88,10 @@ fn bindings(prefix: &NativePrefix) -> Result<(), Box<dyn Error>> {
         .generate_comments(true)
         .layout_tests(false)
         .merge_extern_blocks(true);
-    for dir in &prefix.include_dirs {
-        builder = builder.clang_arg(format!("-I{}", dir.display()));
-    }
-    for argument in system_headers() {
+    for argument in &prefix.clang_args {
         builder = builder.clang_arg(argument);
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?);
     builder.generate()?.write_to_file(out.join("bindings.rs"))?;
     Ok(())
-}
-
-/// Where the compiler keeps the C headers that pip's libclang comes without.
-fn system_headers() -> Vec<String> {
-    let ask = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-        Path::new(&text).is_dir().then_some(text)
-    };
-    let mut arguments = Vec::new();
-    if cfg!(target_os = "macos") {
-        if let Some(sdk) = ask("xcrun", &["--show-sdk-path"]) {
-            arguments.push(format!("-isysroot{sdk}"));
-        }
-        if let Some(resources) = ask("xcrun", &["clang", "-print-resource-dir"]) {
-            arguments.push(format!("-isystem{resources}/include"));
-        }
-    } else {
-        let compiler = env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-        if let Some(headers) = ask(&compiler, &["-print-file-name=include"]) {
-            arguments.push(format!("-isystem{headers}"));
-        }
-    }
-    arguments
 }

@@ -10,6 +10,10 @@ extern "C" int mlxb_abi_version(void) {
   return MLXB_ABI_VERSION;
 }
 
+extern "C" const char* mlxb_backend(void) {
+  return MLXB_BACKEND;
+}
+
 extern "C" int mlxb_array_data(const void** result, const mlx_array array) {
   try {
     auto& a = mlx_array_get_(array);

@@ -20,8 +20,11 @@ extern "C" {
 
 // Raised whenever a declaration in this file changes; the loader refuses a library whose
 // mlxb_abi_version() differs from the one it was compiled with.
-#define MLXB_ABI_VERSION 2
+#define MLXB_ABI_VERSION 3
 int mlxb_abi_version(void);
+
+// What the library was built for: "cpu", "cuda" or "metal".
+const char* mlxb_backend(void);
 
 // The address of an evaluated array's first element, whatever its dtype.
 int mlxb_array_data(const void** result, const mlx_array array);

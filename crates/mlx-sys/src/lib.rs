@@ -25,8 +25,11 @@ mod bindings {
 }
 
 mod error;
+mod load_error;
 mod loader;
+mod search;
 
 pub use bindings::*;
 pub use error::take_last_error;
-pub use loader::{Choice, LoadError, Loaded, api, init, loaded};
+pub use load_error::LoadError;
+pub use loader::{Choice, Loaded, api, init, loaded};

@@ -111,10 +111,8 @@ impl Test {
     fn new() -> Self {
         let api = mlx_sys::api().expect("the native library loads");
         // SAFETY: makes a handle.
-        Self {
-            api,
-            stream: unsafe { api.mlx_default_cpu_stream_new() },
-        }
+        let stream = unsafe { api.mlx_default_cpu_stream_new() };
+        Self { api, stream }
     }
 
     fn array(&self, rows: usize, columns: usize) -> mlx_array {

@@ -1,0 +1,82 @@
+//! Why the native library could not be used.
+
+use std::path::PathBuf;
+
+use crate::Choice;
+
+/// Why the native library could not be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No library where one could be.
+    #[error(
+        "the native MLX library for {choice} was not found (looked in {}); build it with \
+         `cargo xtask build{}`", list(looked), build_option(*choice)
+    )]
+    Missing {
+        /// What was asked for.
+        choice: Choice,
+        /// Every folder that was looked in.
+        looked: Vec<PathBuf>,
+    },
+    /// The library is there, and the system could not open it.
+    #[error("cannot open {}: {reason}; rebuild it with `cargo xtask build`", path.display())]
+    Open {
+        /// The library.
+        path: PathBuf,
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// The library is of another version of this project.
+    #[error(
+        "{} was built from another version of this project (interface {found}, needed {needed}); \
+         rebuild it with `cargo xtask build`", path.display()
+    )]
+    Version {
+        /// The library.
+        path: PathBuf,
+        /// The version of its interface; 0 if it does not say.
+        found: i32,
+        /// The version that this crate was compiled with.
+        needed: i32,
+    },
+    /// `MLX_NATIVE_DIR` names a library that does not compute on the device asked for.
+    #[error(
+        "{} is the MLX library for {found}, but {wanted} was asked for; change MLX_NATIVE_DIR",
+        path.display()
+    )]
+    Backend {
+        /// The library.
+        path: PathBuf,
+        /// What it was built for.
+        found: Choice,
+        /// What was asked for.
+        wanted: Choice,
+    },
+    /// A choice was made after another library had been opened.
+    #[error(
+        "the native MLX library for {asked} was asked for, but the one for {loaded} is in use; a \
+         program opens one"
+    )]
+    AlreadyLoaded {
+        /// The choice that came too late.
+        asked: Choice,
+        /// The choice in effect.
+        loaded: Choice,
+    },
+}
+
+fn list(folders: &[PathBuf]) -> String {
+    folders
+        .iter()
+        .map(|f| f.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn build_option(choice: Choice) -> String {
+    if choice == Choice::Auto {
+        String::new()
+    } else {
+        format!(" --backend {choice}")
+    }
+}
