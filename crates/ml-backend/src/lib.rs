@@ -1,1 +1,76 @@
-//! Not written yet.
+//! Run Gemma 3 and Qwen3 checkpoints on MLX: text in, text out, whole or streamed.
+//!
+//! ```
+//! use ml_backend::{Backend, Message, MlxBackend, Options, StreamingBackend};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))?;
+//! let backend = MlxBackend::load("assets/models/qwen3-demo")?;
+//! let options = Options::new().temperature(0.0).max_tokens(64);
+//!
+//! let answer = backend.chat(&[Message::user("What is 17 + 25?")], &options)?;
+//! assert_eq!(answer.text, "42");
+//!
+//! // Or piece by piece, as it is made.
+//! let spell = [Message::user("Spell the word garden.")];
+//! let answer = backend.chat_stream(&spell, &options, &mut |piece| {
+//!     print!("{piece}");
+//!     Ok(())
+//! })?;
+//! println!("\n{} tokens in {:?}", answer.metrics.generated_tokens, answer.metrics.total_time);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A directory holds what a checkpoint usually brings: `config.json`, `tokenizer.json`, a chat
+//! template, and safetensors, as they are or quantized for MLX. [`MlxBackend::builder`] chooses the
+//! device, the dtype and the memory limits; [`Options`] choose how one answer is generated.
+//!
+//! # What holds here
+//! - **Any thread may call.** [`MlxBackend`] is `Send`, `Sync` and cheap to clone. The model lives
+//!   on one engine thread, since an MLX stream belongs to the thread that made it, and requests are
+//!   served one at a time, in the order in which they came.
+//! - **Three ways to read, one text.** [`Backend`] gives the whole, [`StreamingBackend`] calls back,
+//!   and [`MlxBackend::stream_chat`] is an iterator. The pieces put together are the whole.
+//! - **What was generated is never lost.** Cancelled, failed on the way, or stopped by the caller's
+//!   own error: [`Error::partial`] has what there was.
+//! - **The host reads one token a step, a step late.** Step n+1 is submitted before token n is
+//!   read; sampling happens on the device, in [`mlx_core`]'s operations.
+//!
+//! This crate knows nothing of layers and weights, which are [`models`]', nor of terminals.
+
+#![deny(unsafe_code)]
+
+mod backend;
+pub mod chat;
+mod engine;
+mod error;
+mod generate;
+mod handle;
+mod language_model;
+mod load;
+mod memory;
+mod metrics;
+mod mlx_model;
+mod options;
+mod plan;
+mod sample;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod text;
+
+pub use backend::{Backend, OnPiece, StreamingBackend};
+pub use chat::{Message, Role};
+pub use error::{BoxError, Error, Result};
+pub use handle::MlxBackend;
+pub use load::{LoadedModel, MlxBackendBuilder, Progress, device_info};
+pub use memory::MemoryLimits;
+pub use metrics::{FinishReason, Generation, Metrics, Piece};
+pub use mlx_core::device::{Choice as Device, DeviceInfo};
+pub use mlx_core::{DeviceKind, Dtype};
+pub use models::{Family, ModelInfo};
+pub use options::{
+    CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, Options,
+};
+pub use stream::GenerationStream;

@@ -1,0 +1,259 @@
+//! The thread and its callers, on a scripted model.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::stream::GenerationStream;
+use crate::testing::{Letters, Script, plan};
+use crate::{FinishReason, Options};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn start(model: impl FnOnce() -> Script + Send + 'static) -> Arc<Engine> {
+    let load = |_: &mut dyn FnMut(())| Ok((model(), ()));
+    Arc::new(Engine::start(load, &mut |()| ()).unwrap().0)
+}
+
+fn started(text: &'static str) -> Arc<Engine> {
+    start(move || Script::new(text))
+}
+
+fn gated(text: &'static str) -> (Arc<Engine>, Sender<()>) {
+    let (model, open) = Script::new(text).gated();
+    (start(move || model), open)
+}
+
+fn stream(engine: &Arc<Engine>, options: &Options) -> GenerationStream {
+    let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
+    let cancel = options.cancel.clone();
+    GenerationStream::start(engine.clone(), plan(1, options), Some(vocabulary), cancel).unwrap()
+}
+
+fn text(engine: &Arc<Engine>) -> Result<String> {
+    stream(engine, &Options::new())
+        .wait()
+        .map(|generation| generation.text)
+}
+
+#[test]
+fn the_handle_goes_to_any_thread() {
+    fn holds<T: Send + Sync + Clone + 'static>() {}
+    holds::<crate::MlxBackend>();
+    fn goes<T: Send>() {}
+    goes::<GenerationStream>();
+}
+
+#[test]
+fn the_pieces_of_a_stream_are_the_text() {
+    let engine = started("hello");
+    let mut stream = stream(&engine, &Options::new());
+    let mut pieces = String::new();
+    for piece in &mut stream {
+        pieces.push_str(&piece.unwrap().text);
+    }
+    assert_eq!(pieces, "hello");
+    let whole = stream.generation().unwrap();
+    assert_eq!(
+        (whole.text.as_str(), whole.finish_reason),
+        ("hello", FinishReason::Stop)
+    );
+    assert!(stream.next().is_none(), "an ended stream stays ended");
+}
+
+#[test]
+fn requests_of_many_threads_are_served_each_in_full() {
+    let engine = started("the answer");
+    std::thread::scope(|scope| {
+        let answers: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| text(&engine).unwrap()))
+            .collect();
+        for answer in answers {
+            assert_eq!(answer.join().unwrap(), "the answer");
+        }
+    });
+}
+
+#[test]
+fn a_request_waits_for_the_one_before_it_and_not_for_its_reader() {
+    let (engine, open) = gated("ab");
+    let first = stream(&engine, &Options::new());
+    let mut second = stream(&engine, &Options::new());
+    for _ in 0..6 {
+        open.send(()).unwrap();
+    }
+    // Nobody has read a piece of the first.
+    assert_eq!(second.next().unwrap().unwrap().text, "a");
+    assert_eq!(first.wait().unwrap().text, "ab");
+}
+
+#[test]
+fn a_callback_that_fails_gets_its_error_back_with_what_it_was_given() {
+    let engine = started("abcdef");
+    let mut given = String::new();
+    let outcome = stream(&engine, &Options::new()).for_each_piece(|piece| {
+        given.push_str(&piece.text);
+        if given == "abc" {
+            Err("the disk is full".into())
+        } else {
+            Ok(())
+        }
+    });
+    let Err(Error::Callback { partial, source }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(source.to_string(), "the disk is full");
+    assert_eq!(partial.text, "abc");
+    assert_eq!(partial.token_ids, [97, 98, 99]);
+    assert_eq!(partial.metrics.generated_tokens, 3);
+    assert_eq!(partial.finish_reason, FinishReason::Callback);
+    assert_eq!(text(&engine).unwrap(), "abcdef", "the next request works");
+}
+
+#[test]
+fn cancelling_in_a_callback_hands_out_no_further_piece() {
+    let engine = started("abcdef");
+    let cancel = CancelToken::new();
+    let options = Options::new().cancel(cancel.clone());
+    let mut given = String::new();
+    let outcome = stream(&engine, &options).for_each_piece(|piece| {
+        given.push_str(&piece.text);
+        if given == "ab" {
+            cancel.cancel();
+        }
+        Ok(())
+    });
+    let Err(Error::Cancelled { partial }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(given, "ab");
+    assert_eq!(partial.text, "ab");
+    assert_eq!(partial.finish_reason, FinishReason::Cancelled);
+}
+
+#[test]
+fn a_request_can_be_cancelled_where_it_waits() {
+    let (engine, open) = gated("a");
+    let first = stream(&engine, &Options::new());
+    let cancel = CancelToken::new();
+    let second = stream(&engine, &Options::new().cancel(cancel.clone()));
+    cancel.cancel();
+    // The engine is stuck in the first request.
+    let outcome = second.wait();
+    assert!(matches!(outcome, Err(Error::Cancelled { partial }) if partial.text.is_empty()));
+    open.send(()).unwrap();
+    open.send(()).unwrap();
+    assert_eq!(first.wait().unwrap().text, "a");
+}
+
+#[test]
+fn dropping_a_stream_stops_its_work() {
+    let (engine, open) = gated("abcdefghij");
+    let mut first = stream(&engine, &Options::new());
+    open.send(()).unwrap();
+    assert_eq!(first.next().unwrap().unwrap().text, "a");
+    drop(first);
+    // The engine is waiting for the second token at most; the rest of the gate is for the other.
+    for _ in 0..1 + 11 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(text(&engine).unwrap(), "abcdefghij");
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_request_and_of_no_other() {
+    let engine = start(|| {
+        let mut model = Script::new("abc");
+        model.panic_at = Some(1);
+        model
+    });
+    let outcome = text(&engine);
+    assert!(matches!(&outcome, Err(Error::Panicked { message }) if message == "scripted panic"));
+    assert_eq!(text(&engine).unwrap(), "abc");
+    assert!(engine.is_alive());
+}
+
+#[test]
+fn a_failure_is_reported_and_the_next_request_works() {
+    let engine = start(|| {
+        let mut model = Script::new("abc");
+        model.fail_at = Some(3);
+        model
+    });
+    let outcome = text(&engine);
+    assert!(matches!(&outcome, Err(Error::Interrupted { partial, .. }) if partial.text == "abc"));
+    let short = Options::new().max_tokens(2);
+    assert_eq!(stream(&engine, &short).wait().unwrap().text, "ab");
+}
+
+#[test]
+fn a_panic_while_loading_is_an_error() {
+    let load = |_: &mut dyn FnMut(())| -> Result<(Script, ())> { panic!("no such tensor") };
+    let outcome = Engine::start(load, &mut |()| ());
+    assert!(matches!(outcome, Err(Error::Panicked { message }) if message == "no such tensor"));
+}
+
+#[test]
+fn progress_is_told_on_the_thread_that_loads() {
+    let here = std::thread::current().id();
+    let mut steps = Vec::new();
+    let load = |progress: &mut dyn FnMut(u32)| {
+        progress(1);
+        progress(2);
+        Ok((Script::new(""), "ready"))
+    };
+    let (_engine, info) = Engine::start(load, &mut |step| {
+        assert_eq!(std::thread::current().id(), here);
+        steps.push(step);
+    })
+    .unwrap();
+    assert_eq!((steps, info), (vec![1, 2], "ready"));
+}
+
+#[test]
+fn the_last_handle_to_go_frees_the_model() {
+    let (freed, told) = channel();
+    let engine = start(move || {
+        let mut model = Script::new("abc");
+        model.freed = Some(freed);
+        model
+    });
+    let other = engine.clone();
+    let stream = stream(&engine, &Options::new());
+    drop(engine);
+    assert_eq!(stream.wait().unwrap().text, "abc");
+    assert!(told.try_recv().is_err(), "another handle is left");
+    drop(other);
+    assert!(told.try_recv().is_ok(), "freed before the drop returns");
+}
+
+#[test]
+fn dropping_everything_in_the_middle_of_an_answer_does_not_wait_for_its_end() {
+    let (mut model, open) = Script::from_ids(vec![97; 1_000_000]).gated();
+    let (freed, told) = channel();
+    model.freed = Some(freed);
+    let engine = start(move || model);
+    let mut stream = stream(&engine, &Options::new());
+    open.send(()).unwrap();
+    assert!(stream.next().unwrap().is_ok());
+    drop(engine);
+    open.send(()).unwrap();
+    let start = Instant::now();
+    drop(stream);
+    assert!(told.try_recv().is_ok());
+    assert!(start.elapsed() < SOON);
+}
+
+#[test]
+fn logits_are_served_like_everything_else() {
+    let engine = started("");
+    let (reply, answer) = channel();
+    engine
+        .submit(Job::Logits {
+            ids: vec![3, 4],
+            reply,
+        })
+        .unwrap();
+    assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [3.0, 4.0]);
+}

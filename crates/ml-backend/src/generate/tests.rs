@@ -1,0 +1,248 @@
+//! The loop's rules, on a scripted model.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::Options;
+use crate::testing::{Call, EOS, Letters, Script, plan};
+
+/// Runs a plan to its end; the pieces and the outcome.
+fn run(model: &mut Script, plan: &Plan) -> (Vec<String>, Result<Generation>) {
+    run_until(model, plan, &|_| false)
+}
+
+/// Cancels as soon as `cancelled` says so of the number of times it was asked.
+fn run_until(
+    model: &mut Script,
+    plan: &Plan,
+    cancelled: &dyn Fn(usize) -> bool,
+) -> (Vec<String>, Result<Generation>) {
+    let mut pieces = Vec::new();
+    let asked = Cell::new(0);
+    let outcome = generate(
+        model,
+        plan,
+        Surroundings {
+            vocabulary: Some(&Letters),
+            cancelled: &|| {
+                asked.set(asked.get() + 1);
+                cancelled(asked.get())
+            },
+            emit: &mut |piece| pieces.push(piece.text),
+        },
+    );
+    (pieces, outcome)
+}
+
+fn options() -> Options {
+    Options::new()
+}
+
+#[test]
+fn the_answer_ends_before_the_end_of_sequence_token() {
+    let mut model = Script::new("42");
+    let (pieces, outcome) = run(&mut model, &plan(3, &options()));
+    let generation = outcome.unwrap();
+    assert_eq!(generation.text, "42");
+    assert_eq!(pieces, ["4", "2"]);
+    assert_eq!(generation.token_ids, [52, 50]);
+    assert_eq!(generation.finish_reason, FinishReason::Stop);
+    assert_eq!(generation.metrics.prompt_tokens, 3);
+    assert_eq!(generation.metrics.generated_tokens, 2);
+    assert_eq!(generation.metrics.peak_memory_bytes, 20);
+}
+
+#[test]
+fn ignore_eos_goes_on_to_the_last_token() {
+    let mut model = Script::from_ids(vec![97, EOS, 98]);
+    let options = options().ignore_eos(true).max_tokens(3);
+    let generation = run(&mut model, &plan(1, &options)).1.unwrap();
+    assert_eq!(generation.token_ids, [97, EOS, 98]);
+    assert_eq!(generation.finish_reason, FinishReason::Length);
+}
+
+#[test]
+fn a_step_is_submitted_before_the_token_before_it_is_read() {
+    let mut model = Script::new("abc");
+    run(&mut model, &plan(1, &options())).1.unwrap();
+    let position = |call: Call| model.calls.iter().position(|c| *c == call).unwrap();
+    for step in 0..3 {
+        assert!(
+            position(Call::Next(step)) < position(Call::Read(step)),
+            "{:?}",
+            model.calls
+        );
+    }
+}
+
+#[test]
+fn no_step_is_submitted_that_max_tokens_makes_useless() {
+    let mut model = Script::new("abcdef");
+    let options = options().max_tokens(3);
+    let (pieces, outcome) = run(&mut model, &plan(1, &options));
+    assert_eq!(pieces.concat(), "abc");
+    assert_eq!(outcome.unwrap().finish_reason, FinishReason::Length);
+    assert!(!model.calls.contains(&Call::Next(2)), "{:?}", model.calls);
+}
+
+#[test]
+fn no_tokens_asked_for_is_no_work() {
+    let mut model = Script::new("abc");
+    let generation = run(&mut model, &plan(1, &options().max_tokens(0)))
+        .1
+        .unwrap();
+    assert_eq!(
+        (generation.text.as_str(), generation.finish_reason),
+        ("", FinishReason::Length)
+    );
+    assert!(!model.calls.contains(&Call::Begin));
+}
+
+#[test]
+fn a_full_context_is_the_reason_given() {
+    let mut model = Script::from_ids(vec![97; 100]);
+    let generation = run(&mut model, &plan(99_998, &options())).1.unwrap();
+    assert_eq!(
+        (generation.text.as_str(), generation.finish_reason),
+        ("aa", FinishReason::Context)
+    );
+}
+
+#[test]
+fn the_prompt_goes_in_by_chunks_and_only_its_last_asks_for_logits() {
+    for (prompt, chunk, prefills, last) in [
+        (7, 3, vec![3, 3], 1),
+        (6, 3, vec![3], 3),
+        (2, 3, vec![], 2),
+        (3, 1, vec![1, 1], 1),
+    ] {
+        let mut model = Script::new("a");
+        run(&mut model, &plan(prompt, &options().prefill_chunk(chunk)))
+            .1
+            .unwrap();
+        let sizes: Vec<usize> = model
+            .calls
+            .iter()
+            .filter_map(|call| {
+                if let Call::Prefill(n) = call {
+                    Some(*n)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(sizes, prefills, "prompt {prompt}, chunk {chunk}");
+        assert!(model.calls.contains(&Call::First(last)));
+        assert_eq!(
+            model.calls[0],
+            Call::Begin,
+            "the caches are reset before anything else"
+        );
+    }
+}
+
+#[test]
+fn the_buffer_cache_is_given_back_between_chunks_during_and_after() {
+    let mut model = Script::from_ids(vec![97; 600]);
+    run(&mut model, &plan(5, &options().prefill_chunk(2)))
+        .1
+        .unwrap();
+    let releases = |calls: &[Call]| calls.iter().filter(|c| **c == Call::Release).count();
+    let first = model
+        .calls
+        .iter()
+        .position(|c| matches!(c, Call::First(_)))
+        .unwrap();
+    assert_eq!(releases(&model.calls[..first]), 2);
+    assert_eq!(
+        releases(&model.calls[first..]),
+        2 + 1,
+        "each 256 tokens and at the end"
+    );
+    assert_eq!(model.calls.last(), Some(&Call::Release));
+}
+
+#[test]
+fn cancelling_returns_what_was_there() {
+    let mut model = Script::new("abcdef");
+    // Asked once before the prompt, then before each token.
+    let (pieces, outcome) = run_until(&mut model, &plan(1, &options()), &|asked| asked > 4);
+    let Err(Error::Cancelled { partial }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(partial.text, "abc");
+    assert_eq!(partial.token_ids.len(), 3);
+    assert_eq!(partial.finish_reason, FinishReason::Cancelled);
+    assert_eq!(pieces.concat(), "abc");
+}
+
+#[test]
+fn cancelling_is_noticed_between_the_chunks_of_a_prompt() {
+    let mut model = Script::new("abc");
+    let plan = plan(10, &options().prefill_chunk(2));
+    let outcome = run_until(&mut model, &plan, &|asked| asked > 2).1;
+    assert!(matches!(outcome, Err(Error::Cancelled { partial }) if partial.text.is_empty()));
+    let prefills = model
+        .calls
+        .iter()
+        .filter(|call| matches!(call, Call::Prefill(_)))
+        .count();
+    assert_eq!(prefills, 2);
+    assert_eq!(
+        model.calls.last(),
+        Some(&Call::Release),
+        "memory is tidied up all the same"
+    );
+}
+
+#[test]
+fn a_failure_on_the_way_keeps_what_was_there() {
+    let mut model = Script::new("abcdef");
+    model.fail_at = Some(2);
+    let (pieces, outcome) = run(&mut model, &plan(1, &options()));
+    let Err(Error::Interrupted { partial, source }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(partial.text, "ab");
+    assert_eq!(partial.finish_reason, FinishReason::Failed);
+    assert!(source.to_string().contains("out of memory"), "{source}");
+    assert_eq!(pieces.concat(), "ab");
+}
+
+#[test]
+fn a_stop_text_across_tokens_ends_the_answer_and_is_not_in_it() {
+    let mut model = Script::new("one\nQ: two");
+    let options = options().stop("\nQ:");
+    let (pieces, outcome) = run(&mut model, &plan(1, &options));
+    let generation = outcome.unwrap();
+    assert_eq!(generation.text, "one");
+    assert_eq!(generation.finish_reason, FinishReason::StopText);
+    assert_eq!(pieces.concat(), "one");
+}
+
+#[test]
+fn what_a_stop_text_held_back_comes_out_when_the_answer_ends() {
+    for options in [options(), options().max_tokens(5)] {
+        let mut model = Script::new("one\nQ");
+        let (pieces, outcome) = run(&mut model, &plan(1, &options.stop("\nQ:")));
+        assert_eq!(outcome.unwrap().text, "one\nQ");
+        assert_eq!(pieces.concat(), "one\nQ");
+    }
+}
+
+#[test]
+fn without_a_tokenizer_there_are_ids_and_no_text() {
+    let mut model = Script::from_ids(vec![5, 6]);
+    let mut ids = Vec::new();
+    let surroundings = Surroundings {
+        vocabulary: None,
+        cancelled: &|| false,
+        emit: &mut |piece| ids.extend(piece.token_ids),
+    };
+    let generation = generate(&mut model, &plan(1, &options()), surroundings).unwrap();
+    assert_eq!(
+        (generation.text.as_str(), &generation.token_ids[..]),
+        ("", &[5, 6][..])
+    );
+    assert_eq!(ids, [5, 6]);
+}

@@ -1,0 +1,203 @@
+//! [`MlxBackend`]: the handle that a program holds.
+
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+
+use models::tokenizer::Tokenizer;
+
+use crate::backend::{Backend, OnPiece, StreamingBackend};
+use crate::chat::{ChatFormat, Message, Variables};
+use crate::engine::{Engine, Job};
+use crate::load::{LoadedModel, MlxBackendBuilder, vocabulary};
+use crate::plan::{ModelLimits, Plan};
+use crate::stream::GenerationStream;
+use crate::{Error, Generation, Options, Result};
+
+/// A loaded model.
+///
+/// It may be used from any thread, and clones share the model. Requests are served one at a time,
+/// in the order in which they came. The last clone to go frees the model.
+#[derive(Clone)]
+pub struct MlxBackend {
+    loaded: Arc<Loaded>,
+    engine: Arc<Engine>,
+}
+
+/// What every thread may know of the model.
+pub(crate) struct Loaded {
+    pub(crate) info: LoadedModel,
+    pub(crate) limits: ModelLimits,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    /// Made at the first chat: who only continues texts needs no template that works.
+    pub(crate) format: OnceLock<ChatFormat>,
+}
+
+impl MlxBackend {
+    pub(crate) fn new(engine: Engine, loaded: Loaded) -> Self {
+        Self {
+            loaded: Arc::new(loaded),
+            engine: Arc::new(engine),
+        }
+    }
+
+    /// Loads the model of `dir` on the best device there is; [`builder`](Self::builder) has more
+    /// to choose from.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().load(dir)
+    }
+
+    /// Chooses device, dtype and memory limits before loading.
+    pub fn builder<'a>() -> MlxBackendBuilder<'a> {
+        MlxBackendBuilder::default()
+    }
+
+    /// What was loaded: layers, bytes, device, limits.
+    pub fn info(&self) -> &LoadedModel {
+        &self.loaded.info
+    }
+
+    /// Whether the directory has a tokenizer. Without one only the functions that take and give
+    /// token ids work.
+    pub fn has_tokenizer(&self) -> bool {
+        self.loaded.tokenizer.is_some()
+    }
+
+    /// The token ids of a prompt, with what the tokenizer puts before a text (such as `<bos>`).
+    pub fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        Ok(self.tokenizer()?.encode(prompt, true)?)
+    }
+
+    /// The text of token ids, special tokens left out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        Ok(self.tokenizer()?.decode(ids, true)?)
+    }
+
+    /// The prompt that [`chat`](Backend::chat) makes of `messages`.
+    pub fn render_chat(&self, messages: &[Message], options: &Options) -> Result<String> {
+        let mut variables = Variables::new();
+        if let Some(thinking) = options.enable_thinking {
+            variables.insert("enable_thinking".to_owned(), thinking.into());
+        }
+        Ok(self.chat_format()?.render(messages, true, &variables)?)
+    }
+
+    /// [`generate`](Backend::generate) as an iterator.
+    pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
+        self.stream_ids(&self.encode(prompt)?, options)
+    }
+
+    /// [`chat`](Backend::chat) as an iterator.
+    pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        let prompt = self.render_chat(messages, options)?;
+        let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
+        let ids = tokenizer.encode(&prompt, format.encode_with_special_tokens())?;
+        let mut plan = Plan::new(ids, options, &self.loaded.limits)?;
+        let end_of_turn = format
+            .end_of_turn()
+            .and_then(|token| tokenizer.token_id(token));
+        if !options.ignore_eos {
+            plan.eos.extend(end_of_turn);
+        }
+        self.start(plan, options)
+    }
+
+    /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
+    /// and no text.
+    pub fn stream_ids(&self, ids: &[u32], options: &Options) -> Result<GenerationStream> {
+        if !options.stop.is_empty() {
+            self.tokenizer()?;
+        }
+        self.start(
+            Plan::new(ids.to_vec(), options, &self.loaded.limits)?,
+            options,
+        )
+    }
+
+    /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
+    pub fn generate_ids(&self, ids: &[u32], options: &Options) -> Result<Generation> {
+        self.stream_ids(ids, options)?.wait()
+    }
+
+    /// The logits of every position of `ids`, float32 `[ids.len(), vocabulary]`, row by row. The
+    /// vocabulary's size is [`info`](Self::info)`().model.vocab_size`.
+    pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.loaded.limits.check_ids(ids)?;
+        let (reply, answer) = channel();
+        self.engine.submit(Job::Logits {
+            ids: ids.to_vec(),
+            reply,
+        })?;
+        answer.recv().unwrap_or(Err(Error::EngineEnded))
+    }
+
+    fn start(&self, plan: Plan, options: &Options) -> Result<GenerationStream> {
+        let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
+        GenerationStream::start(
+            self.engine.clone(),
+            plan,
+            vocabulary,
+            options.cancel.clone(),
+        )
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        let missing = || Error::NoTokenizer {
+            dir: self.loaded.info.dir.clone(),
+        };
+        self.loaded.tokenizer.as_ref().ok_or_else(missing)
+    }
+
+    fn chat_format(&self) -> Result<&ChatFormat> {
+        if let Some(format) = self.loaded.format.get() {
+            return Ok(format);
+        }
+        let model_type = &self.loaded.info.model.model_type;
+        let format = ChatFormat::for_model(model_type, self.tokenizer()?)?;
+        Ok(self.loaded.format.get_or_init(|| format))
+    }
+}
+
+impl Backend for MlxBackend {
+    fn name(&self) -> &str {
+        "mlx"
+    }
+
+    /// Whether the engine thread runs.
+    fn available(&self) -> bool {
+        self.engine.is_alive()
+    }
+
+    fn generate(&self, prompt: &str, options: &Options) -> Result<Generation> {
+        self.stream(prompt, options)?.wait()
+    }
+
+    fn chat(&self, messages: &[Message], options: &Options) -> Result<Generation> {
+        self.stream_chat(messages, options)?.wait()
+    }
+}
+
+impl StreamingBackend for MlxBackend {
+    fn generate_stream(
+        &self,
+        prompt: &str,
+        options: &Options,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<Generation> {
+        self.stream(prompt, options)?
+            .for_each_piece(|piece| on_piece(&piece.text))
+    }
+
+    fn chat_stream(
+        &self,
+        messages: &[Message],
+        options: &Options,
+        on_piece: &mut OnPiece<'_>,
+    ) -> Result<Generation> {
+        self.stream_chat(messages, options)?
+            .for_each_piece(|piece| on_piece(&piece.text))
+    }
+}

@@ -1,0 +1,230 @@
+//! From a directory to a running engine.
+//!
+//! What the files alone can tell (a missing file, a damaged checkpoint, an unknown architecture) is
+//! found out first, on the caller's thread and without MLX: such an error comes in milliseconds,
+//! and the same on a machine without the native library.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mlx_core::device::{self, DeviceInfo};
+use models::tokenizer::{StreamDecoder, Tokenizer};
+use models::{LoadOptions, LoadProgress, Model, ModelInfo};
+
+use crate::engine::Engine;
+use crate::handle::{Loaded, MlxBackend};
+use crate::memory::megabytes;
+use crate::mlx_model::MlxModel;
+use crate::plan::ModelLimits;
+use crate::text::{Decoder, Vocabulary};
+use crate::{Device, Dtype, MemoryLimits, Result};
+
+/// How far loading has come.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The device is open.
+    Device(DeviceInfo),
+    /// All headers of the checkpoint were read and agree with its configuration.
+    Opened {
+        /// Weight files.
+        files: usize,
+        /// Bytes of the tensors that will be used.
+        bytes: u64,
+    },
+    /// Another part of the model is in place.
+    Weights {
+        /// Bytes of the tensors in place.
+        bytes: u64,
+        /// Bytes of all tensors that will be used.
+        total: u64,
+    },
+}
+
+/// What was loaded, and how.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadedModel {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The model: layers, bytes, quantization, context. Its `dtype` is the one in use.
+    pub model: ModelInfo,
+    /// What it runs on.
+    pub device: DeviceInfo,
+    /// The memory limits as they were set, none above what the device has.
+    pub limits: MemoryLimits,
+    /// How long loading took.
+    pub load_time: Duration,
+}
+
+/// Chooses how [`MlxBackend`] loads a model. Made by [`MlxBackend::builder`].
+#[derive(Default)]
+pub struct MlxBackendBuilder<'a> {
+    device: Device,
+    dtype: Option<Dtype>,
+    limits: MemoryLimits,
+    progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+}
+
+impl<'a> MlxBackendBuilder<'a> {
+    /// The device to run on; [`Device::Auto`] unless told.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Dtype of the activations, the caches and all weights that are not quantized. Unless told,
+    /// what the checkpoint has.
+    #[must_use]
+    pub fn dtype(mut self, dtype: Option<Dtype>) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Bytes of freed buffers that MLX may keep; 16 GiB unless told, never more than the device has.
+    #[must_use]
+    pub fn cache_limit(mut self, bytes: u64) -> Self {
+        self.limits.cache = bytes;
+        self
+    }
+
+    /// Bytes that evaluation should stay within; 24 GiB unless told, never more than the device has.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.limits.memory = bytes;
+        self
+    }
+
+    /// Bytes that macOS shall keep resident for the GPU. Not touched unless told, since it takes
+    /// that memory from every other program; an error where the device is not Metal.
+    #[must_use]
+    pub fn wired_limit(mut self, bytes: u64) -> Self {
+        self.limits.wired = Some(bytes);
+        self
+    }
+
+    /// Is told how far loading has come, on the calling thread.
+    #[must_use]
+    pub fn progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+
+    /// Loads the model of `dir` and starts its engine thread.
+    ///
+    /// # Errors
+    /// A directory that is no model's or is damaged, an architecture that is not supported, a
+    /// missing accelerator or native library: each says what to do.
+    pub fn load(mut self, dir: impl AsRef<Path>) -> Result<MlxBackend> {
+        let started = Instant::now();
+        let dir = dir.as_ref();
+        let info = ModelInfo::read(dir)?;
+        let tokenizer = open_tokenizer(dir)?;
+
+        let load = {
+            let (dir, device, dtype, limits) =
+                (dir.to_owned(), self.device, self.dtype, self.limits);
+            move |progress: &mut dyn FnMut(Progress)| load(&dir, device, dtype, limits, progress)
+        };
+        let mut ignore = |_| ();
+        let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
+            Some(progress) => &mut **progress,
+            None => &mut ignore,
+        };
+        let (engine, (model, device, limits)) = Engine::start(load, progress)?;
+
+        let load_time = started.elapsed();
+        tracing::info!(
+            layers = model.layers,
+            mb = megabytes(model.weight_bytes),
+            device = %device.kind,
+            seconds = load_time.as_secs_f64(),
+            "loaded {}",
+            dir.display()
+        );
+        if model.weight_bytes > limits.memory {
+            tracing::warn!(
+                model_mb = megabytes(model.weight_bytes),
+                limit_mb = megabytes(limits.memory),
+                "the model is larger than the memory limit, which makes it slow; raise the limit"
+            );
+        }
+        let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
+        let model_limits = ModelLimits::new(&info, eos);
+        let dir = dir.to_owned();
+        let loaded = Loaded {
+            info: LoadedModel {
+                dir,
+                model,
+                device,
+                limits,
+                load_time,
+            },
+            limits: model_limits,
+            tokenizer,
+            format: OnceLock::new(),
+        };
+        Ok(MlxBackend::new(engine, loaded))
+    }
+}
+
+/// What happens on the engine thread before it serves.
+fn load(
+    dir: &Path,
+    device: Device,
+    dtype: Option<Dtype>,
+    limits: MemoryLimits,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(MlxModel, (ModelInfo, DeviceInfo, MemoryLimits))> {
+    let device = device::open(device)?;
+    progress(Progress::Device(device.clone()));
+    let model = Model::load(dir, &LoadOptions::new().dtype(dtype), &mut |step| {
+        progress(match step {
+            LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
+            LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },
+        });
+    })?;
+    let limits = limits.clamped_to(&device);
+    limits.apply()?;
+    let info = model.info().clone();
+    Ok((MlxModel::new(model), (info, device, limits)))
+}
+
+/// The tokenizer, or `None` where the directory has none. A broken one is an error.
+fn open_tokenizer(dir: &Path) -> Result<Option<Tokenizer>> {
+    if !dir.join("tokenizer.json").exists() {
+        return Ok(None);
+    }
+    Ok(Some(Tokenizer::from_dir(dir)?))
+}
+
+impl Vocabulary for Tokenizer {
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(self.stream(true))
+    }
+}
+
+impl Decoder for StreamDecoder {
+    fn push(&mut self, id: u32) -> Result<String> {
+        Ok(StreamDecoder::push(self, id)?.unwrap_or_default())
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Ok(StreamDecoder::finish(*self)?.unwrap_or_default())
+    }
+}
+
+/// Shares a tokenizer with the engine thread.
+pub(crate) fn vocabulary(tokenizer: &Tokenizer) -> Arc<dyn Vocabulary> {
+    Arc::new(tokenizer.clone())
+}
+
+/// Opens `device` and says what it is, without a model.
+///
+/// # Errors
+/// A missing accelerator or native library.
+pub fn device_info(device: Device) -> Result<DeviceInfo> {
+    Ok(device::open(device)?)
+}

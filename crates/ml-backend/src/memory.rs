@@ -1,0 +1,232 @@
+//! The memory budget: what MLX may hold, and when it holds too much.
+//!
+//! MLX keeps freed buffers for reuse and, left alone, may keep as much as the machine has. Two
+//! limits are set after loading; a third, wired memory, changes how the whole machine behaves and
+//! is set only when asked for. The limits are MLX's own and so belong to the process: of two loaded
+//! models the later one's count.
+
+use mlx_core::device::DeviceInfo;
+use mlx_core::memory;
+
+use crate::Result;
+use crate::language_model::LanguageModel;
+
+/// Bytes that MLX may hold. A limit above what the device has is lowered to that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryLimits {
+    /// Freed buffers that are kept for reuse. 16 GiB unless told.
+    pub cache: u64,
+    /// All that evaluation should stay within. 24 GiB unless told.
+    pub memory: u64,
+    /// Memory that macOS shall keep resident for the GPU; not touched unless told.
+    pub wired: Option<u64>,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            cache: 16 << 30,
+            memory: 24 << 30,
+            wired: None,
+        }
+    }
+}
+
+impl MemoryLimits {
+    /// These limits, none above what the device has.
+    pub(crate) fn clamped_to(self, device: &DeviceInfo) -> Self {
+        let all = device.memory_bytes;
+        let working_set = device.recommended_working_set.unwrap_or(all);
+        Self {
+            cache: self.cache.min(all),
+            memory: self.memory.min(all),
+            wired: self.wired.map(|bytes| bytes.min(working_set)),
+        }
+    }
+
+    /// Hands the limits to MLX.
+    pub(crate) fn apply(self) -> Result<()> {
+        memory::set_cache_limit(bytes(self.cache))?;
+        memory::set_memory_limit(bytes(self.memory))?;
+        if let Some(wired) = self.wired {
+            memory::set_wired_limit(bytes(wired))?;
+        }
+        Ok(())
+    }
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// What MLX holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryUse {
+    /// In arrays that are alive.
+    pub(crate) active: u64,
+    /// The most that `active` was since the generation began.
+    pub(crate) peak: u64,
+}
+
+/// Active memory of more than this many times the model's size is taken for a leak.
+const SUSPICIOUS_TIMES: u64 = 3;
+
+/// Gives MLX's buffer cache back, and says so when a generation holds more than it should.
+pub(crate) struct MemoryWatch {
+    model_bytes: u64,
+    warned: bool,
+}
+
+impl MemoryWatch {
+    pub(crate) fn new(model_bytes: u64) -> Self {
+        Self {
+            model_bytes,
+            warned: false,
+        }
+    }
+
+    /// Called now and then: clears the buffer cache, and warns at most once a generation.
+    pub(crate) fn tidy<M: LanguageModel>(&mut self, model: &mut M) -> Result<()> {
+        model.release_buffers()?;
+        let held = model.memory()?;
+        if held.active > self.model_bytes.saturating_mul(SUSPICIOUS_TIMES) && !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                active_mb = megabytes(held.active),
+                model_mb = megabytes(self.model_bytes),
+                peak_mb = megabytes(held.peak),
+                "active memory is more than {SUSPICIOUS_TIMES} times the model's size"
+            );
+        }
+        Ok(())
+    }
+
+    /// Called at the end: as [`tidy`](Self::tidy), and drops the KV caches of a generation that
+    /// held too much.
+    pub(crate) fn finish<M: LanguageModel>(&mut self, model: &mut M) -> Result<MemoryUse> {
+        self.tidy(model)?;
+        let held = model.memory()?;
+        if self.warned {
+            model.drop_caches()?;
+            model.release_buffers()?;
+        }
+        Ok(held)
+    }
+}
+
+/// Bytes as whole megabytes (10⁶ bytes), rounded.
+pub(crate) fn megabytes(bytes: u64) -> u64 {
+    (bytes + 500_000) / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use mlx_core::DeviceKind;
+
+    use super::*;
+    use crate::testing::{Call, Script};
+
+    fn device(memory_bytes: u64, recommended_working_set: Option<u64>) -> DeviceInfo {
+        DeviceInfo {
+            kind: DeviceKind::Cpu,
+            name: "test".to_owned(),
+            memory_bytes,
+            recommended_working_set,
+            mlx_version: "0".to_owned(),
+            library: "none".into(),
+        }
+    }
+
+    #[test]
+    fn the_limits_are_16_and_24_gib_on_a_large_machine() {
+        let limits = MemoryLimits::default().clamped_to(&device(64 << 30, None));
+        assert_eq!(
+            (limits.cache, limits.memory, limits.wired),
+            (16 << 30, 24 << 30, None)
+        );
+    }
+
+    #[test]
+    fn no_limit_is_above_what_the_machine_has() {
+        let asked = MemoryLimits {
+            wired: Some(u64::MAX),
+            ..MemoryLimits::default()
+        };
+        let limits = asked.clamped_to(&device(8 << 30, Some(6 << 30)));
+        assert_eq!((limits.cache, limits.memory), (8 << 30, 8 << 30));
+        assert_eq!(limits.wired, Some(6 << 30));
+    }
+
+    /// What was logged while `work` ran.
+    fn logged(work: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Log {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn holding(active: u64) -> Script {
+        let mut model = Script::new("");
+        model.held = MemoryUse {
+            active,
+            peak: 900_000_000,
+        };
+        model
+    }
+
+    #[test]
+    fn more_than_three_times_the_model_is_warned_of_once_and_cleaned_up() {
+        let mut model = holding(300_000_001);
+        let log = logged(|| {
+            let mut watch = MemoryWatch::new(100_000_000);
+            watch.tidy(&mut model).unwrap();
+            watch.finish(&mut model).unwrap();
+        });
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+        for figure in ["active_mb=300", "model_mb=100", "peak_mb=900"] {
+            assert!(log.contains(figure), "{log}");
+        }
+        assert_eq!(
+            model.calls,
+            [
+                Call::Release,
+                Call::Release,
+                Call::DropCaches,
+                Call::Release
+            ]
+        );
+    }
+
+    #[test]
+    fn three_times_the_model_is_nothing_to_worry_about() {
+        let mut model = holding(300_000_000);
+        let log = logged(|| {
+            let mut watch = MemoryWatch::new(100_000_000);
+            assert_eq!(watch.finish(&mut model).unwrap().peak, 900_000_000);
+        });
+        assert_eq!(log, "");
+        assert_eq!(
+            model.calls,
+            [Call::Release],
+            "the buffer cache is given back either way"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! What a caller may ask of one generation.
+//!
+//! Every field has a meaning when it is left alone, so a caller names only what matters to it:
+//! `Options::new().max_tokens(64)`. The struct is `#[non_exhaustive]`: an option that is
+//! added later breaks nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Error, Result};
+
+/// The temperature of [`Options`] that name none.
+pub const DEFAULT_TEMPERATURE: f32 = 0.1;
+/// The most tokens that are generated for [`Options`] that name no number.
+pub const DEFAULT_MAX_TOKENS: usize = 2048;
+/// Prompt tokens that are run at once for [`Options`] that name no number.
+pub const DEFAULT_PREFILL_CHUNK: usize = 2048;
+
+/// How to generate.
+///
+/// ```
+/// use ml_backend::Options;
+/// let options = Options::new().temperature(0.7).top_p(0.9).seed(1);
+/// assert_eq!(options.max_tokens, None); // 2048
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// Divides the logits before a token is drawn. Unset is 0.1; zero is greedy: always the most
+    /// probable token.
+    pub temperature: Option<f32>,
+    /// The most tokens to generate. Unset is 2048.
+    pub max_tokens: Option<usize>,
+    /// Seed of the random numbers. The same seed, prompt, model and device give the same text.
+    /// Unset is another seed each time.
+    pub seed: Option<u64>,
+    /// Draw only from this many most probable tokens.
+    pub top_k: Option<usize>,
+    /// Draw only from the most probable tokens that together reach this probability, in (0, 1].
+    pub top_p: Option<f32>,
+    /// Draw only from tokens at least this many times as probable as the most probable, in [0, 1].
+    pub min_p: Option<f32>,
+    /// Makes tokens that occurred lately less probable (above 1) or more (below 1): positive
+    /// logits are divided by it, negative ones multiplied. <https://arxiv.org/abs/1909.05858>
+    pub repetition_penalty: Option<f32>,
+    /// How many of the last tokens, prompt included, `repetition_penalty` looks at. Unset is 20.
+    pub repetition_context: Option<usize>,
+    /// Texts that end the generation. They are not part of the result, and no piece of a stream
+    /// holds a part of one.
+    pub stop: Vec<String>,
+    /// Go on after an end-of-sequence token.
+    pub ignore_eos: bool,
+    /// Prompt tokens to run at once: fewer need less memory, more are faster. Unset is 2048.
+    pub prefill_chunk: Option<usize>,
+    /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
+    /// reason before it answers. Unset leaves it to the template.
+    pub enable_thinking: Option<bool>,
+    /// Stops the generation from another thread.
+    pub cancel: CancelToken,
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $setter:ident($field:ident: $type:ty);)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $setter(mut self, $field: $type) -> Self {
+            self.$field = Some($field);
+            self
+        }
+    )*};
+}
+
+impl Options {
+    /// Every option left alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets [`temperature`](Self::temperature); zero is greedy.
+        temperature(temperature: f32);
+        /// Sets [`max_tokens`](Self::max_tokens).
+        max_tokens(max_tokens: usize);
+        /// Sets [`seed`](Self::seed).
+        seed(seed: u64);
+        /// Sets [`top_k`](Self::top_k).
+        top_k(top_k: usize);
+        /// Sets [`top_p`](Self::top_p).
+        top_p(top_p: f32);
+        /// Sets [`min_p`](Self::min_p).
+        min_p(min_p: f32);
+        /// Sets [`repetition_penalty`](Self::repetition_penalty).
+        repetition_penalty(repetition_penalty: f32);
+        /// Sets [`repetition_context`](Self::repetition_context).
+        repetition_context(repetition_context: usize);
+        /// Sets [`prefill_chunk`](Self::prefill_chunk).
+        prefill_chunk(prefill_chunk: usize);
+        /// Sets [`enable_thinking`](Self::enable_thinking).
+        enable_thinking(enable_thinking: bool);
+    }
+
+    /// Adds a text to [`stop`](Self::stop).
+    #[must_use]
+    pub fn stop(mut self, stop: impl Into<String>) -> Self {
+        self.stop.push(stop.into());
+        self
+    }
+
+    /// Sets [`ignore_eos`](Self::ignore_eos).
+    #[must_use]
+    pub fn ignore_eos(mut self, ignore_eos: bool) -> Self {
+        self.ignore_eos = ignore_eos;
+        self
+    }
+
+    /// Sets [`cancel`](Self::cancel): the caller keeps a clone and cancels through it.
+    #[must_use]
+    pub fn cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Refuses values that no generation can use, with the option's name.
+    pub(crate) fn check(&self) -> Result<()> {
+        let temperature = |t: f32| t.is_finite() && t >= 0.0;
+        let share = |p: f32| (0.0..=1.0).contains(&p);
+        let positive = |p: f32| p.is_finite() && p > 0.0;
+        check(
+            "temperature",
+            self.temperature,
+            temperature,
+            "a finite number, 0 or more",
+        )?;
+        check("top_k", self.top_k, |k| k > 0, "1 or more")?;
+        check(
+            "top_p",
+            self.top_p,
+            |p| share(p) && p > 0.0,
+            "above 0 and at most 1",
+        )?;
+        check("min_p", self.min_p, share, "from 0 to 1")?;
+        check(
+            "repetition_penalty",
+            self.repetition_penalty,
+            positive,
+            "above 0",
+        )?;
+        check(
+            "repetition_context",
+            self.repetition_context,
+            |n| n > 0,
+            "1 or more",
+        )?;
+        check("prefill_chunk", self.prefill_chunk, |n| n > 0, "1 or more")?;
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::InvalidOption {
+                name: "stop",
+                value: "an empty text".to_owned(),
+                expected: "at least one character",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check<T: Copy + ToString>(
+    name: &'static str,
+    value: Option<T>,
+    good: impl Fn(T) -> bool,
+    expected: &'static str,
+) -> Result<()> {
+    match value {
+        Some(value) if !good(value) => Err(Error::InvalidOption {
+            name,
+            value: value.to_string(),
+            expected,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Asks a generation to stop; clones share the request.
+///
+/// It is looked at before each token and before each chunk of the prompt. What was generated so
+/// far comes back with [`Error::Cancelled`].
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that nobody has cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops every generation that was started with this token, and those that will be.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody called [`cancel`](Self::cancel).
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_make_no_sense_are_refused_by_name() {
+        let base = Options::new;
+        let bad = [
+            ("temperature", base().temperature(-0.5)),
+            ("temperature", base().temperature(f32::NAN)),
+            ("temperature", base().temperature(f32::INFINITY)),
+            ("top_k", base().top_k(0)),
+            ("top_p", base().top_p(0.0)),
+            ("top_p", base().top_p(1.5)),
+            ("min_p", base().min_p(-0.1)),
+            ("repetition_penalty", base().repetition_penalty(0.0)),
+            ("repetition_context", base().repetition_context(0)),
+            ("prefill_chunk", base().prefill_chunk(0)),
+            ("stop", base().stop("")),
+        ];
+        for (name, options) in bad {
+            let error = options.check().expect_err(name).to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_edges_that_make_sense_are_taken() {
+        let options = Options::new()
+            .temperature(0.0)
+            .top_p(1.0)
+            .min_p(0.0)
+            .top_k(1);
+        assert!(options.check().is_ok());
+    }
+
+    #[test]
+    fn a_cancel_token_is_shared_by_its_clones() {
+        let token = CancelToken::new();
+        let options = Options::new().cancel(token.clone());
+        assert!(!options.cancel.is_cancelled());
+        token.cancel();
+        assert!(options.clone().cancel.is_cancelled());
+    }
+}

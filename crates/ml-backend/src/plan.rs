@@ -1,0 +1,180 @@
+//! A request, checked against the model and with every default filled in.
+//!
+//! This happens on the caller's thread, so that a request that cannot work fails at once and does
+//! not wait its turn.
+
+use models::ModelInfo;
+
+use crate::options::{DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK};
+use crate::sample::Sampling;
+use crate::{Error, FinishReason, Options, Result};
+
+/// What the model says about itself that a request must respect.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelLimits {
+    /// Ids below this have a row in the embedding.
+    pub(crate) vocab_size: usize,
+    /// Prompt and answer together.
+    pub(crate) context: Option<usize>,
+    /// Tokens that end an answer.
+    pub(crate) eos: Vec<u32>,
+    /// Bytes of the weights.
+    pub(crate) weight_bytes: u64,
+}
+
+impl ModelLimits {
+    /// `tokenizer_eos` are the ids that the tokenizer's own files name.
+    pub(crate) fn new(info: &ModelInfo, tokenizer_eos: &[u32]) -> Self {
+        let mut eos = info.eos_token_ids.clone();
+        eos.extend_from_slice(tokenizer_eos);
+        eos.sort_unstable();
+        eos.dedup();
+        Self {
+            vocab_size: info.vocab_size,
+            context: info.max_position_embeddings,
+            eos,
+            weight_bytes: info.weight_bytes,
+        }
+    }
+
+    /// Refuses ids that the model cannot look up.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        match ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            Some(&id) => Err(Error::TokenOutOfRange {
+                id,
+                vocab_size: self.vocab_size,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that the generate loop needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The prompt, at least one token.
+    pub(crate) prompt: Vec<u32>,
+    /// The most tokens to generate.
+    pub(crate) max_tokens: usize,
+    /// The reason to give when `max_tokens` are there.
+    pub(crate) at_max: FinishReason,
+    /// Tokens that end the answer; none with `ignore_eos`.
+    pub(crate) eos: Vec<u32>,
+    pub(crate) stop: Vec<String>,
+    pub(crate) prefill_chunk: usize,
+    pub(crate) sampling: Sampling,
+    pub(crate) weight_bytes: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(prompt: Vec<u32>, options: &Options, limits: &ModelLimits) -> Result<Self> {
+        options.check()?;
+        limits.check_ids(&prompt)?;
+        let mut max_tokens = options.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+        let mut at_max = FinishReason::Length;
+        if let Some(context) = limits.context {
+            if prompt.len() >= context {
+                return Err(Error::PromptTooLong {
+                    prompt_tokens: prompt.len(),
+                    context,
+                });
+            }
+            let room = context - prompt.len();
+            if room < max_tokens {
+                max_tokens = room;
+                at_max = FinishReason::Context;
+            }
+        }
+        Ok(Self {
+            prompt,
+            max_tokens,
+            at_max,
+            eos: if options.ignore_eos {
+                Vec::new()
+            } else {
+                limits.eos.clone()
+            },
+            stop: options.stop.clone(),
+            prefill_chunk: options.prefill_chunk.unwrap_or(DEFAULT_PREFILL_CHUNK),
+            sampling: Sampling::from_options(options),
+            weight_bytes: limits.weight_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(context: Option<usize>) -> ModelLimits {
+        ModelLimits {
+            vocab_size: 10,
+            context,
+            eos: vec![1, 2],
+            weight_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_unset_has_the_documented_value() {
+        let plan = Plan::new(vec![3], &Options::new(), &limits(None)).unwrap();
+        assert_eq!(plan.max_tokens, 2048);
+        assert_eq!(plan.prefill_chunk, 2048);
+        assert_eq!(plan.sampling.temperature, 0.1);
+        assert_eq!(plan.eos, [1, 2]);
+    }
+
+    #[test]
+    fn a_zero_that_was_asked_for_is_greedy_and_no_default() {
+        let options = Options::new().temperature(0.0);
+        assert!(
+            Plan::new(vec![3], &options, &limits(None))
+                .unwrap()
+                .sampling
+                .is_greedy()
+        );
+    }
+
+    #[test]
+    fn the_context_bounds_prompt_and_answer_together() {
+        let options = Options::new().max_tokens(5);
+        let plan = Plan::new(vec![3; 6], &options, &limits(Some(8))).unwrap();
+        assert_eq!((plan.max_tokens, plan.at_max), (2, FinishReason::Context));
+        let plan = Plan::new(vec![3; 3], &options, &limits(Some(8))).unwrap();
+        assert_eq!((plan.max_tokens, plan.at_max), (5, FinishReason::Length));
+        let error = Plan::new(vec![3; 8], &options, &limits(Some(8))).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::PromptTooLong {
+                    prompt_tokens: 8,
+                    context: 8
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_empty_prompt_and_a_foreign_id_are_refused() {
+        let empty = Plan::new(vec![], &Options::new(), &limits(None)).unwrap_err();
+        assert!(matches!(empty, Error::EmptyPrompt));
+        let foreign = Plan::new(vec![9, 10], &Options::new(), &limits(None)).unwrap_err();
+        assert!(matches!(foreign, Error::TokenOutOfRange { id: 10, .. }));
+        assert!(foreign.to_string().contains("end at 9"), "{foreign}");
+    }
+
+    #[test]
+    fn ignore_eos_ignores_all_of_them() {
+        let options = Options::new().ignore_eos(true);
+        assert!(
+            Plan::new(vec![3], &options, &limits(None))
+                .unwrap()
+                .eos
+                .is_empty()
+        );
+    }
+}

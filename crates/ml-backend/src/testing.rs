@@ -1,0 +1,176 @@
+//! A scripted model and a vocabulary of letters: the rules of generation, tested without MLX.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use crate::language_model::LanguageModel;
+use crate::memory::MemoryUse;
+use crate::plan::{ModelLimits, Plan};
+use crate::sample::Sampling;
+use crate::text::{Decoder, Vocabulary};
+use crate::{Error, Options, Result};
+
+/// The end-of-sequence token of [`limits`].
+pub(crate) const EOS: u32 = 0;
+
+/// What the scripted model was asked, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Begin,
+    Prefill(usize),
+    First(usize),
+    /// A step was submitted that takes the token of this step.
+    Next(usize),
+    /// The token of this step was waited for.
+    Read(usize),
+    Release,
+    DropCaches,
+}
+
+/// A model that says `script`, and then [`EOS`] for ever.
+pub(crate) struct Script {
+    pub(crate) script: Vec<u32>,
+    pub(crate) calls: Vec<Call>,
+    /// Reading this step's token fails.
+    pub(crate) fail_at: Option<usize>,
+    /// Reading this step's token panics, once.
+    pub(crate) panic_at: Option<usize>,
+    /// A message that lets the model go on, awaited before each token is read.
+    pub(crate) gate: Option<Receiver<()>>,
+    pub(crate) held: MemoryUse,
+    /// Tells when the model is freed.
+    pub(crate) freed: Option<Sender<()>>,
+}
+
+impl Script {
+    pub(crate) fn new(text: &str) -> Self {
+        Self::from_ids(text.chars().map(|letter| letter as u32).collect())
+    }
+
+    pub(crate) fn from_ids(script: Vec<u32>) -> Self {
+        Self {
+            script,
+            calls: Vec::new(),
+            fail_at: None,
+            panic_at: None,
+            gate: None,
+            held: MemoryUse {
+                active: 10,
+                peak: 20,
+            },
+            freed: None,
+        }
+    }
+
+    /// Makes reading a token wait for a message.
+    pub(crate) fn gated(mut self) -> (Self, Sender<()>) {
+        let (open, gate) = channel();
+        self.gate = Some(gate);
+        (self, open)
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if let Some(freed) = &self.freed {
+            let _ = freed.send(());
+        }
+    }
+}
+
+impl LanguageModel for Script {
+    /// The step that makes the token.
+    type Token = usize;
+
+    fn begin(&mut self, _prompt: &[u32], _sampling: &Sampling) -> Result<()> {
+        self.calls.push(Call::Begin);
+        Ok(())
+    }
+
+    fn prefill(&mut self, ids: &[u32]) -> Result<()> {
+        self.calls.push(Call::Prefill(ids.len()));
+        Ok(())
+    }
+
+    fn first(&mut self, ids: &[u32]) -> Result<usize> {
+        self.calls.push(Call::First(ids.len()));
+        Ok(0)
+    }
+
+    fn next(&mut self, token: &usize) -> Result<usize> {
+        self.calls.push(Call::Next(*token));
+        Ok(token + 1)
+    }
+
+    fn read(&mut self, token: usize) -> Result<u32> {
+        self.calls.push(Call::Read(token));
+        if let Some(gate) = &self.gate {
+            gate.recv_timeout(Duration::from_secs(20))
+                .expect("the test forgot to open the gate");
+        }
+        if self.fail_at == Some(token) {
+            return Err(Error::Mlx(mlx_core::Error::Native(
+                "out of memory".to_owned(),
+            )));
+        }
+        if self.panic_at == Some(token) {
+            self.panic_at = None;
+            panic!("scripted panic");
+        }
+        Ok(self.script.get(token).copied().unwrap_or(EOS))
+    }
+
+    fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        Ok(ids.iter().map(|&id| id as f32).collect())
+    }
+
+    fn memory(&mut self) -> Result<MemoryUse> {
+        Ok(self.held)
+    }
+
+    fn release_buffers(&mut self) -> Result<()> {
+        self.calls.push(Call::Release);
+        Ok(())
+    }
+
+    fn drop_caches(&mut self) -> Result<()> {
+        self.calls.push(Call::DropCaches);
+        Ok(())
+    }
+}
+
+/// Each id is a character.
+pub(crate) struct Letters;
+
+struct LetterDecoder;
+
+impl Vocabulary for Letters {
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(LetterDecoder)
+    }
+}
+
+impl Decoder for LetterDecoder {
+    fn push(&mut self, id: u32) -> Result<String> {
+        Ok(char::from_u32(id).map(String::from).unwrap_or_default())
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Ok(String::new())
+    }
+}
+
+/// A model that ends at [`EOS`], weighs 100 bytes and holds 100,000 tokens.
+pub(crate) fn limits() -> ModelLimits {
+    ModelLimits {
+        vocab_size: 0x11_0000,
+        context: Some(100_000),
+        eos: vec![EOS],
+        weight_bytes: 100,
+    }
+}
+
+/// A plan for a prompt of `prompt` tokens.
+pub(crate) fn plan(prompt: usize, options: &Options) -> Plan {
+    Plan::new(vec![7; prompt], options, &limits()).unwrap()
+}

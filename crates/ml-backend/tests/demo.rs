@@ -1,0 +1,307 @@
+//! The public API on the demo models: what a program that uses this crate relies on.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use ml_backend::{
+    Backend, CancelToken, Device, Dtype, Error, FinishReason, Message, MlxBackend, Options,
+    Progress, StreamingBackend,
+};
+
+fn dir(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../assets/models")
+        .join(model)
+}
+
+fn load(model: &str) -> MlxBackend {
+    let builder = MlxBackend::builder()
+        .device(Device::Cpu)
+        .dtype(Some(Dtype::Float32));
+    builder.load(dir(model)).expect("the demo model loads")
+}
+
+/// One model for all tests: any thread may use it.
+fn qwen() -> &'static MlxBackend {
+    static BACKEND: OnceLock<MlxBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| load("qwen3-demo"))
+}
+
+fn gemma() -> &'static MlxBackend {
+    static BACKEND: OnceLock<MlxBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| load("gemma3-demo"))
+}
+
+fn greedy() -> Options {
+    Options::new().temperature(0.0).max_tokens(48)
+}
+
+fn ask(question: &str) -> Vec<Message> {
+    vec![Message::user(question)]
+}
+
+#[test]
+fn loading_tells_what_was_loaded() {
+    let mut device = None;
+    let mut last = (0, 0);
+    let backend = MlxBackend::builder()
+        .device(Device::Cpu)
+        .memory_limit(1 << 30)
+        .cache_limit(u64::MAX)
+        .progress(|step| match step {
+            Progress::Device(info) => device = Some(info),
+            Progress::Weights { bytes, total } => last = (bytes, total),
+            _ => {}
+        })
+        .load(dir("qwen3-demo"))
+        .unwrap();
+    let info = backend.info();
+    assert_eq!(device.as_ref(), Some(&info.device));
+    assert!(info.model.layers > 0);
+    assert_eq!(last, (info.model.weight_bytes, info.model.weight_bytes));
+    assert_eq!(info.limits.memory, 1 << 30);
+    assert_eq!(
+        info.limits.cache, info.device.memory_bytes,
+        "never above what the machine has"
+    );
+    assert_eq!((backend.name(), backend.available()), ("mlx", true));
+}
+
+#[test]
+fn the_pieces_of_an_answer_are_the_answer() {
+    for backend in [qwen(), gemma()] {
+        let mut pieces = Vec::new();
+        let messages = ask("Spell the word garden.");
+        let streamed = backend
+            .chat_stream(&messages, &greedy(), &mut |piece| {
+                pieces.push(piece.to_owned());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(pieces.concat(), streamed.text);
+        assert!(pieces.len() > 1, "{pieces:?}");
+        assert!(pieces.iter().all(|piece| !piece.is_empty()), "{pieces:?}");
+        assert!(!streamed.text.starts_with(' '), "{:?}", streamed.text);
+        assert_eq!(streamed.finish_reason, FinishReason::Stop);
+
+        assert_eq!(
+            backend.chat(&messages, &greedy()).unwrap().text,
+            streamed.text
+        );
+        let mut stream = backend.stream_chat(&messages, &greedy()).unwrap();
+        let text: String = stream.by_ref().map(|piece| piece.unwrap().text).collect();
+        assert_eq!(text, streamed.text);
+        assert_eq!(stream.generation().unwrap().token_ids, streamed.token_ids);
+    }
+}
+
+#[test]
+fn the_size_of_prefill_chunks_does_not_change_the_answer() {
+    for backend in [qwen(), gemma()] {
+        let messages = ask("What is 123 + 456?");
+        let whole = backend.chat(&messages, &greedy()).unwrap();
+        for chunk in [1, 7] {
+            let chunked = backend
+                .chat(&messages, &greedy().prefill_chunk(chunk))
+                .unwrap();
+            assert_eq!(chunked.token_ids, whole.token_ids, "chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_run() {
+    let answer = qwen().chat(&ask("What is 17 + 25?"), &greedy()).unwrap();
+    let prompt = qwen()
+        .render_chat(&ask("What is 17 + 25?"), &greedy())
+        .unwrap();
+    let metrics = &answer.metrics;
+    assert_eq!(metrics.prompt_tokens, qwen().encode(&prompt).unwrap().len());
+    assert_eq!(metrics.generated_tokens, answer.token_ids.len());
+    let first = metrics.time_to_first_token.unwrap();
+    assert!(Duration::ZERO < first && first <= metrics.total_time);
+    assert!(metrics.prefill_tokens_per_second.unwrap() > 0.0);
+    assert!(metrics.decode_tokens_per_second.unwrap() > 0.0);
+    assert!(metrics.peak_memory_bytes > 0);
+}
+
+#[test]
+fn many_threads_ask_one_model_and_each_gets_its_answer() {
+    let questions = ["What is 1 + 1?", "What is 20 + 30?", "Spell the word tree."];
+    let expected: Vec<String> = questions
+        .map(|question| qwen().chat(&ask(question), &greedy()).unwrap().text)
+        .into();
+    std::thread::scope(|scope| {
+        for (question, expected) in questions.iter().zip(&expected) {
+            let backend = qwen().clone();
+            scope.spawn(move || {
+                assert_eq!(
+                    &backend.chat(&ask(question), &greedy()).unwrap().text,
+                    expected
+                );
+            });
+        }
+    });
+}
+
+#[test]
+fn two_models_run_side_by_side() {
+    std::thread::scope(|scope| {
+        let answers = [qwen(), gemma()]
+            .map(|backend| scope.spawn(|| backend.chat(&ask("What is 17 + 25?"), &greedy())));
+        for answer in answers {
+            assert_eq!(answer.join().unwrap().unwrap().text, "42");
+        }
+    });
+}
+
+#[test]
+fn a_generation_is_cancelled_from_another_thread() {
+    let cancel = CancelToken::new();
+    let options = Options::new()
+        .ignore_eos(true)
+        .max_tokens(900)
+        .cancel(cancel.clone());
+    let (started, begun) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            begun.recv().unwrap();
+            cancel.cancel();
+        });
+        let mut given = String::new();
+        let outcome = qwen().generate_stream("hello", &options, &mut |piece| {
+            given.push_str(piece);
+            let _ = started.send(());
+            Ok(())
+        });
+        let Err(Error::Cancelled { partial }) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(partial.text, given);
+        assert!(!partial.token_ids.is_empty() && partial.token_ids.len() < 900);
+    });
+}
+
+#[test]
+fn the_seed_decides_what_is_drawn() {
+    let draw = |seed| {
+        let options = Options::new()
+            .temperature(1.5)
+            .max_tokens(16)
+            .ignore_eos(true)
+            .seed(seed);
+        qwen().generate("hello", &options).unwrap().token_ids
+    };
+    assert_eq!(draw(3), draw(3));
+    assert_ne!(draw(3), draw(4));
+}
+
+#[test]
+fn one_candidate_left_is_the_greedy_one() {
+    let hot = || greedy().temperature(5.0);
+    let expected = qwen()
+        .chat(&ask("What is 40 - 15?"), &greedy())
+        .unwrap()
+        .token_ids;
+    for options in [hot().top_k(1), hot().top_p(1e-6), hot().min_p(1.0)] {
+        let drawn = qwen()
+            .chat(&ask("What is 40 - 15?"), &options)
+            .unwrap()
+            .token_ids;
+        assert_eq!(drawn, expected, "{options:?}");
+    }
+}
+
+#[test]
+fn a_stop_text_is_not_in_the_answer() {
+    let whole = qwen()
+        .chat(&ask("Spell the word garden."), &greedy())
+        .unwrap()
+        .text;
+    let (before, stop) = whole.split_at(whole.len() - 3);
+    let options = greedy().stop(stop);
+    let answer = qwen()
+        .chat(&ask("Spell the word garden."), &options)
+        .unwrap();
+    assert_eq!(
+        (answer.text.as_str(), answer.finish_reason),
+        (before, FinishReason::StopText)
+    );
+}
+
+#[test]
+fn the_context_is_a_limit_that_is_told() {
+    let context = qwen().info().model.max_position_embeddings.unwrap();
+    let outcome = qwen().generate_ids(&vec![5; context], &greedy());
+    assert!(
+        matches!(outcome, Err(Error::PromptTooLong { .. })),
+        "{outcome:?}"
+    );
+    let options = greedy().ignore_eos(true);
+    let full = qwen()
+        .generate_ids(&vec![5; context - 3], &options)
+        .unwrap();
+    assert_eq!(
+        (full.token_ids.len(), full.finish_reason),
+        (3, FinishReason::Context)
+    );
+}
+
+#[test]
+fn the_greedy_token_is_the_largest_logit() {
+    for backend in [qwen(), gemma()] {
+        let ids = backend.encode("What is 17 + 25?").unwrap();
+        let vocabulary = backend.info().model.vocab_size;
+        let logits = backend.logits(&ids).unwrap();
+        assert_eq!(logits.len(), ids.len() * vocabulary);
+        let last = &logits[(ids.len() - 1) * vocabulary..];
+        let best = (0..vocabulary)
+            .max_by(|&a, &b| last[a].total_cmp(&last[b]))
+            .unwrap();
+        let options = greedy().max_tokens(1).ignore_eos(true);
+        assert_eq!(
+            backend.generate_ids(&ids, &options).unwrap().token_ids,
+            [best as u32]
+        );
+    }
+}
+
+#[test]
+fn empty_requests_are_refused() {
+    assert!(matches!(
+        qwen().generate("", &greedy()),
+        Err(Error::EmptyPrompt)
+    ));
+    assert!(matches!(
+        qwen().generate_ids(&[], &greedy()),
+        Err(Error::EmptyPrompt)
+    ));
+    assert!(qwen().chat(&[], &greedy()).is_err());
+}
+
+#[test]
+fn a_directory_without_a_tokenizer_serves_ids() {
+    let bare = tempfile::TempDir::new().unwrap();
+    for file in ["config.json", "generation_config.json", "model.safetensors"] {
+        std::fs::copy(dir("qwen3-demo").join(file), bare.path().join(file)).unwrap();
+    }
+    let builder = MlxBackend::builder()
+        .device(Device::Cpu)
+        .dtype(Some(Dtype::Float32));
+    let backend = builder.load(bare.path()).unwrap();
+    assert!(!backend.has_tokenizer());
+    assert!(matches!(
+        backend.generate("hello", &greedy()),
+        Err(Error::NoTokenizer { .. })
+    ));
+    let answer = backend.generate_ids(&[5, 6, 7], &greedy()).unwrap();
+    assert_eq!(
+        answer.token_ids,
+        qwen()
+            .generate_ids(&[5, 6, 7], &greedy())
+            .unwrap()
+            .token_ids
+    );
+    assert_eq!(answer.text, "");
+}
