@@ -1,2 +1,43 @@
-//! The binary `ml`.
-fn main() {}
+//! The command `ml`: generate text, chat, look at a model, get its logits.
+//!
+//! Standard output carries the result and nothing else; the device, progress and figures go to
+//! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
+//! wrong use, and 130 where Ctrl-C stopped an answer. A closed pipe is no failure: whoever read it
+//! has had enough.
+#![deny(unsafe_code)]
+
+mod answer;
+mod args;
+mod chat;
+mod generate;
+mod info;
+mod lines;
+mod logits;
+mod output;
+mod session;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::log_to_stderr(cli.verbose);
+    let outcome = match &cli.command {
+        Command::Generate(args) => generate::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Logits(args) => logits::run(args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

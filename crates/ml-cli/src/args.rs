@@ -1,0 +1,309 @@
+//! What can be asked on the command line.
+//!
+//! Values are checked here as far as they can be without a model, so that wrong use ends with exit
+//! code 2 before anything is loaded.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ml_backend::{Device, Dtype, Options};
+
+/// Run Gemma 3 and Qwen3 checkpoints on MLX.
+#[derive(Parser, Debug)]
+#[command(name = "ml", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Also say what happens inside.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Answer one prompt.
+    Generate(GenerateArgs),
+    /// Talk with the model.
+    Chat(ChatArgs),
+    /// Show what a model directory holds, and the device.
+    Info(InfoArgs),
+    /// Write the logits of given token ids to a safetensors file.
+    Logits(LogitsArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) input: InputArgs,
+    /// A system message before the prompt.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["raw", "tokens"])]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it is, without a chat template.
+    #[arg(long, conflicts_with = "tokens")]
+    pub(crate) raw: bool,
+    /// Print token ids on one line instead of text.
+    #[arg(long)]
+    pub(crate) print_ids: bool,
+    /// Print one JSON object with the text, the ids and the figures.
+    #[arg(long, conflicts_with = "print_ids")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct InputArgs {
+    /// The prompt; `-` reads it from standard input, less one final line end.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// Token ids instead of text, such as `1,2,3`. Needs no tokenizer with `--print-ids`.
+    #[arg(long, value_name = "IDS", value_parser = token_ids)]
+    pub(crate) tokens: Option<TokenIds>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// A system message at the start of the conversation.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The token ids, such as `1,2,3`.
+    #[arg(long, value_name = "IDS", value_parser = token_ids)]
+    pub(crate) tokens: TokenIds,
+    /// The file to write: tensor `logits`, float32, shape [L, V].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object about the file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which model, on what.
+#[derive(Args, Debug)]
+pub(crate) struct ModelArgs {
+    /// The model directory: config.json, tokenizer.json, *.safetensors.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// The device to run on.
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = DEVICES)]
+    device: String,
+    /// Dtype of activations, caches and weights that are not quantized; auto is the checkpoint's.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = DtypeArg::Auto)]
+    dtype: DtypeArg,
+    /// GiB of freed memory that MLX may keep for reuse [default: 16, or what the device has].
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) cache_limit: Option<u64>,
+    /// GiB that MLX should stay within [default: 24, or what the device has].
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) memory_limit: Option<u64>,
+    /// GiB that macOS shall keep resident for the GPU [default: not touched].
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(crate) wired_limit: Option<u64>,
+}
+
+const DEVICES: [&str; 4] = ["auto", "metal", "cuda", "cpu"];
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DtypeArg {
+    Auto,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl ModelArgs {
+    pub(crate) fn device(&self) -> Device {
+        match self.device.as_str() {
+            "metal" => Device::Metal,
+            "cuda" => Device::Cuda,
+            "cpu" => Device::Cpu,
+            _ => Device::Auto,
+        }
+    }
+
+    pub(crate) fn dtype(&self) -> Option<Dtype> {
+        match self.dtype {
+            DtypeArg::Auto => None,
+            DtypeArg::F32 => Some(Dtype::Float32),
+            DtypeArg::Bf16 => Some(Dtype::Bfloat16),
+            DtypeArg::F16 => Some(Dtype::Float16),
+        }
+    }
+}
+
+/// How to generate.
+#[derive(Args, Debug)]
+pub(crate) struct SamplingArgs {
+    /// The most tokens to generate [default: 2048].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_tokens: Option<usize>,
+    /// Sampling temperature; 0 always takes the most probable token [default: 0.1].
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    temp: Option<f32>,
+    /// Seed of the random numbers [default: another one each time].
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Draw only from the K most probable tokens.
+    #[arg(long, value_name = "K", value_parser = at_least_one)]
+    top_k: Option<usize>,
+    /// Draw only from the most probable tokens that together reach P.
+    #[arg(long, value_name = "P", value_parser = top_p)]
+    top_p: Option<f32>,
+    /// Draw only from tokens at least P times as probable as the most probable.
+    #[arg(long, value_name = "P", value_parser = share)]
+    min_p: Option<f32>,
+    /// Divide the logits of the last tokens by X, so that they come again less often.
+    #[arg(long, value_name = "X", value_parser = above_zero)]
+    repetition_penalty: Option<f32>,
+    /// End the answer before this text; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = not_empty)]
+    stop: Vec<String>,
+    /// Go on after an end-of-sequence token.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Prompt tokens to run at once [default: 2048].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    prefill_chunk: Option<usize>,
+    /// Whether a model that can reason before it answers does so [default: its template's].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    thinking: Option<OnOff>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+impl SamplingArgs {
+    pub(crate) fn options(&self) -> Options {
+        let mut options = Options::new().ignore_eos(self.ignore_eos);
+        options.max_tokens = self.max_tokens;
+        options.temperature = self.temp;
+        options.seed = self.seed;
+        options.top_k = self.top_k;
+        options.top_p = self.top_p;
+        options.min_p = self.min_p;
+        options.repetition_penalty = self.repetition_penalty;
+        options.stop = self.stop.clone();
+        options.prefill_chunk = self.prefill_chunk;
+        options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
+        options
+    }
+}
+
+/// At least one token id.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenIds(pub(crate) Vec<u32>);
+
+fn token_ids(text: &str) -> Result<TokenIds, String> {
+    let id = |part: &str| {
+        let part = part.trim();
+        part.parse()
+            .map_err(|_| format!("{part:?} is no token id; give ids such as 1,2,3"))
+    };
+    text.split(',')
+        .map(id)
+        .collect::<Result<_, _>>()
+        .map(TokenIds)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a whole number, 1 or more".to_owned()),
+    }
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, |t| t >= 0.0, "must be a number, 0 or more")
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    number(
+        text,
+        |p| p > 0.0 && p <= 1.0,
+        "must be above 0 and at most 1",
+    )
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    number(text, |p| (0.0..=1.0).contains(&p), "must be from 0 to 1")
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    number(text, |x| x > 0.0, "must be a number above 0")
+}
+
+fn gibibytes(text: &str) -> Result<u64, String> {
+    let gib = number(text, |gib| gib >= 0.0, "must be a number of GiB, 0 or more")?;
+    Ok((f64::from(gib) * f64::from(1 << 30)) as u64)
+}
+
+fn number(text: &str, good: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() && good(number) => Ok(number),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("must not be empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_prompt_may_look_like_a_flag_or_a_dash() {
+        for prompt in ["-", "-5 + 3?", "--temp"] {
+            let cli = Cli::try_parse_from(["ml", "generate", "--model", "d", "--prompt", prompt])
+                .unwrap();
+            let Command::Generate(args) = cli.command else {
+                panic!("{cli:?}")
+            };
+            assert_eq!(args.input.prompt.as_deref(), Some(prompt));
+        }
+    }
+
+    #[test]
+    fn token_ids_may_have_spaces_and_nothing_else() {
+        assert_eq!(token_ids("1, 2,3").unwrap().0, [1, 2, 3]);
+        for wrong in ["", "1,,2", "1,x", "-1", "1.5", "99999999999"] {
+            assert!(token_ids(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `ml info`: what a model directory holds. The model is not loaded; where the native library is
+//! missing, everything but the device is shown.
+
+use std::process::ExitCode;
+
+use ml_backend::{Device, DeviceInfo, ModelInfo};
+use serde_json::json;
+
+use crate::args::InfoArgs;
+use crate::output::{note, print};
+use crate::session::{device_line, megabytes};
+
+pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
+    let model = ModelInfo::read(&args.model.model).map_err(ml_backend::Error::from)?;
+    let device = ml_backend::device_info(args.model.device());
+    let device = match device {
+        // A device that was asked for by name has to be there.
+        Err(error) if args.model.device() != Device::Auto => return Err(error.into()),
+        device => device.map_err(|error| error.to_string()),
+    };
+    if let Ok(device) = &device {
+        note(&device_line(device));
+    }
+    let text = if args.json {
+        as_json(args, &model, &device)
+    } else {
+        as_text(&model, &device)
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
+    let window = match model.sliding_window {
+        Some(window) => format!("{window} tokens in {} layers", model.sliding_layers),
+        None => "none".to_owned(),
+    };
+    let (device, mlx) = match device {
+        Ok(device) => (
+            format!(
+                "{} ({}), {}",
+                device.kind,
+                device.name,
+                megabytes(device.memory_bytes)
+            ),
+            device.mlx_version.clone(),
+        ),
+        Err(reason) => (format!("none: {reason}"), "not loaded".to_owned()),
+    };
+    let rows = [
+        (
+            "architecture",
+            format!("{:?} (model_type {})", model.family, model.model_type),
+        ),
+        ("layers", model.layers.to_string()),
+        ("hidden size", model.hidden_size.to_string()),
+        (
+            "attention",
+            format!(
+                "{} query heads, {} key-value heads, {} wide",
+                model.heads, model.kv_heads, model.head_dim
+            ),
+        ),
+        ("window", window),
+        ("vocabulary", model.vocab_size.to_string()),
+        (
+            "context",
+            model
+                .max_position_embeddings
+                .map_or("not said".into(), |n| format!("{n} tokens")),
+        ),
+        ("parameters", grouped(model.parameters)),
+        (
+            "quantization",
+            model.quantization.clone().unwrap_or_else(|| "none".into()),
+        ),
+        ("dtype", model.dtype.to_string()),
+        (
+            "weights",
+            format!(
+                "{} bytes in {} files",
+                grouped(model.weight_bytes),
+                model.files
+            ),
+        ),
+        (
+            "cache",
+            format!("{} bytes a token", grouped(model.cache_bytes_per_token())),
+        ),
+        ("device", device),
+        ("MLX", mlx),
+    ];
+    rows.iter()
+        .map(|(name, value)| format!("{name:<14}{value}\n"))
+        .collect()
+}
+
+fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
+    let object = json!({
+        "model": args.model.model.display().to_string(),
+        "model_type": model.model_type,
+        "layers": model.layers,
+        "sliding_layers": model.sliding_layers,
+        "sliding_window": model.sliding_window,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.intermediate_size,
+        "heads": model.heads,
+        "kv_heads": model.kv_heads,
+        "head_dim": model.head_dim,
+        "vocab_size": model.vocab_size,
+        "tied_head": model.tied_head,
+        "max_position_embeddings": model.max_position_embeddings,
+        "parameters": model.parameters,
+        "quantization": model.quantization,
+        "dtype": model.dtype.to_string(),
+        "weight_bytes": model.weight_bytes,
+        "weight_files": model.files,
+        "cache_bytes_per_token": model.cache_bytes_per_token(),
+        "eos_token_ids": model.eos_token_ids,
+        "device": device.as_ref().ok().map(|device| json!({
+            "kind": device.kind.to_string(),
+            "name": device.name,
+            "memory_bytes": device.memory_bytes,
+        })),
+        "device_error": device.as_ref().err(),
+        "mlx_version": device.as_ref().ok().map(|device| &device.mlx_version),
+    });
+    format!("{object}\n")
+}
+
+/// Digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Opening a model, with its story on standard error: the device, progress, and what was loaded.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::{Duration, Instant};
+
+use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
+
+use crate::args::ModelArgs;
+use crate::output::note;
+
+/// Loads the model that `args` names.
+pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
+    let mut meter = Meter::new();
+    let mut builder = MlxBackend::builder()
+        .device(args.device())
+        .dtype(args.dtype())
+        .progress(|step| match step {
+            Progress::Device(device) => note(&device_line(&device)),
+            Progress::Weights { bytes, total } => meter.show(bytes, total),
+            _ => {}
+        });
+    if let Some(bytes) = args.cache_limit {
+        builder = builder.cache_limit(bytes);
+    }
+    if let Some(bytes) = args.memory_limit {
+        builder = builder.memory_limit(bytes);
+    }
+    if let Some(bytes) = args.wired_limit {
+        builder = builder.wired_limit(bytes);
+    }
+    let backend = builder.load(&args.model)?;
+    let info = backend.info();
+    note(&format!(
+        "loaded {}: {} layers, {}, {:.1} s",
+        args.model.display(),
+        info.model.layers,
+        megabytes(info.model.weight_bytes),
+        info.load_time.as_secs_f64(),
+    ));
+    Ok(backend)
+}
+
+/// The first line on standard error.
+pub(crate) fn device_line(device: &DeviceInfo) -> String {
+    format!(
+        "device {} ({}), MLX {}",
+        device.kind, device.name, device.mlx_version
+    )
+}
+
+/// One line with the figures of a run.
+pub(crate) fn figures(metrics: &Metrics, reason: &str) -> String {
+    let rate = |tokens, rate: Option<f64>| match rate {
+        Some(rate) => format!("{tokens} tokens at {rate:.1} a second"),
+        None => format!("{tokens} tokens"),
+    };
+    let first = metrics.time_to_first_token.unwrap_or_default();
+    format!(
+        "prompt {}; generated {}; first token after {:.2} s; peak memory {}; ended by {reason}",
+        rate(metrics.prompt_tokens, metrics.prefill_tokens_per_second),
+        rate(metrics.generated_tokens, metrics.decode_tokens_per_second),
+        first.as_secs_f64(),
+        megabytes(metrics.peak_memory_bytes),
+    )
+}
+
+/// Bytes in units of 10⁶ bytes.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// A line that overwrites itself, on a terminal, once loading takes long enough to wonder.
+struct Meter {
+    enabled: bool,
+    shown: Instant,
+    visible: bool,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self {
+            enabled: stderr().is_terminal(),
+            shown: Instant::now(),
+            visible: false,
+        }
+    }
+
+    fn show(&mut self, bytes: u64, total: u64) {
+        const PAUSE: Duration = Duration::from_millis(200);
+        if !self.enabled || self.shown.elapsed() < PAUSE {
+            return;
+        }
+        self.shown = Instant::now();
+        self.visible = true;
+        self.write(&format!(
+            "loading {} of {}",
+            megabytes(bytes),
+            megabytes(total)
+        ));
+    }
+
+    fn write(&self, text: &str) {
+        let mut out = stderr().lock();
+        // To the line's start, and clear it.
+        let _ = write!(out, "\r\x1b[K{text}").and_then(|()| out.flush());
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if self.visible {
+            self.write("");
+        }
+    }
+}
