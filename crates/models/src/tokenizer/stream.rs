@@ -21,9 +21,9 @@ use super::{Tokenizer, TokenizerError};
 /// Bytes that are no UTF-8.
 const BROKEN: char = char::REPLACEMENT_CHARACTER;
 
-/// How many tokens a window may hold that ends in a broken character before it is taken to be
-/// really broken. The longest character has four bytes.
-const LONGEST_WINDOW: usize = 8;
+/// How many tokens may wait, in a decoder of an unknown kind, for a character to be completed. The
+/// longest has four bytes, and no token less than one.
+const LONGEST_WAIT: usize = 3;
 
 /// Turns token ids into text as they come. Made by [`Tokenizer::stream`].
 #[derive(Debug)]
@@ -43,8 +43,12 @@ enum State {
     Bytes(Vec<u8>),
     /// The current run of byte tokens.
     Run(Run),
-    /// Tokens that have been shown last and not yet, and the text of those shown.
-    Window { ids: Vec<u32>, shown: String },
+    /// The last tokens, the text of those shown, and how many have not been shown yet.
+    Window {
+        ids: Vec<u32>,
+        shown: String,
+        waiting: usize,
+    },
 }
 
 /// A run of byte tokens in a vocabulary with byte fallback.
@@ -67,6 +71,7 @@ impl StreamDecoder {
                 State::Window {
                     ids: Vec::new(),
                     shown: String::new(),
+                    waiting: 0,
                 },
                 None,
             ),
@@ -119,7 +124,7 @@ impl StreamDecoder {
         let text = match &mut self.state {
             State::Bytes(pending) => String::from_utf8_lossy(pending).into_owned(),
             State::Run(run) => run.end(),
-            State::Window { ids, shown } => {
+            State::Window { ids, shown, .. } => {
                 let text = self.tokenizer.decode(ids, self.skip_special)?;
                 after(&text, shown).to_owned()
             }
@@ -128,19 +133,32 @@ impl StreamDecoder {
     }
 
     /// A decoder of another kind: decodes the last token shown together with those that follow,
-    /// and what is new in that is the piece.
+    /// and what is new in that is the piece. A token that is no text on its own, such as a byte,
+    /// is no place to begin, so the window goes on until one that is.
     fn push_to_window(&mut self, id: u32) -> Result<String, TokenizerError> {
-        let State::Window { ids, shown } = &mut self.state else {
+        let State::Window {
+            ids,
+            shown,
+            waiting,
+        } = &mut self.state
+        else {
             return Ok(String::new());
         };
         ids.push(id);
         let text = self.tokenizer.decode(ids, self.skip_special)?;
-        if text.ends_with(BROKEN) && ids.len() < LONGEST_WINDOW {
+        if text.ends_with(BROKEN) && *waiting < LONGEST_WAIT {
+            *waiting += 1;
             return Ok(String::new());
         }
+        *waiting = 0;
         let piece = after(&text, shown).to_owned();
-        *shown = self.tokenizer.decode(&[id], self.skip_special)?;
-        *ids = vec![id];
+        let alone = self.tokenizer.decode(&[id], self.skip_special)?;
+        if alone.contains(BROKEN) {
+            *shown = text;
+        } else {
+            *shown = alone;
+            *ids = vec![id];
+        }
         Ok(piece)
     }
 

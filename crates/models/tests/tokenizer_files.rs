@@ -1,0 +1,306 @@
+//! What a tokenizer takes from the files of a model directory, in every spelling of them, and how
+//! it says that a file is missing or broken.
+
+use std::path::Path;
+
+use models::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A byte-fallback vocabulary of 256 bytes and a few tokens, one of them a special one.
+fn tokenizer_json() -> Value {
+    let mut vocab = serde_json::Map::new();
+    for token in ["<unk>", "<s>", "</s>", "▁", "h", "i"] {
+        vocab.insert(token.to_owned(), vocab.len().into());
+    }
+    for byte in 0..=255 {
+        vocab.insert(format!("<0x{byte:02X}>"), vocab.len().into());
+    }
+    json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+        "padding": null,
+        "added_tokens": [{
+            "id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": null,
+        "post_processor": null,
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+        ]},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
+            "ignore_merges": false, "vocab": vocab, "merges": [],
+        },
+    })
+}
+
+/// A directory with `tokenizer.json` and the given further files.
+fn directory(files: &[(&str, Value)]) -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write(dir.path(), "tokenizer.json", &tokenizer_json().to_string());
+    for (name, content) in files {
+        write(dir.path(), name, &content.to_string());
+    }
+    dir
+}
+
+fn write(dir: &Path, name: &str, content: &str) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
+    std::fs::write(path, content).expect("a file");
+}
+
+fn open(files: &[(&str, Value)]) -> Tokenizer {
+    Tokenizer::from_dir(directory(files).path()).expect("a valid tokenizer")
+}
+
+/// The one line that a broken directory gives.
+fn problem(dir: &TempDir) -> String {
+    let error = Tokenizer::from_dir(dir.path())
+        .expect_err("a broken tokenizer")
+        .to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn a_missing_tokenizer_is_named_and_an_older_form_of_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = problem(&dir);
+    assert!(error.contains("tokenizer.json: not found"), "{error}");
+
+    write(dir.path(), "tokenizer.model", "");
+    let error = problem(&dir);
+    assert!(
+        error.contains("tokenizer.model") && error.contains("save_pretrained"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_corrupt_file_is_one_line_with_its_name() {
+    let whole = tokenizer_json().to_string();
+    let cut = &whole[..whole.len() / 2];
+    for broken in ["", "{", cut, "[]", r#"{"model": {"type": "Nonsense"}}"#] {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "tokenizer.json", broken);
+        let error = problem(&dir);
+        assert!(
+            error.contains("tokenizer.json: not a valid tokenizer"),
+            "{broken:?}: {error}"
+        );
+    }
+    for name in [
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ] {
+        for broken in ["{", "[]", "3"] {
+            let dir = directory(&[]);
+            write(dir.path(), name, broken);
+            let error = problem(&dir);
+            assert!(
+                error.contains(&format!("{name}: not ")),
+                "{broken:?}: {error}"
+            );
+        }
+    }
+    let dir = directory(&[]);
+    std::fs::write(dir.path().join("chat_template.jinja"), b"\xff\xfe").unwrap();
+    assert!(problem(&dir).contains("chat_template.jinja: not UTF-8"));
+}
+
+#[test]
+fn the_limits_of_a_training_run_do_not_cut_a_text() {
+    let ids = open(&[]).encode("hi hi", false).unwrap();
+    assert_eq!(ids.len(), 5, "tokenizer.json says max_length 2");
+}
+
+#[test]
+fn an_empty_directory_names_no_tokens_and_no_ends() {
+    let tokenizer = open(&[]);
+    assert_eq!(tokenizer.special_tokens().count(), 0);
+    assert_eq!(tokenizer.eos_ids(), [0_u32; 0]);
+    assert!(tokenizer.chat_template().unwrap().is_none());
+}
+
+#[test]
+fn roles_are_read_as_text_and_as_objects() {
+    let eos =
+        json!({"__type": "AddedToken", "content": "</s>", "lstrip": false, "normalized": false});
+    let config =
+        json!({"bos_token": "<s>", "eos_token": eos, "pad_token": null, "image_token": "<img>"});
+    let tokenizer = open(&[("tokenizer_config.json", config)]);
+    assert_eq!(tokenizer.bos_token(), Some("<s>"));
+    assert_eq!(tokenizer.eos_token(), Some("</s>"));
+    assert_eq!(tokenizer.pad_token(), None);
+    assert_eq!(tokenizer.special_token("image_token"), Some("<img>"));
+    assert_eq!(tokenizer.eos_ids(), [2]);
+}
+
+#[test]
+fn tokens_that_tokenizer_json_lacks_are_added_in_the_newer_spelling() {
+    let added = json!({
+        "263": {"content": "<b>", "special": true, "normalized": false},
+        "262": {"content": "word", "special": false},
+    });
+    let config = json!({"eos_token": "<b>", "added_tokens_decoder": added});
+    let ignored = json!({"bos_token": "<other>"});
+    let tokenizer = open(&[
+        ("tokenizer_config.json", config),
+        ("special_tokens_map.json", ignored),
+    ]);
+    assert_eq!(
+        tokenizer.token_id("word"),
+        Some(262),
+        "ids follow the order of the ids given"
+    );
+    assert_eq!(tokenizer.token_id("<b>"), Some(263));
+    assert_eq!(
+        tokenizer.bos_token(),
+        None,
+        "the older file counts only without the newer key"
+    );
+    assert_eq!(
+        tokenizer.encode("hword<b>i", false).unwrap(),
+        [4, 262, 263, 5]
+    );
+    assert_eq!(tokenizer.decode(&[4, 262, 263, 5], true).unwrap(), "hwordi");
+    assert_eq!(tokenizer.vocab_size(), 264);
+}
+
+#[test]
+fn tokens_that_tokenizer_json_lacks_are_added_in_the_older_spelling() {
+    let map = json!({"bos_token": "<s>", "eos_token": {"content": "<end>"}, "additional_special_tokens": ["<x>"]});
+    let added = json!({"<end>": 263, "plain": 262});
+    let config = json!({"eos_token": "</s>"});
+    let tokenizer = open(&[
+        ("tokenizer_config.json", config),
+        ("special_tokens_map.json", map),
+        ("added_tokens.json", added),
+    ]);
+    assert_eq!(
+        tokenizer.eos_token(),
+        Some("<end>"),
+        "the map wins over the config"
+    );
+    assert_eq!(tokenizer.eos_ids(), [263]);
+    let ids = tokenizer.encode("hplain<end><x>", false).unwrap();
+    assert_eq!(ids, [4, 262, 263, 264]);
+    assert_eq!(tokenizer.decode(&ids, true).unwrap(), "hplain");
+}
+
+#[test]
+fn a_turn_end_ends_a_generation_only_where_the_checkpoint_uses_it() {
+    let added = json!({
+        "262": {"content": "<|im_end|>", "special": true},
+        "263": {"content": "<end_of_turn>", "special": false},
+        "264": {"content": "<|endoftext|>", "special": true},
+    });
+    let config = |more: Value| {
+        let mut config = json!({"eos_token": "</s>", "added_tokens_decoder": added});
+        config
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("one").clone());
+        open(&[("tokenizer_config.json", config)])
+    };
+    assert_eq!(config(json!({})).eos_ids(), [2]);
+    assert_eq!(
+        config(json!({"pad_token": "<|endoftext|>"})).eos_ids(),
+        [2, 264]
+    );
+    assert_eq!(
+        config(json!({"eot_token": "<|im_end|>"})).eos_ids(),
+        [2, 262]
+    );
+    assert_eq!(
+        config(json!({"chat_template": "{{ m }}<|im_end|>"})).eos_ids(),
+        [2, 262]
+    );
+    let plain_text = config(json!({"chat_template": "<end_of_turn>"}));
+    assert_eq!(
+        plain_text.eos_ids(),
+        [2],
+        "a token that is not special may stand for text"
+    );
+}
+
+#[test]
+fn a_chat_template_is_found_where_transformers_looks_first() {
+    let source = |files: &[(&str, Value)]| {
+        let dir = directory(&[]);
+        for (name, content) in files {
+            let text = content
+                .as_str()
+                .map_or_else(|| content.to_string(), str::to_owned);
+            write(dir.path(), name, &text);
+        }
+        let tokenizer = Tokenizer::from_dir(dir.path()).expect("a valid tokenizer");
+        let template = tokenizer
+            .chat_template()
+            .map_err(|error| error.to_string())?;
+        Ok::<_, String>(template.map(|template| template.source.clone()))
+    };
+    let some = |source: &str| Ok(Some(source.to_owned()));
+    let jinja = ("chat_template.jinja", json!("from jinja"));
+    let config = (
+        "tokenizer_config.json",
+        json!({"chat_template": "from config"}),
+    );
+    let processor = (
+        "chat_template.json",
+        json!({"chat_template": "from processor"}),
+    );
+    let named = |names: &[&str]| {
+        let items = names
+            .iter()
+            .map(|name| json!({"name": name, "template": format!("the {name}")}));
+        (
+            "tokenizer_config.json",
+            json!({"chat_template": items.collect::<Value>()}),
+        )
+    };
+    let rag = ("additional_chat_templates/rag.jinja", json!("the rag"));
+
+    let all = [jinja.clone(), config.clone(), processor.clone()];
+    assert_eq!(source(&all), some("from jinja"));
+    assert_eq!(
+        source(&[config.clone(), processor.clone()]),
+        some("from config")
+    );
+    assert_eq!(source(&[processor]), some("from processor"));
+    assert_eq!(
+        source(&[named(&["tool_use", "default"])]),
+        some("the default")
+    );
+    assert_eq!(source(&[jinja, rag.clone()]), some("from jinja"));
+
+    let unclear = source(&[named(&["tool_use", "rag"])]).unwrap_err();
+    assert!(
+        unclear.contains("rag, tool_use") && unclear.contains("'default'"),
+        "{unclear}"
+    );
+    let unclear = source(&[config, rag]).unwrap_err();
+    assert!(unclear.contains("(rag)"), "{unclear}");
+}
+
+#[test]
+fn a_template_of_another_form_is_an_error() {
+    for wrong in [
+        json!(3),
+        json!([{"name": "default"}]),
+        json!({"default": null}),
+    ] {
+        let dir = directory(&[("tokenizer_config.json", json!({"chat_template": wrong}))]);
+        assert!(problem(&dir).contains("chat_template is neither"));
+    }
+    let none = open(&[("tokenizer_config.json", json!({"chat_template": null}))]);
+    assert!(none.chat_template().unwrap().is_none());
+}
