@@ -158,7 +158,7 @@ fn variables_reach_the_template_and_win_over_the_special_tokens() {
     let text = template.render(
         &conversation(),
         false,
-        &json!({"extra": extra}).as_object().unwrap(),
+        json!({"extra": extra}).as_object().unwrap(),
     );
     assert_eq!(text.unwrap(), "<s>2.5True");
 }

@@ -25,14 +25,14 @@ struct Case {
 
 fn fixture() -> Fixture {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jinja.json");
-    let text = std::fs::read_to_string(path).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let text = std::fs::read_to_string(path).expect("the fixture is in the repository");
+    serde_json::from_str(&text).expect("the fixture has this form")
 }
 
 impl Fixture {
     fn render(&self, case: &Case) -> Result<String, ChatError> {
         let tokens = self.special_tokens.iter();
-        let tokens = tokens.map(|(role, token)| (role.as_str(), token.as_str().unwrap()));
+        let tokens = tokens.filter_map(|(role, token)| Some((role.as_str(), token.as_str()?)));
         JinjaTemplate::new(Path::new("chat_template.jinja"), &case.template)?
             .with_variables(tokens)
             .render(&self.messages, true, &self.variables)

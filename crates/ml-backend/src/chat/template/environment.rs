@@ -3,9 +3,9 @@
 use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
 
-use super::{filters, json, methods};
+use super::{filters, json, methods, python};
 
 /// How deep macros and recursive loops may nest. Python gives up at 1000 frames, of which a macro
 /// takes several.
@@ -22,6 +22,7 @@ pub(super) fn environment() -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(write);
     environment.set_recursion_limit(RECURSION_LIMIT);
     environment.set_unknown_method_callback(methods::call);
     filters::add(&mut environment);
@@ -30,6 +31,16 @@ pub(super) fn environment() -> Environment<'static> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment
+}
+
+/// Writes a value into the text as Python's `str` would.
+fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    match f64::try_from(value.clone()) {
+        Ok(float) if value.is_number() && !value.is_integer() && float.is_finite() => {
+            out.write_str(&python::float(float)).map_err(Error::from)
+        }
+        _ => minijinja::escape_formatter(out, state, value),
+    }
 }
 
 /// What a template said when it called `raise_exception`.

@@ -1,12 +1,14 @@
 //! Filters and tests that mean something else in MiniJinja than in Jinja2.
 
+use minijinja::formatting::{self, FormatStyle};
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, Value};
 
-use super::methods;
 use super::python::{bind, text};
+use super::{methods, source};
 
 pub(super) fn add(environment: &mut Environment<'static>) {
+    environment.add_filter(source::PERCENT, percent);
     environment.add_filter("default", default);
     environment.add_filter("d", default);
     environment.add_filter("int", int);
@@ -33,6 +35,15 @@ fn arguments<const N: usize>(
 ) -> Result<[Option<Value>; N], Error> {
     let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
     bind(filter, &args, parameters)
+}
+
+/// `format % args`: a tuple holds the arguments, anything else is the only one.
+fn percent(format: &Value, args: &Value) -> Result<String, Error> {
+    let args = match args.try_iter() {
+        Ok(items) if args.is_tuple() => items.collect(),
+        _ => vec![args.clone()],
+    };
+    formatting::format(FormatStyle::Printf, text(format)?, &args)
 }
 
 /// `default(value, default_value='', boolean=False)`: for an undefined value, and with `boolean`

@@ -4,7 +4,11 @@
 //! - `{% generation %}`, by which transformers marks the model's words for training, becomes a
 //!   plain scope, `{% with %}`;
 //! - `{% raw %}` keeps the line end after it, which MiniJinja would trim;
-//! - escapes in string literals that MiniJinja reads otherwise than Python are written out.
+//! - escapes in string literals that MiniJinja reads otherwise than Python are written out;
+//! - Python's formatting operator, `'%s' % x`, becomes a filter, where a literal is on its left.
+
+/// The filter that stands for Python's `%` on a string.
+pub(super) const PERCENT: &str = "__percent__";
 
 /// Prepares a template.
 pub(super) fn prepare(source: &str) -> String {
@@ -96,6 +100,7 @@ impl<'source> Prepared<'source> {
                 _ if open == 0 && self.rest.starts_with(end) => return self.copy(end.len()),
                 '\'' | '"' => {
                     self.string(character);
+                    self.percent();
                     continue;
                 }
                 '{' | '[' | '(' => open += 1,
@@ -104,6 +109,53 @@ impl<'source> Prepared<'source> {
             }
             self.copy(character.len_utf8());
         }
+    }
+
+    /// After a string literal: takes a formatting operator and its operand.
+    fn percent(&mut self) {
+        let rest = self.rest.trim_start();
+        if let Some(operand) = rest.strip_prefix('%').filter(|rest| !rest.starts_with('}')) {
+            self.rest = operand.trim_start();
+            self.text.extend(["|", PERCENT, "("]);
+            self.operand();
+            self.text.push(')');
+        }
+    }
+
+    /// Takes a value with its attributes, subscripts, calls and filters.
+    fn operand(&mut self) {
+        match self.rest.chars().next() {
+            Some(quote @ ('\'' | '"')) => self.string(quote),
+            Some('(' | '[' | '{') => self.group(),
+            _ => self.copy_while(|c| is_name(c) || matches!(c, '.' | '-')),
+        }
+        loop {
+            let rest = self.rest.trim_start();
+            match rest.chars().next() {
+                Some('(' | '[') => self.group(),
+                Some('|') => {
+                    let name = rest[1..].trim_start();
+                    self.copy(self.rest.len() - name.len());
+                    self.copy_while(is_name);
+                }
+                Some('.') => self.copy_while(|c| is_name(c) || matches!(c, '.' | ' ')),
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes a bracket and all in it.
+    fn group(&mut self) {
+        let Some(open) = self.rest.find(['(', '[', '{']) else {
+            return;
+        };
+        let end = match self.rest.as_bytes()[open] {
+            b'(' => ")",
+            b'[' => "]",
+            _ => "}",
+        };
+        self.copy(open + 1);
+        self.expression(end);
     }
 
     fn string(&mut self, quote: char) {
@@ -138,6 +190,10 @@ impl<'source> Prepared<'source> {
         let (copied, rest) = self.rest.split_at(length);
         self.text.push_str(copied);
         self.rest = rest;
+    }
+
+    fn copy_while(&mut self, goes: impl Fn(char) -> bool) {
+        self.copy(self.rest.find(|c| !goes(c)).unwrap_or(self.rest.len()));
     }
 
     /// Writes `new` for `old`, which the rest begins with.
