@@ -56,6 +56,11 @@ impl Expected {
             .is_ok()
     }
 
+    /// Whether the case is one of `tools/reference/quantized.py`.
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.has("logits_f64")
+    }
+
     pub(crate) fn ints(&self, name: &str) -> Vec<i32> {
         self.words(name)
             .into_iter()

@@ -7,12 +7,18 @@ use mlx_core::Dtype;
 /// In float32, for every position.
 const FLOAT32_BOUND: f64 = 1e-4;
 
+/// The float64 logits of a quantized case; its `logits` are mlx-lm's in float32.
+const EXACT_QUANTIZED: &str = "logits_f64";
+
 const CHUNKS: [usize; 3] = [1, 7, 2048];
 
 fn check_family(family: &str) {
     open_device();
     for name in cases(&format!("{family}-")) {
         let expected = Expected::read(&name);
+        if expected.is_quantized() {
+            continue;
+        }
         let (ids, logits) = (expected.ints("input_ids"), expected.floats("logits"));
         let model = load(&name, Some(Dtype::Float32));
         let vocab = model.info().vocab_size;
@@ -48,14 +54,53 @@ fn gemma3_equals_transformers_in_float32() {
     check_family("gemma3");
 }
 
-/// In half precision the bound is what transformers itself, run in that dtype, is away from the
-/// float64 result: a right implementation may round elsewhere, but not worse than twice that.
+/// Quantized checkpoints equal mlx-lm on the same files, and transformers in float64 on weights that
+/// were decoded without MLX (`tools/reference/quantized.py`).
 #[test]
-fn half_precision_is_as_exact_as_transformers_in_the_same_dtype() {
+fn quantized_models_equal_mlx_lm_and_transformers() {
     open_device();
     let mut compared = 0;
     for name in cases("") {
         let expected = Expected::read(&name);
+        if !expected.is_quantized() {
+            continue;
+        }
+        let model = load(&name, Some(Dtype::Float32));
+        let vocab = model.info().vocab_size;
+        let ids = expected.ints("input_ids");
+        let mut cache = model.new_cache();
+        for chunk in CHUNKS {
+            cache.reset();
+            let found = logits_in_chunks(&model, &mut cache, &ids, chunk);
+            for key in ["logits", EXACT_QUANTIZED] {
+                let error = relative_error(&found, &expected.floats(key), vocab);
+                println!("{name}, {key}, chunks of {chunk}: {error:.2e}");
+                assert!(
+                    error <= FLOAT32_BOUND,
+                    "{name}, {key}, chunks of {chunk}: {error:.2e}"
+                );
+            }
+        }
+        compared += 1;
+    }
+    assert!(compared >= 20, "only {compared} quantized cases");
+}
+
+/// In half precision the bound is what the reference program itself, run in that dtype, is away
+/// from the float64 result: a right implementation may round elsewhere, but not worse than twice
+/// that.
+#[test]
+fn half_precision_is_as_exact_as_the_reference_in_the_same_dtype() {
+    open_device();
+    let mut compared = 0;
+    for name in cases("") {
+        let expected = Expected::read(&name);
+        let exact = if expected.is_quantized() {
+            EXACT_QUANTIZED
+        } else {
+            "logits"
+        };
+        let exact = expected.floats(exact);
         for (dtype, key) in [
             (Dtype::Bfloat16, "logits_bf16"),
             (Dtype::Float16, "logits_f16"),
@@ -65,7 +110,6 @@ fn half_precision_is_as_exact_as_transformers_in_the_same_dtype() {
             }
             let model = load(&name, Some(dtype));
             let vocab = model.info().vocab_size;
-            let exact = expected.floats("logits");
             let bound = 2.0 * relative_error(&expected.floats(key), &exact, vocab);
             let ids = expected.ints("input_ids");
             let found = logits_in_chunks(&model, &mut model.new_cache(), &ids, 7);
@@ -79,7 +123,7 @@ fn half_precision_is_as_exact_as_transformers_in_the_same_dtype() {
         }
     }
     assert!(
-        compared >= 4,
+        compared >= 20,
         "only {compared} cases have half-precision references"
     );
 }
