@@ -25,6 +25,7 @@ use std::slice;
 use mlx_sys::mlx_array;
 
 pub use create::Bytes;
+pub(crate) use create::check_shape;
 
 use crate::ffi::{ArrayVec, EMPTY, api, list_failure, op_failure};
 use crate::{Dtype, Result};

@@ -108,7 +108,7 @@ static FIRST: OnceLock<DeviceKind> = OnceLock::new();
 pub fn open(choice: Choice) -> Result<DeviceInfo> {
     let loaded = load(choice)?;
     ffi::set_api(&loaded.api);
-    let kind = kind_of(choice, loaded)?;
+    let kind = kind_of(choice)?;
     let device = Device::new(kind)?;
     // MLX has a default of its own, for the process, that it uses where it makes an array itself.
     // SAFETY: the handle is alive and copied.
@@ -150,28 +150,49 @@ fn load(choice: Choice) -> Result<&'static mlx_sys::Loaded> {
     })
 }
 
-/// The device that `choice` means with this library.
-fn kind_of(choice: Choice, loaded: &mlx_sys::Loaded) -> Result<DeviceKind> {
-    let accelerator = if cfg!(target_os = "macos") {
-        DeviceKind::Metal
-    } else {
-        DeviceKind::Cuda
+/// The device that `choice` means with the loaded library.
+fn kind_of(choice: Choice) -> Result<DeviceKind> {
+    let wanted = match choice {
+        Choice::Cpu => return Ok(DeviceKind::Cpu),
+        Choice::Auto => None,
+        Choice::Cuda => Some(DeviceKind::Cuda),
+        Choice::Metal => Some(DeviceKind::Metal),
     };
-    match (choice, accelerator) {
-        (Choice::Cpu, _) => Ok(DeviceKind::Cpu),
-        (Choice::Auto, _) if loaded.backend == mlx_sys::Choice::Cpu => Ok(DeviceKind::Cpu),
-        _ if gpu_count()? > 0 => Ok(accelerator),
-        // Metal's library computes without a GPU; CUDA's allocates on one, whatever the device.
-        (Choice::Auto, DeviceKind::Metal) => Ok(DeviceKind::Cpu),
-        (_, DeviceKind::Metal) => Err(missing(
-            accelerator,
-            "MLX finds no Apple GPU; in a virtual machine there is none",
+    let built_for = built_for()?;
+    match (wanted, built_for) {
+        (None, None) => Ok(DeviceKind::Cpu),
+        (Some(wanted), built) if built != Some(wanted) => Err(missing(
+            wanted,
+            &format!(
+                "the native library that was loaded is not for it; `cargo xtask build --backend \
+                 {wanted}` makes one that is"
+            ),
+        )),
+        (_, Some(kind)) if gpu_count()? > 0 => Ok(kind),
+        // Metal's library computes without a GPU too; CUDA's allocates on one, whatever the device.
+        (None, Some(DeviceKind::Metal)) => Ok(DeviceKind::Cpu),
+        (_, Some(DeviceKind::Metal)) => Err(missing(
+            DeviceKind::Metal,
+            "MLX finds no Apple GPU; a virtual machine may have none",
         )),
         _ => Err(missing(
-            accelerator,
+            DeviceKind::Cuda,
             "no NVIDIA GPU is visible; choose the device cpu",
         )),
     }
+}
+
+/// The accelerator that the loaded library is made for.
+fn built_for() -> Result<Option<DeviceKind>> {
+    let mut yes = false;
+    // SAFETY: `yes` is written by the call.
+    check("open", unsafe { api().mlx_metal_is_available(&mut yes) })?;
+    if yes {
+        return Ok(Some(DeviceKind::Metal));
+    }
+    // SAFETY: as above.
+    check("open", unsafe { api().mlx_cuda_is_available(&mut yes) })?;
+    Ok(yes.then_some(DeviceKind::Cuda))
 }
 
 /// How many GPUs MLX can use.

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::ffi::{EMPTY, array_op, optional, optional_float};
+use crate::ffi::{EMPTY, array_op, optional, optional_float, refusal};
 use crate::{Array, Result};
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, computed in float32 whatever the dtype.
@@ -82,6 +82,17 @@ pub fn scaled_dot_product_attention(
         Mask::Causal => (c"causal", None),
         Mask::Array(array) => (c"array", Some(array)),
     };
+    if k.ndim() == 4 && k.dim(1) == 0 {
+        // MLX divides by it.
+        let params = format!("scale {scale}, mask {mode:?}");
+        let op = "scaled_dot_product_attention";
+        return Err(refusal(
+            op,
+            &[q, k, v, &array],
+            params,
+            "there are no key heads",
+        ));
+    }
     array_op!("scaled_dot_product_attention" [q, k, v, array] "scale {scale}, mask {mode:?}";
     mlx_fast_scaled_dot_product_attention(
         q.raw(), k.raw(), v.raw(), scale, mode.as_ptr(), optional(array), EMPTY, false,

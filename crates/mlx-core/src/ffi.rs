@@ -84,11 +84,22 @@ impl<T: AsOperand> AsOperand for Option<T> {
 /// The error of a call that just failed, with its operands.
 #[cold]
 pub(crate) fn op_failure(op: &'static str, operands: &[&dyn AsOperand], params: String) -> Error {
+    refusal(op, operands, params, take_message(op))
+}
+
+/// The error of a call that is not made, because MLX would not check it.
+#[cold]
+pub(crate) fn refusal(
+    op: &'static str,
+    operands: &[&dyn AsOperand],
+    params: String,
+    message: impl Into<String>,
+) -> Error {
     let operands = operands.iter().filter_map(|o| o.operand());
     Error::Op {
         op,
         call: Call::new(operands, params),
-        message: take_message(op),
+        message: message.into(),
     }
 }
 

@@ -13,12 +13,14 @@
 //! nvfp4's optional second scale for the whole tensor is not exposed: MLX's quantized product has
 //! no place for it, and no MLX checkpoint carries it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ffi::{ArrayVec, EMPTY, api, array_op, op_failure};
-use crate::ffi::{optional, optional_dtype, optional_int};
+use mlx_sys::mlx_optional_int;
+
+use crate::ffi::{ArrayVec, AsOperand, EMPTY, api, array_op};
+use crate::ffi::{op_failure, optional, optional_dtype, optional_int, refusal};
 use crate::stream::Stream;
 use crate::{Array, Dtype, Error, Result};
 
@@ -102,6 +104,38 @@ pub struct Scheme {
     pub bits: i32,
 }
 
+impl Scheme {
+    /// Whether MLX has this combination (see the table above). The operations here refuse others.
+    pub fn is_supported(&self) -> bool {
+        match self.mode {
+            Mode::Affine => {
+                matches!(self.group_size, 32 | 64 | 128) && matches!(self.bits, 2..=6 | 8)
+            }
+            _ => *self == self.mode.defaults(),
+        }
+    }
+
+    /// The group size, bits and mode as mlx-c takes them. Refuses for `op` a scheme that MLX does not
+    /// have: by some it would divide, others it would read wrongly.
+    fn arguments(
+        &self,
+        op: &'static str,
+        operands: &[&dyn AsOperand],
+    ) -> Result<(mlx_optional_int, mlx_optional_int, *const c_char)> {
+        if self.is_supported() {
+            let name = self.mode.c_name().as_ptr();
+            return Ok((optional_int(self.group_size), optional_int(self.bits), name));
+        }
+        let supported = match self.mode {
+            Mode::Affine => {
+                "MLX has groups of 32, 64 or 128 and 2, 3, 4, 5, 6 or 8 bits".to_owned()
+            }
+            mode => format!("MLX has {} only", mode.defaults()),
+        };
+        Err(refusal(op, operands, self.to_string(), supported))
+    }
+}
+
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -126,11 +160,7 @@ pub struct Quantized {
 /// Packs a floating matrix `[.., N, K]`; `K` is a multiple of the group size.
 pub fn quantize(w: &Array, scheme: &Scheme) -> Result<Quantized> {
     const OP: &str = "quantize";
-    let Scheme {
-        mode,
-        group_size,
-        bits,
-    } = *scheme;
+    let (group_size, bits, mode) = scheme.arguments(OP, &[&w])?;
     let stream = Stream::current(OP)?;
     let mut out = ArrayVec::empty();
     // SAFETY: the handles and the mode's name are alive; `out` is empty and becomes ours.
@@ -138,9 +168,9 @@ pub fn quantize(w: &Array, scheme: &Scheme) -> Result<Quantized> {
         api().mlx_quantize(
             out.raw_mut(),
             w.raw(),
-            optional_int(group_size),
-            optional_int(bits),
-            mode.c_name().as_ptr(),
+            group_size,
+            bits,
+            mode,
             EMPTY,
             stream.raw(),
         )
@@ -169,18 +199,14 @@ pub fn dequantize(
     scheme: &Scheme,
     dtype: Option<Dtype>,
 ) -> Result<Array> {
-    let Scheme {
-        mode,
-        group_size,
-        bits,
-    } = *scheme;
+    let (group_size, bits, mode) = scheme.arguments("dequantize", &[&w, &scales, &biases])?;
     array_op!("dequantize" [w, scales, biases] "{scheme}"; mlx_dequantize(
         w.raw(),
         scales.raw(),
         optional(biases),
-        optional_int(group_size),
-        optional_int(bits),
-        mode.c_name().as_ptr(),
+        group_size,
+        bits,
+        mode,
         EMPTY,
         optional_dtype(dtype),
     ))
@@ -196,11 +222,8 @@ pub fn quantized_matmul(
     transpose: bool,
     scheme: &Scheme,
 ) -> Result<Array> {
-    let Scheme {
-        mode,
-        group_size,
-        bits,
-    } = *scheme;
+    let (group_size, bits, mode) =
+        scheme.arguments("quantized_matmul", &[&x, &w, &scales, &biases])?;
     array_op!("quantized_matmul" [x, w, scales, biases] "{scheme}, transpose {transpose}";
     mlx_quantized_matmul(
         x.raw(),
@@ -208,8 +231,8 @@ pub fn quantized_matmul(
         scales.raw(),
         optional(biases),
         transpose,
-        optional_int(group_size),
-        optional_int(bits),
-        mode.c_name().as_ptr(),
+        group_size,
+        bits,
+        mode,
     ))
 }

@@ -3,6 +3,7 @@
 //! There is no hidden state: the same key gives the same numbers on every device, and
 //! [`Key::split`] makes new keys where several draws are wanted.
 
+use crate::array::check_shape;
 use crate::ffi::{EMPTY, api, array_op, failure, op_failure};
 use crate::stream::Stream;
 use crate::{Array, Dtype, Result};
@@ -46,6 +47,7 @@ impl Key {
 
 /// Uniform in `[low, high)`, of a floating dtype.
 pub fn uniform(key: &Key, low: f32, high: f32, shape: &[i32], dtype: Dtype) -> Result<Array> {
+    check_shape("uniform", shape, dtype)?;
     let lowest = Array::scalar(low)?;
     let highest = Array::scalar(high)?;
     array_op!("uniform" [] "{low} to {high}, {dtype}{shape:?}"; mlx_random_uniform(
@@ -55,6 +57,7 @@ pub fn uniform(key: &Key, low: f32, high: f32, shape: &[i32], dtype: Dtype) -> R
 
 /// Normal with this mean and standard deviation, of a floating dtype.
 pub fn normal(key: &Key, shape: &[i32], dtype: Dtype, mean: f32, std: f32) -> Result<Array> {
+    check_shape("normal", shape, dtype)?;
     array_op!("normal" [] "mean {mean}, std {std}, {dtype}{shape:?}"; mlx_random_normal(
         shape.as_ptr(), shape.len(), dtype.to_raw(), mean, std, key.0.raw(),
     ))
@@ -63,6 +66,7 @@ pub fn normal(key: &Key, shape: &[i32], dtype: Dtype, mean: f32, std: f32) -> Re
 /// Standard Gumbel: the index of the largest of `logits + gumbel` is a draw from
 /// `softmax(logits)`.
 pub fn gumbel(key: &Key, shape: &[i32], dtype: Dtype) -> Result<Array> {
+    check_shape("gumbel", shape, dtype)?;
     array_op!("gumbel" [] "{dtype}{shape:?}"; mlx_random_gumbel(
         shape.as_ptr(), shape.len(), dtype.to_raw(), key.0.raw(),
     ))

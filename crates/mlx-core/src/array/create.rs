@@ -7,8 +7,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use crate::device::require_open;
-use crate::error::Call;
-use crate::ffi::{EMPTY, api, array_op, op_failure};
+use crate::ffi::{EMPTY, api, array_op, op_failure, refusal};
 use crate::{Array, Dtype, Element, Error, Result};
 
 /// Bytes that an array can be made over, such as a memory-mapped file.
@@ -120,16 +119,8 @@ impl Array {
         let bytes = (*owner).as_ref();
         let total = bytes.len();
         let Some(bytes) = bytes.get(range.clone()) else {
-            let call = Call {
-                params: format!("{dtype}{shape:?}"),
-                ..Call::default()
-            };
             let message = format!("bytes {range:?} are not within the {total} there are");
-            return Err(Error::Op {
-                op: OP,
-                call,
-                message,
-            });
+            return Err(refusal(OP, &[], described(shape, dtype), message));
         };
         if element_count(shape).and_then(|n| n.checked_mul(dtype.size())) != Some(bytes.len()) {
             return Err(mismatch(OP, shape, dtype, bytes.len(), "bytes"));
@@ -155,7 +146,7 @@ impl Array {
         if status == 0 {
             Ok(Array::from_raw(out))
         } else {
-            Err(op_failure(OP, &[], format!("{dtype}{shape:?}")))
+            Err(op_failure(OP, &[], described(shape, dtype)))
         }
     }
 }
@@ -187,7 +178,7 @@ unsafe fn copy_of(
         api().mlx_array_new_data(data, shape.as_ptr(), shape.len() as c_int, dtype.to_raw())
     };
     if raw.ctx.is_null() {
-        return Err(op_failure(op, &[], format!("{dtype}{shape:?}")));
+        return Err(op_failure(op, &[], described(shape, dtype)));
     }
     Ok(Array::from_raw(raw))
 }
@@ -200,27 +191,22 @@ fn element_count(shape: &[i32]) -> Option<usize> {
 }
 
 /// Refuses a shape that MLX would multiply out unchecked.
-fn check_shape(op: &'static str, shape: &[i32], dtype: Dtype) -> Result<()> {
+pub(crate) fn check_shape(op: &'static str, shape: &[i32], dtype: Dtype) -> Result<()> {
     match element_count(shape).and_then(|n| n.checked_mul(dtype.size())) {
         Some(bytes) if bytes <= isize::MAX as usize => Ok(()),
-        _ => Err(Error::Op {
-            op,
-            call: Call {
-                params: format!("{dtype}{shape:?}"),
-                ..Call::default()
-            },
-            message: "an axis is negative or the array is too large to address".to_owned(),
-        }),
+        _ => {
+            let message = "an axis is negative or the array is too large to address";
+            Err(refusal(op, &[], described(shape, dtype), message))
+        }
     }
 }
 
 fn mismatch(op: &'static str, shape: &[i32], dtype: Dtype, found: usize, unit: &str) -> Error {
-    Error::Op {
-        op,
-        call: Call {
-            params: format!("{dtype}{shape:?}"),
-            ..Call::default()
-        },
-        message: format!("{found} {unit} do not fill this shape"),
-    }
+    let message = format!("{found} {unit} do not fill this shape");
+    refusal(op, &[], described(shape, dtype), message)
+}
+
+/// An array to be made, as errors show it.
+fn described(shape: &[i32], dtype: Dtype) -> String {
+    format!("{dtype}{shape:?}")
 }

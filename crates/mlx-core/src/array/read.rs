@@ -4,7 +4,7 @@
 //! its own, and its data pointer does not walk its elements in order. A read therefore asks MLX
 //! whether the evaluated array is dense, and has it copied where it is not.
 
-use crate::ffi::{api, check, op_failure};
+use crate::ffi::{api, check, op_failure, refusal};
 use crate::{Array, Element, Error, Result};
 
 impl Array {
@@ -16,10 +16,13 @@ impl Array {
         } else {
             Vec::new()
         };
-        elements.first().copied().ok_or_else(|| Error::Op {
-            op: "item",
-            call: crate::error::Call::new([self], String::new()),
-            message: "only an array of one element is a number".to_owned(),
+        elements.first().copied().ok_or_else(|| {
+            refusal(
+                "item",
+                &[self],
+                String::new(),
+                "only an array of one element is a number",
+            )
         })
     }
 

@@ -1,6 +1,6 @@
 //! The views and conversions that read best as methods; [`crate::ops`] has the rest.
 
-use crate::ffi::array_op;
+use crate::ffi::{array_op, refusal};
 use crate::{Array, Dtype, Result};
 
 impl Array {
@@ -16,6 +16,10 @@ impl Array {
 
     /// The same elements in another shape; one axis may be -1, which is worked out.
     pub fn reshape(&self, shape: &[i32]) -> Result<Array> {
+        if shape.iter().any(|&length| length < -1) {
+            let params = format!("to {shape:?}");
+            return Err(refusal("reshape", &[self], params, "a length is negative"));
+        }
         array_op!("reshape" [self] "to {shape:?}";
             mlx_reshape(self.raw(), shape.as_ptr(), shape.len()))
     }
@@ -65,6 +69,10 @@ impl Array {
     /// Every `strides[i]`-th element from `start[i]` to `stop[i]` of each axis `i`; a negative
     /// stride walks backwards.
     pub fn slice_strided(&self, start: &[i32], stop: &[i32], strides: &[i32]) -> Result<Array> {
+        if strides.contains(&0) {
+            let params = format!("{start:?} to {stop:?} by {strides:?}");
+            return Err(refusal("slice", &[self], params, "a stride is zero"));
+        }
         array_op!("slice" [self] "{start:?} to {stop:?} by {strides:?}"; mlx_slice(
             self.raw(),
             start.as_ptr(), start.len(),

@@ -1,4 +1,6 @@
 //! Arithmetic, one element at a time, and the matrix product.
+//!
+//! MLX's integer division and remainder are left out: dividing by zero ends the process there.
 
 use crate::ffi::array_op;
 use crate::{Array, Result};
@@ -70,10 +72,6 @@ binary! {
     mul = mlx_multiply;
     /// `a / b`; integers divide as floats.
     div = mlx_divide;
-    /// `a / b` rounded down; of integers, towards zero (MLX divides them as C++ does).
-    floor_div = mlx_floor_divide;
-    /// `a - b * floor(a / b)`, which has the sign of `b`; of integers too.
-    remainder = mlx_remainder;
     /// The larger of the two.
     maximum = mlx_maximum;
     /// The smaller of the two.

@@ -41,6 +41,10 @@ pub fn softmax(a: &Array, axis: i32, precise: bool) -> Result<Array> {
 /// The running sum along `axis`: from the other end if `reverse`, without the element itself unless
 /// `inclusive`.
 pub fn cumsum(a: &Array, axis: i32, reverse: bool, inclusive: bool) -> Result<Array> {
+    if a.size() == 0 {
+        // MLX divides by the length of the axis.
+        return Ok(a.clone());
+    }
     array_op!("cumsum" [a] "axis {axis}";
         mlx_cumsum_axis(a.raw(), axis, reverse, inclusive, optional_dtype(None)))
 }

@@ -2,7 +2,7 @@
 
 use mlx_core::fast::{self, Mask};
 use mlx_core::quant::{self, Mode};
-use mlx_core::{Array, Dtype, Error, Result, eval, ops};
+use mlx_core::{Array, Dtype, Error, Result, eval, ops, random};
 
 use crate::common::on_each_device;
 
@@ -25,7 +25,10 @@ on_each_device! {
         says(ops::add(&a, &b), &["add(float32[2, 3], bfloat16[4, 5])", "broadcast"]);
         says(ops::sum(&a, &[7], false), &["sum(float32[2, 3], axes [7])", "7"]);
         says(ops::softmax(&a, -3, true), &["softmax(float32[2, 3], axis -3)"]);
-        says(ops::concatenate(&[&a, &b], 0), &["concatenate(float32[2, 3], bfloat16[4, 5], axis 0)"]);
+        says(
+            ops::concatenate(&[&a, &b], 0),
+            &["concatenate(float32[2, 3], bfloat16[4, 5], axis 0)"],
+        );
         says(ops::stack(&[], 0), &["stack(axis 0)"]);
         says(ops::split(&a, 2, 1), &["split(float32[2, 3], 2 parts, axis 1)"]);
         says(ops::take(&a, &b, 0), &["take(float32[2, 3], bfloat16[4, 5], axis 0)"]);
@@ -55,6 +58,23 @@ on_each_device! {
             quant::quantized_matmul(&x, &wide, &wide, None, true, &scheme),
             &["quantized_matmul(float32[1, 2, 3, 8], float32[9], float32[9], affine"],
         );
+    }
+
+    /// MLX divides by these, which ends the process, or takes them for something else.
+    fn what_mlx_would_not_check_is_refused_here() {
+        let x = Array::zeros(&[6], Dtype::Float32).unwrap();
+        says(x.reshape(&[-2, -3]), &["reshape(float32[6], to [-2, -3])", "negative"]);
+        says(x.slice_strided(&[0], &[6], &[0]), &["slice(float32[6]", "stride is zero"]);
+        let q = Array::zeros(&[1, 2, 3, 8], Dtype::Float32).unwrap();
+        let k = Array::zeros(&[1, 0, 3, 8], Dtype::Float32).unwrap();
+        says(
+            fast::scaled_dot_product_attention(&q, &k, &k, 1.0, Mask::None),
+            &["float32[1, 0, 3, 8]", "no key heads"],
+        );
+        let key = random::Key::new(0).unwrap();
+        says(random::gumbel(&key, &[i32::MAX; 3], Dtype::Float32), &["gumbel", "too large"]);
+        let empty = Array::zeros(&[0, 3], Dtype::Float32).unwrap();
+        assert_eq!(ops::cumsum(&empty, 0, false, true).unwrap().shape(), [0, 3]);
     }
 
     fn reading_as_another_type_is_refused() {

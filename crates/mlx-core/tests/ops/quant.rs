@@ -218,15 +218,29 @@ on_each_device! {
 
     fn parameters_that_a_format_does_not_have_are_refused() {
         let w = Nd::random(&mut Rng::new(65), &[2, 256], -1.0, 1.0).array();
-        for (mode, group_size, bits, reason) in [
-            (Mode::Affine, 64, 7, "7"),
-            (Mode::Affine, 16, 4, "16"),
-            (Mode::Mxfp4, 64, 4, "64"),
-            (Mode::Nvfp4, 16, 8, "8"),
+        for (mode, group_size, bits, supported) in [
+            (Mode::Affine, 64, 7, "2, 3, 4, 5, 6 or 8 bits"),
+            (Mode::Affine, 16, 4, "32, 64 or 128"),
+            (Mode::Affine, 0, 4, "32, 64 or 128"),
+            (Mode::Affine, 64, 0, "2, 3, 4, 5, 6 or 8 bits"),
+            (Mode::Mxfp4, 64, 4, "mxfp4, 4 bits, group 32 only"),
+            (Mode::Mxfp8, 32, 4, "mxfp8, 8 bits, group 32 only"),
+            (Mode::Nvfp4, 16, 8, "nvfp4, 4 bits, group 16 only"),
         ] {
             let scheme = Scheme { mode, group_size, bits };
-            let text = quant::quantize(&w, &scheme).unwrap_err().to_string();
-            assert!(text.starts_with("quantize(float32[2, 256], ") && text.contains(reason), "{text}");
+            assert!(!scheme.is_supported());
+            for (op, result) in [
+                ("quantize", quant::quantize(&w, &scheme).map(drop)),
+                ("dequantize", quant::dequantize(&w, &w, None, &scheme, None).map(drop)),
+                (
+                    "quantized_matmul",
+                    quant::quantized_matmul(&w, &w, &w, None, true, &scheme).map(drop),
+                ),
+            ] {
+                let text = result.unwrap_err().to_string();
+                let start = format!("{op}(float32[2, 256]");
+                assert!(text.starts_with(&start) && text.contains(supported), "{text}");
+            }
         }
     }
 }

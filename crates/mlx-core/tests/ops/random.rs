@@ -14,6 +14,41 @@ fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
+/// Threefry-2x32 with 20 rounds, from Salmon et al. 2011, "Parallel random numbers: as easy as
+/// 1, 2, 3".
+fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    let keys = [key[0], key[1], 0x1bd1_1bda ^ key[0] ^ key[1]];
+    let mut x = [
+        counter[0].wrapping_add(keys[0]),
+        counter[1].wrapping_add(keys[1]),
+    ];
+    for (round, turn) in [13, 15, 26, 6, 17, 29, 16, 24]
+        .into_iter()
+        .cycle()
+        .take(20)
+        .enumerate()
+    {
+        x[0] = x[0].wrapping_add(x[1]);
+        x[1] = x[1].rotate_left(turn) ^ x[0];
+        if round % 4 == 3 {
+            let injection = round / 4 + 1;
+            x[0] = x[0].wrapping_add(keys[injection % 3]);
+            x[1] = x[1]
+                .wrapping_add(keys[(injection + 1) % 3])
+                .wrapping_add(injection as u32);
+        }
+    }
+    x
+}
+
+#[test]
+fn threefry_here_is_that_of_its_paper() {
+    // Known answers from the authors' Random123 library.
+    assert_eq!(threefry([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);
+    let (counter, key) = ([0x243f_6a88, 0x85a3_08d3], [0x1319_8a2e, 0x0370_7344]);
+    assert_eq!(threefry(key, counter), [0xc492_3a9c, 0x483d_f7a0]);
+}
+
 on_each_device! {
     fn a_key_gives_the_same_numbers_each_time_and_another_key_others() {
         let draw = |key: &Key| {
@@ -28,13 +63,16 @@ on_each_device! {
         assert_eq!(draw(&a), draw(&key.split().unwrap().0));
     }
 
-    fn the_words_of_a_key_are_threefrys() {
-        // The first block of Threefry-2x32 with 20 rounds, of key (0, 0) and counter (0, 0), from
-        // the test vectors of Salmon et al. 2011.
-        let zero = Key::new(0).unwrap();
-        assert_eq!(zero.array().to_vec::<u32>().unwrap(), [0, 0]);
-        let large = Key::new(0x0000_0005_0000_0009).unwrap();
-        assert_eq!(large.array().to_vec::<u32>().unwrap(), [5, 9]);
+    fn keys_split_by_threefry() {
+        let seed = 0x0000_0005_0000_0009;
+        let key = Key::new(seed).unwrap();
+        assert_eq!(key.array().to_vec::<u32>().unwrap(), [5, 9]);
+        // MLX fills four words from the counters (0, 2) and (1, 3): first halves, then seconds.
+        let blocks = [threefry([5, 9], [0, 2]), threefry([5, 9], [1, 3])];
+        let (a, b) = key.split().unwrap();
+        let words = [a, b].map(|key| key.array().to_vec::<u32>().unwrap());
+        assert_eq!(words[0], [blocks[0][0], blocks[1][0]]);
+        assert_eq!(words[1], [blocks[0][1], blocks[1][1]]);
     }
 
     fn draws_have_the_moments_of_their_distribution() {
