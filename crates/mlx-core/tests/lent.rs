@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Rng, on_each_device};
 use mlx_core::io::MappedFile;
-use mlx_core::{Array, Bytes, Dtype, device, memory, ops};
+use mlx_core::{Array, Bytes, Dtype, Result, device, memory, ops};
 
 /// Bytes aligned to 8 that count how often they were dropped.
 struct Owner {
@@ -111,21 +111,25 @@ on_each_device! {
             let range = 64..64 + bytes.len();
             Array::from_owned_bytes(map.clone(), range, &[1 << 16], Dtype::Float32).unwrap()
         };
+        // The operand is gone when the result is computed.
+        let of_lent = |op: &dyn Fn(&Array) -> Result<Array>| op(&load()).unwrap();
         let close = |got: &Array, want: &dyn Fn(f32) -> f32| {
             let want: Vec<f32> = values.iter().map(|&v| want(v)).collect();
             assert_eq!(got.to_vec::<f32>().unwrap(), want);
         };
-        close(&ops::neg(&load()).unwrap(), &|v| -v);
-        let one = Array::scalar(1.0f32).unwrap();
-        close(&ops::add(&load(), &one).unwrap(), &|v| v + 1.0);
-        close(&ops::neg(&load().reshape(&[256, 256]).unwrap()).unwrap(), &|v| -v);
-        let view = load().reshape(&[256, 256]).unwrap();
-        view.eval().unwrap();
-        close(&ops::neg(&view).unwrap(), &|v| -v);
-        drop(view);
-        let zero = Array::scalar(0.0f32).unwrap();
-        let changed = load().slice_update(&zero, &[0], &[1 << 16]).unwrap();
-        close(&changed, &|_| 0.0);
+        let (zero, one) = (Array::scalar(0.0f32).unwrap(), Array::scalar(1.0f32).unwrap());
+        close(&of_lent(&|x| ops::neg(x)), &|v| -v);
+        close(&of_lent(&|x| ops::add(x, &one)), &|v| v + 1.0);
+        close(&of_lent(&|x| ops::neg(&x.reshape(&[256, 256])?)), &|v| -v);
+        close(&of_lent(&|x| x.slice_update(&zero, &[0], &[1 << 16])), &|_| 0.0);
+        close(
+            &of_lent(&|x| {
+                let view = x.reshape(&[256, 256])?;
+                view.eval()?;
+                ops::neg(&view)
+            }),
+            &|v| -v,
+        );
         close(&load(), &|v| v);
         assert_eq!(fs::read(&path).unwrap()[64..], bytes);
     }
