@@ -139,6 +139,42 @@ fn a_chat_that_transformers_refuses_is_refused_with_the_same_words() {
     assert!(refused >= 15, "the fixture is not whole");
 }
 
+#[test]
+fn a_directory_brings_its_template_and_special_tokens_or_gets_the_built_in_format() {
+    let (fixture, tokenizers) = (fixture(), tokenizers());
+    for name in ["bytelevel", "spm"] {
+        let tokenizer = &tokenizers[name];
+        let source = &tokenizer.chat_template().unwrap().unwrap().source;
+        let format = ChatFormat::for_model("qwen3", tokenizer).unwrap();
+        let cases = fixture
+            .cases
+            .iter()
+            .filter(|case| case.tokenizer == name && fixture.templates[&case.template] == *source);
+        let mut rendered = 0;
+        for case in cases.filter(|case| case.text.is_some()) {
+            let messages = &fixture.conversations[&case.conversation];
+            let ours = format.render(messages, case.add_generation_prompt, &case.variables);
+            assert_eq!(Some(ours.unwrap()), case.text, "{}", case.name());
+            rendered += 1;
+        }
+        assert!(rendered > 10, "the template of {name} has cases");
+        assert!(format.end_of_turn().is_none() && !format.encode_with_special_tokens());
+    }
+    let without = &tokenizers["spm-prefix"];
+    assert!(matches!(
+        ChatFormat::for_model("gemma3", without),
+        Ok(ChatFormat::Gemma)
+    ));
+    assert!(matches!(
+        ChatFormat::for_model("qwen3", without),
+        Ok(ChatFormat::ChatMl)
+    ));
+    assert!(matches!(
+        ChatFormat::for_model("mamba", without),
+        Err(ChatError::NoFormat { .. })
+    ));
+}
+
 /// Corners that no known template reaches and ours do not either, by what stands in them.
 const GAPS: [&str; 8] = [
     "\\u200b', '😀'", // escapes of invisible characters when a list is printed

@@ -2,7 +2,7 @@
 //!
 //! The algorithm itself is the `tokenizers` crate reading `tokenizer.json`, built without its C
 //! and C++ parts. What this module adds is everything around that file: the special tokens and
-//! the chat template that `tokenizer_config.json` and its companions name ([`files`]), the ids
+//! the chat template that `tokenizer_config.json` and its companions name (`files`), the ids
 //! that end a generation, and a decoder that turns a stream of ids into text as it comes
 //! ([`StreamDecoder`]).
 //!

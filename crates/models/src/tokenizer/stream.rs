@@ -97,7 +97,8 @@ impl StreamDecoder {
         let Some(token) = self.tokenizer.token(id) else {
             return Ok(None);
         };
-        if self.skip_special && self.tokenizer.is_special(id) {
+        let added = self.tokenizer.shared.inner.get_added_vocabulary();
+        if self.skip_special && added.is_special_token(&token) {
             return Ok(None);
         }
         let text = match (&mut self.state, &self.tokenizer.shared.assembly) {
