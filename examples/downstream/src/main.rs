@@ -17,7 +17,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let backend = MlxBackend::load(&model)?;
     let info = backend.info();
-    eprintln!("{} on {}: {} layers", backend.name(), info.device.name, info.model.layers);
+    eprintln!(
+        "{} on {}: {} layers",
+        backend.name(),
+        info.device.name,
+        info.model.layers
+    );
 
     let options = Options::new().temperature(0.0).max_tokens(256);
     let answer = backend.chat_stream(&[Message::user(question)], &options, &mut |piece| {
@@ -25,7 +30,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::io::stdout().flush().map_err(Into::into)
     })?;
     println!();
-    eprintln!("{} tokens in {:.2?}", answer.metrics.generated_tokens, answer.metrics.total_time);
+    eprintln!(
+        "{} tokens in {:.2?}",
+        answer.metrics.generated_tokens, answer.metrics.total_time
+    );
     Ok(())
 }
 
