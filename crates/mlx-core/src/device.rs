@@ -108,7 +108,7 @@ static FIRST: OnceLock<DeviceKind> = OnceLock::new();
 pub fn open(choice: Choice) -> Result<DeviceInfo> {
     let loaded = load(choice)?;
     ffi::set_api(&loaded.api);
-    let kind = kind_of(choice)?;
+    let kind = kind_of(choice, loaded)?;
     let device = Device::new(kind)?;
     // MLX has a default of its own, for the process, that it uses where it makes an array itself.
     // SAFETY: the handle is alive and copied.
@@ -142,23 +142,28 @@ fn load(choice: Choice) -> Result<&'static mlx_sys::Loaded> {
         Ok(()) => {}
     }
     mlx_sys::loaded().map_err(|error| match choice {
+        // Then that is what is wrong, whatever else is missing.
         Choice::Cuda if !has_nvidia_driver() => missing(
             DeviceKind::Cuda,
-            &format!("this machine has no NVIDIA driver ({error})"),
+            "this machine has no NVIDIA GPU, or its driver is not installed",
         ),
         _ => Error::Native(error.to_string()),
     })
 }
 
 /// The device that `choice` means with the loaded library.
-fn kind_of(choice: Choice) -> Result<DeviceKind> {
+fn kind_of(choice: Choice, loaded: &mlx_sys::Loaded) -> Result<DeviceKind> {
     let wanted = match choice {
         Choice::Cpu => return Ok(DeviceKind::Cpu),
         Choice::Auto => None,
         Choice::Cuda => Some(DeviceKind::Cuda),
         Choice::Metal => Some(DeviceKind::Metal),
     };
-    let built_for = built_for()?;
+    let built_for = match loaded.backend {
+        mlx_sys::Choice::Cuda => Some(DeviceKind::Cuda),
+        mlx_sys::Choice::Metal => Some(DeviceKind::Metal),
+        mlx_sys::Choice::Cpu | mlx_sys::Choice::Auto => None,
+    };
     match (wanted, built_for) {
         (None, None) => Ok(DeviceKind::Cpu),
         (Some(wanted), built) if built != Some(wanted) => Err(missing(
@@ -180,19 +185,6 @@ fn kind_of(choice: Choice) -> Result<DeviceKind> {
             "no NVIDIA GPU is visible; choose the device cpu",
         )),
     }
-}
-
-/// The accelerator that the loaded library is made for.
-fn built_for() -> Result<Option<DeviceKind>> {
-    let mut yes = false;
-    // SAFETY: `yes` is written by the call.
-    check("open", unsafe { api().mlx_metal_is_available(&mut yes) })?;
-    if yes {
-        return Ok(Some(DeviceKind::Metal));
-    }
-    // SAFETY: as above.
-    check("open", unsafe { api().mlx_cuda_is_available(&mut yes) })?;
-    Ok(yes.then_some(DeviceKind::Cuda))
 }
 
 /// How many GPUs MLX can use.

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::thread;
 
 use mlx_core::device::{self, Choice};
@@ -40,6 +41,19 @@ fn a_process_opens_a_device_and_its_threads_work_side_by_side() {
     not_open(mlx_core::host_op::call("none", &[], &[], |_, _| Ok(())).map(drop));
     not_open(mlx_core::eval(&[]));
     not_open(ops::concatenate(&[], 0).map(drop));
+
+    // A device that is missing leaves the others to be opened.
+    if cfg!(target_os = "linux") {
+        let text = device::open(Choice::Metal).unwrap_err().to_string();
+        assert!(text.contains("metal") && text.contains("Mac"), "{text}");
+    }
+    if !["/dev/nvidiactl", "/dev/dxg"]
+        .iter()
+        .any(|file| Path::new(file).exists())
+    {
+        let text = device::open(Choice::Cuda).unwrap_err().to_string();
+        assert!(text.contains("cuda") && text.contains("NVIDIA"), "{text}");
+    }
 
     let info = device::open(Choice::Auto).unwrap();
     assert_eq!(device::open(Choice::Auto).unwrap(), info);

@@ -53,7 +53,7 @@ impl fmt::Debug for Loaded {
 }
 
 static CHOICE: Mutex<Choice> = Mutex::new(Choice::Auto);
-static LOADED: OnceLock<Result<Loaded, LoadError>> = OnceLock::new();
+static LOADED: OnceLock<Loaded> = OnceLock::new();
 
 /// Chooses the library before its first use.
 ///
@@ -63,7 +63,7 @@ pub fn init(choice: Choice) -> Result<(), LoadError> {
     // The lock is held over the check: a first use on another thread waits for it, and then opens
     // what was chosen here.
     let mut chosen = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(Ok(loaded)) = LOADED.get() {
+    if let Some(loaded) = LOADED.get() {
         let same = choice == Choice::Auto || choice == *chosen || choice == loaded.backend;
         return if same {
             Ok(())
@@ -81,8 +81,8 @@ pub fn init(choice: Choice) -> Result<(), LoadError> {
 /// MLX's functions; opens the library on first use.
 ///
 /// # Errors
-/// Where the library was looked for in vain, or why it could not be opened. The answer is the same
-/// for the whole run of the program.
+/// Where the library was looked for in vain, or why it could not be opened. Another [`init`] may
+/// then choose another one.
 pub fn api() -> Result<&'static Api, LoadError> {
     loaded().map(|loaded| &loaded.api)
 }
@@ -92,14 +92,16 @@ pub fn api() -> Result<&'static Api, LoadError> {
 /// # Errors
 /// As [`api`].
 pub fn loaded() -> Result<&'static Loaded, LoadError> {
-    let result = match LOADED.get() {
-        Some(result) => result,
-        None => {
-            let choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
-            LOADED.get_or_init(|| open(*choice))
-        }
-    };
-    result.as_ref().map_err(Clone::clone)
+    if let Some(loaded) = LOADED.get() {
+        return Ok(loaded);
+    }
+    let choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
+    // While this thread waited for the lock another one may have opened it.
+    if let Some(loaded) = LOADED.get() {
+        return Ok(loaded);
+    }
+    let opened = open(*choice)?;
+    Ok(LOADED.get_or_init(|| opened))
 }
 
 fn open(choice: Choice) -> Result<Loaded, LoadError> {
