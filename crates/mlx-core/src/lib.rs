@@ -1,6 +1,6 @@
 //! Safe arrays over MLX: what the rest of the project knows of it.
 //!
-//! ```no_run
+//! ```
 //! use mlx_core::{Array, Dtype, device, ops};
 //!
 //! fn main() -> mlx_core::Result<()> {
@@ -19,6 +19,9 @@
 //!   MLX at a time, each with arrays of its own.
 //! - **No silent promotion.** Nothing here makes a float32 scalar behind the caller's back: a scalar
 //!   that meets a bfloat16 array is a bfloat16 ([`Array::scalar_of`]).
+//! - **Indices are the caller's to check.** MLX does not look at them ([`ops::take`] and its like),
+//!   since their values are not known before the graph runs. Everything else that would end the
+//!   process is an `Err` here, except running out of memory on a CPU.
 //! - **Nothing leaks.** Each handle has one owner, and its `Drop` frees it.
 //! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on.
 

@@ -154,17 +154,20 @@ on_each_device! {
         for scheme in schemes() {
             for (transpose, rows) in [(true, 1), (true, 5), (true, 33), (false, 1), (false, 9)] {
                 eprintln!("{scheme}, transpose {transpose}, {rows} rows");
-                let (n, k) = (256, 128);
-                let x = Nd::random(&mut rng, &[2, rows, if transpose { k } else { n }], -1.0, 1.0);
-                let shape = if transpose { [n, k] } else { [n, 256] };
+                let (inner, outer) = if transpose { (128, 96) } else { (40, 256) };
+                let x = Nd::random(&mut rng, &[2, rows, inner], -1.0, 1.0);
+                let shape = if transpose { [outer, inner] } else { [inner, outer] };
                 let w = Nd::random(&mut rng, &shape, -1.0, 1.0);
                 let packed = quant::quantize(&w.array(), &scheme).unwrap();
                 let (w, _) = decoded(&packed, &scheme);
-                let inner = x.shape[2];
-                let want = Nd::from_fn(&[2, rows, 256], |i| {
-                    let weight =
-                        |l| if transpose { w.at(&[i[2], l]) } else { w.at(&[l, i[2]]) };
-                    (0..inner).map(|l| x.at(&[i[0], i[1], l]) * weight(l)).sum()
+                let want = Nd::from_fn(&[2, rows, outer], |i| {
+                    let row = x.row(&i[..2]).iter().enumerate();
+                    let column = i[2];
+                    if transpose {
+                        row.map(|(l, x)| x * w.data[column * inner + l]).sum()
+                    } else {
+                        row.map(|(l, x)| x * w.data[l * outer + column]).sum()
+                    }
                 });
                 let Quantized { weight, scales, biases } = &packed;
                 let got = quant::quantized_matmul(
