@@ -41,7 +41,7 @@ pub(crate) fn generate<M: LanguageModel>(
         cancelled: surroundings.cancelled,
         emit: surroundings.emit,
         text: TextBuilder::new(surroundings.vocabulary, &plan.stop),
-        memory: MemoryWatch::new(plan.weight_bytes),
+        memory: MemoryWatch::new(plan.model_bytes),
         started: Instant::now(),
         times: Times::default(),
         steps: 0,

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mlx_core::device::{self, DeviceInfo};
+use mlx_core::memory;
 use models::tokenizer::{StreamDecoder, Tokenizer};
 use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
@@ -133,7 +134,15 @@ impl<'a> MlxBackendBuilder<'a> {
             Some(progress) => &mut **progress,
             None => &mut ignore,
         };
-        let (engine, (model, device, limits)) = Engine::start(load, progress)?;
+        let (
+            engine,
+            OnEngine {
+                model,
+                device,
+                limits,
+                active_bytes,
+            },
+        ) = Engine::start(load, progress)?;
 
         let load_time = started.elapsed();
         tracing::info!(
@@ -152,7 +161,9 @@ impl<'a> MlxBackendBuilder<'a> {
             );
         }
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
-        let model_limits = ModelLimits::new(&info, eos);
+        let mut model_limits = ModelLimits::new(&info, eos);
+        // Mapped weights are not MLX's to count; weights cast to another dtype are larger.
+        model_limits.model_bytes = model.weight_bytes.max(active_bytes);
         let dir = dir.to_owned();
         let loaded = Loaded {
             info: LoadedModel {
@@ -170,6 +181,15 @@ impl<'a> MlxBackendBuilder<'a> {
     }
 }
 
+/// What the engine thread tells when the model is loaded.
+struct OnEngine {
+    model: ModelInfo,
+    device: DeviceInfo,
+    limits: MemoryLimits,
+    /// What MLX holds with the model loaded.
+    active_bytes: u64,
+}
+
 /// What happens on the engine thread before it serves.
 fn load(
     dir: &Path,
@@ -177,7 +197,7 @@ fn load(
     dtype: Option<Dtype>,
     limits: MemoryLimits,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(MlxModel, (ModelInfo, DeviceInfo, MemoryLimits))> {
+) -> Result<(MlxModel, OnEngine)> {
     let device = device::open(device)?;
     progress(Progress::Device(device.clone()));
     let model = Model::load(dir, &LoadOptions::new().dtype(dtype), &mut |step| {
@@ -188,8 +208,14 @@ fn load(
     })?;
     let limits = limits.clamped_to(&device);
     limits.apply()?;
-    let info = model.info().clone();
-    Ok((MlxModel::new(model), (info, device, limits)))
+    let active_bytes = memory::active()? as u64;
+    let loaded = OnEngine {
+        model: model.info().clone(),
+        device,
+        limits,
+        active_bytes,
+    };
+    Ok((MlxModel::new(model), loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

@@ -18,8 +18,8 @@ pub(crate) struct ModelLimits {
     pub(crate) context: Option<usize>,
     /// Tokens that end an answer.
     pub(crate) eos: Vec<u32>,
-    /// Bytes of the weights.
-    pub(crate) weight_bytes: u64,
+    /// Bytes that the model takes without caches.
+    pub(crate) model_bytes: u64,
 }
 
 impl ModelLimits {
@@ -33,7 +33,7 @@ impl ModelLimits {
             vocab_size: info.vocab_size,
             context: info.max_position_embeddings,
             eos,
-            weight_bytes: info.weight_bytes,
+            model_bytes: info.weight_bytes,
         }
     }
 
@@ -66,7 +66,7 @@ pub(crate) struct Plan {
     pub(crate) stop: Vec<String>,
     pub(crate) prefill_chunk: usize,
     pub(crate) sampling: Sampling,
-    pub(crate) weight_bytes: u64,
+    pub(crate) model_bytes: u64,
 }
 
 impl Plan {
@@ -100,7 +100,7 @@ impl Plan {
             stop: options.stop.clone(),
             prefill_chunk: options.prefill_chunk.unwrap_or(DEFAULT_PREFILL_CHUNK),
             sampling: Sampling::from_options(options),
-            weight_bytes: limits.weight_bytes,
+            model_bytes: limits.model_bytes,
         })
     }
 }
@@ -114,7 +114,7 @@ mod tests {
             vocab_size: 10,
             context,
             eos: vec![1, 2],
-            weight_bytes: 1,
+            model_bytes: 1,
         }
     }
 

@@ -166,7 +166,7 @@ pub(crate) fn limits() -> ModelLimits {
         vocab_size: 0x11_0000,
         context: Some(100_000),
         eos: vec![EOS],
-        weight_bytes: 100,
+        model_bytes: 100,
     }
 }
 

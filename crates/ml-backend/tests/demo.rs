@@ -127,6 +127,25 @@ fn figures_are_those_of_the_run() {
 }
 
 #[test]
+fn a_program_may_not_know_which_backend_it_holds() {
+    let backend: Box<dyn StreamingBackend> = Box::new(qwen().clone());
+    let mut text = String::new();
+    let ids = qwen().encode("17 + 25").unwrap();
+    let answer = backend
+        .generate_stream("17 + 25", &greedy().max_tokens(4), &mut |piece| {
+            text.push_str(piece);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(text, answer.text);
+    assert_eq!(
+        answer.metrics.prompt_tokens,
+        ids.len(),
+        "the prompt is taken as it is"
+    );
+}
+
+#[test]
 fn many_threads_ask_one_model_and_each_gets_its_answer() {
     let questions = ["What is 1 + 1?", "What is 20 + 30?", "Spell the word tree."];
     let expected: Vec<String> = questions

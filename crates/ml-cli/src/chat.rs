@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use ml_backend::{Error, FinishReason, Message, MlxBackend, Options};
+use ml_backend::{Error, FinishReason, Generation, Message, MlxBackend, Options};
 
 use crate::answer::follow;
 use crate::args::ChatArgs;
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     let mut lines = Lines::new()?;
     let mut conversation = Conversation::new(&backend, args);
     if lines.is_interactive() {
+        signals::keep_running();
         note("/help lists the commands");
     }
     loop {
@@ -52,7 +53,11 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
                 Err(error) if lines.is_interactive() && !output::is_closed_pipe(&error) => {
                     output::report(&error);
                 }
-                outcome => outcome?,
+                // Where nobody types, nobody wants the next line's answer either.
+                Ok(FinishReason::Cancelled) if !lines.is_interactive() => signals::exit(),
+                outcome => {
+                    outcome?;
+                }
             },
         }
     }
@@ -89,18 +94,20 @@ impl<'a> Conversation<'a> {
     }
 
     /// Asks and prints the answer. What fails is taken out of the conversation again.
-    fn say(&mut self, line: &str) -> anyhow::Result<()> {
+    fn say(&mut self, line: &str) -> anyhow::Result<FinishReason> {
         let before = self.messages.len();
         self.messages.push(Message::user(line));
         let outcome = self.answer();
         match &outcome {
-            Ok(answer) if !answer.is_empty() => self.messages.push(Message::assistant(answer)),
+            Ok(answer) if !answer.text.is_empty() => {
+                self.messages.push(Message::assistant(&answer.text));
+            }
             _ => self.messages.truncate(before),
         }
-        outcome.map(|_| ())
+        outcome.map(|answer| answer.finish_reason)
     }
 
-    fn answer(&self) -> anyhow::Result<String> {
+    fn answer(&self) -> anyhow::Result<Generation> {
         let answer = Interruptible::new();
         let options = self.options.clone().cancel(answer.token());
         let stream = self.backend.stream_chat(&self.messages, &options)?;
@@ -115,7 +122,7 @@ impl<'a> Conversation<'a> {
         if reason == FinishReason::Context {
             note("the context is full; /reset starts again");
         }
-        Ok(generation.text)
+        Ok(generation)
     }
 }
 

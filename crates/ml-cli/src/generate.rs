@@ -4,7 +4,9 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use ml_backend::{Error, Generation, GenerationStream, Message, MlxBackend, Options, Piece};
+use ml_backend::{
+    Error, FinishReason, Generation, GenerationStream, Message, MlxBackend, Options, Piece,
+};
 use serde_json::json;
 
 use crate::answer::follow;
@@ -33,9 +35,9 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let stream = start(&backend, &input, &options)?;
 
     let mut printer = Printer::new(args);
-    let (generation, code) = match follow(stream, |piece| printer.show(piece))? {
-        Ok(generation) => (generation, ExitCode::SUCCESS),
-        Err(Error::Cancelled { partial }) => (*partial, signals::interrupted()),
+    let generation = match follow(stream, |piece| printer.show(piece))? {
+        Ok(generation) => generation,
+        Err(Error::Cancelled { partial }) => *partial,
         Err(error) => {
             printer.end_line()?;
             return Err(error.into());
@@ -46,7 +48,10 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         &generation.metrics,
         generation.finish_reason.as_str(),
     ));
-    Ok(code)
+    if generation.finish_reason == FinishReason::Cancelled {
+        signals::exit();
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn input(args: &GenerateArgs) -> anyhow::Result<Input> {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::args::InfoArgs;
 use crate::output::{note, print};
-use crate::session::{device_line, megabytes};
+use crate::session::device_line;
 
 pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     let model = ModelInfo::read(&args.model.model).map_err(ml_backend::Error::from)?;
@@ -41,7 +41,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
                 "{} ({}), {}",
                 device.kind,
                 device.name,
-                megabytes(device.memory_bytes)
+                gigabytes(device.memory_bytes)
             ),
             device.mlx_version.clone(),
         ),
@@ -78,7 +78,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         (
             "weights",
             format!(
-                "{} bytes in {} files",
+                "{} bytes, files: {}",
                 grouped(model.weight_bytes),
                 model.files
             ),
@@ -126,6 +126,11 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "mlx_version": device.as_ref().ok().map(|device| &device.mlx_version),
     });
     format!("{object}\n")
+}
+
+/// Bytes in units of 10⁹ bytes.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 /// Digits in groups of three.

@@ -1,29 +1,51 @@
-//! Ctrl-C: stops the answer under way; where there is none, or at the second time, the program.
+//! Ctrl-C: stops the answer under way, and where there is none, the program.
+//!
+//! A program that is stopped does not wait for its engine: a prompt may take minutes, and MLX does
+//! not give up in the middle of one. So it ends at once, without running the native library's
+//! destructors under a thread that still computes.
 
-use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use ml_backend::CancelToken;
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 
 /// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+const INTERRUPTED: i32 = 130;
 
 /// The answer that Ctrl-C stops.
 static ANSWER: Mutex<Option<CancelToken>> = Mutex::new(None);
+/// Whether Ctrl-C leaves the program alone.
+static KEEP_RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Takes Ctrl-C over; to be called once.
 pub(crate) fn install() -> anyhow::Result<()> {
-    let handler = || match answer().as_ref() {
-        Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
-        _ => std::process::exit(INTERRUPTED.into()),
-    };
-    ctrlc::set_handler(handler).context("cannot take over Ctrl-C")
+    let mut signals = Signals::new([SIGINT]).context("cannot take over Ctrl-C")?;
+    std::thread::Builder::new()
+        .name("ctrl-c".to_owned())
+        .spawn(move || signals.forever().for_each(|_| interrupted()))
+        .context("cannot start a thread")?;
+    Ok(())
 }
 
-/// The exit code of a program that Ctrl-C stopped.
-pub(crate) fn interrupted() -> ExitCode {
-    INTERRUPTED.into()
+fn interrupted() {
+    match answer().as_ref() {
+        Some(cancel) if !cancel.is_cancelled() => cancel.cancel(),
+        _ if KEEP_RUNNING.load(Ordering::Relaxed) => {}
+        _ => exit(),
+    }
+}
+
+/// From now on Ctrl-C stops answers only: a person who talks has another way to leave.
+pub(crate) fn keep_running() {
+    KEEP_RUNNING.store(true, Ordering::Relaxed);
+}
+
+/// Ends the program as one that Ctrl-C stopped.
+pub(crate) fn exit() -> ! {
+    signal_hook::low_level::exit(INTERRUPTED)
 }
 
 /// While this lives, Ctrl-C cancels its token instead of ending the program.
@@ -47,6 +69,6 @@ impl Drop for Interruptible {
     }
 }
 
-fn answer() -> std::sync::MutexGuard<'static, Option<CancelToken>> {
+fn answer() -> MutexGuard<'static, Option<CancelToken>> {
     ANSWER.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! The binary as a user meets it: real processes, in temporary folders, with the demo models.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -213,6 +213,12 @@ fn an_unsupported_model_type_is_told_what_is_supported() {
     let dir = with_config(r#"{"model_type": "mamba"}"#);
     let line = failure(ml().args(["info", "--model"]).arg(dir.path()));
     assert!(line.contains("qwen3") && line.contains("gemma3"), "{line}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let line = failure(ml().args(["info", "--model", "no/such/model"]));
+    assert!(line.contains("no/such/model"), "{line}");
 }
 
 #[test]
@@ -502,6 +508,33 @@ fn ctrl_c_prints_what_was_there_and_exits_130() {
         text(&output.stderr).contains("ended by cancelled"),
         "{}",
         text(&output.stderr)
+    );
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_long_prompt() {
+    let ids = vec!["5"; 1000].join(",");
+    let mut ml = with_demo("generate");
+    ml.args(["--tokens", &ids, "--print-ids"]);
+    let mut child = ml
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("loaded") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended early");
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    interrupt(&child);
+    let start = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
     );
 }
 
