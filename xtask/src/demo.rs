@@ -17,17 +17,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run_task(args: &Args) -> Result<()> {
     build::run(&build::Args::default())?;
-    run(&mut cargo(&["build", "--release", "--package", "ml-cli"]))?;
     let model = root().join("assets/models").join(&args.model);
-    let mut ml = std::process::Command::new(root().join("target/release/ml"));
-    ml.args([
-        "generate",
-        "--temp",
-        "0",
-        "--prompt",
-        &args.prompt,
-        "--model",
-    ])
-    .arg(model);
-    run(&mut ml)
+    let mut ml = cargo(&["run", "--release", "--package", "ml-cli", "--"]);
+    ml.args(["generate", "--temp", "0", "--prompt", &args.prompt]);
+    run(ml.arg("--model").arg(model))
 }

@@ -9,15 +9,21 @@ use crate::process::{cargo, root, run};
 pub(crate) fn run_task() -> Result<()> {
     build::run(&build::Args::default())?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
+    run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
     run(&mut cargo(&[
-        "clippy",
+        "test",
+        "--locked",
         "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
+        "--no-fail-fast",
     ]))?;
-    run(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
-    run(cargo(&["test"]).current_dir(root().join("examples/downstream")))?;
+    downstream()?;
     check_metal::run(&check_metal::Args::default())
+}
+
+/// The crate outside the workspace, in this workspace's target folder: what both need is built once.
+fn downstream() -> Result<()> {
+    let mut test = cargo(&["test", "--locked", "--target-dir"]);
+    test.arg(root().join("target"));
+    run(test.current_dir(root().join("examples/downstream")))
 }
