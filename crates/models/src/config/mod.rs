@@ -144,14 +144,17 @@ impl Config {
 
     /// The relations between fields that the forward passes rely on.
     fn check(&self, f: &Fields<'_>) -> Result<()> {
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
             let problem = format!(
                 "{} does not divide num_attention_heads {}",
                 self.num_key_value_heads, self.num_attention_heads
             );
             return Err(f.problem("num_key_value_heads", problem));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(f.problem(
                 "head_dim",
                 format!("{} is odd; it must be even", self.head_dim),

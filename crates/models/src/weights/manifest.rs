@@ -199,7 +199,7 @@ impl Check<'_> {
             }
             Stored::Quantized(scheme) => {
                 let (group, bits) = (scheme.group_size as usize, scheme.bits as usize);
-                if columns % group != 0 || columns * bits % 32 != 0 {
+                if !columns.is_multiple_of(group) || !(columns * bits).is_multiple_of(32) {
                     let problem = format!(
                         "has {columns} columns, which do not divide into groups of {group} at {bits} bits"
                     );
