@@ -134,50 +134,48 @@ impl<'a> MlxBackendBuilder<'a> {
             Some(progress) => &mut **progress,
             None => &mut ignore,
         };
-        let (
-            engine,
-            OnEngine {
-                model,
-                device,
-                limits,
-                active_bytes,
-            },
-        ) = Engine::start(load, progress)?;
+        let (engine, on_engine) = Engine::start(load, progress)?;
 
-        let load_time = started.elapsed();
-        tracing::info!(
-            layers = model.layers,
-            mb = megabytes(model.weight_bytes),
-            device = %device.kind,
-            seconds = load_time.as_secs_f64(),
-            "loaded {}",
-            dir.display()
-        );
-        if model.weight_bytes > limits.memory {
-            tracing::warn!(
-                model_mb = megabytes(model.weight_bytes),
-                limit_mb = megabytes(limits.memory),
-                "the model is larger than the memory limit, which makes it slow; raise the limit"
-            );
-        }
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
-        let mut model_limits = ModelLimits::new(&info, eos);
+        let mut limits = ModelLimits::new(&info, eos);
         // Mapped weights are not MLX's to count; weights cast to another dtype are larger.
-        model_limits.model_bytes = model.weight_bytes.max(active_bytes);
-        let dir = dir.to_owned();
+        limits.model_bytes = limits.model_bytes.max(on_engine.active_bytes);
+        let info = LoadedModel {
+            dir: dir.to_owned(),
+            model: on_engine.model,
+            device: on_engine.device,
+            limits: on_engine.limits,
+            load_time: started.elapsed(),
+        };
+        log(&info);
+        let format = OnceLock::new();
         let loaded = Loaded {
-            info: LoadedModel {
-                dir,
-                model,
-                device,
-                limits,
-                load_time,
-            },
-            limits: model_limits,
+            info,
+            limits,
             tokenizer,
-            format: OnceLock::new(),
+            format,
         };
         Ok(MlxBackend::new(engine, loaded))
+    }
+}
+
+/// Says what was loaded, and what is wrong with it.
+fn log(loaded: &LoadedModel) {
+    let model_mb = megabytes(loaded.model.weight_bytes);
+    tracing::info!(
+        layers = loaded.model.layers,
+        mb = model_mb,
+        device = %loaded.device.kind,
+        seconds = loaded.load_time.as_secs_f64(),
+        "loaded {}",
+        loaded.dir.display()
+    );
+    if loaded.model.weight_bytes > loaded.limits.memory {
+        tracing::warn!(
+            model_mb,
+            limit_mb = megabytes(loaded.limits.memory),
+            "the model is larger than the memory limit, which makes it slow; raise the limit"
+        );
     }
 }
 

@@ -176,6 +176,24 @@ fn two_models_run_side_by_side() {
 }
 
 #[test]
+fn a_model_is_freed_and_loaded_again() {
+    let expected = qwen()
+        .generate_ids(&[5, 6, 7], &greedy())
+        .unwrap()
+        .token_ids;
+    for _ in 0..4 {
+        let backend = load("qwen3-demo");
+        assert_eq!(
+            backend
+                .generate_ids(&[5, 6, 7], &greedy())
+                .unwrap()
+                .token_ids,
+            expected
+        );
+    }
+}
+
+#[test]
 fn a_generation_is_cancelled_from_another_thread() {
     let cancel = CancelToken::new();
     let options = Options::new()
