@@ -9,7 +9,7 @@ from batches import Encoder
 from questions.conversation import Conversation
 from questions.tasks import Question
 
-ROWS = 2048
+ROWS = 256
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 The split is by what is asked about, not by how: a held-out operand appears in no training question
 of its task under any phrasing. A hash decides, so the rule needs no list and any process can apply it.
 Pairs are unordered (holding out 17 + 25 holds out 25 + 17), and a held-out word is held out of
-spelling and of reversing both.
+spelling and of reversing both. What cannot be worked out from the rest is not held out: words that the
+questions themselves are made of, and (see `tasks`) the first and last days of months.
 """
 
 import hashlib
