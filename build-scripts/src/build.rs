@@ -15,7 +15,7 @@ pub(crate) struct Build<'a> {
     pub(crate) host: Host,
     pub(crate) pins: Pins,
     progress: &'a dyn Fn(&str),
-    python: OnceCell<Python>,
+    pub(crate) python: OnceCell<Python>,
 }
 
 impl<'a> Build<'a> {

@@ -1,11 +1,16 @@
 //! Runs a tool, keeps what it said, and turns a failure into one line.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What a tool said and how it ended.
 pub(crate) struct Finished {
@@ -21,6 +26,39 @@ pub(crate) fn capture(command: &mut Command) -> io::Result<Finished> {
         ok: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Like [`capture`], calling `tick` once a second until it ends.
+pub(crate) fn capture_while(command: &mut Command, mut tick: impl FnMut()) -> io::Result<Finished> {
+    // Files and not pipes: nobody empties a pipe here, and a full one would stop the program.
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
+    let mut child = command.spawn()?;
+    let mut next = Instant::now() + SECOND;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if Instant::now() >= next {
+            next += SECOND;
+            tick();
+        }
+        thread::sleep(SECOND / 50);
+    };
+    let read = |file: &mut File| -> io::Result<String> {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    Ok(Finished {
+        ok: status.success(),
+        stdout: read(&mut stdout)?,
+        stderr: read(&mut stderr)?,
     })
 }
 
@@ -62,17 +100,33 @@ pub(crate) fn step(
 }
 
 /// The line of a tool's output that says what went wrong.
+///
+/// Compilers, linkers, pip and cargo write `error:` in it. cmake writes where, and what on the
+/// lines below.
 pub(crate) fn reason(output: &str, otherwise: &str) -> String {
-    let lines = || output.lines().map(str::trim).filter(|l| !l.is_empty());
-    let tells = |l: &&str| {
-        let l = l.to_ascii_lowercase();
-        l.contains("error") || l.contains("fatal")
+    let lines: Vec<&str> = output
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let tells = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        [
+            "error:",
+            "error at",
+            "undefined reference",
+            "undefined symbol",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
     };
-    lines()
-        .find(tells)
-        .or_else(|| lines().next_back())
-        .unwrap_or(otherwise)
-        .to_owned()
+    let Some(at) = lines.iter().position(tells) else {
+        return lines.last().copied().unwrap_or(otherwise).to_owned();
+    };
+    match lines.get(at + 1) {
+        Some(next) if lines[at].ends_with(':') => format!("{} {next}", lines[at]),
+        _ => lines[at].to_owned(),
+    }
 }
 
 /// Where PATH has a program of this name.
@@ -93,4 +147,29 @@ fn is_program(file: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_program(file: &Path) -> bool {
     file.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_says_why_is_found() {
+        let linker = "[8/32] Building CXX object m.dir/error.cpp.o\n\
+                      FAILED: libmlxbridge.dylib\n\
+                      error: undefined symbol: _mlxb_is_nowhere\n\
+                          note: referenced by mlxb.cpp.o\nninja: build stopped.\n";
+        assert_eq!(
+            reason(linker, ""),
+            "error: undefined symbol: _mlxb_is_nowhere"
+        );
+        let cmake =
+            "CMake Error at CMakeLists.txt:9 (message):\n  MLX_C_DIR is not set\n\n-- end\n";
+        assert_eq!(
+            reason(cmake, ""),
+            "CMake Error at CMakeLists.txt:9 (message): MLX_C_DIR is not set"
+        );
+        assert_eq!(reason("one\ntwo\n\n", "nothing"), "two");
+        assert_eq!(reason("", "nothing"), "nothing");
+    }
 }

@@ -38,7 +38,7 @@ pub struct CrossMetal {
 pub fn cross_metal(progress: &dyn Fn(&str)) -> Result<CrossMetal> {
     let layout = Layout::of_this_repository();
     let build = Build::new(&layout, progress)?;
-    let (folder, mac) = (layout.prefixes().join(NAME), Host::macos());
+    let (folder, mac) = (layout.prefixes().join(NAME), Host::of("macos", "aarch64"));
     let library = library_dir(&folder).join(mac.shared_library(LIBRARY));
     let inputs = stamp::of_inputs(&layout, &build.host, NAME)?;
     prefix::make(&build, &folder, &library, &inputs, || {

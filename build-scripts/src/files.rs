@@ -79,6 +79,18 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How many bytes the files of a folder have, as far as they can be seen.
+pub(crate) fn size_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => size_below(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
 /// The SHA-256 of a file, in lower-case hexadecimal.
 pub(crate) fn sha256(path: &Path) -> Result<String> {
     let mut file = fs::File::open(path).at("cannot open", path)?;

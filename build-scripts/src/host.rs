@@ -20,11 +20,11 @@ impl Host {
         }
     }
 
-    /// A Mac with Apple's own processor.
-    pub(crate) fn macos() -> Self {
+    /// A machine of this kind.
+    pub(crate) fn of(os: &str, arch: &str) -> Self {
         Self {
-            os: "macos".to_owned(),
-            arch: "aarch64".to_owned(),
+            os: os.to_owned(),
+            arch: arch.to_owned(),
         }
     }
 

@@ -56,3 +56,75 @@ fn sweep(folder: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::Layout;
+
+    /// A checkout with nothing but an empty pins file.
+    fn checkout() -> (tempfile::TempDir, Layout) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path());
+        files::create_dir(&layout.vendor()).unwrap();
+        fs::write(layout.pins(), "wheel = []").unwrap();
+        (folder, layout)
+    }
+
+    #[test]
+    fn a_second_build_waits_for_the_first_and_says_so() {
+        let (_folder, layout) = checkout();
+        let (inside, entered) = mpsc::channel();
+        let (leave, left) = mpsc::channel::<()>();
+        let said = RefCell::new(Vec::new());
+        thread::scope(|scope| {
+            let layout = &layout;
+            let first = scope.spawn(move || {
+                let build = Build::new(layout, &|_| {}).unwrap();
+                build.locked(|| {
+                    inside.send(()).unwrap();
+                    left.recv().unwrap();
+                    fs::write(layout.vendor().join("made"), "").at("cannot write", &layout.vendor())
+                })
+            });
+            entered.recv().unwrap();
+            let progress = |line: &str| {
+                said.borrow_mut().push(line.to_owned());
+                // It is waiting now: the first may finish.
+                leave.send(()).unwrap();
+            };
+            let second = Build::new(layout, &progress).unwrap();
+            second
+                .locked(|| Ok(assert!(layout.vendor().join("made").is_file())))
+                .unwrap();
+            first.join().unwrap().unwrap();
+        });
+        assert_eq!(said.into_inner(), ["waiting for another build to finish"]);
+    }
+
+    #[test]
+    fn what_an_interrupted_build_left_is_removed_and_nothing_else() {
+        let (_folder, layout) = checkout();
+        let kept = layout.downloads().join("a.whl");
+        let left = [
+            layout.vendor().join(".tmp-a").join("fresh"),
+            layout.downloads().join(".tmp-b").join("a.whl"),
+            layout.tools().join(".tmp-c").join("old"),
+            layout.prefixes().join("cpu").join(".tmp-stamp"),
+        ];
+        for file in left.iter().chain([&kept]) {
+            files::create_dir(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        Build::new(&layout, &|_| {})
+            .unwrap()
+            .locked(|| Ok(()))
+            .unwrap();
+        assert!(left.iter().all(|file| !file.exists()));
+        assert!(kept.is_file());
+    }
+}

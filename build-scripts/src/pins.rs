@@ -108,3 +108,98 @@ impl Pins {
             .unwrap_or(oldest))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Layout;
+
+    fn repository() -> Pins {
+        Pins::parse(&std::fs::read_to_string(Layout::of_this_repository().pins()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_supported_host_has_what_its_build_needs() {
+        let pins = repository();
+        let linux = [
+            "mlx-cpu",
+            "mlx-cuda",
+            "mlx-metal",
+            "cmake",
+            "ninja",
+            "libclang",
+            "ziglang",
+        ];
+        let macos = ["mlx-metal", "cmake", "ninja", "libclang"];
+        let hosts = [
+            ("linux", "x86_64"),
+            ("linux", "aarch64"),
+            ("macos", "aarch64"),
+        ];
+        for (os, arch) in hosts {
+            for role in if os == "macos" {
+                &macos[..]
+            } else {
+                &linux[..]
+            } {
+                assert!(
+                    pins.one(role, &Host::of(os, arch)).is_ok(),
+                    "{role} for {os}-{arch}"
+                );
+            }
+        }
+        let error = pins
+            .one("mlx-cpu", &Host::of("windows", "x86_64"))
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("there is no mlx-cpu for windows-x86_64"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_name_says_what_pip_is_asked_for() {
+        let pins = repository();
+        let cmake = pins.one("cmake", &Host::of("linux", "x86_64")).unwrap();
+        assert!(cmake.requirement().starts_with("cmake==4."));
+        assert_eq!(
+            cmake.platforms().collect::<Vec<_>>(),
+            ["manylinux2014_x86_64", "manylinux_2_17_x86_64"]
+        );
+        let mlx = pins.one("mlx-cpu", &Host::of("linux", "aarch64")).unwrap();
+        assert_eq!(mlx.requirement(), "mlx-cpu==0.32.2");
+    }
+
+    #[test]
+    fn check_metal_links_against_the_build_for_the_oldest_macos() {
+        let pins = repository();
+        let any = pins.one("mlx-metal", &Host::of("linux", "x86_64")).unwrap();
+        assert!(any.file.contains("macosx_14_0"), "{}", any.file);
+    }
+
+    #[test]
+    fn a_wrong_entry_is_named() {
+        let entry = |file: &str, sha256: &str| {
+            format!("[[wheel]]\nrole = 'r'\nhost = 'any'\nfile = '{file}'\nsha256 = '{sha256}'")
+        };
+        let digest = "0".repeat(64);
+        for (text, told) in [
+            (
+                entry("a-1-py3-none-any.whl", "abc"),
+                "a-1-py3-none-any.whl: sha256 is not 64",
+            ),
+            (
+                entry("../a-1-py3-none-any.whl", &digest),
+                "is not the name of a wheel",
+            ),
+            (entry("a-1.tar.gz", &digest), "is not the name of a wheel"),
+            ("[[wheel]]\nrole = 'r'".to_owned(), "missing field"),
+            ("[[wheel]".to_owned(), "vendor/pins.toml"),
+        ] {
+            let error = Pins::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains('\n'), "{error}");
+        }
+    }
+}

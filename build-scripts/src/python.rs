@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::command::{self, capture};
+use crate::command::{self, capture, capture_while};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::pins::Wheel;
@@ -27,6 +27,14 @@ impl Python {
             None => vec!["python3".into(), "python".into()],
         };
         Self::first_usable(candidates)
+    }
+
+    /// The Python at `program`, unchecked.
+    #[cfg(test)]
+    pub(crate) fn at(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+        }
     }
 
     fn first_usable(candidates: Vec<OsString>) -> Result<Self> {
@@ -78,13 +86,27 @@ impl Python {
     }
 
     /// Fetches one wheel into `folder` and says where it is; its bytes are not yet trusted.
-    pub(crate) fn download(&self, wheel: &Wheel, folder: &Path) -> Result<PathBuf, String> {
+    ///
+    /// `arrived` is told now and then how many bytes are there.
+    pub(crate) fn download(
+        &self,
+        wheel: &Wheel,
+        folder: &Path,
+        arrived: &dyn Fn(u64),
+    ) -> Result<PathBuf, String> {
         let mut command = self.pip("download");
-        command.arg("--dest").arg(folder);
+        // Wheels are kept in our own folder, and a gigabyte should not pass through a small /tmp.
+        command
+            .arg("--no-cache-dir")
+            .arg("--dest")
+            .arg(folder)
+            .env("TMPDIR", folder);
         for platform in wheel.platforms() {
             command.args(["--platform", platform]);
         }
-        let finished = capture(command.arg(wheel.requirement())).map_err(|e| e.to_string())?;
+        command.arg(wheel.requirement());
+        let finished = capture_while(&mut command, || arrived(files::size_below(folder)))
+            .map_err(|e| e.to_string())?;
         let file = folder.join(&wheel.file);
         match (finished.ok, file.is_file()) {
             (true, true) => Ok(file),
@@ -145,4 +167,62 @@ fn pip_reason(said: &str) -> String {
     }
     let error = said.lines().find_map(|line| line.strip_prefix("ERROR: "));
     error.map_or_else(|| command::reason(said, "pip said nothing"), str::to_owned)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A program that ends with the given status: of itself, and of `-m pip`.
+    fn fake(folder: &Path, name: &str, itself: i32, pip: i32) -> OsString {
+        let path = folder.join(name);
+        let script = format!("#!/bin/sh\ntest \"$2\" = pip && exit {pip}\nexit {itself}\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.into()
+    }
+
+    #[test]
+    fn the_first_python_that_has_pip_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = fake(folder.path(), "old", 1, 0);
+        let bare = fake(folder.path(), "bare", 0, 1);
+        let good = fake(folder.path(), "good", 0, 0);
+        let missing = OsString::from(folder.path().join("missing"));
+        let found = Python::first_usable(vec![
+            missing.clone(),
+            old.clone(),
+            bare.clone(),
+            good.clone(),
+        ]);
+        assert_eq!(found.unwrap().program, good);
+
+        let error = Python::first_usable(vec![missing, old])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("Python 3 is needed") && error.contains("apt install"),
+            "{error}"
+        );
+        let error = Python::first_usable(vec![bare]).unwrap_err().to_string();
+        assert!(
+            error.contains("bare has no pip") && error.contains("apt install"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_reached_is_not_reported_as_a_missing_package() {
+        let said = "WARNING: Retrying (Retry(total=1)) after connection broken\n\
+                    ERROR: No matching distribution found for mlx-cpu==0.32.2\n";
+        assert_eq!(
+            pip_reason(said),
+            "the Python package index cannot be reached"
+        );
+        let said = "WARNING: something\nERROR: No space left on device\n";
+        assert_eq!(pip_reason(said), "No space left on device");
+    }
 }

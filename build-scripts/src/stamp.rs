@@ -66,3 +66,38 @@ fn files_below(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::create_dir;
+
+    #[test]
+    fn the_digest_changes_with_every_input_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path());
+        let lock = layout.mlx_c_manifest().with_file_name("Cargo.lock");
+        let source = layout.csrc().join("deep").join("a.cpp");
+        let inputs = [layout.pins(), lock, source.clone()];
+        for file in &inputs {
+            create_dir(file.parent().unwrap()).unwrap();
+            fs::write(file, "first").unwrap();
+        }
+        let host = Host::of("linux", "x86_64");
+        let digest = || of_inputs(&layout, &host, "cpu").unwrap();
+        let first = digest();
+        assert_eq!(digest(), first);
+        fs::write(layout.vendor().join("README.md"), "prose").unwrap();
+        assert_eq!(digest(), first);
+
+        for file in &inputs {
+            fs::write(file, "other").unwrap();
+            assert_ne!(digest(), first, "{}", file.display());
+            fs::write(file, "first").unwrap();
+            assert_eq!(digest(), first);
+        }
+        assert_ne!(of_inputs(&layout, &host, "cuda").unwrap(), first);
+        fs::rename(&source, source.with_file_name("b.cpp")).unwrap();
+        assert_ne!(digest(), first);
+    }
+}

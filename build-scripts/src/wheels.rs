@@ -1,5 +1,6 @@
 //! Brings pinned wheels to this machine and proves that they are the pinned ones.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,14 +31,25 @@ impl Build<'_> {
         let python = self.python()?;
         self.say(format!("downloading {}", wheel.file));
         let temporary = files::temp_beside(&file)?;
-        let fetched = python.download(wheel, temporary.path()).map_err(|reason| {
-            let folder = self.layout.downloads();
-            Error::Download {
-                file: wheel.file.clone(),
-                reason,
-                folder,
+        let told = Cell::new(0);
+        let arrived = |bytes: u64| {
+            let megabytes = bytes / 1_000_000;
+            // A line for each 50 MB: enough to see that a large one is coming.
+            if megabytes >= told.get() + 50 {
+                told.set(megabytes);
+                self.say(format!("  {megabytes} MB so far"));
             }
-        })?;
+        };
+        let fetched = python
+            .download(wheel, temporary.path(), &arrived)
+            .map_err(|reason| {
+                let folder = self.layout.downloads();
+                Error::Download {
+                    file: wheel.file.clone(),
+                    reason,
+                    folder,
+                }
+            })?;
         let found = files::sha256(&fetched)?;
         if found != expected {
             let file = wheel.file.clone();
@@ -82,3 +94,6 @@ pub(crate) fn wheels_are(wheels: &[&Wheel], folder: &Path) -> bool {
 fn digests(wheels: &[&Wheel]) -> String {
     wheels.iter().map(|w| format!("{}\n", w.sha256)).collect()
 }
+
+#[cfg(all(test, unix))]
+mod tests;
