@@ -9,11 +9,13 @@
 //! used, and nothing is installed outside `vendor/`, so no step needs root. What was fetched stays:
 //! a second build works without the network.
 
+#[cfg(not(unix))]
+compile_error!("MLX runs on Linux and macOS; on Windows use WSL");
+
 mod bridge;
 mod build;
 mod command;
 mod compiler;
-#[cfg(unix)]
 mod cross_metal;
 mod error;
 mod files;
@@ -31,7 +33,6 @@ mod wheels;
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(unix)]
 pub use cross_metal::{CrossMetal, cross_metal};
 pub use error::{Error, Result};
 pub use host::Host;

@@ -98,9 +98,10 @@ mod tests {
                 leave.send(()).unwrap();
             };
             let second = Build::new(layout, &progress).unwrap();
-            second
-                .locked(|| Ok(assert!(layout.vendor().join("made").is_file())))
+            let made = second
+                .locked(|| Ok(layout.vendor().join("made").is_file()))
                 .unwrap();
+            assert!(made, "the first had not finished");
             first.join().unwrap().unwrap();
         });
         assert_eq!(said.into_inner(), ["waiting for another build to finish"]);

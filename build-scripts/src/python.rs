@@ -169,7 +169,7 @@ fn pip_reason(said: &str) -> String {
     error.map_or_else(|| command::reason(said, "pip said nothing"), str::to_owned)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;

@@ -95,5 +95,5 @@ fn digests(wheels: &[&Wheel]) -> String {
     wheels.iter().map(|w| format!("{}\n", w.sha256)).collect()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
