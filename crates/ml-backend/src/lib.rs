@@ -74,3 +74,8 @@ pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, Options,
 };
 pub use stream::GenerationStream;
+
+/// The README's example is compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
