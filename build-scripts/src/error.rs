@@ -7,6 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::Backend;
+
 /// The result of a step of the native build.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -23,6 +25,29 @@ pub enum Error {
         what: String,
         /// The machine, as `os-arch`.
         host: String,
+    },
+
+    /// The backend is another system's.
+    #[error("the {backend} library cannot be built on {host}; {advice}")]
+    UnsupportedBackend {
+        /// What was asked for.
+        backend: Backend,
+        /// The machine, as `os-arch`.
+        host: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
+
+    /// The C library is older than the one that MLX was built for.
+    #[error(
+        "MLX needs glibc {needed} or newer and this system has {found}; use a newer one (Ubuntu \
+         22.04, Debian 12, Fedora 36)"
+    )]
+    OldGlibc {
+        /// The version that the wheel names.
+        needed: String,
+        /// The version here.
+        found: String,
     },
 
     /// `vendor/pins.toml` does not say what it should.

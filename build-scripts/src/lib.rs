@@ -19,6 +19,7 @@ mod compiler;
 mod cross_metal;
 mod error;
 mod files;
+mod glibc;
 mod host;
 mod layout;
 mod lock;

@@ -8,9 +8,10 @@ use crate::bridge::{LIBRARY, Target, library_dir};
 use crate::build::Build;
 use crate::compiler::{Compiler, system_headers};
 use crate::error::{Error, IoContext, Result};
+use crate::host::Host;
 use crate::layout::Layout;
 use crate::pins::Wheel;
-use crate::{Backend, files, stamp};
+use crate::{Backend, files, glibc, stamp};
 
 /// Names a prefix to use instead of building one.
 pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
@@ -43,6 +44,7 @@ pub fn ensure(backend: Backend, progress: &dyn Fn(&str)) -> Result<NativePrefix>
     if let Some(dir) = env::var_os(NATIVE_DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
         return build.given(Path::new(&dir));
     }
+    check_host(backend, &build.host)?;
     let folder = layout.prefix(backend);
     let library = library_dir(&folder).join(build.host.shared_library(LIBRARY));
     let inputs = stamp::of_inputs(&layout, &build.host, backend.name())?;
@@ -60,6 +62,21 @@ pub fn ensure(backend: Backend, progress: &dyn Fn(&str)) -> Result<NativePrefix>
         })
     })?;
     build.describe(library_dir(&folder), &[folder.join("include")])
+}
+
+/// Refuses a backend that is another system's, before anything is fetched.
+fn check_host(backend: Backend, host: &Host) -> Result<()> {
+    let advice = match (backend, host.is_macos()) {
+        (Backend::Metal, false) => "it needs a Mac; `cargo xtask check-metal` compiles it here",
+        (Backend::Cpu, true) => "the metal library computes on the processor too",
+        (Backend::Cuda, true) => "it needs Linux",
+        _ => return Ok(()),
+    };
+    Err(Error::UnsupportedBackend {
+        backend,
+        host: host.to_string(),
+        advice,
+    })
 }
 
 /// Runs `work` unless `library` is there and its prefix was made from `inputs`; one process at a
@@ -89,11 +106,13 @@ pub(crate) fn make(
 impl Build<'_> {
     /// The pinned wheels that make up a backend's prefix.
     fn wheels_of(&self, backend: Backend) -> Result<Vec<&Wheel>> {
-        Ok(match backend {
+        let wheels = match backend {
             Backend::Cpu => vec![self.pins.one("mlx-cpu", &self.host)?],
             Backend::Metal => vec![self.pins.one("mlx-metal", &self.host)?],
             Backend::Cuda => self.pins.all("mlx-cuda", &self.host)?,
-        })
+        };
+        wheels.iter().try_for_each(|wheel| glibc::check(wheel))?;
+        Ok(wheels)
     }
 
     /// The prefix that `MLX_NATIVE_DIR` names.
@@ -128,5 +147,29 @@ impl Build<'_> {
             clang_args,
             libclang_dir: self.libclang()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_of_another_system_is_refused_with_advice() {
+        let refused = |backend, os| {
+            check_host(backend, &Host::of(os, "aarch64"))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refused(Backend::Metal, "linux").contains("check-metal"));
+        assert!(refused(Backend::Cpu, "macos").contains("cannot be built on macos-aarch64"));
+        assert!(refused(Backend::Cuda, "macos").contains("Linux"));
+        for (backend, os) in [
+            (Backend::Cpu, "linux"),
+            (Backend::Cuda, "linux"),
+            (Backend::Metal, "macos"),
+        ] {
+            check_host(backend, &Host::of(os, "aarch64")).unwrap();
+        }
     }
 }

@@ -18,6 +18,16 @@ pub enum LoadError {
         /// Every folder that was looked in.
         looked: Vec<PathBuf>,
     },
+    /// No library where `MLX_NATIVE_DIR` says.
+    #[error(
+        "MLX_NATIVE_DIR is {}, which has no native MLX library (looked in it and in its lib and \
+         mlx/lib folders); correct it, or unset it to use the library of `cargo xtask build`",
+        dir.display()
+    )]
+    NativeDir {
+        /// What the variable says.
+        dir: PathBuf,
+    },
     /// The library is there, and the system could not open it.
     #[error("cannot open {}: {reason}; rebuild it with `cargo xtask build`", path.display())]
     Open {

@@ -10,20 +10,19 @@ use std::path::{Path, PathBuf};
 
 use crate::{Choice, LoadError};
 
-/// The library, or every folder that was looked in for it.
+/// The library, or where it was looked for in vain.
 pub(crate) fn find(choice: Choice) -> Result<PathBuf, LoadError> {
+    if let Some(dir) = env::var_os("MLX_NATIVE_DIR").filter(|dir| !dir.is_empty()) {
+        let dir = PathBuf::from(dir);
+        return library_in(&dir).ok_or(LoadError::NativeDir { dir });
+    }
     let looked = prefixes(choice);
-    looked
-        .iter()
-        .find_map(|prefix| library_in(prefix))
-        .ok_or(LoadError::Missing { choice, looked })
+    let found = looked.iter().find_map(|prefix| library_in(prefix));
+    found.ok_or(LoadError::Missing { choice, looked })
 }
 
 /// The folders that may be a prefix, best first.
 fn prefixes(choice: Choice) -> Vec<PathBuf> {
-    if let Some(dir) = env::var_os("MLX_NATIVE_DIR").filter(|dir| !dir.is_empty()) {
-        return vec![PathBuf::from(dir)];
-    }
     let mut roots = Vec::new();
     if let Some(bin) = env::current_exe().ok().as_deref().and_then(Path::parent) {
         roots.push(bin.join("native"));
@@ -111,7 +110,7 @@ mod tests {
             let found = prefixes(choice);
             let folder = backends(choice)[0].to_string();
             let checkout = Path::new(env!("MLX_SYS_PREFIXES")).join(&folder);
-            assert!(env::var_os("MLX_NATIVE_DIR").is_some() || found.last() == Some(&checkout));
+            assert!(option_env!("MLX_SYS_NATIVE_DIR").is_some() || found.last() == Some(&checkout));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The library is found with no setting, computes, and reports failures.
 
-use mlx_sys::{Api, take_last_error};
+use mlx_sys::{Api, Choice, take_last_error};
 
 fn api() -> &'static Api {
     mlx_sys::api().expect("the native library loads")
@@ -62,5 +62,26 @@ fn a_failure_is_a_message_and_not_the_end_of_the_process() {
             api.mlx_array_free(array);
         }
         api.mlx_stream_free(stream);
+    }
+}
+
+#[test]
+fn a_choice_after_the_library_was_opened_is_refused_if_it_is_another() {
+    let loaded = mlx_sys::loaded().expect("the native library loads");
+    assert_ne!(loaded.backend, Choice::Auto);
+    assert!(loaded.path.is_file());
+    mlx_sys::init(Choice::Auto).expect("any library will do");
+    mlx_sys::init(loaded.backend).expect("it is the one");
+    let others = [Choice::Cuda, Choice::Metal]
+        .into_iter()
+        .filter(|c| *c != loaded.backend);
+    for other in others {
+        let error = mlx_sys::init(other)
+            .expect_err("another library is open")
+            .to_string();
+        assert!(
+            error.contains(&format!("for {other} was asked for")),
+            "{error}"
+        );
     }
 }
