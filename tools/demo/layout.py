@@ -164,7 +164,7 @@ GEMMA3 = Demo(
         "rope_local_base_freq": 10000,
         "rope_scaling": None,
         "rope_theta": 1000000,
-        # Shorter than any prompt, and two periods of sliding, sliding, full.
+        # Shorter than almost any prompt, and two periods of sliding, sliding, full.
         "sliding_window": 16,
         "sliding_window_pattern": 3,
         "torch_dtype": "bfloat16",
