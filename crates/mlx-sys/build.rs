@@ -8,18 +8,14 @@
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE, NativePrefix};
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // One line for the user; a panic would bury it under a backtrace.
-            println!("cargo::error={}", error.to_string().replace('\n', " "));
-            ExitCode::FAILURE
-        }
+fn main() {
+    if let Err(error) = run() {
+        // This line fails the build by itself. A panic or an exit status would bury it under
+        // cargo's account of how the script ended.
+        println!("cargo::error={}", error.to_string().replace('\n', " "));
     }
 }
 
