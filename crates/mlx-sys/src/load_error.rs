@@ -29,7 +29,7 @@ pub enum LoadError {
         dir: PathBuf,
     },
     /// The library is there, and the system could not open it.
-    #[error("cannot open {}: {reason}; rebuild it with `cargo xtask build`", path.display())]
+    #[error("cannot open {}: {reason}; {}", path.display(), remedy(reason))]
     Open {
         /// The library.
         path: PathBuf,
@@ -88,5 +88,38 @@ fn build_option(choice: Choice) -> String {
         String::new()
     } else {
         format!(" --backend {choice}")
+    }
+}
+
+/// What to do about the dynamic linker's complaint.
+fn remedy(reason: &str) -> &'static str {
+    if reason.contains("libcuda.so") {
+        "it needs an NVIDIA GPU and its driver (580 or newer)"
+    } else if reason.contains("GLIBC") {
+        "this system is older than MLX supports (glibc 2.35)"
+    } else {
+        "rebuild it with `cargo xtask build`"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_driver_is_not_answered_with_a_rebuild() {
+        let open = |reason: &str| LoadError::Open {
+            path: "l.so".into(),
+            reason: reason.to_owned(),
+        };
+        let missing = "libcuda.so.1: cannot open shared object file: No such file or directory";
+        assert!(open(missing).to_string().ends_with("driver (580 or newer)"));
+        let old = "/lib/libc.so.6: version `GLIBC_2.35' not found";
+        assert!(open(old).to_string().contains("older than MLX supports"));
+        assert!(
+            open("invalid ELF header")
+                .to_string()
+                .contains("cargo xtask build")
+        );
     }
 }
