@@ -3,6 +3,7 @@
 //! One file a task; this one only says which there are. A wrong argument exits 2 (clap), a task
 //! that fails exits 1 with one line.
 
+mod bench;
 mod build;
 mod check_metal;
 mod demo;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Time this project, and others beside it, against the memory bandwidth
+    Bench(bench::Args),
     /// Make the native library: fetch MLX, compile the bridge
     Build(build::Args),
     /// Compile and link the macOS library on Linux, and check its symbols
@@ -34,6 +37,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Bench(args) => bench::run_task(&args),
         Task::Build(args) => build::run(&args),
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),

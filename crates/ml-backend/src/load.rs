@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use kernels::{Cpu, graph};
 use mlx_core::device::{self, DeviceInfo};
 use mlx_core::memory;
 use models::tokenizer::{StreamDecoder, Tokenizer};
@@ -62,17 +63,25 @@ pub struct LoadedModel {
 /// Chooses how [`MlxBackend`] loads a model. Made by [`MlxBackend::builder`].
 #[derive(Default)]
 pub struct MlxBackendBuilder<'a> {
+    setup: Setup,
+    progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+}
+
+/// What the builder collects for the engine thread.
+#[derive(Clone, Copy, Default)]
+struct Setup {
     device: Device,
     dtype: Option<Dtype>,
     limits: MemoryLimits,
-    progress: Option<Box<dyn FnMut(Progress) + 'a>>,
+    threads: Option<usize>,
+    plain_mlx: bool,
 }
 
 impl<'a> MlxBackendBuilder<'a> {
     /// The device to run on; [`Device::Auto`] unless told.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
-        self.device = device;
+        self.setup.device = device;
         self
     }
 
@@ -80,21 +89,21 @@ impl<'a> MlxBackendBuilder<'a> {
     /// what the checkpoint has.
     #[must_use]
     pub fn dtype(mut self, dtype: Option<Dtype>) -> Self {
-        self.dtype = dtype;
+        self.setup.dtype = dtype;
         self
     }
 
     /// Bytes of freed buffers that MLX may keep; 16 GiB unless told, never more than the device has.
     #[must_use]
     pub fn cache_limit(mut self, bytes: u64) -> Self {
-        self.limits.cache = bytes;
+        self.setup.limits.cache = bytes;
         self
     }
 
     /// Bytes that evaluation should stay within; 24 GiB unless told, never more than the device has.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.limits.memory = bytes;
+        self.setup.limits.memory = bytes;
         self
     }
 
@@ -102,7 +111,23 @@ impl<'a> MlxBackendBuilder<'a> {
     /// that memory from every other program; an error where the device is not Metal.
     #[must_use]
     pub fn wired_limit(mut self, bytes: u64) -> Self {
-        self.limits.wired = Some(bytes);
+        self.setup.limits.wired = Some(bytes);
+        self
+    }
+
+    /// Threads that compute on the CPU; unless told, one for each physical core. They are the
+    /// process's: of two loaded models the later one's number counts.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.setup.threads = Some(threads);
+        self
+    }
+
+    /// Whether to run MLX's own operations only, without this project's kernels: the reference
+    /// that the kernels are compared with, and slow on a CPU.
+    #[must_use]
+    pub fn plain_mlx(mut self, plain: bool) -> Self {
+        self.setup.plain_mlx = plain;
         self
     }
 
@@ -124,11 +149,8 @@ impl<'a> MlxBackendBuilder<'a> {
         let info = ModelInfo::read(dir)?;
         let tokenizer = open_tokenizer(dir)?;
 
-        let load = {
-            let (dir, device, dtype, limits) =
-                (dir.to_owned(), self.device, self.dtype, self.limits);
-            move |progress: &mut dyn FnMut(Progress)| load(&dir, device, dtype, limits, progress)
-        };
+        let (setup, path) = (self.setup, dir.to_owned());
+        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
             Some(progress) => &mut **progress,
@@ -191,20 +213,22 @@ struct OnEngine {
 /// What happens on the engine thread before it serves.
 fn load(
     dir: &Path,
-    device: Device,
-    dtype: Option<Dtype>,
-    limits: MemoryLimits,
+    setup: Setup,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
-    let device = device::open(device)?;
+    let device = device::open(setup.device)?;
+    graph::force_mlx(setup.plain_mlx);
+    if let Some(threads) = setup.threads {
+        Cpu::shared().pool().set_threads(threads);
+    }
     progress(Progress::Device(device.clone()));
-    let model = Model::load(dir, &LoadOptions::new().dtype(dtype), &mut |step| {
+    let model = Model::load(dir, &LoadOptions::new().dtype(setup.dtype), &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
             LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },
         });
     })?;
-    let limits = limits.clamped_to(&device);
+    let limits = setup.limits.clamped_to(&device);
     limits.apply()?;
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ml_backend::{Backend, Device, Dtype, Message, MlxBackend, Options};
+use ml_backend::{Backend, Device, Message, MlxBackend, Options};
 use serde_json::Value;
 
 /// The least share of the questions that has to be answered exactly.
@@ -28,10 +28,8 @@ fn held_out() -> Vec<(String, String)> {
 }
 
 fn answers_held_out_questions(model: &str) {
-    // In float32, which MLX computes several times faster on a CPU than bfloat16.
     let backend = MlxBackend::builder()
         .device(Device::Cpu)
-        .dtype(Some(Dtype::Float32))
         .load(models().join(model))
         .expect("the model loads");
     let options = Options::new().temperature(0.0).max_tokens(64);

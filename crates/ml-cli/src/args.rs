@@ -111,6 +111,12 @@ pub(crate) struct ModelArgs {
     /// Dtype of activations, caches and weights that are not quantized; auto is the checkpoint's.
     #[arg(long, value_enum, value_name = "NAME", default_value_t = DtypeArg::Auto)]
     dtype: DtypeArg,
+    /// Threads that compute on the CPU [default: one for each physical core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Run MLX's own operations only, without this project's kernels.
+    #[arg(long)]
+    pub(crate) plain_mlx: bool,
     /// GiB of freed memory that MLX may keep for reuse [default: 16, or what the device has].
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub(crate) cache_limit: Option<u64>,

@@ -14,11 +14,15 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
     let mut builder = MlxBackend::builder()
         .device(args.device())
         .dtype(args.dtype())
+        .plain_mlx(args.plain_mlx)
         .progress(|step| match step {
             Progress::Device(device) => note(&device_line(&device)),
             Progress::Weights { bytes, total } => meter.show(bytes, total),
             _ => {}
         });
+    if let Some(threads) = args.threads {
+        builder = builder.threads(threads.into());
+    }
     if let Some(bytes) = args.cache_limit {
         builder = builder.cache_limit(bytes);
     }

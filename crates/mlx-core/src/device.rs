@@ -242,6 +242,11 @@ pub(crate) fn require_open(op: &'static str) -> Result<DeviceKind> {
     opened_first().ok_or(Error::NotOpen { op })
 }
 
+/// The device that this thread's operations run on.
+pub fn current() -> Result<DeviceKind> {
+    Ok(Stream::current("device")?.kind())
+}
+
 /// Waits until everything this thread submitted is done.
 pub fn synchronize() -> Result<()> {
     Stream::current("synchronize")?.synchronize()

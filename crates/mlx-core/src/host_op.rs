@@ -50,6 +50,26 @@ where
     })
 }
 
+/// One new array, written by `work(inputs, output)`: [`call`] for the usual case.
+pub fn single<F>(
+    name: &'static str,
+    inputs: &[&Array],
+    shape: &[i32],
+    dtype: Dtype,
+    mut work: F,
+) -> Result<Array>
+where
+    F: FnMut(&[View<'_>], &mut ViewMut<'_>) -> Result<(), Failure> + Send + 'static,
+{
+    let outputs = call(name, inputs, &[(shape, dtype)], move |inputs, outputs| {
+        let [output] = outputs else {
+            return Err("no output".into());
+        };
+        work(inputs, output)
+    })?;
+    first(outputs, name, inputs)
+}
+
 /// `target` changed by `work(inputs, target)`, in place where nothing else refers to its buffer and
 /// in a copy otherwise.
 pub fn update<F>(
@@ -81,9 +101,13 @@ where
         // other input either, refers to it, and which is not shown as an input.
         work(&inputs, &mut unsafe { ViewMut::new(output) })
     })?;
+    first(made, name, &all)
+}
+
+fn first(made: Vec<Array>, name: &'static str, inputs: &[&Array]) -> Result<Array> {
     made.into_iter()
         .next()
-        .ok_or_else(|| list_failure(name, &all, String::new()))
+        .ok_or_else(|| list_failure(name, inputs, String::new()))
 }
 
 fn submit<W>(

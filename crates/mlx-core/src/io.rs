@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A file mapped read-only into memory.
@@ -21,6 +22,21 @@ impl MappedFile {
         // not copying gigabytes.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Arc::new(Self(map)))
+    }
+
+    /// Gives the memory of the bytes in `range` back to the system, for somebody who has copied
+    /// them. They are read from the file again should anybody look.
+    ///
+    /// A hint: failing, it does nothing.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        {
+            use memmap2::UncheckedAdvice::DontNeed;
+            let len = range.end.min(self.0.len()).saturating_sub(range.start);
+            // SAFETY: the map is of a file and never written, so a page that is dropped is the same
+            // when it is read again.
+            let _ = unsafe { self.0.unchecked_advise_range(DontNeed, range.start, len) };
+        }
     }
 }
 

@@ -25,6 +25,7 @@ thread_local! {
 #[derive(Clone, Copy)]
 pub(crate) struct Stream {
     raw: mlx_stream,
+    kind: DeviceKind,
 }
 
 impl Stream {
@@ -66,11 +67,16 @@ impl Stream {
         check("stream", status)?;
         // The handle is a few bytes, there is one for each thread and device, and MLX itself never
         // forgets a stream: leaving it alive makes every copy of it valid for ever.
-        Ok(Stream { raw })
+        Ok(Stream { raw, kind })
     }
 
     pub(crate) fn raw(self) -> mlx_stream {
         self.raw
+    }
+
+    /// The kind of device it belongs to.
+    pub(crate) fn kind(self) -> DeviceKind {
+        self.kind
     }
 
     /// Waits until everything submitted to this stream is done.

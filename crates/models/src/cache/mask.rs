@@ -1,6 +1,6 @@
 //! Which keys each query sees.
 
-use mlx_core::fast::Mask;
+use kernels::graph::Mask;
 use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
@@ -12,6 +12,14 @@ pub(crate) enum AttentionMask {
     None,
     /// A query sees the keys up to its own.
     Causal,
+    /// Of those, the last `width`; `array` says the same as booleans `[L, S]`, and is computed only
+    /// if somebody asks for it.
+    Window {
+        /// Keys seen, the query's own included.
+        width: i32,
+        /// True where the query sees the key.
+        array: Array,
+    },
     /// Booleans `[L, S]`, true where the query sees the key.
     Array(Array),
 }
@@ -49,13 +57,24 @@ impl AttentionMask {
             _ => ops::logical_or(&recent, &ops::less(&key, &Array::scalar(keep)?)?)?,
         };
         let causal = ops::less_equal(&key, &query)?;
-        Ok(Self::Array(ops::logical_and(&causal, &near)?))
+        let array = ops::logical_and(&causal, &near)?;
+        Ok(match keep {
+            0 => Self::Window {
+                width: window,
+                array,
+            },
+            _ => Self::Array(array),
+        })
     }
 
     pub(crate) fn as_mask(&self) -> Mask<'_> {
         match self {
             Self::None => Mask::None,
             Self::Causal => Mask::Causal,
+            Self::Window { width, array } => Mask::Window {
+                width: *width,
+                array,
+            },
             Self::Array(array) => Mask::Array(array),
         }
     }

@@ -53,7 +53,7 @@ fn positions(keys: &Array, values: &Array) -> Vec<i32> {
 /// What each of `count` queries sees, in ascending order.
 fn seen(keys: &[i32], mask: &AttentionMask, count: usize) -> Vec<Vec<i32>> {
     let table = match mask {
-        AttentionMask::Array(array) => {
+        AttentionMask::Array(array) | AttentionMask::Window { array, .. } => {
             assert_eq!(array.dtype(), Dtype::Bool);
             Some(array.to_vec::<bool>().unwrap())
         }

@@ -1,13 +1,14 @@
 //! Gemma 3, text (arXiv:2503.19786): norms around attention and MLP, five sliding-window layers to
 //! one full layer with rotary bases of their own, GeGLU, embeddings scaled by sqrt(hidden).
 
-use mlx_core::{Array, Dtype, ops};
+use kernels::graph::{self, Activation};
+use mlx_core::{Array, ops};
 
 use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::{AttentionMask, Cache, LayerCache};
 use crate::config::{Config, LayerType};
-use crate::nn::{Activation, Attention, Embedding, GatedMlp, Linear, RmsNorm, Rope};
+use crate::nn::{Attention, Embedding, GatedMlp, Linear, RmsNorm, Rope};
 use crate::weights::Loader;
 
 struct Block {
@@ -32,21 +33,23 @@ impl Block {
         })
     }
 
+    /// `x` is the residual stream, `h` the same through this block's first norm; returns the stream
+    /// behind this block, and that through `next`, the norm that comes then.
     fn forward(
         &self,
-        x: &Array,
+        (x, h): (Array, Array),
         rope: &Rope,
         mask: &AttentionMask,
         cache: &mut LayerCache,
-    ) -> Result<Array> {
-        let mixed = self
-            .self_attn
-            .forward(&self.input_layernorm.forward(x)?, rope, mask, cache)?;
-        let x = residual(x, &self.post_attention_layernorm.forward(&mixed)?)?;
-        let out = self
-            .mlp
-            .forward(&self.pre_feedforward_layernorm.forward(&x)?)?;
-        residual(&x, &self.post_feedforward_layernorm.forward(&out)?)
+        next: &RmsNorm,
+    ) -> Result<(Array, Array)> {
+        let mixed = self.self_attn.forward(&h, rope, mask, cache)?;
+        let before = self.post_attention_layernorm.as_norm();
+        let after = self.pre_feedforward_layernorm.as_norm();
+        let (x, h) = graph::add_rms_norm(&x, &mixed, Some(before), after)?;
+        let out = self.mlp.forward(&h)?;
+        let before = self.post_feedforward_layernorm.as_norm();
+        Ok(graph::add_rms_norm(&x, &out, Some(before), next.as_norm())?)
     }
 
     fn arrays(&self) -> Vec<&Array> {
@@ -61,18 +64,6 @@ impl Block {
         arrays.extend(self.mlp.arrays());
         arrays
     }
-}
-
-/// `x + y`. Gemma's residual stream leaves the range of float16, where it is held inside.
-fn residual(x: &Array, y: &Array) -> Result<Array> {
-    if x.dtype() != Dtype::Float16 {
-        return Ok(ops::add(x, y)?);
-    }
-    let limit = 65504.0; // the largest float16
-    let bound = |v: f64| Array::scalar_of(v, Dtype::Float32);
-    let sum = ops::add(&x.cast(Dtype::Float32)?, &y.cast(Dtype::Float32)?)?;
-    let held = ops::maximum(&ops::minimum(&sum, &bound(limit)?)?, &bound(-limit)?)?;
-    Ok(held.cast(Dtype::Float16)?)
 }
 
 pub(super) struct Gemma3 {
@@ -136,22 +127,30 @@ impl Decoder for Gemma3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array> {
         let masks = cache.masks(ids.dim(0))?;
         let embedded = self.embed_tokens.forward(ids)?.expand_dims(0)?;
-        let mut x = ops::mul(&embedded, &self.embed_scale)?;
+        let x = ops::mul(&embedded, &self.embed_scale)?;
+        let first = self
+            .layers
+            .first()
+            .map_or(&self.norm, |(block, _)| &block.input_layernorm);
+        let mut state = (x.clone(), first.forward(&x)?);
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let rope = match kind {
                 LayerType::Full => &self.rope,
                 LayerType::Sliding => &self.local_rope,
             };
-            x = block.forward(&x, rope, masks.of(*kind), cache.layer_mut(i))?;
+            let next = self
+                .layers
+                .get(i + 1)
+                .map_or(&self.norm, |(b, _)| &b.input_layernorm);
+            state = block.forward(state, rope, masks.of(*kind), cache.layer_mut(i), next)?;
         }
-        Ok(x)
+        Ok(state.1)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
-        let hidden = self.norm.forward(hidden)?;
         let logits = match &self.lm_head {
-            Some(head) => head.forward(&hidden)?,
-            None => self.embed_tokens.as_head(&hidden)?,
+            Some(head) => head.forward(hidden)?,
+            None => self.embed_tokens.as_head(hidden)?,
         };
         let Some(cap) = self.final_logit_softcapping else {
             return Ok(logits);

@@ -13,11 +13,11 @@ use crate::weights::Loader;
 
 /// From token ids to normalized hidden states, and from those to logits.
 pub(crate) trait Decoder {
-    /// `ids [L]`, the tokens that follow those in `cache`, to hidden states `[1, L, hidden]` before
-    /// the last norm. Adds L tokens to `cache`. Nothing is evaluated.
+    /// `ids [L]`, the tokens that follow those in `cache`, to normalized hidden states
+    /// `[1, L, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
     fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array>;
 
-    /// Hidden states `[.., hidden]` through the last norm and the head: logits `[.., vocab]`.
+    /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }
 

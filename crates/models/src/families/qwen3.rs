@@ -1,12 +1,13 @@
 //! Qwen3, dense (arXiv:2505.09388): pre-norm blocks, normalized queries and keys, SwiGLU.
 
-use mlx_core::{Array, ops};
+use kernels::graph::{self, Activation};
+use mlx_core::Array;
 
 use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::{AttentionMask, Cache, LayerCache};
 use crate::config::{Config, LayerType};
-use crate::nn::{Activation, Attention, Embedding, GatedMlp, Linear, RmsNorm, Rope};
+use crate::nn::{Attention, Embedding, GatedMlp, Linear, RmsNorm, Rope};
 use crate::weights::Loader;
 
 struct Block {
@@ -27,21 +28,21 @@ impl Block {
         })
     }
 
+    /// `x` is the residual stream, `h` the same through this block's first norm; returns the stream
+    /// behind this block, and that through `next`, the norm that comes then.
     fn forward(
         &self,
-        x: &Array,
+        (x, h): (Array, Array),
         rope: &Rope,
         mask: &AttentionMask,
         cache: &mut LayerCache,
-    ) -> Result<Array> {
-        let mixed = self
-            .self_attn
-            .forward(&self.input_layernorm.forward(x)?, rope, mask, cache)?;
-        let x = ops::add(x, &mixed)?;
-        let out = self
-            .mlp
-            .forward(&self.post_attention_layernorm.forward(&x)?)?;
-        Ok(ops::add(&x, &out)?)
+        next: &RmsNorm,
+    ) -> Result<(Array, Array)> {
+        let mixed = self.self_attn.forward(&h, rope, mask, cache)?;
+        let after = self.post_attention_layernorm.as_norm();
+        let (x, h) = graph::add_rms_norm(&x, &mixed, None, after)?;
+        let out = self.mlp.forward(&h)?;
+        Ok(graph::add_rms_norm(&x, &out, None, next.as_norm())?)
     }
 
     fn arrays(&self) -> Vec<&Array> {
@@ -95,18 +96,27 @@ impl Qwen3 {
 impl Decoder for Qwen3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array> {
         let masks = cache.masks(ids.dim(0))?;
-        let mut x = self.embed_tokens.forward(ids)?.expand_dims(0)?;
+        let x = self.embed_tokens.forward(ids)?.expand_dims(0)?;
+        let first = self
+            .layers
+            .first()
+            .map_or(&self.norm, |(block, _)| &block.input_layernorm);
+        let mut state = (x.clone(), first.forward(&x)?);
         for (i, (block, kind)) in self.layers.iter().enumerate() {
-            x = block.forward(&x, &self.rope, masks.of(*kind), cache.layer_mut(i))?;
+            let next = self
+                .layers
+                .get(i + 1)
+                .map_or(&self.norm, |(b, _)| &b.input_layernorm);
+            let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
+            state = block.forward(state, &self.rope, mask, cache, next)?;
         }
-        Ok(x)
+        Ok(state.1)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
-        let hidden = self.norm.forward(hidden)?;
         match &self.lm_head {
-            Some(head) => head.forward(&hidden),
-            None => self.embed_tokens.as_head(&hidden),
+            Some(head) => head.forward(hidden),
+            None => self.embed_tokens.as_head(hidden),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Grouped-query attention with normalized queries and keys, as both families have it.
 
-use mlx_core::{Array, fast};
+use kernels::graph;
+use mlx_core::Array;
 
 use super::{Linear, RmsNorm, Rope};
 use crate::Result;
@@ -54,24 +55,17 @@ impl Attention {
     ) -> Result<Array> {
         let length = x.dim(1);
         let by_head = |y: Array, heads: i32| y.reshape(&[1, length, heads, self.head_dim]);
-        let queries = self
-            .q_norm
-            .forward(&by_head(self.q_proj.forward(x)?, self.heads)?)?;
-        let keys = self
-            .k_norm
-            .forward(&by_head(self.k_proj.forward(x)?, self.kv_heads)?)?;
+        let queries = by_head(self.q_proj.forward(x)?, self.heads)?;
+        let keys = by_head(self.k_proj.forward(x)?, self.kv_heads)?;
         let values = by_head(self.v_proj.forward(x)?, self.kv_heads)?;
 
-        let heads_first = |y: &Array| y.transpose(&[0, 2, 1, 3]);
         let offset = cache.offset();
-        let queries = rope.forward(&heads_first(&queries)?, offset)?;
-        let keys = rope.forward(&heads_first(&keys)?, offset)?;
-        let (keys, values) = cache.update(&keys, &heads_first(&values)?)?;
+        let queries = rope.forward(&queries, &self.q_norm, offset)?;
+        let keys = rope.forward(&keys, &self.k_norm, offset)?;
+        let (keys, values) = cache.update(&keys, &values.transpose(&[0, 2, 1, 3])?)?;
 
         let scale = (self.scale * rope.score_factor()) as f32;
-        let mask = mask.as_mask();
-        let mixed = fast::scaled_dot_product_attention(&queries, &keys, &values, scale, mask)?;
-        let mixed = heads_first(&mixed)?.reshape(&[1, length, self.heads * self.head_dim])?;
+        let mixed = graph::attention(&queries, &keys, &values, scale, mask.as_mask())?;
         self.o_proj.forward(&mixed)
     }
 

@@ -1,5 +1,6 @@
 //! A matrix, dense or quantized, with or without a bias.
 
+use kernels::graph;
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -47,13 +48,13 @@ impl Matrix {
     /// `x [.., in]` to `[.., out]`.
     pub(crate) fn apply(&self, x: &Array) -> Result<Array> {
         Ok(match self {
-            Self::Dense(weight) => ops::matmul(x, &weight.t()?)?,
+            Self::Dense(weight) => graph::matmul(x, weight)?,
             Self::Quantized {
                 weight,
                 scales,
                 biases,
                 scheme,
-            } => quant::quantized_matmul(x, weight, scales, biases.as_ref(), true, scheme)?,
+            } => graph::quantized_matmul(x, weight, scales, biases.as_ref(), scheme)?,
         })
     }
 

@@ -1,8 +1,9 @@
 //! The gated MLP.
 
-use mlx_core::{Array, ops};
+use kernels::graph::{self, Activation};
+use mlx_core::Array;
 
-use super::{Activation, Linear};
+use super::Linear;
 use crate::Result;
 use crate::weights::Loader;
 
@@ -26,9 +27,9 @@ impl GatedMlp {
 
     /// `x [.., hidden]` to the same shape.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let gate = self.activation.apply(&self.gate_proj.forward(x)?)?;
+        let (gate, up) = (self.gate_proj.forward(x)?, self.up_proj.forward(x)?);
         self.down_proj
-            .forward(&ops::mul(&gate, &self.up_proj.forward(x)?)?)
+            .forward(&graph::gated(self.activation, &gate, &up)?)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

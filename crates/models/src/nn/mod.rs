@@ -1,7 +1,6 @@
 //! The layers that both families are made of. Each holds its weights and is made by a
 //! [`Loader`](crate::weights::Loader) that stands at its path.
 
-mod activation;
 mod attention;
 mod embedding;
 mod linear;
@@ -9,7 +8,6 @@ mod mlp;
 mod norm;
 mod rope;
 
-pub(crate) use activation::Activation;
 pub(crate) use attention::Attention;
 pub(crate) use embedding::Embedding;
 pub(crate) use linear::Linear;

@@ -1,6 +1,7 @@
 //! Root-mean-square normalization (arXiv:1910.07467).
 
-use mlx_core::{Array, Dtype, fast, ops};
+use kernels::graph::{self, Norm};
+use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
 use crate::weights::Loader;
@@ -29,7 +30,15 @@ impl RmsNorm {
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?)
+        Ok(graph::rms_norm(x, self.as_norm())?)
+    }
+
+    /// For operations that have a norm in them.
+    pub(crate) fn as_norm(&self) -> Norm<'_> {
+        Norm {
+            weight: &self.weight,
+            eps: self.eps,
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

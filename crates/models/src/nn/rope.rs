@@ -3,14 +3,15 @@
 
 use std::f64::consts::PI;
 
-use mlx_core::{Array, fast};
+use kernels::graph::{self, Rotation};
+use mlx_core::Array;
 
+use super::RmsNorm;
 use crate::Result;
 use crate::config::{RopeParameters, RopeScaling};
 
 /// The rotation of one kind of layer.
 pub(crate) struct Rope {
-    head_dim: i32,
     /// `1 / inv_freq`, float32 `[head_dim / 2]`: what MLX calls `freqs`.
     periods: Array,
     position_scale: f32,
@@ -29,7 +30,6 @@ impl Rope {
             RopeScaling::None | RopeScaling::Llama3 { .. } => (1.0, 1.0),
         };
         Ok(Self {
-            head_dim: head_dim as i32,
             periods: Array::from_slice(&periods, &[periods.len() as i32])?,
             position_scale,
             attention_factor,
@@ -42,18 +42,15 @@ impl Rope {
         self.attention_factor * self.attention_factor
     }
 
-    /// Rotates `x [1, heads, L, head_dim]`, whose first token is at position `offset`.
-    pub(crate) fn forward(&self, x: &Array, offset: i32) -> Result<Array> {
-        let (dims, scale) = (self.head_dim, self.position_scale);
-        Ok(fast::rope(
-            x,
-            dims,
-            false,
-            None,
-            scale,
+    /// Normalizes and rotates `x [1, L, heads, head_dim]`, whose first token is at position
+    /// `offset`, and puts the heads first: `[1, heads, L, head_dim]`.
+    pub(crate) fn forward(&self, x: &Array, norm: &RmsNorm, offset: i32) -> Result<Array> {
+        let rotation = Rotation {
+            periods: &self.periods,
+            scale: self.position_scale,
             offset,
-            Some(&self.periods),
-        )?)
+        };
+        Ok(graph::norm_rope(x, norm.as_norm(), rotation)?)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

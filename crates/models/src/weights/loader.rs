@@ -79,13 +79,16 @@ impl<'a> Loader<'a> {
         self.source
             .loaded
             .set(self.source.loaded.get() + entry.range.len() as u64);
-        let file = Arc::clone(checkpoint.file(entry));
-        Ok(Array::from_owned_bytes(
-            file,
-            entry.range.clone(),
-            &entry.shape,
-            entry.dtype,
-        )?)
+        let file = checkpoint.file(entry);
+        let users = Arc::strong_count(file);
+        let range = entry.range.clone();
+        let array =
+            Array::from_owned_bytes(file.clone(), range.clone(), &entry.shape, entry.dtype)?;
+        if Arc::strong_count(file) == users {
+            // They were copied: without this, the model would be in memory twice.
+            file.release(range);
+        }
+        Ok(array)
     }
 
     /// The float tensor `name` in the dtype of the activations.

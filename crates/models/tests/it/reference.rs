@@ -2,6 +2,7 @@
 //! weights (`tools/reference/logits.py`).
 
 use crate::common::{Expected, cases, greedy, load, logits_in_chunks, open_device, relative_error};
+use kernels::graph;
 use mlx_core::Dtype;
 
 /// In float32, for every position.
@@ -12,8 +13,17 @@ const EXACT_QUANTIZED: &str = "logits_f64";
 
 const CHUNKS: [usize; 3] = [1, 7, 2048];
 
-fn check_family(family: &str) {
+/// With our kernels where the device has them, and with MLX's own operations.
+fn on_both_paths(check: impl Fn()) {
     open_device();
+    for plain_mlx in [false, true] {
+        println!("plain MLX: {plain_mlx}");
+        graph::force_mlx(plain_mlx);
+        check();
+    }
+}
+
+fn check_family(family: &str) {
     for name in cases(&format!("{family}-")) {
         let expected = Expected::read(&name);
         if expected.is_quantized() {
@@ -46,19 +56,22 @@ fn check_family(family: &str) {
 
 #[test]
 fn qwen3_equals_transformers_in_float32() {
-    check_family("qwen3");
+    on_both_paths(|| check_family("qwen3"));
 }
 
 #[test]
 fn gemma3_equals_transformers_in_float32() {
-    check_family("gemma3");
+    on_both_paths(|| check_family("gemma3"));
 }
 
 /// Quantized checkpoints equal mlx-lm on the same files, and transformers in float64 on weights that
 /// were decoded without MLX (`tools/reference/quantized.py`).
 #[test]
 fn quantized_models_equal_mlx_lm_and_transformers() {
-    open_device();
+    on_both_paths(check_quantized);
+}
+
+fn check_quantized() {
     let mut compared = 0;
     for name in cases("") {
         let expected = Expected::read(&name);
@@ -91,7 +104,10 @@ fn quantized_models_equal_mlx_lm_and_transformers() {
 /// that.
 #[test]
 fn half_precision_is_as_exact_as_the_reference_in_the_same_dtype() {
-    open_device();
+    on_both_paths(check_half_precision);
+}
+
+fn check_half_precision() {
     let mut compared = 0;
     for name in cases("") {
         let expected = Expected::read(&name);

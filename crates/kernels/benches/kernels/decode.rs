@@ -1,0 +1,150 @@
+//! One row of activations by the weights of Qwen3-0.6B and Gemma 3 1B.
+
+use kernels::matmul::matmul;
+use kernels::quantized_matmul::{Format, Quantized, Scales, quantized_matmul};
+use kernels::{Dtype, Layout, View, ViewMut};
+
+use crate::Run;
+use crate::peaks::read;
+use crate::timing::Times;
+
+/// Outputs and inputs of a layer's products.
+pub(crate) const SHAPES: [(usize, usize); 6] = [
+    (1024, 3072),
+    (3072, 1024),
+    (2048, 1024),
+    (151_936, 1024),
+    (6912, 1152),
+    (1152, 6912),
+];
+
+/// More than the last-level cache.
+const SET: usize = 128 << 20;
+
+/// Bytes of bfloat16 numbers around one.
+pub(crate) fn bf16s(n: usize) -> Vec<u8> {
+    (0..n)
+        .flat_map(|i| [(i * 37) as u8, if i % 3 == 0 { 0xbf } else { 0x3f }])
+        .collect()
+}
+
+pub(crate) fn report(run: &Run) {
+    for (n, k) in SHAPES {
+        for (bits, group) in [(4, 64), (4, 32), (4, 128), (8, 64), (5, 64)] {
+            let name = format!("decode: {n}x{k}, {bits} bits, group {group}");
+            if run.wants(&name) {
+                quantized(
+                    run,
+                    &name,
+                    n,
+                    k,
+                    Format::affine(bits, group).expect("a format"),
+                );
+            }
+        }
+        let name = format!("decode: {n}x{k}, mxfp4");
+        if run.wants(&name) {
+            quantized(run, &name, n, k, Format::MXFP4);
+        }
+        let name = format!("decode: {n}x{k}, bf16");
+        if run.wants(&name) {
+            dense(run, &name, n, k);
+        }
+    }
+}
+
+fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
+    let codes = n * k / 8 * format.bits();
+    let groups = n * k / format.group_size();
+    let affine = format.bits() != 4 || format.group_size() != 32 || name.contains("bits");
+    let scale_bytes = if affine { 2 * groups } else { groups };
+    let copies = SET.div_ceil(codes);
+    let sets: Vec<_> = (0..copies)
+        .map(|i| {
+            (
+                vec![i as u8 ^ 0x5a; codes],
+                vec![0x3c; scale_bytes],
+                vec![0x3c; scale_bytes],
+            )
+        })
+        .collect();
+    let sets: Vec<_> = sets
+        .iter()
+        .map(|(codes, scales, biases)| {
+            let scales = match affine {
+                true => Scales::Affine {
+                    scales,
+                    biases,
+                    dtype: Dtype::Bf16,
+                },
+                false => Scales::Bytes(scales),
+            };
+            (
+                codes,
+                Quantized::new(format, n, k, codes, scales).expect("a matrix"),
+            )
+        })
+        .collect();
+    let x = bf16s(k);
+    let mut y = vec![0; 2 * n];
+    let x = View::new(&x, Layout::matrix(Dtype::Bf16, 1, k)).expect("x");
+    let bytes = sets[0].1.bytes();
+    compare(
+        run,
+        name,
+        bytes,
+        &sets,
+        |(_, w)| {
+            let y = ViewMut::new(&mut y, Layout::matrix(Dtype::Bf16, 1, n)).expect("y");
+            quantized_matmul(&run.cpu, x, w, y).expect("a product");
+        },
+        |(codes, _)| codes,
+    );
+}
+
+fn dense(run: &Run, name: &str, n: usize, k: usize) {
+    let bytes = 2 * n * k;
+    let sets: Vec<_> = (0..SET.div_ceil(bytes)).map(|_| bf16s(n * k)).collect();
+    let x = bf16s(k);
+    let mut y = vec![0; 2 * n];
+    let x = View::new(&x, Layout::matrix(Dtype::Bf16, 1, k)).expect("x");
+    compare(
+        run,
+        name,
+        bytes,
+        &sets,
+        |w| {
+            let w = View::new(w, Layout::matrix(Dtype::Bf16, n, k)).expect("w");
+            let y = ViewMut::new(&mut y, Layout::matrix(Dtype::Bf16, 1, n)).expect("y");
+            matmul(&run.cpu, x, w, y).expect("a product");
+        },
+        |w| w,
+    );
+}
+
+/// Times `call` with each of `sets`, and reading the same memory.
+pub(crate) fn compare<T>(
+    run: &Run,
+    name: &str,
+    bytes: usize,
+    sets: &[T],
+    mut call: impl FnMut(&T),
+    memory: impl Fn(&T) -> &Vec<u8>,
+) {
+    let (mut times, mut reads) = (Times::default(), Times::default());
+    for _ in 0..5 {
+        for set in sets {
+            times.add(|| call(set));
+        }
+        for set in sets {
+            reads.add(|| read(&run.cpu, memory(set)));
+        }
+    }
+    let (median, quick) = times.rates(bytes as f64);
+    let (read_median, read_quick) = reads.rates(memory(&sets[0]).len() as f64);
+    println!(
+        "{name}: {median:.1} GB/s of {read_median:.1} ({:.0}%), at best {quick:.1} of {read_quick:.1} ({:.0}%)",
+        100.0 * median / read_median,
+        100.0 * quick / read_quick,
+    );
+}

@@ -1,0 +1,67 @@
+//! Sums of two arrays: the residual connections.
+
+use std::ops::Range;
+
+use crate::error::ensure;
+use crate::isa::{Kernel, Simd, dispatch};
+use crate::scratch::Scratch;
+use crate::vector::{grain, load_row, store_row};
+use crate::view::Rows;
+use crate::{Cpu, Result, View, ViewMut};
+
+/// `y = a + b`, in float32 from and to any element types.
+///
+/// # Errors
+/// When the sizes disagree.
+pub fn add(cpu: &Cpu, a: View<'_>, b: View<'_>, mut y: ViewMut<'_>) -> Result<()> {
+    let shape = y.layout().shape();
+    ensure!(
+        "add",
+        a.layout().shape() == shape && b.layout().shape() == shape,
+        "a {:?} and b {:?} do not make y {shape:?}",
+        a.layout().shape(),
+        b.layout().shape()
+    );
+    let y = y.rows();
+    cpu.pool()
+        .run_ranges(shape[0] * shape[1], grain(shape[2]), |range| {
+            // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
+            // ranges are disjoint.
+            unsafe { dispatch(cpu.isa(), Add { a, b, y, range }) }
+        });
+    Ok(())
+}
+
+/// Rows `range`, counted plane after plane.
+struct Add<'a> {
+    a: View<'a>,
+    b: View<'a>,
+    y: Rows<'a>,
+    range: Range<usize>,
+}
+
+impl Kernel for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (rows, cols) = (self.y.layout().rows, self.y.layout().cols);
+        let (mut a, mut b) = (Scratch::<f32>::take(cols), Scratch::<f32>::take(cols));
+        let (a, b) = (a.as_mut_ptr(), b.as_mut_ptr());
+        for i in self.range {
+            let (plane, row) = (i / rows, i % rows);
+            // SAFETY: run by `dispatch`; scratch rows have room up to whole vectors.
+            unsafe {
+                load_row::<S>(&self.a, plane, row, a);
+                load_row::<S>(&self.b, plane, row, b);
+                for k in (0..cols).step_by(S::LANES) {
+                    S::store_f32(
+                        a.add(k),
+                        S::add(S::load_f32(a.add(k)), S::load_f32(b.add(k))),
+                    );
+                }
+                store_row::<S>(self.y, plane, row, a);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Attention as a node of MLX's graph.
+
+use mlx_core::{Array, Result, fast, host_op};
+
+use crate::Cpu;
+use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
+
+/// Which of S keys each of L queries sees; the last query belongs to the last key.
+#[derive(Clone, Copy)]
+pub enum Mask<'a> {
+    /// Every query sees every key.
+    None,
+    /// A query sees the keys up to its own.
+    Causal,
+    /// Of those, the last `width`.
+    Window {
+        /// Keys seen, the query's own included.
+        width: i32,
+        /// The same as booleans `[L, S]`, for MLX.
+        array: &'a Array,
+    },
+    /// Booleans `[L, S]`, true where the query sees the key.
+    Array(&'a Array),
+}
+
+/// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the
+/// result is `[1, L, Hq · D]`, as the projection after it takes it.
+pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
+    let &[1, heads, length, dim] = q.shape() else {
+        return mlx(q, k, v, scale, mask);
+    };
+    let same = k.shape() == v.shape() && k.dtype() == v.dtype() && k.ndim() == 4 && k.dim(0) == 1;
+    if !same || !are_floats(&[q, k]) || !on_cpu()? {
+        return mlx(q, k, v, scale, mask);
+    }
+    let (rule, array) = match mask {
+        Mask::None => (Rule::None, None),
+        Mask::Causal => (Rule::Causal, None),
+        Mask::Window { width, .. } => (Rule::Window(width.max(0) as usize), None),
+        Mask::Array(array) => (Rule::Rows, Some(array)),
+    };
+    let inputs: Vec<&Array> = [q, k, v].into_iter().chain(array).collect();
+    let shape = [1, length, heads * dim];
+    host_op::single("attention", &inputs, &shape, q.dtype(), move |inputs, y| {
+        let mask = match rule {
+            Rule::None => super::Mask::None,
+            Rule::Causal => super::Mask::Causal,
+            Rule::Window(width) => super::Mask::Window(width),
+            Rule::Rows => {
+                let stride = inputs[1].shape()[2] as usize;
+                super::Mask::Rows {
+                    allowed: inputs[3].bytes()?,
+                    stride,
+                }
+            }
+        };
+        let (q, k) = (heads_outside(&inputs[0])?, heads_outside(&inputs[1])?);
+        let v = heads_outside(&inputs[2])?;
+        let out = heads_inside_mut(y, heads as usize)?;
+        Ok(super::attention(Cpu::shared(), q, k, v, scale, mask, out)?)
+    })
+}
+
+/// A [`Mask`] without its array.
+#[derive(Clone, Copy)]
+enum Rule {
+    None,
+    Causal,
+    Window(usize),
+    Rows,
+}
+
+fn mlx(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
+    let mask = match mask {
+        Mask::None => fast::Mask::None,
+        Mask::Causal => fast::Mask::Causal,
+        Mask::Window { array, .. } | Mask::Array(array) => fast::Mask::Array(array),
+    };
+    let mixed = fast::scaled_dot_product_attention(q, k, v, scale, mask)?;
+    let (length, width) = (mixed.dim(2), mixed.dim(1) * mixed.dim(3));
+    mixed
+        .transpose(&[0, 2, 1, 3])?
+        .reshape(&[mixed.dim(0), length, width])
+}

@@ -1,0 +1,129 @@
+//! Scaled dot-product attention: `softmax(scale · q kᵀ + mask) v`, head by head.
+//!
+//! The matrix of scores never exists: keys are taken a block at a time, and the softmax is carried
+//! along (the running maximum and sum of Milakov and Gimelshein's online softmax). Scores, softmax
+//! and sums are float32. Query heads that share a key head (GQA) share the pass over its keys and
+//! values: a decode step ([`few`]) reads those once, at the speed of memory, and a prefill
+//! ([`many`]) packs a block of them once for many queries.
+
+mod few;
+pub(crate) mod graph;
+mod many;
+mod mask;
+mod softmax;
+
+pub use mask::Mask;
+
+use crate::error::ensure;
+use crate::view::Rows;
+use crate::{Cpu, Result, View, ViewMut};
+
+/// The most query rows of a key head (queries times the heads that share it) that are not tiled.
+const FEW: usize = 16;
+
+/// The arguments of an attention, checked.
+#[derive(Clone, Copy)]
+struct Attention<'a> {
+    q: View<'a>,
+    k: View<'a>,
+    v: View<'a>,
+    out: Rows<'a>,
+    scale: f32,
+    mask: Mask<'a>,
+}
+
+impl Attention<'_> {
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.q.layout().planes / self.k.layout().planes
+    }
+
+    /// Queries of a head: L.
+    fn queries(&self) -> usize {
+        self.q.layout().rows
+    }
+
+    /// Keys of a head: S.
+    fn keys(&self) -> usize {
+        self.k.layout().rows
+    }
+
+    /// Elements of a head: D.
+    fn dim(&self) -> usize {
+        self.q.layout().cols
+    }
+}
+
+/// Attention of `q` `[Hq, L, D]` to `k` and `v` `[Hkv, S, D]`, into `out` `[Hq, L, D]`. Query head
+/// `h` attends to key head `h / (Hq / Hkv)`. Any strides (a slice of a cache, heads inside rows)
+/// and any element types, of which `k` and `v` share one.
+///
+/// A query that sees no key gets zeros.
+///
+/// # Errors
+/// When the sizes disagree, or `Hq` is not a multiple of `Hkv`.
+pub fn attention(
+    cpu: &Cpu,
+    q: View<'_>,
+    k: View<'_>,
+    v: View<'_>,
+    scale: f32,
+    mask: Mask<'_>,
+    mut out: ViewMut<'_>,
+) -> Result<()> {
+    let op = "attention";
+    let (ql, kl, vl, ol) = (q.layout(), k.layout(), v.layout(), out.layout());
+    ensure!(
+        op,
+        ql.shape() == ol.shape(),
+        "q is {:?}, out {:?}",
+        ql.shape(),
+        ol.shape()
+    );
+    ensure!(
+        op,
+        kl.shape() == vl.shape(),
+        "k is {:?}, v {:?}",
+        kl.shape(),
+        vl.shape()
+    );
+    ensure!(
+        op,
+        kl.dtype == vl.dtype,
+        "k is {:?}, v {:?}",
+        kl.dtype,
+        vl.dtype
+    );
+    ensure!(
+        op,
+        ql.cols == kl.cols,
+        "q has {} columns, k {}",
+        ql.cols,
+        kl.cols
+    );
+    ensure!(
+        op,
+        kl.planes > 0 && ql.planes.is_multiple_of(kl.planes),
+        "{} query heads cannot share {} key heads",
+        ql.planes,
+        kl.planes
+    );
+    mask.check(ql.rows, kl.rows)?;
+    if ql.planes == 0 || ql.rows == 0 || ql.cols == 0 {
+        return Ok(());
+    }
+    let attention = Attention {
+        q,
+        k,
+        v,
+        out: out.rows(),
+        scale,
+        mask,
+    };
+    if attention.group() * attention.queries() <= FEW {
+        few::attend(cpu, &attention);
+    } else {
+        many::attend(cpu, &attention);
+    }
+    Ok(())
+}

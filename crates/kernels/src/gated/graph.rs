@@ -1,0 +1,47 @@
+//! The gate of an MLP as a node of MLX's graph.
+
+use std::f64::consts::PI;
+
+use mlx_core::{Array, Result, host_op, ops};
+
+use super::Activation;
+use crate::Cpu;
+use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
+
+/// `activation(gate) · up`, both of one shape and dtype.
+pub fn gated(activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
+    let fits = gate.shape() == up.shape() && gate.dtype() == up.dtype() && gate.ndim() >= 1;
+    if !fits || !are_floats(&[gate]) || !on_cpu()? {
+        return ops::mul(&mlx(activation, gate)?, up);
+    }
+    host_op::single(
+        "gated",
+        &[gate, up],
+        gate.shape(),
+        gate.dtype(),
+        move |inputs, y| {
+            let (gate, up) = (matrix(&inputs[0])?, matrix(&inputs[1])?);
+            Ok(super::gated(
+                Cpu::shared(),
+                activation,
+                gate,
+                up,
+                matrix_mut(y)?,
+            )?)
+        },
+    )
+}
+
+fn mlx(activation: Activation, x: &Array) -> Result<Array> {
+    match activation {
+        Activation::Silu => ops::mul(x, &ops::sigmoid(x)?),
+        Activation::GeluTanh => {
+            let scalar = |v: f64| Array::scalar_of(v, x.dtype());
+            let cube = ops::mul(&ops::mul(x, x)?, x)?;
+            let inner = ops::add(x, &ops::mul(&cube, &scalar(0.044715)?)?)?;
+            let inner = ops::mul(&inner, &scalar((2.0 / PI).sqrt())?)?;
+            let gate = ops::add(&ops::tanh(&inner)?, &scalar(1.0)?)?;
+            ops::mul(&ops::mul(x, &scalar(0.5)?)?, &gate)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The innermost product: a tile of sums that stays in registers.
+
+use super::arith::Arith;
+use crate::isa::Simd;
+use crate::vector::store_results;
+use crate::view::Rows;
+
+/// A rectangle of `y`.
+pub(super) struct Tile<'a> {
+    pub(super) y: Rows<'a>,
+    pub(super) row: usize,
+    pub(super) height: usize,
+    pub(super) col: usize,
+    /// Columns.
+    pub(super) count: usize,
+}
+
+/// `by_height!(height, A, H => body)`: `body` with `H` a constant of that value, which is one to
+/// `A::HEIGHT`. Heights beyond that cost nothing: their branches are known to be dead.
+macro_rules! by_height {
+    ($height:expr, $A:ident, $H:ident => $body:expr) => {
+        $crate::gemm::by_height!(
+            @ $height, $A, $H => $body; 12 11 10 9 8 7 6 5 4 3 2 1)
+    };
+    (@ $height:expr, $A:ident, $H:ident => $body:expr; $($value:literal)*) => {
+        match $height {
+            $($value if $value <= $A::HEIGHT => {
+                const $H: usize = $value;
+                $body
+            })*
+            height => debug_assert!(false, "a tile of {height} rows"),
+        }
+    };
+}
+pub(crate) use by_height;
+
+/// The sums of a tile: row `i` of `x` times two vectors of columns of a packed panel, over `words`
+/// steps. Word `k` of row `i` of `x` is at `i * ROW + k * STEP`.
+///
+/// # Safety
+/// [`Simd`]'s contract for `A`; `x` and `w` lead to as many words as that takes.
+#[inline(always)]
+pub(crate) unsafe fn sums<A: Arith, const HEIGHT: usize, const ROW: usize, const STEP: usize>(
+    words: usize,
+    x: *const u32,
+    w: *const u32,
+) -> [[<A::Simd as Simd>::V; 2]; HEIGHT] {
+    let lanes = A::Simd::LANES;
+    let (mut x, mut w) = (x, w);
+    // SAFETY: by this function's own contract.
+    unsafe {
+        let mut sums = [[A::Simd::zero(); 2]; HEIGHT];
+        for _ in 0..words {
+            let (left, right) = (A::load(w), A::load(w.add(lanes)));
+            for i in 0..HEIGHT {
+                let word = A::broadcast(x.add(i * ROW));
+                sums[i][0] = A::add_products(word, left, sums[i][0]);
+                sums[i][1] = A::add_products(word, right, sums[i][1]);
+            }
+            x = x.add(STEP);
+            w = w.add(2 * lanes);
+        }
+        sums
+    }
+}
+
+impl Tile<'_> {
+    /// Computes it from a packed tile of `x` and a packed panel of `w`, of `words` steps each.
+    ///
+    /// # Safety
+    /// [`Simd`]'s contract for `A`. `height` is at most `A::HEIGHT`, and `count` at most the width
+    /// of a panel; `x` and `w` lead to as many words as that takes; the elements are within `y`
+    /// and this thread's.
+    #[inline(always)]
+    pub(super) unsafe fn product<A: Arith>(&self, words: usize, x: *const u32, w: *const u32) {
+        let lanes = A::Simd::LANES;
+        let mut results = [0.0; 32];
+        by_height!(self.height, A, H => {
+            // SAFETY: by this function's own contract; `results` holds two vectors.
+            unsafe {
+                let sums = sums::<A, H, 1, H>(words, x, w);
+                for (i, sums) in sums.iter().enumerate() {
+                    A::Simd::store_f32(results.as_mut_ptr(), sums[0]);
+                    A::Simd::store_f32(results.as_mut_ptr().add(lanes), sums[1]);
+                    let results = &results[..self.count];
+                    store_results::<A::Simd>(self.y, self.row + i, self.col, results);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,146 @@
+//! Instruction sets: which this machine has, and how one source serves them all.
+//!
+//! A kernel is written once, generic over [`Simd`], as a [`Kernel`]. [`dispatch`] enters it
+//! through a function compiled for the wanted instruction set, and everything that it calls is
+//! `#[inline(always)]`, so the whole kernel is compiled for that set: one branch a call, none an
+//! element. Where an instruction has no counterpart elsewhere (the bfloat16 dot product of
+//! AVX-512), an operation has a file of its own for it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use float::{Float, with_float};
+pub(crate) use math::{exp, sigmoid};
+pub(crate) use simd::Simd;
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Whatever the compiler's target has: SSE2 on x86-64.
+    Portable,
+    /// AArch64's Advanced SIMD.
+    Neon,
+    /// AVX2 with FMA, F16C and BMI2: x86-64-v3.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ and VL: x86-64-v4.
+    Avx512,
+    /// [`Isa::Avx512`] with the bfloat16 dot product.
+    Avx512Bf16,
+}
+
+impl Isa {
+    /// Every instruction set, from the plainest to the best.
+    pub const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Neon,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Avx512Bf16,
+    ];
+
+    /// The best one this machine has. It is found once.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().last().unwrap_or(Isa::Portable))
+    }
+
+    /// Those this machine has, from the plainest to the best.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// Whether this machine, and its operating system, can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Portable => true,
+            Isa::Neon => cfg!(target_arch = "aarch64"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512cd")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => false,
+        }
+    }
+}
+
+/// Work that is written once for every instruction set.
+pub(crate) trait Kernel {
+    /// What it gives back.
+    type Output;
+
+    /// Does the work. Implementations are `#[inline(always)]`, and so is all that they call in a
+    /// hot loop; closures in there are not inlined reliably and have no place in it.
+    ///
+    /// # Safety
+    /// The machine has the instruction set of `S`, and whatever the implementation asks for.
+    unsafe fn run<S: Simd>(self) -> Self::Output;
+}
+
+/// Runs `kernel` compiled for `isa`.
+///
+/// # Safety
+/// The machine has `isa`, and what `kernel` asks for holds.
+#[inline]
+pub(crate) unsafe fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    // SAFETY: by this function's own contract; each entry is called for its instruction set only.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => on_avx2(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 => on_avx512(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => kernel.run::<neon::Neon>(),
+            _ => kernel.run::<portable::Portable>(),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dispatch`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+unsafe fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: by this function's own contract.
+    unsafe { kernel.run::<avx2::Avx2>() }
+}
+
+/// # Safety
+/// As [`dispatch`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+unsafe fn on_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: by this function's own contract.
+    unsafe { kernel.run::<Avx512>() }
+}

@@ -1,0 +1,33 @@
+//! Operations of language models as kernels of our own.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "a register block is indexed in step with its addresses; an iterator hides that"
+)]
+
+pub mod add;
+pub mod attention;
+pub mod bandwidth;
+pub mod gated;
+pub mod graph;
+pub mod isa;
+pub mod matmul;
+pub mod quantized_matmul;
+pub mod rms_norm;
+pub mod rope;
+pub mod threads;
+
+mod cpu;
+mod dtype;
+mod error;
+mod gemm;
+mod scratch;
+mod vector;
+mod view;
+
+pub use cpu::Cpu;
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+pub use isa::Isa;
+pub use threads::Pool;
+pub use view::{Layout, View, ViewMut};

@@ -1,0 +1,124 @@
+//! Normalisation, alone and with the residual sums around it, as nodes of MLX's graph.
+
+use mlx_core::host_op::{Failure, View};
+use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
+
+use super::Addend;
+use crate::Cpu;
+use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
+
+/// A normalisation: `x / sqrt(mean(x²) + eps) · weight` over the last axis.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Factors, as many as the last axis has elements.
+    pub weight: &'a Array,
+    /// What is added to the mean square.
+    pub eps: f32,
+}
+
+impl Norm<'_> {
+    pub(crate) fn fits(&self, x: &Array) -> bool {
+        x.ndim() >= 1 && self.weight.shape() == [x.dim(-1)] && are_floats(&[x, self.weight])
+    }
+
+    fn mlx(&self, x: &Array) -> Result<Array> {
+        fast::rms_norm(x, Some(self.weight), self.eps)
+    }
+}
+
+/// The kernel's normalisation with the weight that is this input.
+pub(crate) fn norm<'a>(weight: &View<'a>, epsilon: f32) -> Result<super::Norm<'a>, Failure> {
+    Ok(super::Norm {
+        weight: Some(matrix(weight)?),
+        epsilon,
+    })
+}
+
+/// `norm(x)`.
+pub fn rms_norm(x: &Array, by: Norm<'_>) -> Result<Array> {
+    if !by.fits(x) || !on_cpu()? {
+        return by.mlx(x);
+    }
+    let eps = by.eps;
+    host_op::single(
+        "rms_norm",
+        &[x, by.weight],
+        x.shape(),
+        x.dtype(),
+        move |inputs, y| {
+            let x = matrix(&inputs[0])?;
+            Ok(super::rms_norm(
+                Cpu::shared(),
+                x,
+                norm(&inputs[1], eps)?,
+                matrix_mut(y)?,
+            )?)
+        },
+    )
+}
+
+/// `x + addend`, or `x + before(addend)`, and `after` of that: a residual connection with the norms
+/// around it. All of one shape and dtype.
+pub fn add_rms_norm(
+    x: &Array,
+    addend: &Array,
+    before: Option<Norm<'_>>,
+    after: Norm<'_>,
+) -> Result<(Array, Array)> {
+    let fits = x.shape() == addend.shape()
+        && x.dtype() == addend.dtype()
+        && after.fits(x)
+        && before.is_none_or(|norm| norm.fits(x));
+    // A float16 sum is held inside its range, which the kernel does not do.
+    if !fits || x.dtype() == Dtype::Float16 || !on_cpu()? {
+        let addend = before.map_or_else(|| Ok(addend.clone()), |norm| norm.mlx(addend))?;
+        let sum = bounded_add(x, &addend)?;
+        let normed = after.mlx(&sum)?;
+        return Ok((sum, normed));
+    }
+    let shape = x.shape();
+    let inputs: Vec<&Array> = [x, addend, after.weight]
+        .into_iter()
+        .chain(before.map(|norm| norm.weight))
+        .collect();
+    let (eps, before) = (after.eps, before.map(|norm| norm.eps));
+    let specs = [(shape, x.dtype()), (shape, x.dtype())];
+    let outputs = host_op::call("add_rms_norm", &inputs, &specs, move |inputs, outputs| {
+        let [sum, y] = outputs else {
+            return Err("two outputs were asked for".into());
+        };
+        let before = before.map(|eps| norm(&inputs[3], eps)).transpose()?;
+        let addend = Addend {
+            x: matrix(&inputs[1])?,
+            norm: before,
+        };
+        let (x, after) = (matrix(&inputs[0])?, norm(&inputs[2], eps)?);
+        let (sum, y) = (matrix_mut(sum)?, matrix_mut(y)?);
+        Ok(super::add_rms_norm(
+            Cpu::shared(),
+            x,
+            addend,
+            sum,
+            after,
+            y,
+        )?)
+    })?;
+    let mut outputs = outputs.into_iter();
+    match (outputs.next(), outputs.next()) {
+        (Some(sum), Some(normed)) => Ok((sum, normed)),
+        _ => unreachable!("a host operation makes as many outputs as it was asked for"),
+    }
+}
+
+/// `x + y`, which for float16 stays inside its range: the residual stream of some models (Gemma)
+/// leaves it.
+fn bounded_add(x: &Array, y: &Array) -> Result<Array> {
+    if x.dtype() != Dtype::Float16 {
+        return ops::add(x, y);
+    }
+    let limit = 65504.0; // the largest float16
+    let bound = |v: f64| Array::scalar_of(v, Dtype::Float32);
+    let sum = ops::add(&x.cast(Dtype::Float32)?, &y.cast(Dtype::Float32)?)?;
+    let held = ops::maximum(&ops::minimum(&sum, &bound(limit)?)?, &bound(-limit)?)?;
+    held.cast(Dtype::Float16)
+}

@@ -1,0 +1,87 @@
+//! Cosines and sines of the angles of some positions.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::Rope;
+use crate::Cpu;
+use crate::scratch::Shared;
+
+/// Tables that a thread keeps: a model has up to two kinds of layers, in a prefill by chunks and
+/// in decode steps.
+const KEPT: usize = 4;
+
+thread_local! {
+    static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The angles of `rows` positions.
+pub(super) struct Table {
+    periods: Vec<f32>,
+    scale: f32,
+    offset: usize,
+    rows: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Table {
+    /// The table of a call, made if this thread has none that has all its rows.
+    pub(super) fn get(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Rc<Self> {
+        let serves = |table: &&Rc<Self>| {
+            table.periods == rope.periods
+                && table.scale == rope.scale
+                && table.offset == rope.offset
+                && table.rows >= rows
+        };
+        if let Some(table) = TABLES.with_borrow(|tables| tables.iter().find(serves).cloned()) {
+            return table;
+        }
+        let table = Rc::new(Self::new(cpu, rope, rows));
+        TABLES.with_borrow_mut(|tables| {
+            if tables.len() == KEPT {
+                tables.remove(0);
+            }
+            tables.push(Rc::clone(&table));
+        });
+        table
+    }
+
+    /// Angles are float64: at position 100,000 a float32 is off by a hundredth of a radian.
+    fn new(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Self {
+        let half = rope.periods.len();
+        let (mut cos, mut sin) = (vec![0.0; rows * half], vec![0.0; rows * half]);
+        let to = (Shared::new(cos.as_mut_ptr()), Shared::new(sin.as_mut_ptr()));
+        cpu.pool().run_ranges(rows, 8, |range| {
+            let (cos, sin) = (to.0, to.1);
+            for row in range {
+                let position = f64::from(rope.scale) * (rope.offset + row) as f64;
+                for (i, &period) in rope.periods.iter().enumerate() {
+                    let (s, c) = (position / f64::from(period)).sin_cos();
+                    // SAFETY: there are `rows * half` elements, and the row is this thread's.
+                    unsafe {
+                        *cos.get().add(row * half + i) = c as f32;
+                        *sin.get().add(row * half + i) = s as f32;
+                    }
+                }
+            }
+        });
+        Self {
+            periods: rope.periods.to_vec(),
+            scale: rope.scale,
+            offset: rope.offset,
+            rows,
+            cos,
+            sin,
+        }
+    }
+
+    /// The cosines and sines of a row.
+    pub(super) fn row(&self, row: usize) -> (&[f32], &[f32]) {
+        let half = self.periods.len();
+        (
+            &self.cos[row * half..][..half],
+            &self.sin[row * half..][..half],
+        )
+    }
+}

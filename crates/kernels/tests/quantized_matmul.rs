@@ -1,0 +1,205 @@
+//! Products with quantized weights, compared with float64 and with what MLX made.
+
+#![cfg(test)]
+
+mod common;
+
+use common::{Array, Rng, Weights, close, cpus, dot, dtypes, epsilon, formats};
+use kernels::quantized_matmul::{Format, Quantized, Scales, dequantize, quantized_matmul};
+use kernels::{Cpu, Dtype, Error, Isa, Layout, View, ViewMut};
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+
+/// Rows of `x` above which it is a prefill.
+const FEW: usize = 16;
+
+fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
+    quantized_matmul(cpu, x.view(), &w.view(), y.view_mut()).unwrap();
+    y.check_gaps();
+    let prefill =
+        x.layout.rows > FEW && x.layout.dtype == Dtype::Bf16 && cpu.isa() == Isa::Avx512Bf16;
+    for m in 0..x.layout.rows {
+        let x_row = x.row(0, m);
+        for n in 0..w.rows {
+            let (sum, size) = dot(&x_row, w.row(n));
+            // Sums are of codes as they are, of which a weight is the difference to a bias.
+            let codes = 8.0 * (4.0 + (w.cols as f64).sqrt()) * size;
+            let mut error = epsilon(Dtype::F32) * codes;
+            if prefill {
+                // Each weight was rounded: independent errors of up to half a last place.
+                let squares: f64 = x_row
+                    .iter()
+                    .zip(w.row(n))
+                    .map(|(x, w)| (x * w).powi(2))
+                    .sum();
+                error += epsilon(Dtype::Bf16) * (4.0 * squares.sqrt()).min(size);
+            }
+            let bound = error + epsilon(y.layout.dtype) * (sum.abs() + error) + 2.0_f64.powi(-25);
+            let what = || {
+                format!(
+                    "{:?}, {} threads: y[{m}, {n}]",
+                    cpu.isa(),
+                    cpu.pool().threads()
+                )
+            };
+            close(y.get(0, m, n), sum, bound, what);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn products_are_right(
+        format in formats(),
+        (m, n, groups) in (1_usize..=40, 1_usize..=70, 1_usize..=10),
+        (x_type, w_type, y_type) in (dtypes(), dtypes(), dtypes()),
+        (gap, offset) in (0_usize..3, 0_usize..5),
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let k = groups * format.group_size();
+        let w = Weights::random(&mut rng, format, n, k, w_type, offset);
+        let x = Array::new(x_type, [1, m, k], gap, offset).fill(|| rng.normal());
+        for cpu in cpus() {
+            let mut y = Array::new(y_type, [1, m, n], gap, offset);
+            check(&cpu, &x, &w, &mut y);
+        }
+    }
+
+    #[test]
+    fn bfloat16_decode_is_right(
+        (bits, group) in (prop::sample::select(vec![4_usize, 8]), prop::sample::select(vec![32_usize, 64, 128])),
+        (m, n, groups) in (1_usize..=FEW, 1_usize..=70, 1_usize..=50),
+        (w_type, y_type) in (dtypes(), dtypes()),
+        offset in 0_usize..5,
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let format = Format::affine(bits, group).unwrap();
+        let k = (groups * group).min(3072);
+        let w = Weights::random(&mut rng, format, n, k, w_type, offset);
+        let x = Array::new(Dtype::Bf16, [1, m, k], 1, offset).fill(|| rng.normal());
+        for cpu in cpus() {
+            let mut y = Array::new(y_type, [1, m, n], 0, offset);
+            check(&cpu, &x, &w, &mut y);
+        }
+    }
+
+    #[test]
+    fn rows_are_dequantized(
+        format in formats(),
+        (n, groups) in (1_usize..=20, 1_usize..=8),
+        (w_type, y_type) in (dtypes(), dtypes()),
+        offset in 0_usize..5,
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let w = Weights::random(&mut rng, format, n, groups * format.group_size(), w_type, offset);
+        let picked: Vec<usize> = (0..7).map(|_| rng.bits() as usize % n).collect();
+        for cpu in cpus() {
+            let mut y = Array::new(y_type, [1, picked.len(), w.cols], 1, offset);
+            dequantize(&cpu, &w.view(), &picked, y.view_mut()).unwrap();
+            y.check_gaps();
+            for (i, &row) in picked.iter().enumerate() {
+                for (k, &want) in w.row(row).iter().enumerate() {
+                    // An affine weight is the difference of parts of up to `2^bits` times the scale.
+                    let parts = epsilon(Dtype::F32) * (want.abs() + 4.0);
+                    let bound = epsilon(y_type) * want.abs() + parts + 2.0_f64.powi(-25);
+                    close(y.get(0, i, k), want, bound, || format!("{:?}: [{row}, {k}]", cpu.isa()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_are_what_mlx_makes_of_them() {
+    let file = std::fs::read("tests/fixtures/mlx_quantized.safetensors").unwrap();
+    let file = SafeTensors::deserialize(&file).unwrap();
+    let mut formats = vec![
+        ("mxfp4".to_owned(), Format::MXFP4),
+        ("mxfp8".to_owned(), Format::MXFP8),
+        ("nvfp4".to_owned(), Format::NVFP4),
+    ];
+    for bits in [2, 3, 4, 5, 6, 8] {
+        for group in [32, 64, 128] {
+            formats.push((
+                format!("affine.{bits}.{group}"),
+                Format::affine(bits, group).unwrap(),
+            ));
+        }
+    }
+    for (name, format) in formats {
+        let part = |part: &str| file.tensor(&format!("{name}.{part}")).unwrap();
+        let values = part("values");
+        let (rows, cols) = (values.shape()[0], values.shape()[1]);
+        let (packed, scales) = (part("w"), part("scales"));
+        let biases = file.tensor(&format!("{name}.biases"));
+        let scales = match &biases {
+            Ok(biases) => Scales::Affine {
+                scales: scales.data(),
+                biases: biases.data(),
+                dtype: match scales.dtype() {
+                    safetensors::Dtype::F16 => Dtype::F16,
+                    safetensors::Dtype::BF16 => Dtype::Bf16,
+                    _ => Dtype::F32,
+                },
+            },
+            Err(_) => Scales::Bytes(scales.data()),
+        };
+        let w = Quantized::new(format, rows, cols, packed.data(), scales).unwrap();
+        for cpu in cpus() {
+            let mut out = vec![0; rows * cols * 4];
+            let y = ViewMut::new(&mut out, Layout::matrix(Dtype::F32, rows, cols)).unwrap();
+            dequantize(&cpu, &w, &(0..rows).collect::<Vec<_>>(), y).unwrap();
+            for (got, want) in out.chunks_exact(4).zip(values.data().chunks_exact(4)) {
+                let got = f32::from_le_bytes(got.try_into().unwrap());
+                let want = f32::from_le_bytes(want.try_into().unwrap());
+                // MLX rounds the product before it adds the bias, which is up to 2^bits scales.
+                let bound =
+                    2.0_f32.powi(-22) * want.abs() + 2.0_f32.powi(-22) * largest(values.data());
+                assert!(
+                    (got - want).abs() <= bound,
+                    "{name}, {:?}: {got}, not {want}",
+                    cpu.isa()
+                );
+            }
+        }
+    }
+}
+
+fn largest(values: &[u8]) -> f32 {
+    let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap()).abs();
+    values.chunks_exact(4).map(value).fold(0.0, f32::max)
+}
+
+#[test]
+fn sizes_that_disagree_are_refused() {
+    let cpu = Cpu::new(Isa::Portable, 1).unwrap();
+    assert!(Format::affine(7, 64).is_err());
+    assert!(Format::affine(4, 16).is_err());
+    let format = Format::affine(4, 64).unwrap();
+    let bytes = vec![0; 4096];
+    let scales = Scales::Affine {
+        scales: &bytes[..16],
+        biases: &bytes[..16],
+        dtype: Dtype::Bf16,
+    };
+    let error = Quantized::new(format, 4, 128, &bytes[..255], scales).unwrap_err();
+    assert!(
+        error.to_string().contains("256 bytes of codes, not 255"),
+        "{error}"
+    );
+    assert!(Quantized::new(format, 4, 96, &bytes[..192], scales).is_err());
+    assert!(Quantized::new(Format::MXFP4, 4, 128, &bytes[..256], scales).is_err());
+    let w = Quantized::new(format, 4, 128, &bytes[..256], scales).unwrap();
+    let x = View::new(&bytes[..512], Layout::matrix(Dtype::F32, 1, 128)).unwrap();
+    let mut out = vec![0; 64];
+    let y = ViewMut::new(&mut out, Layout::matrix(Dtype::F32, 1, 5)).unwrap();
+    let error = quantized_matmul(&cpu, x, &w, y).unwrap_err();
+    assert!(matches!(error, Error::Shape { .. }), "{error}");
+    let y = ViewMut::new(&mut out, Layout::matrix(Dtype::F32, 1, 4)).unwrap();
+    assert!(dequantize(&cpu, &w, &[4], y).is_err());
+}
