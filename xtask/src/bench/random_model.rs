@@ -142,7 +142,11 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::bench::shape::Family;
+    use crate::bench::tensor;
 
     fn bf16(bytes: &[u8]) -> Vec<f32> {
         let value =
@@ -206,5 +210,50 @@ mod tests {
     fn norms_are_near_what_they_are_around() {
         let values = bf16(&filled(Fill::Norm { around: 1.0 }, "BF16", 500));
         assert!(values.iter().all(|v| (0.79..1.21).contains(v)));
+    }
+
+    #[test]
+    fn a_checkpoint_says_of_itself_what_was_asked_for() {
+        let target = std::env::temp_dir().join(format!("random-model-{}", std::process::id()));
+        for (family, window, tied) in [
+            (Family::Qwen3, None, false),
+            (Family::Gemma3, Some(16), true),
+        ] {
+            for weights in [Weights::Q4, Weights::Q8, Weights::Bf16] {
+                let shape = Shape {
+                    name: format!("{family:?}-tiny"),
+                    family,
+                    hidden: 128,
+                    layers: 2,
+                    ffn: 192,
+                    heads: 2,
+                    kv_heads: 1,
+                    head_dim: 64,
+                    vocab: 300,
+                    tied,
+                    window,
+                };
+                let dir = ensure(&shape, weights, &target).unwrap();
+                let read = tensor::read_dir(&dir).unwrap();
+                let sizes = |all: Vec<Tensor>| -> BTreeMap<String, u64> {
+                    all.into_iter().map(|t| (t.name, t.bytes)).collect()
+                };
+                let tied = tensor::is_tied(&read);
+                assert_eq!(sizes(read), sizes(shape.tensors(weights)));
+                let (again, of) = Shape::read(&dir, tied).unwrap();
+                assert_eq!(
+                    (again.layers, again.tied, again.window, of),
+                    (2, shape.tied, window, weights)
+                );
+                // The header's length, the header, and every byte of every tensor.
+                let file = std::fs::read(dir.join("model.safetensors")).unwrap();
+                let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+                assert_eq!(
+                    file.len() as u64,
+                    8 + header + total_bytes(&shape.tensors(weights))
+                );
+            }
+        }
+        std::fs::remove_dir_all(&target).unwrap();
     }
 }
