@@ -15,8 +15,8 @@ use crate::{Dtype, Layout, View, ViewMut};
 pub use crate::attention::graph::{Mask, attention};
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
-pub use crate::matmul::graph::matmul;
-pub use crate::quantized_matmul::graph::quantized_matmul;
+pub use crate::matmul::graph::matmuls;
+pub use crate::quantized_matmul::graph::{Packed, quantized_matmuls};
 pub use crate::rms_norm::graph::{Norm, add_rms_norm, rms_norm};
 pub use crate::rope::graph::{Rotation, norm_rope};
 

@@ -22,6 +22,7 @@ mod dtype;
 mod error;
 mod gemm;
 mod scratch;
+mod stream;
 mod vector;
 mod view;
 

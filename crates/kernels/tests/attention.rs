@@ -1,6 +1,6 @@
 //! Attention, compared with the textbook in float64.
 
-#![cfg(test)]
+#![allow(clippy::unwrap_used)] // In what tests share, too.
 
 mod common;
 
@@ -145,7 +145,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn decode_is_right(

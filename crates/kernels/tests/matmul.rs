@@ -1,11 +1,11 @@
 //! Dense products, compared with float64.
 
-#![cfg(test)]
+#![allow(clippy::unwrap_used)] // In what tests share, too.
 
 mod common;
 
 use common::{Array, Rng, close, cpus, dot, dtypes, epsilon};
-use kernels::matmul::matmul;
+use kernels::matmul::{matmul, matmuls};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;
 
@@ -33,7 +33,7 @@ fn check(cpu: &Cpu, x: &Array, w: &Array, y: &mut Array) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn products_of_any_types_are_right(
@@ -62,6 +62,42 @@ proptest! {
         let w = Array::new(dtype, [1, n, k], 0, offset).fill(|| rng.normal());
         for cpu in cpus() {
             check(&cpu, &x, &w, &mut Array::new(dtype, [1, m, n], 0, offset));
+        }
+    }
+}
+
+#[test]
+fn several_products_are_those_of_each() {
+    let mut rng = Rng::new(3);
+    for m in [1, 5, 30] {
+        let x = Array::new(Dtype::Bf16, [1, m, 96], 0, 0).fill(|| rng.normal());
+        let weights: Vec<_> = [
+            (20, Dtype::Bf16),
+            (0, Dtype::Bf16),
+            (7, Dtype::Bf16),
+            (9, Dtype::F32),
+        ]
+        .into_iter()
+        .map(|(n, dtype)| Array::new(dtype, [1, n, 96], 0, 1).fill(|| rng.normal()))
+        .collect();
+        for cpu in cpus() {
+            let empty = |w: &Array| Array::new(Dtype::F32, [1, m, w.layout.rows], 1, 3);
+            let mut together: Vec<_> = weights.iter().map(empty).collect();
+            let mut parts: Vec<_> = weights
+                .iter()
+                .zip(&mut together)
+                .map(|(w, y)| (w.view(), y.view_mut()))
+                .collect();
+            matmuls(&cpu, x.view(), &mut parts).unwrap();
+            for (w, together) in weights.iter().zip(&together) {
+                let mut each = empty(w);
+                matmul(&cpu, x.view(), w.view(), each.view_mut()).unwrap();
+                assert!(
+                    (0..m).all(|m| each.row(0, m) == together.row(0, m)),
+                    "{:?}",
+                    cpu.isa()
+                );
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Products with quantized weights, compared with float64 and with what MLX made.
 
-#![cfg(test)]
+#![allow(clippy::unwrap_used)] // In what tests share, too.
 
 mod common;
 
 use common::{Array, Rng, Weights, close, cpus, dot, dtypes, epsilon, formats};
-use kernels::quantized_matmul::{Format, Quantized, Scales, dequantize, quantized_matmul};
+use kernels::quantized_matmul::{
+    Format, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
+};
 use kernels::{Cpu, Dtype, Error, Isa, Layout, View, ViewMut};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -48,7 +50,7 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn products_are_right(
@@ -84,6 +86,42 @@ proptest! {
         for cpu in cpus() {
             let mut y = Array::new(y_type, [1, m, n], 0, offset);
             check(&cpu, &x, &w, &mut y);
+        }
+    }
+
+    #[test]
+    fn several_products_are_those_of_each(
+        formats in prop::collection::vec(formats(), 1..4),
+        (m, same, k) in (1_usize..=20, any::<bool>(), 1_usize..=6),
+        (x_type, w_type) in (dtypes(), dtypes()),
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let k = 128 * k;
+        let weights: Vec<_> = (0..3)
+            .map(|i| {
+                let format = formats[if same { 0 } else { i % formats.len() }];
+                let rows = rng.bits() as usize % 70;
+                Weights::random(&mut rng, format, rows, k, w_type, 1)
+            })
+            .collect();
+        let x = Array::new(x_type, [1, m, k], 0, 2).fill(|| rng.normal());
+        for cpu in cpus() {
+            let empty = |w: &Weights| Array::new(Dtype::F32, [1, m, w.rows], 1, 3);
+            let mut each: Vec<_> = weights.iter().map(empty).collect();
+            for (w, y) in weights.iter().zip(&mut each) {
+                quantized_matmul(&cpu, x.view(), &w.view(), y.view_mut()).unwrap();
+            }
+            let mut together: Vec<_> = weights.iter().map(empty).collect();
+            let mut parts: Vec<_> =
+                weights.iter().zip(&mut together).map(|(w, y)| (w.view(), y.view_mut())).collect();
+            quantized_matmuls(&cpu, x.view(), &mut parts).unwrap();
+            for (each, together) in each.iter().zip(&together) {
+                together.check_gaps();
+                for m in 0..m {
+                    assert_eq!(each.row(0, m), together.row(0, m), "{:?}", cpu.isa());
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The operations that go row by row, compared with float64.
 
-#![cfg(test)]
+#![allow(clippy::unwrap_used)] // In what tests share, too.
 
 mod common;
 
@@ -56,7 +56,7 @@ fn shapes() -> impl Strategy<Value = [usize; 3]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn sums_are_right(

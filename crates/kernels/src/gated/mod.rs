@@ -103,4 +103,4 @@ impl Kernel for Gated<'_> {
 }
 
 /// 2 √(2/π).
-const GELU: f32 = (std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2) as f32;
+const GELU: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2;

@@ -78,60 +78,95 @@ pub(crate) trait Source: Sync {
 /// Bytes of packed panels that a task may hold: half of a usual second-level cache.
 const PANEL_BYTES: usize = 512 * 1024;
 
-/// `y = x · wᵀ`; the sizes fit, and nothing is empty.
-pub(crate) fn product<W: Source>(cpu: &Cpu, word: Word, x: &View<'_>, w: &W, y: Rows<'_>) {
-    let rows = x.layout().rows;
-    let words = word.count(w.cols());
-    let mut packed = Scratch::<u32>::take(rows * words);
-    let (height, width) = tile_size(cpu, word);
-    let to = Shared::new(packed.as_mut_ptr());
-    let x_rows = Dense::new(x);
-    cpu.pool().run(rows.div_ceil(height), |tile| {
-        let range = tile * height..rows.min((tile + 1) * height);
-        let kernel = pack::PackX {
-            x: &x_rows,
+/// An `x`, packed for products with any weights of as many columns.
+pub(crate) struct PackedX {
+    word: Word,
+    /// Words of a row.
+    words: usize,
+    rows: usize,
+    /// Tiles of rows: for each word, that of each row of the tile.
+    tiles: Scratch<u32>,
+    /// Rows of a full tile.
+    height: usize,
+    /// Columns of a tile.
+    width: usize,
+}
+
+impl PackedX {
+    /// Packs `x`, which is not empty.
+    pub(crate) fn new(cpu: &Cpu, word: Word, x: &View<'_>) -> Self {
+        let (rows, words) = (x.layout().rows, word.count(x.layout().cols));
+        let mut tiles = Scratch::<u32>::take(rows * words);
+        let (tallest, width) = tile_size(cpu, word);
+        // Tiles of about one height: thirteen rows are better seven and six than twelve and one.
+        let height = rows.div_ceil(rows.div_ceil(tallest));
+        let to = Shared::new(tiles.as_mut_ptr());
+        let x = Dense::new(x);
+        cpu.pool().run(rows.div_ceil(height), |tile| {
+            let range = tile * height..rows.min((tile + 1) * height);
+            let kernel = pack::PackX {
+                x: &x,
+                word,
+                words,
+                range,
+                to,
+            };
+            // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be
+            // made; tiles are disjoint, and there is room for all rows.
+            unsafe { dispatch(cpu.isa(), kernel) }
+        });
+        Self {
             word,
             words,
-            range,
-            to,
-        };
-        // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
-        // tiles are disjoint parts of `packed`, which has room for all rows.
-        unsafe { dispatch(cpu.isa(), kernel) }
-    });
-    let panels = w.rows().div_ceil(width);
-    let fit = (PANEL_BYTES / (4 * words * width)).max(1);
-    // Enough tasks that the last ones keep no thread waiting long.
-    let share = panels.div_ceil(4 * cpu.pool().threads());
-    let per_task = fit.min(share).max(1);
-    let product = Product {
-        word,
-        words,
-        rows,
-        x: packed.as_slice(),
-        y,
-    };
-    cpu.pool().run(panels.div_ceil(per_task), |task| {
-        let begin = task * per_task * width;
-        let range = begin..w.rows().min(begin + per_task * width);
-        let len = range.len().div_ceil(width) * width * words;
-        let mut panels = Scratch::<u32>::take(len);
-        let to = panels.as_mut_ptr();
-        // SAFETY: as above; `packed` was filled, and columns of `y` belong to one task.
-        unsafe {
-            dispatch(
-                cpu.isa(),
-                pack::PackW {
-                    w,
-                    word,
-                    width,
-                    range: range.clone(),
-                    to,
-                },
-            );
-            product.columns(cpu.isa(), panels.as_slice(), range);
+            rows,
+            tiles,
+            height,
+            width,
         }
-    });
+    }
+
+    /// `y = x · wᵀ`, `w` having the columns of `x` and some rows, and `y` the sizes that follow.
+    pub(crate) fn times<W: Source>(&self, cpu: &Cpu, w: &W, y: Rows<'_>) {
+        let Self {
+            word,
+            words,
+            rows,
+            height,
+            width,
+            ..
+        } = *self;
+        let panels = w.rows().div_ceil(width);
+        let fit = (PANEL_BYTES / (4 * words * width)).max(1);
+        // Enough tasks that the last ones keep no thread waiting long.
+        let share = panels.div_ceil(4 * cpu.pool().threads());
+        let per_task = fit.min(share).max(1);
+        let product = Product {
+            word,
+            words,
+            rows,
+            height,
+            x: self.tiles.as_slice(),
+            y,
+        };
+        cpu.pool().run(panels.div_ceil(per_task), |task| {
+            let begin = task * per_task * width;
+            let range = begin..w.rows().min(begin + per_task * width);
+            let len = range.len().div_ceil(width) * width * words;
+            let mut panels = Scratch::<u32>::take(len);
+            let kernel = pack::PackW {
+                w,
+                word,
+                width,
+                range: range.clone(),
+                to: panels.as_mut_ptr(),
+            };
+            // SAFETY: as in `new`; columns of `y` belong to one task.
+            unsafe {
+                dispatch(cpu.isa(), kernel);
+                product.columns(cpu.isa(), panels.as_slice(), range);
+            }
+        });
+    }
 }
 
 /// Rows and columns of a full tile.
@@ -157,9 +192,9 @@ struct Product<'a> {
     word: Word,
     /// Words of a row.
     words: usize,
-    /// Rows of `x`.
+    /// Rows of `x`, and of a tile of it.
     rows: usize,
-    /// Tiles of `x`: for each word, that of each row of the tile.
+    height: usize,
     x: &'a [u32],
     y: Rows<'a>,
 }
@@ -206,8 +241,8 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn tiles<A: Arith>(&self, w: &[u32], range: Range<usize>) {
         let width = A::VECTORS * A::Simd::LANES;
-        for first in (0..self.rows).step_by(A::HEIGHT) {
-            let height = A::HEIGHT.min(self.rows - first);
+        for first in (0..self.rows).step_by(self.height) {
+            let height = self.height.min(self.rows - first);
             let x = self.x[first * self.words..][..height * self.words].as_ptr();
             for (panel, w) in w.chunks_exact(self.words * width).enumerate() {
                 let begin = range.start + panel * width;

@@ -9,86 +9,78 @@
 // the registers become memory.
 #![allow(clippy::needless_range_loop)]
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Mode, Quantized, Scales};
+use super::{Format, Mode, Part, Quantized, Scales};
 use crate::isa::{Kernel, Simd, dispatch, with_float};
 use crate::scratch::{Scratch, Shared};
-use crate::vector::{dot, load_row, store_results, widen};
+use crate::stream::{self, BATCH, Place, Stream};
+use crate::vector::{dot, load_row, widen};
 use crate::view::Rows;
 use crate::{Cpu, Dtype, View};
 
-/// Bytes of weights that a range of rows has at least, and that are kept in cache while further
-/// rows of `x` meet them.
-const GRAIN_BYTES: usize = 32 * 1024;
-
-/// How far ahead of its use a line of weights is asked for, at least.
-const PREFETCH: usize = 8 * 1024;
-
-/// Results that are collected before they are converted and stored.
-const BATCH: usize = 32;
-
-/// Whether [`product`] serves this format.
+/// Whether [`products`] serves this format.
 pub(super) fn serves(w: &Quantized<'_>) -> bool {
     w.format().mode() == Mode::Affine && matches!(w.format().bits(), 4 | 8)
 }
 
-/// `y = x · wᵀ`; [`serves`] said yes, and the sizes fit.
-pub(super) fn product(cpu: &Cpu, x: &View<'_>, w: &Quantized<'_>, y: Rows<'_>) {
-    let Scales::Affine {
-        scales,
-        biases,
-        dtype,
-    } = w.scales
-    else {
-        return;
-    };
+/// `y = x · wᵀ` for each part, all of one kind; [`serves`] said yes, and the sizes fit.
+pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    let (format, cols, dtype) = parts[0].w.kind();
     let rows = x.layout().rows;
+    let groups = parts[0].w.groups();
     // Up to the longest vector's elements, and the sums of groups up to whole vectors.
-    let stride = w.cols().next_multiple_of(16 * 8);
-    let sums_stride = w.groups().next_multiple_of(16);
+    let stride = cols.next_multiple_of(16 * 8);
+    let padded = groups.next_multiple_of(16);
     let mut values = Scratch::<f32>::take(rows * stride);
-    let mut sums = Scratch::<f32>::take(rows * sums_stride);
-    let product = Product {
-        w,
-        scales,
-        biases,
-        dtype,
+    let mut sums = Scratch::<f32>::take(rows * padded);
+    let products = Products {
+        parts,
+        format,
+        dtype: dtype.unwrap_or(Dtype::F32),
+        groups,
+        padded,
         rows,
         values: Shared::new(values.as_mut_ptr()),
         stride,
         sums: Shared::new(sums.as_mut_ptr()),
-        sums_stride,
-        y,
     };
-    // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
-    // ranges are disjoint and within the rows of `w`.
+    // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     unsafe {
         dispatch(
             cpu.isa(),
             Arrange {
-                product: &product,
+                products: &products,
                 x,
             },
-        );
-        cpu.pool().run_ranges(w.rows(), product.grain(), |range| {
+        )
+    };
+    let counts = parts.iter().map(|part| part.w.rows());
+    stream::share(cpu, parts[0].w.row_bytes(), counts, |part, range| {
+        // SAFETY: as above; ranges are disjoint and within the rows of the weights.
+        unsafe {
             dispatch(
                 cpu.isa(),
                 Columns {
-                    product: &product,
+                    products: &products,
+                    part,
                     range,
                 },
-            );
-        });
-    }
+            )
+        }
+    });
 }
 
-/// A product, for threads to share.
-struct Product<'a> {
-    w: &'a Quantized<'a>,
-    scales: &'a [u8],
-    biases: &'a [u8],
+/// Products with one `x`, for threads to share.
+struct Products<'a> {
+    parts: &'a [Part<'a>],
+    format: Format,
+    /// Of scales and biases.
     dtype: Dtype,
+    /// Groups of a row, and those up to whole vectors.
+    groups: usize,
+    padded: usize,
     /// Rows of `x`.
     rows: usize,
     /// Rows of `x`, arranged.
@@ -96,13 +88,11 @@ struct Product<'a> {
     stride: usize,
     /// For each row of `x`, its sums over groups.
     sums: Shared<f32>,
-    sums_stride: usize,
-    y: Rows<'a>,
 }
 
 /// Puts `x` in order: for each vector of words, for each field, the elements of all words.
 struct Arrange<'a> {
-    product: &'a Product<'a>,
+    products: &'a Products<'a>,
     x: &'a View<'a>,
 }
 
@@ -111,25 +101,27 @@ impl Kernel for Arrange<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Product {
-            w,
+        let Products {
+            format,
+            groups,
+            padded,
+            rows,
             stride,
-            sums_stride,
             ..
-        } = *self.product;
-        let (bits, group) = (w.format().bits(), w.format().group_size());
+        } = *self.products;
+        let (bits, group) = (format.bits(), format.group_size());
         let fields = 32 / bits;
         let mut row = Scratch::<f32>::take(stride);
-        for m in 0..self.product.rows {
-            // SAFETY: run by `dispatch`; `product` made room.
+        for m in 0..rows {
+            // SAFETY: run by `dispatch`; `products` made room.
             unsafe {
-                let values = self.product.values.get().add(m * stride);
-                let sums = self.product.sums.get().add(m * sums_stride);
+                let values = self.products.values.get().add(m * stride);
+                let sums = self.products.sums.get().add(m * padded);
                 let x = row.as_mut_ptr();
                 x.write_bytes(0, stride);
                 load_row::<S>(self.x, 0, m, x);
-                sums.write_bytes(0, sums_stride);
-                for g in 0..w.groups() {
+                sums.write_bytes(0, padded);
+                for g in 0..groups {
                     let group = std::slice::from_raw_parts(x.add(g * group), group);
                     *sums.add(g) = group.iter().sum();
                 }
@@ -149,9 +141,10 @@ impl Kernel for Arrange<'_> {
     }
 }
 
-/// Columns `range` of a product.
+/// Columns `range` of a part's product.
 struct Columns<'a> {
-    product: &'a Product<'a>,
+    products: &'a Products<'a>,
+    part: usize,
     range: Range<usize>,
 }
 
@@ -160,160 +153,118 @@ impl Kernel for Columns<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let group = self.product.w.format().group_size();
-        // SAFETY: run by `dispatch`; the number of groups that share a vector is matched.
+        let Self {
+            products,
+            part,
+            range,
+        } = self;
+        let mut scales = Scratch::<f32>::take(4 * products.padded);
+        let scales = Shared::new(scales.as_mut_ptr());
+        let group = products.format.group_size();
+        /// Words of fields of so many bits, a vector of which spans so many groups.
+        macro_rules! packed {
+            ($bits:literal, $groups:literal) => {
+                stream::blocks(
+                    &Packed::<S, $bits, $groups> {
+                        products,
+                        scales,
+                        simd: PhantomData,
+                    },
+                    part,
+                    range,
+                )
+            };
+        }
+        // SAFETY: run by `dispatch`, for this thread's columns.
         unsafe {
-            match self.product.w.format().bits() {
+            match products.format.bits() {
                 4 => match S::LANES * 8 / group {
-                    4 => self.blocks::<S, 4, 4>(),
-                    2 => self.blocks::<S, 4, 2>(),
-                    _ => self.blocks::<S, 4, 1>(),
+                    4 => packed!(4, 4),
+                    2 => packed!(4, 2),
+                    _ => packed!(4, 1),
                 },
                 _ => match S::LANES * 4 / group {
-                    2 => self.blocks::<S, 8, 2>(),
-                    _ => self.blocks::<S, 8, 1>(),
+                    2 => packed!(8, 2),
+                    _ => packed!(8, 1),
                 },
             }
         }
     }
 }
 
-impl Product<'_> {
-    /// Rows of the weights that a thread takes at least.
-    fn grain(&self) -> usize {
-        (GRAIN_BYTES / self.w.row_bytes())
-            .next_multiple_of(4)
-            .max(4)
-    }
+/// Weights of `BITS` bits, whose vectors of words span `GROUPS` groups, or a part of one.
+struct Packed<'a, S, const BITS: u32, const GROUPS: usize> {
+    products: &'a Products<'a>,
+    /// This thread's room for the scales and biases of two rows.
+    scales: Shared<f32>,
+    simd: PhantomData<fn() -> S>,
 }
 
-impl Columns<'_> {
-    /// Block after block of weights, each of which stays in cache until all rows of `x` met it.
-    ///
-    /// # Safety
-    /// [`Simd`]'s contract. Codes have `BITS` bits, and `GROUPS` is how many groups a vector of
-    /// words spans, at least one. The range is this thread's.
-    #[inline(always)]
-    unsafe fn blocks<S: Simd, const BITS: u32, const GROUPS: usize>(&self) {
-        let (grain, rows) = (self.product.grain(), self.product.rows);
-        let padded = self.product.w.groups().next_multiple_of(16);
-        let mut scales = Scratch::<f32>::take(4 * padded);
-        let scales = scales.as_mut_ptr();
-        for first in self.range.clone().step_by(grain) {
-            let block = first..self.range.end.min(first + grain);
-            let mut m = 0;
-            while m < rows {
-                // SAFETY: by this function's own contract; so many rows of `x` are left.
-                unsafe {
-                    m += match rows - m {
-                        4.. => self.some::<S, BITS, GROUPS, 1, 4>(m, block.clone(), scales),
-                        2.. => self.some::<S, BITS, GROUPS, 2, 2>(m, block.clone(), scales),
-                        _ => self.some::<S, BITS, GROUPS, 2, 1>(m, block.clone(), scales),
-                    };
-                }
-            }
-        }
+impl<S: Simd, const BITS: u32, const GROUPS: usize> Stream for Packed<'_, S, BITS, GROUPS> {
+    type Simd = S;
+    const TALL: bool = false;
+
+    fn x_rows(&self) -> usize {
+        self.products.rows
     }
 
-    /// `y[m..m + M, block]`, `R` rows of weights at a time, at most two. Gives back `M`. `scales`
-    /// has room for the scales and biases of two rows.
-    ///
-    /// # Safety
-    /// As [`Columns::blocks`].
-    #[inline(always)]
-    unsafe fn some<S, const BITS: u32, const GROUPS: usize, const R: usize, const M: usize>(
-        &self,
-        m: usize,
-        block: Range<usize>,
-        scales: *mut f32,
-    ) -> usize
-    where
-        S: Simd,
-    {
-        let mut results = [[0.0; BATCH]; M];
-        for first in block.clone().step_by(BATCH) {
-            let count = BATCH.min(block.end - first);
-            let whole = count / R * R;
-            // SAFETY: by this function's own contract.
-            unsafe {
-                for i in (0..whole).step_by(R) {
-                    self.sums::<S, BITS, GROUPS, R, M>(m, first + i, scales, &mut results, i);
-                }
-                for i in whole..count {
-                    self.sums::<S, BITS, GROUPS, 1, M>(m, first + i, scales, &mut results, i);
-                }
-                for (i, results) in results.iter().enumerate() {
-                    store_results::<S>(self.product.y, m + i, first, &results[..count]);
-                }
-            }
-        }
-        M
+    fn row_bytes(&self) -> usize {
+        self.products.parts[0].w.row_bytes()
     }
 
-    /// The products of rows `row..row + R` of the weights and `m..m + M` of `x`, which become
-    /// `results[..][at..at + R]`.
-    ///
-    /// # Safety
-    /// As [`Columns::blocks`].
+    fn y(&self, part: usize) -> Rows<'_> {
+        self.products.parts[part].y
+    }
+
     #[inline(always)]
-    unsafe fn sums<S, const BITS: u32, const GROUPS: usize, const R: usize, const M: usize>(
+    unsafe fn sums<const R: usize, const M: usize>(
         &self,
-        m: usize,
-        row: usize,
-        scales: *mut f32,
+        place: Place,
         results: &mut [[f32; BATCH]; M],
         at: usize,
-    ) where
-        S: Simd,
-    {
-        let Product {
-            w,
+    ) {
+        let Products {
+            parts,
+            format,
+            padded,
             stride,
-            sums_stride,
             ..
-        } = *self.product;
+        } = *self.products;
+        let w = &parts[place.part].w;
         let row_bytes = w.row_bytes();
-        let groups = w.groups();
         let vector_bytes = 4 * S::LANES;
         let vector_elements = S::LANES * 32 / BITS as usize;
-        let padded = groups.next_multiple_of(16);
-        let biases = scales.wrapping_add(2 * padded);
-        let ahead = PREFETCH.div_ceil(row_bytes).next_multiple_of(R);
-        let ahead = if row + ahead + R <= self.range.end {
-            ahead
-        } else {
-            0
-        };
-        // SAFETY: by this function's own contract; all loads are within a row, or within
-        // arranged rows and scales, which end in zeros.
+        // SAFETY: by the trait's contract; all loads are within a row, or within arranged rows
+        // and scales, which end in zeros.
         unsafe {
-            let mut acc = [[S::zero(); M]; R];
+            let scales = self.scales.get();
+            let biases = scales.add(2 * padded);
             for r in 0..R {
-                self.load_scales::<S>(row + r, scales.add(r * padded), biases.add(r * padded));
-                S::prefetch(self.scales_at(row + r + ahead));
-                S::prefetch(self.biases_at(row + r + ahead));
+                let place = Place {
+                    row: place.row + r,
+                    ..place
+                };
+                self.load_scales(w, place, scales.add(r * padded), biases.add(r * padded));
             }
-            let codes = w.packed.as_ptr().add(row * row_bytes);
-            let far = codes.wrapping_add(ahead * row_bytes);
-            let x = self.product.values.get().add(m * stride).cast_const();
+            let codes = w.packed.as_ptr().add(place.row * row_bytes);
+            let far = codes.wrapping_add(place.ahead * row_bytes);
+            let x = self
+                .products
+                .values
+                .get()
+                .add(place.m * stride)
+                .cast_const();
+            let mut acc = [[S::zero(); M]; R];
             for byte in (0..row_bytes).step_by(vector_bytes) {
                 let mut words = [S::load_words([0_u8; 64].as_ptr()); R];
                 for r in 0..R {
-                    let at = codes.add(r * row_bytes + byte);
                     S::prefetch(far.wrapping_add(byte * R + r * vector_bytes));
-                    if byte + vector_bytes <= row_bytes {
-                        words[r] = S::load_words(at);
-                    } else {
-                        let mut last = [0_u8; 64];
-                        last[..row_bytes - byte]
-                            .copy_from_slice(std::slice::from_raw_parts(at, row_bytes - byte));
-                        words[r] = S::load_words(last.as_ptr());
-                    }
+                    words[r] = load_words::<S>(codes.add(r * row_bytes + byte), row_bytes - byte);
                 }
                 let first = byte / vector_bytes * vector_elements;
                 let mut sums = [[S::zero(); M]; R];
                 /// Multiplies a field of all words, unless words have fewer.
-                macro_rules! field {
+                macro_rules! fields {
                     ($($field:literal)*) => {$(
                         if $field < 32 / BITS as usize {
                             let mut codes = [S::zero(); R];
@@ -330,8 +281,8 @@ impl Columns<'_> {
                         }
                     )*};
                 }
-                field!(0 1 2 3 4 5 6 7);
-                let group = first / w.format().group_size();
+                fields!(0 1 2 3 4 5 6 7);
+                let group = first / format.group_size();
                 for r in 0..R {
                     let scale = S::spread::<GROUPS>(scales.add(r * padded + group));
                     for i in 0..M {
@@ -339,43 +290,72 @@ impl Columns<'_> {
                     }
                 }
             }
+            stream::sum_lanes::<S, R, M>(&acc, results, at);
             for r in 0..R {
                 for i in 0..M {
-                    let x_sums = self.product.sums.get().add((m + i) * sums_stride);
-                    let biases = dot::<S>(biases.add(r * padded), x_sums, padded);
-                    results[i][at + r] = S::sum(acc[r][i]) + biases;
+                    let x = self.products.sums.get().add((place.m + i) * padded);
+                    results[i][at + r] += dot::<S>(biases.add(r * padded), x, padded);
                 }
             }
         }
     }
+}
 
-    /// The scales and biases of a row as float32, zero beyond the last group.
+impl<S: Simd, const BITS: u32, const GROUPS: usize> Packed<'_, S, BITS, GROUPS> {
+    /// The scales and biases of a row as float32, zero beyond the last group. Those of the row
+    /// `place.ahead` further are asked for.
     ///
     /// # Safety
-    /// [`Simd`]'s contract; the row exists; there is room for whole vectors of sixteen.
+    /// [`Simd`]'s contract; the row exists; there is room for `padded` floats each.
     #[inline(always)]
-    unsafe fn load_scales<S: Simd>(&self, row: usize, scales: *mut f32, biases: *mut f32) {
-        let groups = self.product.w.groups();
-        let padded = groups.next_multiple_of(16);
-        with_float!(self.product.dtype, T => {
+    unsafe fn load_scales(
+        &self,
+        w: &Quantized<'_>,
+        place: Place,
+        scales: *mut f32,
+        biases: *mut f32,
+    ) {
+        let Products {
+            dtype,
+            groups,
+            padded,
+            ..
+        } = *self.products;
+        let Scales::Affine {
+            scales: from_scales,
+            biases: from_biases,
+            ..
+        } = w.scales
+        else {
+            return;
+        };
+        let row_bytes = groups * dtype.size();
+        for (from, to) in [(from_scales, scales), (from_biases, biases)] {
+            let from = from.as_ptr().wrapping_add(place.row * row_bytes);
             // SAFETY: by this function's own contract.
             unsafe {
-                scales.add(padded - 16).write_bytes(0, 16);
-                biases.add(padded - 16).write_bytes(0, 16);
-                widen::<S, T>(self.scales_at(row).cast(), scales, groups);
-                widen::<S, T>(self.biases_at(row).cast(), biases, groups);
+                S::prefetch(from.wrapping_add(place.ahead * row_bytes));
+                to.add(padded - 16).write_bytes(0, 16);
+                with_float!(dtype, T => widen::<S, T>(from.cast(), to, groups));
             }
-        });
+        }
     }
+}
 
-    fn scales_at(&self, row: usize) -> *const u8 {
-        let bytes = row * self.product.w.groups() * self.product.dtype.size();
-        self.product.scales.as_ptr().wrapping_add(bytes)
-    }
-
-    fn biases_at(&self, row: usize) -> *const u8 {
-        let bytes = row * self.product.w.groups() * self.product.dtype.size();
-        self.product.biases.as_ptr().wrapping_add(bytes)
+/// A vector of words of which `bytes` are there; what is not there is zero.
+///
+/// # Safety
+/// [`Simd`]'s contract; so many bytes can be read.
+#[inline(always)]
+unsafe fn load_words<S: Simd>(from: *const u8, bytes: usize) -> S::W {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        if bytes >= 4 * S::LANES {
+            return S::load_words(from);
+        }
+        let mut last = [0_u8; 64];
+        std::ptr::copy_nonoverlapping(from, last.as_mut_ptr(), bytes);
+        S::load_words(last.as_ptr())
     }
 }
 

@@ -190,6 +190,15 @@ impl<'a> Quantized<'a> {
             }
     }
 
+    /// What products of several matrices with one `x` must share: how weights are stored.
+    pub(super) const fn kind(&self) -> (Format, usize, Option<Dtype>) {
+        let dtype = match self.scales {
+            Scales::Affine { dtype, .. } => Some(dtype),
+            Scales::Bytes(_) => None,
+        };
+        (self.format, self.cols, dtype)
+    }
+
     /// Bytes of a row of codes.
     pub(super) const fn row_bytes(&self) -> usize {
         self.cols / 8 * self.format.bits()

@@ -1,64 +1,109 @@
-//! The quantized product as a node of MLX's graph.
+//! Quantized products as a node of MLX's graph.
 
+use mlx_core::host_op::{self, Failure, View};
 use mlx_core::quant::{self, Mode, Scheme};
-use mlx_core::{Array, Result, host_op};
+use mlx_core::{Array, Dtype, Result};
 
 use super::{Format, Quantized, Scales};
 use crate::Cpu;
 use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, with_last};
 
-/// `x dequantize(w)ᵀ`: `x` is `[.., K]`, `weight` packed `[N, K * bits / 32]`, `scales` and `biases`
-/// `[N, K / group]`; the result is `[.., N]` in the dtype of `x`.
-pub fn quantized_matmul(
-    x: &Array,
-    weight: &Array,
-    scales: &Array,
-    biases: Option<&Array>,
-    scheme: &Scheme,
-) -> Result<Array> {
-    let affine = biases.is_none_or(|biases| are_floats(&[scales, biases]));
-    let format = format(scheme).filter(|_| affine && are_floats(&[x]) && weight.ndim() == 2);
-    let Some(format) = format.filter(|_| x.ndim() >= 1) else {
-        return quant::quantized_matmul(x, weight, scales, biases, true, scheme);
-    };
-    if !on_cpu()? {
-        return quant::quantized_matmul(x, weight, scales, biases, true, scheme);
+/// A quantized matrix `[N, K]`.
+#[derive(Clone, Copy)]
+pub struct Packed<'a> {
+    /// Words `[N, K * bits / 32]`.
+    pub weight: &'a Array,
+    /// `[N, K / group]`.
+    pub scales: &'a Array,
+    /// `[N, K / group]`, for the affine mode.
+    pub biases: Option<&'a Array>,
+    /// How it is packed.
+    pub scheme: &'a Scheme,
+}
+
+impl<'a> Packed<'a> {
+    /// What the kernels call this format, if they can multiply it with `x`.
+    fn format(&self, x: &Array) -> Option<Format> {
+        let floats = self
+            .biases
+            .is_none_or(|biases| are_floats(&[self.scales, biases]));
+        if !floats || self.weight.ndim() != 2 || x.ndim() == 0 || !are_floats(&[x]) {
+            return None;
+        }
+        match (self.scheme.mode, self.biases) {
+            (Mode::Affine, Some(_)) => {
+                Format::affine(self.scheme.bits as usize, self.scheme.group_size as usize).ok()
+            }
+            (Mode::Mxfp4, None) => Some(Format::MXFP4),
+            (Mode::Mxfp8, None) => Some(Format::MXFP8),
+            (Mode::Nvfp4, None) => Some(Format::NVFP4),
+            _ => None,
+        }
     }
-    let (rows, cols) = (weight.dim(0), x.dim(-1));
-    let shape = with_last(x, rows);
-    let inputs: Vec<&Array> = [x, weight, scales].into_iter().chain(biases).collect();
-    host_op::single(
+
+    fn arrays(self) -> impl Iterator<Item = &'a Array> {
+        [self.weight, self.scales].into_iter().chain(self.biases)
+    }
+}
+
+/// `x dequantize(w)ᵀ` for each of `ws`: `x` is `[.., K]`, a result `[.., N]` in the dtype of `x`.
+/// Several that share an `x` cost one fork of the threads.
+pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
+    let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format(x)).collect();
+    let kernels = !ws.is_empty() && on_cpu()?;
+    let Some(formats) = formats.filter(|_| kernels) else {
+        let mlx = |w: &Packed<'_>| {
+            quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
+        };
+        return ws.iter().map(mlx).collect();
+    };
+    let shapes: Vec<Vec<i32>> = ws.iter().map(|w| with_last(x, w.weight.dim(0))).collect();
+    let specs: Vec<(&[i32], Dtype)> = shapes.iter().map(|s| (&s[..], x.dtype())).collect();
+    let arrays = ws.iter().flat_map(|w| w.arrays());
+    let inputs: Vec<&Array> = std::iter::once(x).chain(arrays).collect();
+    host_op::call(
         "quantized_matmul",
         &inputs,
-        &shape,
-        x.dtype(),
-        move |inputs, y| {
-            let scales = match (inputs.get(3), dtype(inputs[2].dtype())) {
-                (Some(biases), Some(dtype)) => Scales::Affine {
-                    scales: inputs[2].bytes()?,
-                    biases: biases.bytes()?,
-                    dtype,
-                },
-                _ => Scales::Bytes(inputs[2].bytes()?),
-            };
-            let packed = inputs[1].bytes()?;
-            let w = Quantized::new(format, rows as usize, cols as usize, packed, scales)?;
+        &specs,
+        move |inputs, outputs| {
             let x = matrix(&inputs[0])?;
-            Ok(super::quantized_matmul(
-                Cpu::shared(),
-                x,
-                &w,
-                matrix_mut(y)?,
-            )?)
+            let mut rest = &inputs[1..];
+            let mut parts = Vec::with_capacity(formats.len());
+            for (format, y) in formats.iter().zip(outputs) {
+                let count = if format.mode() == super::Mode::Affine {
+                    3
+                } else {
+                    2
+                };
+                let (own, after) = rest.split_at(count);
+                parts.push((quantized(*format, x.layout().cols, own)?, matrix_mut(y)?));
+                rest = after;
+            }
+            Ok(super::quantized_matmuls(Cpu::shared(), x, &mut parts)?)
         },
     )
 }
 
-fn format(scheme: &Scheme) -> Option<Format> {
-    match scheme.mode {
-        Mode::Affine => Format::affine(scheme.bits as usize, scheme.group_size as usize).ok(),
-        Mode::Mxfp4 => Some(Format::MXFP4),
-        Mode::Mxfp8 => Some(Format::MXFP8),
-        Mode::Nvfp4 => Some(Format::NVFP4),
-    }
+/// The kernel's view of a matrix whose arrays are `inputs`: words, scales, perhaps biases.
+fn quantized<'a>(
+    format: Format,
+    cols: usize,
+    inputs: &[View<'a>],
+) -> Result<Quantized<'a>, Failure> {
+    let rows = inputs[0].shape()[0] as usize;
+    let scales = match inputs.get(2) {
+        Some(biases) => Scales::Affine {
+            scales: inputs[1].bytes()?,
+            biases: biases.bytes()?,
+            dtype: dtype(inputs[1].dtype()).ok_or("scales that are no floats")?,
+        },
+        None => Scales::Bytes(inputs[1].bytes()?),
+    };
+    Ok(Quantized::new(
+        format,
+        rows,
+        cols,
+        inputs[0].bytes()?,
+        scales,
+    )?)
 }

@@ -20,7 +20,8 @@ mod avx512bf16;
 pub use format::{Format, Mode, Quantized, Scales};
 
 use crate::error::ensure;
-use crate::gemm::{self, Word, is_bf16};
+use crate::gemm::{PackedX, Word, is_bf16};
+use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
 /// The most rows of `x` for which weights are unpacked in registers.
@@ -31,46 +32,70 @@ const FEW: usize = 16;
 ///
 /// # Errors
 /// When the sizes disagree.
-pub fn quantized_matmul(
+pub fn quantized_matmul(cpu: &Cpu, x: View<'_>, w: &Quantized<'_>, y: ViewMut<'_>) -> Result<()> {
+    quantized_matmuls(cpu, x, &mut [(*w, y)])
+}
+
+/// [`quantized_matmul`] of one `x` with several weights (queries, keys and values; gate and up).
+/// For few rows and weights of one format it costs a single fork.
+///
+/// # Errors
+/// When the sizes disagree. No part is computed then.
+pub fn quantized_matmuls(
     cpu: &Cpu,
     x: View<'_>,
-    w: &Quantized<'_>,
-    mut y: ViewMut<'_>,
+    parts: &mut [(Quantized<'_>, ViewMut<'_>)],
 ) -> Result<()> {
-    let (from, to) = (x.layout(), y.layout());
-    ensure!(
-        "quantized_matmul",
-        [from.planes, from.cols, from.rows] == [1, w.cols(), to.rows]
-            && [to.planes, to.cols] == [1, w.rows()],
-        "x [{}, {}, {}] times w [{}, {}] transposed does not give y [{}, {}, {}]",
-        from.planes,
-        from.rows,
-        from.cols,
-        w.rows(),
-        w.cols(),
-        to.planes,
-        to.rows,
-        to.cols
-    );
-    if from.rows == 0 || w.rows() == 0 {
-        return Ok(());
+    let a = *x.layout();
+    for (w, y) in &*parts {
+        let b = y.layout();
+        ensure!(
+            "quantized_matmul",
+            [a.planes, a.cols, a.rows] == [1, w.cols(), b.rows]
+                && [b.planes, b.cols] == [1, w.rows()],
+            "x {:?} times w [{}, {}] transposed does not give y {:?}",
+            a.shape(),
+            w.rows(),
+            w.cols(),
+            b.shape()
+        );
     }
-    let y = y.rows();
-    if from.rows > FEW {
-        gemm::product(cpu, Word::choose(cpu, is_bf16(&x)), &x, w, y);
-        return Ok(());
-    }
-    #[cfg(target_arch = "x86_64")]
-    if avx512bf16::serves(cpu, &x, w) {
-        avx512bf16::product(cpu, &x, w, y);
-        return Ok(());
-    }
-    if affine::serves(w) {
-        affine::product(cpu, &x, w, y);
-    } else {
-        rows::product(cpu, &x, w, y);
+    let parts: Vec<Part<'_>> = parts
+        .iter_mut()
+        .filter(|(w, _)| a.rows > 0 && w.rows() > 0)
+        .map(|(w, y)| Part { w: *w, y: y.rows() })
+        .collect();
+    for parts in parts.chunk_by(|a, b| a.w.kind() == b.w.kind()) {
+        products(cpu, &x, parts);
     }
     Ok(())
+}
+
+/// Weights that are multiplied, and where the product goes.
+struct Part<'a> {
+    w: Quantized<'a>,
+    y: Rows<'a>,
+}
+
+/// `y = x · wᵀ` for each part, all of one kind; the sizes fit, and nothing is empty.
+fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    if x.layout().rows > FEW {
+        let x = PackedX::new(cpu, Word::choose(cpu, is_bf16(x)), x);
+        for part in parts {
+            x.times(cpu, &part.w, part.y);
+        }
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if avx512bf16::serves(cpu, x, &parts[0].w) {
+        return avx512bf16::products(cpu, x, parts);
+    }
+    if affine::serves(&parts[0].w) {
+        return affine::products(cpu, x, parts);
+    }
+    for part in parts {
+        rows::product(cpu, x, &part.w, part.y);
+    }
 }
 
 /// `y[i] = w[rows[i]]`: the listed rows as plain numbers, `y` being `[rows.len(), K]`. An

@@ -55,9 +55,11 @@ impl Attention {
     ) -> Result<Array> {
         let length = x.dim(1);
         let by_head = |y: Array, heads: i32| y.reshape(&[1, length, heads, self.head_dim]);
-        let queries = by_head(self.q_proj.forward(x)?, self.heads)?;
-        let keys = by_head(self.k_proj.forward(x)?, self.kv_heads)?;
-        let values = by_head(self.v_proj.forward(x)?, self.kv_heads)?;
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [queries, keys, values] = Linear::forward_all(x, projections)?;
+        let queries = by_head(queries, self.heads)?;
+        let keys = by_head(keys, self.kv_heads)?;
+        let values = by_head(values, self.kv_heads)?;
 
         let offset = cache.offset();
         let queries = rope.forward(&queries, &self.q_norm, offset)?;

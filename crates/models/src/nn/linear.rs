@@ -1,6 +1,6 @@
 //! A matrix, dense or quantized, with or without a bias.
 
-use kernels::graph;
+use kernels::graph::{self, Packed};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -47,15 +47,50 @@ impl Matrix {
 
     /// `x [.., in]` to `[.., out]`.
     pub(crate) fn apply(&self, x: &Array) -> Result<Array> {
-        Ok(match self {
-            Self::Dense(weight) => graph::matmul(x, weight)?,
+        let [y] = Self::apply_all(x, [self])?;
+        Ok(y)
+    }
+
+    /// `x [.., in]` through each matrix; those of one kind are one operation.
+    fn apply_all<const N: usize>(x: &Array, matrices: [&Self; N]) -> Result<[Array; N]> {
+        let dense: Vec<&Array> = matrices.iter().filter_map(|m| m.dense()).collect();
+        let packed: Vec<Packed<'_>> = matrices.iter().filter_map(|m| m.packed()).collect();
+        let mut dense = graph::matmuls(x, &dense)?.into_iter();
+        let mut packed = graph::quantized_matmuls(x, &packed)?.into_iter();
+        let next = |m: &Self| {
+            if m.dense().is_some() {
+                dense.next()
+            } else {
+                packed.next()
+            }
+        };
+        Ok(matrices
+            .map(next)
+            .map(|y| y.expect("each matrix has a product")))
+    }
+
+    fn dense(&self) -> Option<&Array> {
+        match self {
+            Self::Dense(weight) => Some(weight),
+            Self::Quantized { .. } => None,
+        }
+    }
+
+    fn packed(&self) -> Option<Packed<'_>> {
+        match self {
+            Self::Dense(_) => None,
             Self::Quantized {
                 weight,
                 scales,
                 biases,
                 scheme,
-            } => graph::quantized_matmul(x, weight, scales, biases.as_ref(), scheme)?,
-        })
+            } => Some(Packed {
+                weight,
+                scales,
+                biases: biases.as_ref(),
+                scheme,
+            }),
+        }
     }
 
     /// The rows at `ids [L]`, as floats `[L, in]` of `dtype`. Rows are gathered before they are
@@ -111,11 +146,19 @@ impl Linear {
 
     /// `x [.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let y = self.matrix.apply(x)?;
-        match &self.bias {
-            Some(bias) => Ok(ops::add(&y, bias)?),
-            None => Ok(y),
+        let [y] = Self::forward_all(x, [self])?;
+        Ok(y)
+    }
+
+    /// `x [.., in]` through each of several maps, together.
+    pub(crate) fn forward_all<const N: usize>(x: &Array, maps: [&Self; N]) -> Result<[Array; N]> {
+        let mut products = Matrix::apply_all(x, maps.map(|map| &map.matrix))?;
+        for (y, map) in products.iter_mut().zip(maps) {
+            if let Some(bias) = &map.bias {
+                *y = ops::add(y, bias)?;
+            }
         }
+        Ok(products)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

@@ -27,7 +27,7 @@ impl GatedMlp {
 
     /// `x [.., hidden]` to the same shape.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let (gate, up) = (self.gate_proj.forward(x)?, self.up_proj.forward(x)?);
+        let [gate, up] = Linear::forward_all(x, [&self.gate_proj, &self.up_proj])?;
         self.down_proj
             .forward(&graph::gated(self.activation, &gate, &up)?)
     }

@@ -16,112 +16,49 @@ mod rows;
 mod scales;
 mod unpack;
 
-use super::{Mode, Quantized, Scales};
-use crate::view::Rows;
-use crate::{Cpu, Dtype, View};
+use super::{Mode, Part, Quantized};
+use crate::{Cpu, Dtype, Isa, View, stream};
 
 use arrange::Arranged;
 use rows::Job;
 use scales::{Bf16, E4m3, E8m0, F16, F32, ScaleFormat};
 
-/// Bytes of weights that a range of rows has at least: enough to outweigh drawing it and the wait
-/// for its first lines.
-const GRAIN_BYTES: usize = 32 * 1024;
-
-/// Whether [`product`] serves this.
+/// Whether [`products`] serves this.
 pub(super) fn serves(cpu: &Cpu, x: &View<'_>, w: &Quantized<'_>) -> bool {
-    let mode = w.format().mode();
-    cpu.isa() == crate::Isa::Avx512Bf16
+    cpu.isa() == Isa::Avx512Bf16
         && x.layout().dtype == Dtype::Bf16
-        && match w.format().bits() {
-            4 => true,
-            8 => mode == Mode::Affine,
-            _ => false,
-        }
+        && (w.format().bits() == 4 || w.format().bits() == 8 && w.format().mode() == Mode::Affine)
 }
 
-/// `y = x · wᵀ`; [`serves`] said yes, and the sizes fit.
-pub(super) fn product(cpu: &Cpu, x: &View<'_>, w: &Quantized<'_>, y: Rows<'_>) {
+/// `y = x · wᵀ` for each part, all of one kind; [`serves`] said yes, and the sizes fit.
+pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    let (format, _, dtype) = parts[0].w.kind();
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
-    let arranged = unsafe { Arranged::new(x, w.format()) };
-    let (scales, biases) = match w.scales {
-        Scales::Affine { scales, biases, .. } => (scales.as_ptr(), biases.as_ptr()),
-        Scales::Bytes(scales) => (scales.as_ptr(), scales.as_ptr()),
-    };
+    let arranged = unsafe { Arranged::new(x, format) };
     let job = Job {
-        format: w.format(),
-        packed: w.packed.as_ptr(),
-        row_bytes: w.row_bytes(),
-        scales,
-        biases,
-        groups: w.groups(),
-        order: rows::lane_groups(w.format()),
+        format,
+        order: rows::lane_groups(format),
         arranged: &arranged,
-        y,
+        parts,
     };
-    let rows = w.rows();
-    match (w.format().bits(), w.scales, w.format().mode()) {
-        (
-            4,
-            Scales::Affine {
-                dtype: Dtype::Bf16, ..
-            },
-            _,
-        ) => start::<Bf16, 4>(cpu, rows, &job),
-        (
-            4,
-            Scales::Affine {
-                dtype: Dtype::F16, ..
-            },
-            _,
-        ) => start::<F16, 4>(cpu, rows, &job),
-        (
-            4,
-            Scales::Affine {
-                dtype: Dtype::F32, ..
-            },
-            _,
-        ) => start::<F32, 4>(cpu, rows, &job),
-        (4, _, Mode::Nvfp4) => start::<E4m3, 4>(cpu, rows, &job),
-        (4, _, _) => start::<E8m0, 4>(cpu, rows, &job),
-        (
-            _,
-            Scales::Affine {
-                dtype: Dtype::F16, ..
-            },
-            _,
-        ) => start::<F16, 8>(cpu, rows, &job),
-        (
-            _,
-            Scales::Affine {
-                dtype: Dtype::F32, ..
-            },
-            _,
-        ) => start::<F32, 8>(cpu, rows, &job),
-        _ => start::<Bf16, 8>(cpu, rows, &job),
+    match (format.bits(), dtype) {
+        (4, Some(Dtype::F32)) => start::<F32, 4>(cpu, &job),
+        (4, Some(Dtype::F16)) => start::<F16, 4>(cpu, &job),
+        (4, Some(Dtype::Bf16)) => start::<Bf16, 4>(cpu, &job),
+        (4, None) if format.mode() == Mode::Nvfp4 => start::<E4m3, 4>(cpu, &job),
+        (4, None) => start::<E8m0, 4>(cpu, &job),
+        (_, Some(Dtype::F32)) => start::<F32, 8>(cpu, &job),
+        (_, Some(Dtype::F16)) => start::<F16, 8>(cpu, &job),
+        _ => start::<Bf16, 8>(cpu, &job),
     }
 }
 
-/// Shares the rows of the weights among the threads. A block of them stays in cache while up to
-/// four rows of `x` at a time meet it.
-fn start<S: ScaleFormat, const BITS: usize>(cpu: &Cpu, rows: usize, job: &Job<'_>) {
-    let grain = (GRAIN_BYTES / job.row_bytes).next_multiple_of(8).max(8);
-    cpu.pool().run_ranges(rows, grain, |range| {
-        for first in range.clone().step_by(grain) {
-            let block = first..range.end.min(first + grain);
-            let mut m = 0;
-            while m < job.arranged.rows {
-                // SAFETY: the machine has the instruction set (see `product`), ranges are
-                // disjoint and within the rows, so many rows of `x` are left, and the weights are
-                // of the format that was matched.
-                unsafe {
-                    m += match job.arranged.rows - m {
-                        4.. => job.run::<S, BITS, 2, 4>(m, block.clone(), range.end),
-                        2.. => job.run::<S, BITS, 4, 2>(m, block.clone(), range.end),
-                        _ => job.run::<S, BITS, 4, 1>(m, block.clone(), range.end),
-                    };
-                }
-            }
-        }
+/// Shares the rows of the weights among the threads.
+fn start<S: ScaleFormat, const BITS: usize>(cpu: &Cpu, job: &Job<'_>) {
+    let rows = job.parts.iter().map(|part| part.w.rows());
+    stream::share(cpu, job.parts[0].w.row_bytes(), rows, |part, range| {
+        // SAFETY: the machine has the instruction set (see `products`), ranges are disjoint and
+        // within the rows, and the weights are of the format that was matched.
+        unsafe { job.columns::<S, BITS>(part, range) }
     });
 }

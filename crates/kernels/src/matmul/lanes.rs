@@ -14,7 +14,7 @@ use crate::isa::{Float, Simd};
 /// # Safety
 /// The methods are under [`Simd`]'s contract, for the instruction set of the implementation.
 #[allow(clippy::missing_safety_doc)] // It is the same for all, and stands above.
-pub(super) trait Stream {
+pub(super) trait Lanes {
     /// For sums.
     type Simd: Simd;
     /// An element of the weights.
@@ -40,7 +40,7 @@ pub(super) trait Stream {
 /// Weights become float32, and `x` is float32.
 pub(super) struct Widen<S, T>(PhantomData<(S, T)>);
 
-impl<S: Simd, T: Float> Stream for Widen<S, T> {
+impl<S: Simd, T: Float> Lanes for Widen<S, T> {
     type Simd = S;
     type Weight = T;
     type Vector = S::V;
@@ -69,7 +69,7 @@ impl<S: Simd, T: Float> Stream for Widen<S, T> {
 pub(super) struct Pairs;
 
 #[cfg(target_arch = "x86_64")]
-impl Stream for Pairs {
+impl Lanes for Pairs {
     type Simd = Avx512;
     type Weight = bf16;
     type Vector = __m512i;
