@@ -8,9 +8,11 @@
 pub mod add;
 pub mod attention;
 pub mod bandwidth;
+pub mod block;
 pub mod gated;
 pub mod graph;
 pub mod isa;
+pub mod kv;
 pub mod matmul;
 pub mod quantized_matmul;
 pub mod rms_norm;

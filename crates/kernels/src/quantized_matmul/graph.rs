@@ -23,7 +23,7 @@ pub struct Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// What the kernels call this format, if they can multiply it with `x`.
-    fn format(&self, x: &Array) -> Option<Format> {
+    pub(crate) fn format(&self, x: &Array) -> Option<Format> {
         let floats = self
             .biases
             .is_none_or(|biases| are_floats(&[self.scales, biases]));
@@ -41,7 +41,7 @@ impl<'a> Packed<'a> {
         }
     }
 
-    fn arrays(self) -> impl Iterator<Item = &'a Array> {
+    pub(crate) fn arrays(self) -> impl Iterator<Item = &'a Array> {
         [self.weight, self.scales].into_iter().chain(self.biases)
     }
 }
@@ -70,13 +70,8 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
             let mut rest = &inputs[1..];
             let mut parts = Vec::with_capacity(formats.len());
             for (format, y) in formats.iter().zip(outputs) {
-                let count = if format.mode() == super::Mode::Affine {
-                    3
-                } else {
-                    2
-                };
-                let (own, after) = rest.split_at(count);
-                parts.push((quantized(*format, x.layout().cols, own)?, matrix_mut(y)?));
+                let (own, after) = rest.split_at(format.arrays());
+                parts.push((quantized(*format, own)?, matrix_mut(y)?));
                 rest = after;
             }
             Ok(super::quantized_matmuls(Cpu::shared(), x, &mut parts)?)
@@ -85,12 +80,14 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
 }
 
 /// The kernel's view of a matrix whose arrays are `inputs`: words, scales, perhaps biases.
-fn quantized<'a>(
+pub(crate) fn quantized<'a>(
     format: Format,
-    cols: usize,
     inputs: &[View<'a>],
 ) -> Result<Quantized<'a>, Failure> {
-    let rows = inputs[0].shape()[0] as usize;
+    let &[rows, words] = inputs[0].shape() else {
+        return Err("packed weights that are no matrix".into());
+    };
+    let (rows, cols) = (rows as usize, words as usize * 32 / format.bits());
     let scales = match inputs.get(2) {
         Some(biases) => Scales::Affine {
             scales: inputs[1].bytes()?,

@@ -8,17 +8,37 @@ use mlx_core::Array;
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::{Config, Family};
+use crate::config::{Config, Family, LayerType};
+use crate::nn::{Block, Rope};
 use crate::weights::Loader;
 
 /// From token ids to normalized hidden states, and from those to logits.
 pub(crate) trait Decoder {
-    /// `ids [L]`, the tokens that follow those in `cache`, to normalized hidden states
-    /// `[1, L, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
-    fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array>;
+    /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
+    /// last `rows` of them, `[1, rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
+    fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array>;
 
     /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
+}
+
+/// Through `layers`, each a block and what picks its rotation and its mask, of whose result the last
+/// `rows` are wanted: `x [1, L, hidden]` to `[1, rows, hidden]`.
+fn run<'a>(
+    layers: &[(Block, LayerType)],
+    rope: impl Fn(LayerType) -> &'a Rope,
+    mut x: Array,
+    cache: &mut Cache,
+    rows: i32,
+) -> Result<Array> {
+    let length = x.dim(1);
+    let masks = cache.masks(length)?;
+    for (i, (block, kind)) in layers.iter().enumerate() {
+        let is_last = i + 1 == layers.len();
+        let rows = if is_last { rows } else { length };
+        x = block.forward(&x, rope(*kind), masks.of(*kind), cache.layer_mut(i), rows)?;
+    }
+    Ok(x)
 }
 
 /// Called after each part of a model is made, with the arrays of that part.

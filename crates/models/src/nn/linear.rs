@@ -1,6 +1,6 @@
 //! A matrix, dense or quantized, with or without a bias.
 
-use kernels::graph::{self, Packed};
+use kernels::graph::{self, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -159,6 +159,15 @@ impl Linear {
             }
         }
         Ok(products)
+    }
+
+    /// The matrix, for operations that have a product in them; none if there is a bias.
+    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+        match (&self.bias, self.matrix.packed()) {
+            (Some(_), _) => None,
+            (None, Some(packed)) => Some(Weight::Packed(packed)),
+            (None, None) => self.matrix.dense().map(Weight::Dense),
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

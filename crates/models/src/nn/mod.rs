@@ -2,6 +2,7 @@
 //! [`Loader`](crate::weights::Loader) that stands at its path.
 
 mod attention;
+mod block;
 mod embedding;
 mod linear;
 mod mlp;
@@ -9,6 +10,7 @@ mod norm;
 mod rope;
 
 pub(crate) use attention::Attention;
+pub(crate) use block::Block;
 pub(crate) use embedding::Embedding;
 pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
