@@ -12,13 +12,14 @@ use mlx_core::{Array, DeviceKind};
 
 use crate::{Dtype, Layout, View, ViewMut};
 
+pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
-pub use crate::block::graph::{Block, Slot, Weight, block};
+pub use crate::block::graph::{Block, Slot, Stack, Weight};
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers};
 pub use crate::matmul::graph::matmuls;
-pub use crate::quantized_matmul::graph::{Packed, quantized_matmuls};
+pub use crate::quantized_matmul::graph::{Packed, dequantized_rows, quantized_matmuls};
 pub use crate::rms_norm::graph::{Norm, residual, rms_norm};
 pub use crate::rope::graph::{Rotation, norm_rope};
 
@@ -141,7 +142,11 @@ pub(crate) fn heads_inside_mut<'a>(
     planes: usize,
 ) -> Result<ViewMut<'a>, Failure> {
     if output.shape().len() != 3 || output.shape()[0] != 1 {
-        return Err(format!("an output of shape {:?} has no heads inside", output.shape()).into());
+        return Err(format!(
+            "an output of shape {:?} has no heads inside",
+            output.shape()
+        )
+        .into());
     }
     Ok(matrix_mut(output)?.heads(planes)?)
 }

@@ -6,6 +6,7 @@
 )]
 
 pub mod add;
+pub mod argmax;
 pub mod attention;
 pub mod bandwidth;
 pub mod block;

@@ -12,6 +12,7 @@
 //! An `Err` of the closure, or a panic, becomes the `Err` of whoever waits for an output. The
 //! outputs are then undefined: drop them.
 
+mod pinned;
 mod view;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mlx_sys::{mlxb_output, mlxb_view};
 
+pub use pinned::Pinned;
 use view::list;
 pub use view::{View, ViewMut};
 

@@ -133,10 +133,7 @@ pub fn block(
     {
         let width = block.gate.rows();
         let (mut gate, mut up) = (room(rows, width), room(rows, width));
-        let parts = [
-            (&block.gate, gate.view_mut()?),
-            (&block.up, up.view_mut()?),
-        ];
+        let parts = [(&block.gate, gate.view_mut()?), (&block.up, up.view_mut()?)];
         products(cpu, h.view()?, parts.into())?;
         let mut inner = room(rows, width);
         let (gate, up) = (gate.view()?, up.view()?);

@@ -162,7 +162,10 @@ impl KvBuffers {
     pub fn first(&mut self, count: i32) -> Result<(Array, Array)> {
         self.settle()?;
         self.lent = true;
-        Ok((tokens(&self.keys, 0, count)?, tokens(&self.values, 0, count)?))
+        Ok((
+            tokens(&self.keys, 0, count)?,
+            tokens(&self.values, 0, count)?,
+        ))
     }
 
     /// The buffers and the operation that they wait for, to be written in place; whoever does so

@@ -78,12 +78,7 @@ pub fn residual(x: &Array, addend: &Array, by: Option<Norm<'_>>) -> Result<Array
             norm: eps.map(|eps| norm(&inputs[2], eps)).transpose()?,
         };
         let x = matrix(&inputs[0])?;
-        Ok(super::add_norm(
-            Cpu::shared(),
-            x,
-            addend,
-            matrix_mut(sum)?,
-        )?)
+        Ok(super::add_norm(Cpu::shared(), x, addend, matrix_mut(sum)?)?)
     })
 }
 

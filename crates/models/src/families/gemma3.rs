@@ -4,11 +4,11 @@
 use kernels::graph::Activation;
 use mlx_core::{Array, ops};
 
-use super::{Decoder, OnPart, run};
+use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::{Config, LayerType};
-use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope};
+use crate::config::Config;
+use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope, Stack};
 use crate::weights::Loader;
 
 fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
@@ -27,12 +27,10 @@ pub(super) struct Gemma3 {
     embed_tokens: Embedding,
     /// `sqrt(hidden)`, rounded to the dtype of the activations as the reference does.
     embed_scale: Array,
-    layers: Vec<(Block, LayerType)>,
+    layers: Stack,
     norm: RmsNorm,
     /// Absent where the embedding is the head.
     lm_head: Option<Linear>,
-    rope: Rope,
-    local_rope: Rope,
     final_logit_softcapping: Option<f64>,
 }
 
@@ -55,17 +53,10 @@ impl Gemma3 {
         let lm_head = head.map(|at| Linear::load(at, false)).transpose()?;
         let rope = Rope::new(&config.rope, config.head_dim)?;
         let local_rope = Rope::new(&config.local_rope, config.head_dim)?;
+        let layers = Stack::new(layers, rope, Some(local_rope));
         let embed_scale = Array::scalar_of((config.hidden_size as f64).sqrt(), root.dtype())?;
         on_part(&lm_head.iter().flat_map(Linear::arrays).collect::<Vec<_>>())?;
-        on_part(
-            &[
-                norm.arrays(),
-                rope.arrays(),
-                local_rope.arrays(),
-                vec![&embed_scale],
-            ]
-            .concat(),
-        )?;
+        on_part(&[norm.arrays(), layers.rope_arrays(), vec![&embed_scale]].concat())?;
         let final_logit_softcapping = config.final_logit_softcapping;
         Ok(Self {
             embed_tokens,
@@ -73,8 +64,6 @@ impl Gemma3 {
             layers,
             norm,
             lm_head,
-            rope,
-            local_rope,
             final_logit_softcapping,
         })
     }
@@ -84,12 +73,7 @@ impl Decoder for Gemma3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let embedded = self.embed_tokens.forward(ids)?.expand_dims(0)?;
         let x = ops::mul(&embedded, &self.embed_scale)?;
-        let rope = |kind| match kind {
-            LayerType::Full => &self.rope,
-            LayerType::Sliding => &self.local_rope,
-        };
-        self.norm
-            .forward(&run(&self.layers, rope, x, cache, rows)?)
+        self.norm.forward(&self.layers.forward(&x, cache, rows)?)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

@@ -8,8 +8,7 @@ use mlx_core::Array;
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::{Config, Family, LayerType};
-use crate::nn::{Block, Rope};
+use crate::config::{Config, Family};
 use crate::weights::Loader;
 
 /// From token ids to normalized hidden states, and from those to logits.
@@ -20,25 +19,6 @@ pub(crate) trait Decoder {
 
     /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
-}
-
-/// Through `layers`, each a block and what picks its rotation and its mask, of whose result the last
-/// `rows` are wanted: `x [1, L, hidden]` to `[1, rows, hidden]`.
-fn run<'a>(
-    layers: &[(Block, LayerType)],
-    rope: impl Fn(LayerType) -> &'a Rope,
-    mut x: Array,
-    cache: &mut Cache,
-    rows: i32,
-) -> Result<Array> {
-    let length = x.dim(1);
-    let masks = cache.masks(length)?;
-    for (i, (block, kind)) in layers.iter().enumerate() {
-        let is_last = i + 1 == layers.len();
-        let rows = if is_last { rows } else { length };
-        x = block.forward(&x, rope(*kind), masks.of(*kind), cache.layer_mut(i), rows)?;
-    }
-    Ok(x)
 }
 
 /// Called after each part of a model is made, with the arrays of that part.

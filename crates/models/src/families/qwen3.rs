@@ -3,11 +3,11 @@
 use kernels::graph::Activation;
 use mlx_core::Array;
 
-use super::{Decoder, OnPart, run};
+use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::{Config, LayerType};
-use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope};
+use crate::config::Config;
+use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope, Stack};
 use crate::weights::Loader;
 
 fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
@@ -24,11 +24,10 @@ fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
 
 pub(super) struct Qwen3 {
     embed_tokens: Embedding,
-    layers: Vec<(Block, LayerType)>,
+    layers: Stack,
     norm: RmsNorm,
     /// Absent where the embedding is the head.
     lm_head: Option<Linear>,
-    rope: Rope,
 }
 
 impl Qwen3 {
@@ -49,14 +48,14 @@ impl Qwen3 {
         let norm = RmsNorm::load(&root.pp("norm"), config.rms_norm_eps)?;
         let lm_head = head.map(|at| Linear::load(at, false)).transpose()?;
         let rope = Rope::new(&config.rope, config.head_dim)?;
+        let layers = Stack::new(layers, rope, None);
         on_part(&lm_head.iter().flat_map(Linear::arrays).collect::<Vec<_>>())?;
-        on_part(&[norm.arrays(), rope.arrays()].concat())?;
+        on_part(&[norm.arrays(), layers.rope_arrays()].concat())?;
         Ok(Self {
             embed_tokens,
             layers,
             norm,
             lm_head,
-            rope,
         })
     }
 }
@@ -64,8 +63,7 @@ impl Qwen3 {
 impl Decoder for Qwen3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let x = self.embed_tokens.forward(ids)?.expand_dims(0)?;
-        self.norm
-            .forward(&run(&self.layers, |_| &self.rope, x, cache, rows)?)
+        self.norm.forward(&self.layers.forward(&x, cache, rows)?)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

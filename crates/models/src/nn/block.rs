@@ -31,15 +31,6 @@ impl Block {
         cache: &mut LayerCache,
         rows: i32,
     ) -> Result<Array> {
-        let length = x.dim(1);
-        if let Some(block) = self.as_one(rope, cache.offset())
-            && block.serves(x, mask.as_mask())?
-        {
-            let mut slot = cache.take_room(length, self.attention.key_heads(x.dtype()))?;
-            let x = graph::block(x, &block, &mut slot, mask.as_mask(), rows)?;
-            cache.put_back(slot, length)?;
-            return Ok(x);
-        }
         let residual = |x: &Array, out: &Array, norm: &Option<RmsNorm>| {
             graph::residual(x, out, norm.as_ref().map(RmsNorm::as_norm))
         };
@@ -51,8 +42,8 @@ impl Block {
         Ok(residual(&x, &out, &self.mlp_out_norm)?)
     }
 
-    /// The block for [`graph::block`], unless it has something that this lacks.
-    fn as_one<'a>(&'a self, rope: &'a Rope, offset: i32) -> Option<graph::Block<'a>> {
+    /// The block for [`graph::Stack`], unless it has something that this lacks.
+    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
         let (attention, mlp) = (&self.attention, &self.mlp);
         Some(graph::Block {
             attention_norm: self.attention_norm.as_norm(),
@@ -61,7 +52,7 @@ impl Block {
             values: attention.v_proj.as_weight()?,
             query_norm: attention.q_norm.as_norm(),
             key_norm: attention.k_norm.as_norm(),
-            rotation: rope.at(offset),
+            rotation: rope.at(0),
             scale: attention.score_scale(rope),
             output: attention.o_proj.as_weight()?,
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),

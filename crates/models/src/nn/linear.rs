@@ -93,8 +93,7 @@ impl Matrix {
         }
     }
 
-    /// The rows at `ids [L]`, as floats `[L, in]` of `dtype`. Rows are gathered before they are
-    /// dequantized, so the cost is that of L rows and not of the whole table.
+    /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
     pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
         Ok(match self {
             Self::Dense(weight) => ops::take(weight, ids, 0)?,
@@ -104,14 +103,13 @@ impl Matrix {
                 biases,
                 scheme,
             } => {
-                let biases = biases.as_ref().map(|b| ops::take(b, ids, 0)).transpose()?;
-                quant::dequantize(
-                    &ops::take(weight, ids, 0)?,
-                    &ops::take(scales, ids, 0)?,
-                    biases.as_ref(),
+                let packed = Packed {
+                    weight,
+                    scales,
+                    biases: biases.as_ref(),
                     scheme,
-                    Some(dtype),
-                )?
+                };
+                graph::dequantized_rows(packed, ids, dtype)?
             }
         })
     }

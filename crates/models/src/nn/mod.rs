@@ -8,6 +8,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod stack;
 
 pub(crate) use attention::Attention;
 pub(crate) use block::Block;
@@ -16,3 +17,4 @@ pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
 pub(crate) use rope::Rope;
+pub(crate) use stack::Stack;
