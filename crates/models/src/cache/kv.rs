@@ -50,7 +50,7 @@ impl KvCache {
         let (start, stop) = (self.offset, self.offset + count);
         let buffers = match self.buffers.take() {
             Some(buffers) if stop <= buffers.capacity() => buffers,
-            Some(buffers) => buffers.rearranged(&[0..start], round_up(stop))?,
+            Some(buffers) => buffers.grown(start, round_up(stop))?,
             None => KvBuffers::new(heads, round_up(stop.max(self.expected)))?,
         };
         Ok(Slot {
