@@ -2,11 +2,11 @@
 
 use mlx_core::host_op::{self, Failure, View};
 use mlx_core::quant::{self, Mode, Scheme};
-use mlx_core::{Array, Dtype, Result};
+use mlx_core::{Array, Dtype, Result, ops};
 
 use super::{Format, Quantized, Scales};
 use crate::Cpu;
-use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, with_last};
+use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, on_cuda, with_last};
 
 /// A quantized matrix `[N, K]`.
 #[derive(Clone, Copy)]
@@ -52,10 +52,7 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
     let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format(x)).collect();
     let kernels = !ws.is_empty() && on_cpu()?;
     let Some(formats) = formats.filter(|_| kernels) else {
-        let mlx = |w: &Packed<'_>| {
-            quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
-        };
-        return ws.iter().map(mlx).collect();
+        return ws.iter().map(|w| mlx(x, w)).collect();
     };
     let shapes: Vec<Vec<i32>> = ws.iter().map(|w| with_last(x, w.weight.dim(0))).collect();
     let specs: Vec<(&[i32], Dtype)> = shapes.iter().map(|s| (&s[..], x.dtype())).collect();
@@ -82,6 +79,24 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
             Ok(super::quantized_matmuls(Cpu::shared(), x, &mut parts)?)
         },
     )
+}
+
+/// From this many rows on, MLX's CUDA product of packed weights loses against the dense one, the
+/// time to unpack them included: it does not use what Hopper multiplies with.
+const UNPACK_FROM_ROWS: usize = 64;
+
+/// The product in MLX's own operations. On an NVIDIA GPU and with many rows, the matrix is unpacked
+/// for it; MLX frees it after the product, so one or two are in memory at a time.
+fn mlx(x: &Array, w: &Packed<'_>) -> Result<Array> {
+    let rows = x
+        .shape()
+        .split_last()
+        .map_or(1, |(_, outer)| outer.iter().map(|&n| n as usize).product());
+    if rows >= UNPACK_FROM_ROWS && w.weight.ndim() == 2 && are_floats(&[x]) && on_cuda()? {
+        let dense = quant::dequantize(w.weight, w.scales, w.biases, w.scheme, Some(x.dtype()))?;
+        return ops::matmul(x, &dense.t()?);
+    }
+    quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
 }
 
 /// The kernel's view of a matrix whose arrays are `inputs`: words, scales, perhaps biases.
