@@ -40,6 +40,7 @@ mod dtype;
 mod error;
 mod ffi;
 mod stream;
+mod submit;
 
 pub use array::{Array, Bytes, async_eval, eval};
 pub use device::DeviceKind;

@@ -2,11 +2,11 @@
 
 use mlx_core::host_op::{self, Failure, View};
 use mlx_core::quant::{self, Mode, Scheme};
-use mlx_core::{Array, Dtype, Result, ops};
+use mlx_core::{Array, DeviceKind, Dtype, Result, device, ops};
 
 use super::{Format, Quantized, Scales};
 use crate::Cpu;
-use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, on_cuda, with_last};
+use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, with_last};
 
 /// A quantized matrix `[N, K]`.
 #[derive(Clone, Copy)]
@@ -81,18 +81,20 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
     )
 }
 
-/// From this many rows on, MLX's CUDA product of packed weights loses against the dense one, the
-/// time to unpack them included: it does not use what Hopper multiplies with.
-const UNPACK_FROM_ROWS: usize = 64;
+/// From this many rows on, a packed matrix is unpacked for the dense product on an NVIDIA GPU.
+///
+/// Up to here MLX has a matrix-vector kernel of its own. From here on it would compile a kernel at
+/// run time, ten seconds for each class of shapes, which multiplies float32 with 11 bits and uses
+/// none of what Hopper multiplies with. Unpacking costs 40 µs for 4096 by 4096 elements.
+const UNPACK_FROM_ROWS: usize = 8;
 
-/// The product in MLX's own operations. On an NVIDIA GPU and with many rows, the matrix is unpacked
-/// for it; MLX frees it after the product, so one or two are in memory at a time.
+/// The product in MLX's own operations. An unpacked matrix is freed after its product, so one or two
+/// are in memory at a time.
 fn mlx(x: &Array, w: &Packed<'_>) -> Result<Array> {
-    let rows = x
-        .shape()
-        .split_last()
-        .map_or(1, |(_, outer)| outer.iter().map(|&n| n as usize).product());
-    if rows >= UNPACK_FROM_ROWS && w.weight.ndim() == 2 && are_floats(&[x]) && on_cuda()? {
+    let outer = x.shape().split_last().map_or(&[][..], |(_, outer)| outer);
+    let rows: usize = outer.iter().map(|&n| n as usize).product();
+    let unpack = rows >= UNPACK_FROM_ROWS && w.weight.ndim() == 2 && are_floats(&[x]);
+    if unpack && device::current()? == DeviceKind::Cuda {
         let dense = quant::dequantize(w.weight, w.scales, w.biases, w.scheme, Some(x.dtype()))?;
         return ops::matmul(x, &dense.t()?);
     }
