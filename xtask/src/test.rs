@@ -4,10 +4,15 @@ use anyhow::Result;
 
 use crate::build;
 use crate::check_metal;
+use crate::dist;
 use crate::process::{cargo, root, run};
 
 pub(crate) fn run_task() -> Result<()> {
     build::run(&build::Args::default())?;
+    if cfg!(target_os = "linux") {
+        // The tests compile every CUDA kernel with it; they need no GPU.
+        build_scripts::cuda_compiler(&|line| eprintln!("{line}"))?;
+    }
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
     run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
@@ -18,6 +23,7 @@ pub(crate) fn run_task() -> Result<()> {
         "--no-fail-fast",
     ]))?;
     downstream()?;
+    dist::check()?;
     check_metal::run(&check_metal::Args::default())
 }
 

@@ -16,7 +16,7 @@ use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
-use crate::memory::megabytes;
+use crate::memory::{check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
@@ -72,9 +72,25 @@ pub struct MlxBackendBuilder<'a> {
 struct Setup {
     device: Device,
     dtype: Option<Dtype>,
-    limits: MemoryLimits,
+    cache_limit: Option<u64>,
+    memory_limit: Option<u64>,
+    wired_limit: Option<u64>,
     threads: Option<usize>,
     plain_mlx: bool,
+    random_weights: bool,
+}
+
+impl Setup {
+    /// What was asked for, and for the rest what the device has by default.
+    fn limits(&self, device: &DeviceInfo) -> MemoryLimits {
+        let usual = MemoryLimits::of(device);
+        let asked = MemoryLimits {
+            cache: self.cache_limit.unwrap_or(usual.cache),
+            memory: self.memory_limit.unwrap_or(usual.memory),
+            wired: self.wired_limit,
+        };
+        asked.clamped_to(device)
+    }
 }
 
 impl<'a> MlxBackendBuilder<'a> {
@@ -96,14 +112,15 @@ impl<'a> MlxBackendBuilder<'a> {
     /// Bytes of freed buffers that MLX may keep; 16 GiB unless told, never more than the device has.
     #[must_use]
     pub fn cache_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.cache = bytes;
+        self.setup.cache_limit = Some(bytes);
         self
     }
 
-    /// Bytes that evaluation should stay within; 24 GiB unless told, never more than the device has.
+    /// Bytes that evaluation should stay within; unless told, 24 GiB, and on CUDA 19 twentieths of the
+    /// GPU's memory. Never more than the device has.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.memory = bytes;
+        self.setup.memory_limit = Some(bytes);
         self
     }
 
@@ -111,7 +128,7 @@ impl<'a> MlxBackendBuilder<'a> {
     /// that memory from every other program; an error where the device is not Metal.
     #[must_use]
     pub fn wired_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.wired = Some(bytes);
+        self.setup.wired_limit = Some(bytes);
         self
     }
 
@@ -131,6 +148,14 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
+    /// Whether to draw the weights on the device instead of reading them, for benchmarks: of the
+    /// files only the headers count.
+    #[must_use]
+    pub fn random_weights(mut self, random: bool) -> Self {
+        self.setup.random_weights = random;
+        self
+    }
+
     /// Is told how far loading has come, on the calling thread.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
@@ -142,7 +167,7 @@ impl<'a> MlxBackendBuilder<'a> {
     ///
     /// # Errors
     /// A directory that is no model's or is damaged, an architecture that is not supported, a
-    /// missing accelerator or native library: each says what to do.
+    /// missing accelerator or native library, a GPU with too little memory: each says what to do.
     pub fn load(mut self, dir: impl AsRef<Path>) -> Result<MlxBackend> {
         let started = Instant::now();
         let dir = dir.as_ref();
@@ -150,7 +175,8 @@ impl<'a> MlxBackendBuilder<'a> {
         let tokenizer = open_tokenizer(dir)?;
 
         let (setup, path) = (self.setup, dir.to_owned());
-        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
+        let bytes = info.bytes_as(setup.dtype);
+        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, bytes, setup, progress);
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
             Some(progress) => &mut **progress,
@@ -210,9 +236,10 @@ struct OnEngine {
     active_bytes: u64,
 }
 
-/// What happens on the engine thread before it serves.
+/// What happens on the engine thread before it serves. The weights will take `bytes`.
 fn load(
     dir: &Path,
+    bytes: u64,
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
@@ -222,13 +249,19 @@ fn load(
         Cpu::shared().pool().set_threads(threads);
     }
     progress(Progress::Device(device.clone()));
-    let model = Model::load(dir, &LoadOptions::new().dtype(setup.dtype), &mut |step| {
+    // What an earlier model left in MLX's own cache is not lost to this one.
+    memory::clear_cache()?;
+    check_room(&device, bytes, device::free_memory()?)?;
+    let options = LoadOptions::new()
+        .dtype(setup.dtype)
+        .random_weights(setup.random_weights);
+    let model = Model::load(dir, &options, &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
             LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },
         });
     })?;
-    let limits = setup.limits.clamped_to(&device);
+    let limits = setup.limits(&device);
     limits.apply()?;
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {

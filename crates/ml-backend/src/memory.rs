@@ -6,18 +6,22 @@
 //! models the later one's count.
 
 use mlx_core::device::DeviceInfo;
-use mlx_core::memory;
+use mlx_core::{DeviceKind, memory};
 
-use crate::Result;
 use crate::language_model::LanguageModel;
+use crate::{Error, Result};
 
 /// Bytes that MLX may hold. A limit above what the device has is lowered to that.
+///
+/// Above `memory` MLX waits after every operation, so a GPU with memory of its own is given nearly all
+/// of it unless told; the machine's memory is shared with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryLimits {
     /// Freed buffers that are kept for reuse. 16 GiB unless told.
     pub cache: u64,
-    /// All that evaluation should stay within. 24 GiB unless told.
+    /// All that evaluation should stay within. Unless told, 24 GiB, and on CUDA 19 twentieths of the
+    /// GPU's memory.
     pub memory: u64,
     /// Memory that macOS shall keep resident for the GPU; not touched unless told.
     pub wired: Option<u64>,
@@ -34,6 +38,18 @@ impl Default for MemoryLimits {
 }
 
 impl MemoryLimits {
+    /// The limits of a device, where nobody tells others.
+    pub(crate) fn of(device: &DeviceInfo) -> Self {
+        let limits = Self::default();
+        match device.kind {
+            DeviceKind::Cuda => Self {
+                memory: device.memory_bytes / 20 * 19,
+                ..limits
+            },
+            DeviceKind::Cpu | DeviceKind::Metal => limits,
+        }
+    }
+
     /// These limits, none above what the device has.
     pub(crate) fn clamped_to(self, device: &DeviceInfo) -> Self {
         let all = device.memory_bytes;
@@ -58,6 +74,28 @@ impl MemoryLimits {
 
 fn bytes(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Bytes of a GPU's memory that a model needs besides its weights: what the libraries allocate, the
+/// caches and the activations of a short generation.
+const WORKING_BYTES: u64 = 512 << 20;
+
+/// Refuses a model whose weights do not fit into what is free of a GPU's own memory, which cannot
+/// be swapped.
+///
+/// # Errors
+/// [`Error::TooLittleMemory`] with the bytes needed and those free.
+pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -> Result<()> {
+    let needed = weights.saturating_add(WORKING_BYTES);
+    match free {
+        Some(free) if needed > free => Err(Error::TooLittleMemory {
+            device: device.name.clone(),
+            needed,
+            weights,
+            free,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What MLX holds, in bytes.
@@ -124,8 +162,6 @@ pub(crate) fn megabytes(bytes: u64) -> u64 {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use mlx_core::DeviceKind;
-
     use super::*;
     use crate::testing::{Call, Script};
 
@@ -150,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_with_memory_of_its_own_may_be_filled() {
+        let mut gpu = device(80 << 30, None);
+        assert_eq!(MemoryLimits::of(&gpu), MemoryLimits::default());
+        gpu.kind = DeviceKind::Cuda;
+        assert_eq!(MemoryLimits::of(&gpu).memory, 76 << 30);
+        assert_eq!(MemoryLimits::of(&gpu).cache, 16 << 30);
+    }
+
+    #[test]
     fn no_limit_is_above_what_the_machine_has() {
         let asked = MemoryLimits {
             wired: Some(u64::MAX),
@@ -158,6 +203,20 @@ mod tests {
         let limits = asked.clamped_to(&device(8 << 30, Some(6 << 30)));
         assert_eq!((limits.cache, limits.memory), (8 << 30, 8 << 30));
         assert_eq!(limits.wired, Some(6 << 30));
+    }
+
+    #[test]
+    fn a_gpu_with_too_little_memory_is_told_the_bytes_needed() {
+        let gpu = device(8 << 30, None);
+        let needed = (6 << 30) + WORKING_BYTES;
+        let error = check_room(&gpu, 6 << 30, Some(needed - 1)).unwrap_err();
+        let text = error.to_string();
+        for bytes in [needed, 6 << 30, needed - 1] {
+            assert!(text.contains(&bytes.to_string()), "{text}");
+        }
+        assert!(!text.contains('\n'), "{text}");
+        assert!(check_room(&gpu, 6 << 30, Some(needed)).is_ok());
+        assert!(check_room(&gpu, u64::MAX, None).is_ok());
     }
 
     /// What was logged while `work` ran.

@@ -52,10 +52,7 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
     let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format()).collect();
     let kernels = !ws.is_empty() && x.ndim() > 0 && are_floats(&[x]) && on_cpu()?;
     let Some(formats) = formats.filter(|_| kernels) else {
-        let mlx = |w: &Packed<'_>| {
-            quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
-        };
-        return ws.iter().map(mlx).collect();
+        return ws.iter().map(|w| super::mlx::product(x, w)).collect();
     };
     let shapes: Vec<Vec<i32>> = ws.iter().map(|w| with_last(x, w.weight.dim(0))).collect();
     let specs: Vec<(&[i32], Dtype)> = shapes.iter().map(|s| (&s[..], x.dtype())).collect();

@@ -7,6 +7,7 @@ mod embedding;
 mod linear;
 mod mlp;
 mod norm;
+mod pace;
 mod rope;
 mod stack;
 

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use kernels::graph;
 use mlx_core::Array;
 
+use super::pace::Pace;
 use super::{Block, Rope};
 use crate::Result;
 use crate::cache::Cache;
@@ -61,6 +62,7 @@ impl Stack {
             }
         }
         let mut x = x.clone();
+        let mut pace = Pace::new(length)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let rows = if i + 1 == self.layers.len() {
                 rows
@@ -69,6 +71,7 @@ impl Stack {
             };
             let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
             x = block.forward(&x, self.rope(*kind), mask, cache, rows)?;
+            pace.submit(&x)?;
         }
         Ok(x)
     }
