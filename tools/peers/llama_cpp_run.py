@@ -19,7 +19,9 @@ def main():
     quiet = ll.llama_log_callback(lambda level, text, data: None)
     ll.llama_log_set(quiet, None)
     ll.llama_backend_init()
-    model = ll.llama_model_load_from_file(a.gguf.encode(), ll.llama_model_default_params())
+    loading = ll.llama_model_default_params()
+    loading.n_gpu_layers = 999  # all, where there is a GPU
+    model = ll.llama_model_load_from_file(a.gguf.encode(), loading)
     if not model:
         sys.exit(f"llama.cpp cannot load {a.gguf}")
     params = ll.llama_context_default_params()
