@@ -1,0 +1,164 @@
+// The stream of weights: each warp's tiles of all products of all layers, in order, through a ring
+// in shared memory.
+//
+// Which weights a warp reads does not depend on any activation, so the stream runs ahead of the
+// computation and does not stop where the computation waits: while a block stands at a barrier or
+// attends, its ring fills with the next product's tiles. The ring is the warp's own, so nothing
+// but the warp's lanes has to agree on it.
+//
+// A tile in the ring is 16 rows of 128 bytes, the 16-byte columns of row r exchanged by xor with
+// r % 8 so that `load_matrices` meets no bank twice; behind it lie the words of scales, then those
+// of biases, row by row.
+
+struct Stream {
+    const u64* matrices;
+    u32 ring;
+    // Where the next tile comes from: `left` tiles of this product, `deep` tiles into the row block.
+    int layer, kind, left, block, deep;
+    // The product's tiles of a row block, bytes of a row, and this lane's addresses in rows
+    // lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
+    int depth, row_bytes;
+    u64 upper, lower, scales, biases;
+    // Stages of the ring.
+    int put, take;
+
+    /// `matrices`: the addresses of all layers' matrices and, as one layer more, of the logits'.
+    __device__ __forceinline__ Stream(const u64* matrices_, unsigned char* ring_)
+        : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), depth(0), row_bytes(0),
+          upper(0), lower(0), scales(0), biases(0), put(0), take(0) {
+        ring = shared_address(ring_) + threadIdx.x / 32 * RING_STAGES * STAGE_BYTES;
+    }
+
+    /// Fills the ring for the first time.
+    __device__ __forceinline__ void start() {
+#pragma unroll 1
+        for (int i = 0; i < RING_STAGES; i++) fetch();
+    }
+
+    /// Waits for the oldest tile; its address in shared memory.
+    __device__ __forceinline__ u32 oldest() {
+        copies_wait<RING_STAGES - 1>();
+        __syncwarp();
+        return ring + take * STAGE_BYTES;
+    }
+
+    /// Gives the oldest tile's place to the next one of the stream.
+    __device__ __forceinline__ void advance() {
+        __syncwarp();
+        take = take + 1 == RING_STAGES ? 0 : take + 1;
+        fetch();
+    }
+
+    /// Starts the copy of the next tile. Behind the end of the stream, an empty group of copies
+    /// keeps the count that `oldest` relies on.
+    __device__ __forceinline__ void fetch() {
+#pragma unroll 1
+        while (left == 0 && kind != LOGITS) next_product();
+        if (left != 0) {
+            copy_tile();
+            put = put + 1 == RING_STAGES ? 0 : put + 1;
+        }
+        copies_commit();
+    }
+
+    /// On to the next product, of which this warp may have no tile.
+    __device__ __forceinline__ void next_product() {
+        layer += kind == DOWN;
+        kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
+        Line line = Line::of(kind);
+        int warp = threadIdx.x / 32, begin = line.begin(warp);
+        left = line.begin(warp + 1) - begin;
+        depth = line.deep;
+        row_bytes = line.row_bytes;
+        block = (u32)begin / (u32)depth;
+        deep = begin - block * depth;
+        if (left != 0) aim();
+    }
+
+    /// Points at the row block `block`, at the tile `deep`.
+    __device__ __forceinline__ void aim() {
+        const int lane = threadIdx.x % 32;
+        const u64* first = matrices + layer * MATRICES * MATRIX_WORDS;
+        int row = block * 16, half = 8, matrix = 0, second = 0;
+        if (kind == QKV && row >= QUERY_ROWS) {
+            bool value = row >= QUERY_ROWS + KEY_ROWS;
+            row -= value ? QUERY_ROWS + KEY_ROWS : QUERY_ROWS;
+            matrix = value ? V_PROJ : K_PROJ;
+        } else if (kind == OUT) {
+            matrix = O_PROJ;
+        } else if (kind == GATE_UP) {
+            // Eight rows of each.
+            matrix = GATE_PROJ, second = 1, row = block * 8, half = 0;
+        } else if (kind == DOWN) {
+            matrix = DOWN_PROJ;
+        } else if (kind == LOGITS && VOCAB % 16 != 0) {
+            // The last row block begins early, to end with the last row.
+            row = smaller(row, VOCAB - 16);
+        }
+        const u64* of_upper = first + matrix * MATRIX_WORDS;
+        const u64* of_lower = of_upper + second * MATRIX_WORDS;
+        u32 column = lane % 8 * 16 + deep * 128;
+        upper = of_upper[0] + (u64)(u32)(row + lane / 8) * (u32)row_bytes + column;
+        lower = of_lower[0] + (u64)(u32)(row + half + lane / 8) * (u32)row_bytes + column;
+        if (ANY_AFFINE && (kind == LOGITS ? LM_HEAD_BITS : BITS) != 16) {
+            const u64* mine = lane < 16 ? of_upper : of_lower;
+            int scaled = row + lane / 2 - (lane < 16 ? 0 : 8 - half);
+            u32 of_row = kind == LOGITS ? row_bytes * 16 / LM_HEAD_BITS / LM_HEAD_GROUP : row_bytes * 16 / BITS / GROUP;
+            u64 offset = (u64)(u32)scaled * of_row;
+            scales = mine[1] + offset;
+            biases = mine[2] + offset;
+        }
+    }
+
+    __device__ __forceinline__ void copy_tile() {
+        const int lane = threadIdx.x % 32, row = lane / 8, column = lane % 8;
+        u32 stage = ring + put * STAGE_BYTES;
+        u32 to = stage + row * 128 + (column ^ row) * 16, to4 = stage + (row + 4) * 128 + (column ^ (row + 4)) * 16;
+        // Columns behind the end of the row become zeros; nothing is read for them.
+        int bytes = deep * 128 + column * 16 < row_bytes ? 16 : 0;
+        u32 step = 4 * row_bytes;
+        copy16(to, upper, bytes);
+        copy16(to4, upper + step, bytes);
+        copy16(to + 1024, lower, bytes);
+        copy16(to4 + 1024, lower + step, bytes);
+        if (ANY_AFFINE) {
+            if (kind == LOGITS) {
+                copy_scales<LOGITS>(stage + 2048);
+            } else {
+                copy_scales<QKV>(stage + 2048);
+            }
+        }
+        upper += 128;
+        lower += 128;
+        left--;
+        deep++;
+        if (deep == depth) {
+            deep = 0;
+            block++;
+            if (left != 0) aim();
+        }
+    }
+
+    /// Lanes 2 r and 2 r + 1 copy the words of row r.
+    template <int KIND>
+    __device__ __forceinline__ void copy_scales(u32 to) {
+        typedef Product<KIND> P;
+        if constexpr (P::BIT != 16) {
+            constexpr int WORDS = P::SCALE_WORDS, EACH = WORDS == 1 ? 1 : WORDS / 2;
+            const int lane = threadIdx.x % 32;
+            if (WORDS == 1 && lane % 2 != 0) return;
+            // Two groups are a word; a tile of a single group shares its word with its neighbour.
+            int first = P::TILE == P::GROUP_SIZE ? deep / 2 : deep * WORDS;
+            int held = row_bytes * 8 / P::BIT / P::GROUP_SIZE / 2;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                int word = (WORDS == 1 ? 0 : lane % 2 * EACH) + i;
+                int bytes = first + word < held ? 4 : 0;
+                u32 at = to + (lane / 2 * WORDS + word) * 4;
+                u32 from = (first + word) * 4;
+                copy4(at, scales + from, bytes);
+                copy4(at + 16 * WORDS * 4, biases + from, bytes);
+            }
+        }
+    }
+};
