@@ -21,48 +21,50 @@ def error(out, ref):
 
 
 def check(m, steps=4):
-    """The largest errors over a few tokens at several contexts: of logits against the rounded and
-    the exact reference, of the cache entries written, and whether a repetition is bitwise equal."""
-    worst = [0.0, 0.0, 0.0]
-    same = True
+    """A few tokens at several contexts. Wanted: logits nearer to the exact ones than a model that
+    rounds every operation's result; in the first layer, where nothing has been rounded twice, cache
+    entries that equal the reference's; nothing else in the caches touched; the same bits again."""
+    mine, coarse, first, entries = [], [], 0.0, 0.0
+    same, untouched = True, True
     weights = None
     for position in (0, 7, 40, 300, 1500):
         d = Decoder(m, position + steps + 5, max(m.window, 1), weights)
         weights = d.weights
-        rounded, exact = Reference(m, weights, True), Reference(m, weights, False)
+        references = [Reference(m, weights, rounding) for rounding in ("inputs", "nothing", "all")]
         rings = set(m.rings())
         for step in range(steps):
             at = position + step
             # The ring has room, is about to be full, or has come round.
             held = min(at + 1, max(m.window, 1))
-            place = at if at < m.window else (at * 7 + 3) % max(m.window, 1) if m.window else 0
+            place = at if at < m.window else (at * 7 + 3) % max(m.window, 1)
             places = [place if l in rings else at for l in range(m.layers)]
             counts = [held if l in rings else at + 1 for l in range(m.layers)]
-            before = [(k.double(), v.double()) for k, v in d.caches]
-            copies = [(k.clone(), v.clone()) for k, v in before]
+            caches = [[(k.double(), v.double()) for k, v in d.caches] for _ in references]
             d.token.fill_(int(torch.randint(m.vocab, (1,))))
             d.logits.fill_(float("nan"))
             d.launch(at, place, held)
             torch.cuda.synchronize()
             out = d.logits.clone()
-            ref = rounded.step(int(d.token), at, before, places, counts)
-            true = exact.step(int(d.token), at, copies, places, counts)
-            worst[0] = max(worst[0], error(out, ref))
-            worst[1] = max(worst[1], error(out, true))
+            _, exact, rounded = [r.step(int(d.token), at, c, places, counts) for r, c in zip(references, caches)]
+            mine.append(error(out, exact))
+            coarse.append(error(rounded, exact))
             for l in range(m.layers):
-                for mine, theirs in zip(d.caches[l], before[l]):
-                    worst[2] = max(worst[2], error(mine[:, places[l]], theirs[:, places[l]]))
-                    untouched = torch.ones(mine.shape[1], dtype=torch.bool, device=mine.device)
-                    untouched[places[l]] = False
-                    if not torch.equal(mine[:, untouched].double(), theirs[:, untouched]):
-                        worst[2] = float("inf")
+                for cache, expected in zip(d.caches[l], caches[0][l]):
+                    wrong = error(cache[:, places[l]], expected[:, places[l]])
+                    entries = max(entries, wrong)
+                    if l == 0:
+                        first = max(first, wrong)
+                    others = torch.arange(cache.shape[1], device=cache.device) != places[l]
+                    untouched &= torch.equal(cache[:, others].double(), expected[:, others])
             d.logits.fill_(float("nan"))
             d.launch(at, place, held)
             torch.cuda.synchronize()
             same &= torch.equal(out, d.logits)
-    ok = worst[0] < 5e-3 and worst[1] < 2e-2 and worst[2] < 1e-2 and same
-    print(f"{'ok  ' if ok else 'FAIL'} {m.name:22} rounded {worst[0]:.1e} exact {worst[1]:.1e} "
-          f"cache {worst[2]:.1e} repeatable {same}", flush=True)
+    mean = lambda errors: sum(errors) / len(errors)
+    ok = mean(mine) < mean(coarse) and max(mine) < 2e-2 and first < 2e-3 and entries < 2e-2 and untouched and same
+    print(f"{'ok  ' if ok else 'FAIL'} {m.name:20} logits {mean(mine):.1e}, at most {max(mine):.1e} (rounding all "
+          f"{mean(coarse):.1e}); cache, first layer {first:.1e}, all {entries:.1e}, others kept {untouched}; "
+          f"repeatable {same}", flush=True)
     return ok
 
 

@@ -1,7 +1,7 @@
 """One token through the model in float64, with PyTorch's plain operations.
 
-With `rounded`, what enters a product is rounded to bfloat16, as the kernel does; everything else is
-float64. Without, nothing is rounded: the difference of the two says how much rounding there is.
+What is rounded to bfloat16 on the way is a choice: "nothing"; "inputs", what enters a product, as
+the kernel does; or "all", every operation's result, as a bfloat16 model runs operation by operation.
 """
 
 import math
@@ -22,24 +22,29 @@ def dequantized(matrix):
 
 
 class Reference:
-    def __init__(self, model, weights, rounded):
-        self.m, self.rounded = model, rounded
+    def __init__(self, model, weights, rounding):
+        assert rounding in ("nothing", "inputs", "all")
+        self.m, self.rounding = model, rounding
         self.w = {k: dequantized(v) for k, v in weights.items()}
 
+    def result(self, x):
+        return x.to(torch.bfloat16).double() if self.rounding == "all" else x
+
     def product(self, name, x):
-        if self.rounded:
+        if self.rounding != "nothing":
             x = x.to(torch.bfloat16).double()
-        return self.w[name] @ x
+        return self.result(self.w[name] @ x)
 
     def norm(self, name, x):
-        return x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.m.eps) * self.w[name]
+        return self.result(x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.m.eps) * self.w[name])
 
     def rope(self, x, position, theta):
         half = self.m.head_dim // 2
         i = torch.arange(half, device=x.device, dtype=torch.float64)
         angle = position * theta ** (-i / half)
         a, b = x[..., :half], x[..., half:]
-        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+        turned = torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+        return self.result(turned)
 
     def step(self, token, position, caches, places, held):
         """Logits; writes the new keys and values into `caches[layer] = (k, v)`, `[kv_heads,
@@ -47,7 +52,7 @@ class Reference:
         m = self.m
         x = self.w["embed"][token]
         if m.gemma:
-            x = x * float(torch.tensor(math.sqrt(m.hidden)).to(torch.bfloat16))
+            x = self.result(x * float(torch.tensor(math.sqrt(m.hidden)).to(torch.bfloat16)))
         rings = set(m.rings())
         for l in range(m.layers):
             h = self.norm(f"{l}.input_norm", x)
@@ -66,14 +71,14 @@ class Reference:
             scores = torch.einsum("hrd,hsd->hrs", q, keys) * m.head_dim ** -0.5
             mixed = torch.einsum("hrs,hsd->hrd", scores.softmax(-1), values).reshape(-1)
             out = self.product(f"{l}.o", mixed)
-            x = x + (self.norm(f"{l}.attention_out_norm", out) if m.gemma else out)
+            x = self.result(x + (self.norm(f"{l}.attention_out_norm", out) if m.gemma else out))
             h = self.norm(f"{l}.mlp_norm", x)
             gate, up = self.product(f"{l}.gate", h), self.product(f"{l}.up", h)
             if m.gemma:
-                act = torch.nn.functional.gelu(gate, approximate="tanh") * up
+                act = self.result(torch.nn.functional.gelu(gate, approximate="tanh")) * up
             else:
-                act = torch.nn.functional.silu(gate) * up
+                act = self.result(torch.nn.functional.silu(gate)) * up
             out = self.product(f"{l}.down", act)
-            x = x + (self.norm(f"{l}.mlp_out_norm", out) if m.gemma else out)
+            x = self.result(x + (self.norm(f"{l}.mlp_out_norm", out) if m.gemma else out))
         logits = self.product("head" if "head" in self.w else "embed", self.norm("norm", x))
         return m.softcap * torch.tanh(logits / m.softcap) if m.softcap else logits

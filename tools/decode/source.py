@@ -14,8 +14,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "crates/kernels/src/decode/cuda"
 FILES = [
-    "element.cuh", "memory.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "stream.cuh",
-    "product.cuh", "input.cuh", "attention.cuh", "token.cu",
+    "element.cuh", "memory.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh",
+    "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
 ]
 
 
@@ -82,7 +82,10 @@ def defines(m, arch, grid, scratch=1 << 22):
 
 
 def source(m, arch, grid):
-    return defines(m, arch, grid) + "".join((FOLDER / f).read_text() for f in FILES)
+    timeline = os.environ.get("DECODE_TIMELINE")
+    start = "".join(f"#define {d.replace('=', ' ')}\n" for d in os.environ.get("DECODE_DEFINES", "").split())
+    start += f"#define TIMELINE {timeline}\n" if timeline else ""
+    return start + defines(m, arch, grid) + "".join((FOLDER / f).read_text() for f in FILES)
 
 
 def _nvrtc():

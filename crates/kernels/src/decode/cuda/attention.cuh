@@ -8,9 +8,49 @@ struct Context {
     int place;          // where its key and value go
     int held;           // keys, the new one included
     int capacity;       // places of the buffers
-    const float* periods;
-    float score_scale, position_scale;
+    const float2* rotation;  // cosine and sine of each plane
+    float score_scale;
+
+    /// Keys are split so that most blocks have some, but at least 32: fewer would not be worth
+    /// combining.
+    __device__ __forceinline__ int splits() const {
+        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 31) / 32);
+    }
 };
+
+/// A thread block's head and its keys [begin, end); a block without has the head KV_HEADS or more.
+struct Part {
+    int splits, head, split, begin, end;
+
+    __device__ __forceinline__ explicit Part(const Context& context) : splits(context.splits()) {
+        int each = (context.held + splits - 1) / splits;
+        head = blockIdx.x / splits;
+        split = blockIdx.x % splits;
+        begin = split * each;
+        end = smaller(begin + each, context.held);
+    }
+};
+
+/// Cosine and sine of every plane at `position`. The angle is reduced in float64, so it is exact at
+/// every position.
+__device__ __forceinline__ void rotation_at(int position, float scale, const float* periods, float2* to) {
+    for (int i = threadIdx.x; i < HEAD_DIM / 2; i += THREADS) {
+        double half_turns = (double)position * scale / (3.14159265358979323846 * (double)__ldg(periods + i));
+        half_turns -= 2.0 * rint(half_turns * 0.5);
+        sincospif((float)half_turns, &to[i].y, &to[i].x);
+    }
+}
+
+/// Has this block's keys and values brought into the second-level cache.
+__device__ __forceinline__ void prefetch_part(const u64* words, const Context& context) {
+    Part part(context);
+    constexpr int PIECES_OF_PART = 64, ROW = HEAD_DIM * 2;
+    if (part.head >= KV_HEADS || threadIdx.x >= 2 * PIECES_OF_PART) return;
+    int each = (part.end - part.begin + PIECES_OF_PART - 1) / PIECES_OF_PART;
+    int begin = part.begin + threadIdx.x % PIECES_OF_PART * each, end = smaller(begin + each, part.end);
+    u64 at = words[threadIdx.x < PIECES_OF_PART ? KEYS : VALUES] + ((u64)part.head * context.capacity + begin) * ROW;
+    if (begin < end) prefetch_bytes(at, (end - begin) * ROW);
+}
 
 /// Sums the parts of row `row` of `HEAD_DIM` in the lanes of a warp: element lane + 32 i.
 __device__ __forceinline__ void load_head(const float* qkv, int row, float (&x)[HEAD_DIM / 32]) {
@@ -24,8 +64,7 @@ __device__ __forceinline__ void load_head(const float* qkv, int row, float (&x)[
     }
 }
 
-/// Normalizes and rotates a head: the plane of element i is (i, i + HEAD_DIM / 2). The angle is
-/// reduced in float64, so it is exact at every position.
+/// Normalizes and rotates a head: the plane of element i is (i, i + HEAD_DIM / 2).
 __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], const u16* weight, const Context& context) {
     const int lane = threadIdx.x % 32;
     constexpr int HALF = HEAD_DIM / 64;
@@ -37,14 +76,10 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
 #pragma unroll
     for (int i = 0; i < HALF; i++) {
-        double half_turns = (double)context.position * context.position_scale /
-                            (3.14159265358979323846 * (double)__ldg(context.periods + lane + 32 * i));
-        half_turns -= 2.0 * rint(half_turns * 0.5);
-        float sine, cosine;
-        sincospif((float)half_turns, &sine, &cosine);
+        float2 turn = context.rotation[lane + 32 * i];
         float a = x[i], b = x[i + HALF];
-        x[i] = a * cosine - b * sine;
-        x[i + HALF] = b * cosine + a * sine;
+        x[i] = a * turn.x - b * turn.y;
+        x[i + HALF] = b * turn.x + a * turn.y;
     }
 }
 
@@ -210,47 +245,59 @@ __device__ __forceinline__ void combine_warps(Running& state, float* sum_of_warp
 
 /// The whole phase for this block: its keys' part, and, in the last block of a head, all parts
 /// together, into `mixed`, the permuted input of the output projection.
-__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, float* shared, u32* flag) {
+__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, float* shared, u32* flag,
+                                          Timeline& timeline) {
     constexpr int WIDTH = REPEAT * HEAD_DIM;
     const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
     float* queries = shared;
     float* sum_of_warps = queries + WIDTH;
     float2* of_warps = reinterpret_cast<float2*>(sum_of_warps + HALF_WARPS * WIDTH);
 
-    // At least 32 keys a block: less would not be worth combining.
-    int splits = smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (context.held + 31) / 32);
-    int each = (context.held + splits - 1) / splits;
-    int head = blockIdx.x / splits, split = blockIdx.x % splits;
-    if (head >= KV_HEADS) return;
-    int begin = split * each, end = smaller(begin + each, context.held);
+    float2* of_parts = of_warps + WARPS * REPEAT;
 
+    Part part(context);
+    if (part.head >= KV_HEADS) return;
+    const int head = part.head, split = part.split, splits = part.splits, begin = part.begin, end = part.end;
     prepare_heads(qkv, words, context, head, begin, end, queries);
+    timeline.mark();
     Running state;
     state.clear();
     u64 of_head = (u64)head * context.capacity * (HEAD_DIM / 8);
     attend(reinterpret_cast<const uint4*>(words[KEYS]) + of_head, reinterpret_cast<const uint4*>(words[VALUES]) + of_head,
            begin, end, queries, state);
+    timeline.mark();
     // The queries are done with once every warp has left its maximum; their place takes the scales.
     float2* scales = reinterpret_cast<float2*>(queries);
     combine_warps(state, sum_of_warps, of_warps, scales);
 
+    timeline.mark();
     float* parts = reinterpret_cast<float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
     float2* part_scales = reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
     for (int i = threadIdx.x; i < WIDTH; i += THREADS) parts[split * WIDTH + i] = sum_of_warps[i];
     if (threadIdx.x < REPEAT) part_scales[split * REPEAT + threadIdx.x] = scales[threadIdx.x];
     if (!last_of(scratch + AT_HEAD_COUNTERS + head, splits, flag)) return;
 
+    for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);
+    __syncthreads();
     u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
     for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
         int r = i / HEAD_DIM;
         float most = -1e30f, sum = 0.0f, x = 0.0f;
-        for (int s = 0; s < splits; s++) most = fmaxf(most, shared_read(part_scales + s * REPEAT + r).x);
-#pragma unroll 8
-        for (int s = 0; s < splits; s++) {
-            float2 scale = shared_read(part_scales + s * REPEAT + r);
-            float weight = exp2_fast(scale.x - most);
-            sum += weight * scale.y;
-            x += weight * shared_read(parts + s * WIDTH + i);
+        for (int s = 0; s < splits; s++) most = fmaxf(most, of_parts[s * REPEAT + r].x);
+        for (int first = 0; first < splits; first += 8) {
+            // Eight loads under way at a time.
+            float value[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                value[j] = first + j < splits ? shared_read(parts + (first + j) * WIDTH + i) : 0.0f;
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                if (first + j >= splits) break;
+                float2 scale = of_parts[(first + j) * REPEAT + r];
+                float weight = exp2_fast(scale.x - most);
+                sum += weight * scale.y;
+                x += weight * value[j];
+            }
         }
         mixed[permuted<BITS>(head * WIDTH + i)] = to_bf16(x / sum);
     }

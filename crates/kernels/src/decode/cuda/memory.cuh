@@ -14,7 +14,7 @@ __device__ __forceinline__ void copy16(u32 to, u64 from, int bytes) {
 
 /// The same with 4 bytes.
 __device__ __forceinline__ void copy4(u32 to, u64 from, int bytes) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes)
+    asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
 }
 
@@ -52,6 +52,11 @@ __device__ __forceinline__ float shared_read(const float* p) { return __ldcg(p);
 __device__ __forceinline__ float2 shared_read(const float2* p) { return __ldcg(p); }
 __device__ __forceinline__ uint4 shared_read(const uint4* p) { return __ldcg(p); }
 
-__device__ __forceinline__ void prefetch_line(const void* p) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+/// Brings `bytes`, a multiple of 16, into the second-level cache.
+__device__ __forceinline__ void prefetch_bytes(u64 from, int bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+#else
+    for (int i = 0; i < bytes; i += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
+#endif
 }

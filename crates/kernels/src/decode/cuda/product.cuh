@@ -1,4 +1,4 @@
-// Matrix times vector, on the matrix units: 16 rows of weights are A, the vector stands in all
+// Matrix times vector, on the matrix units: 16 rows of weights are A, the vector is the first of the
 // eight columns of B. That uses an eighth of the units and costs far fewer instructions than
 // multiplying in the lanes, which is what a memory-bound product must save.
 //
@@ -32,12 +32,20 @@ __device__ __forceinline__ u32 nibbles(u32 word) {
     return y;
 }
 
+/// The eight lanes' worth of B for 32 columns. Only the first column of the product is wanted, so only
+/// the lanes that hold it read; the other columns are zeros.
+__device__ __forceinline__ uint4 first_column(const uint4* x) {
+    uint4 b = make_uint4(0, 0, 0, 0);
+    if (threadIdx.x % 32 < 4) b = *x;
+    return b;
+}
+
 /// One tile of bfloat16 weights: adds to the sums of rows lane / 4 and that + 8.
 __device__ __forceinline__ void dense_tile(u32 rows, int swizzle, const uint4* x, float& upper, float& lower) {
     float c[2][4] = {};
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        uint4 b = x[i * 4];
+        uint4 b = first_column(x + i * 4);
         uint4 a = load_matrices(rows + ((i * 4 * 16) ^ swizzle));
         multiply(c[0], a.x, a.y, a.z, a.w, b.x, b.y);
         a = load_matrices(rows + ((i * 4 * 16 + 32) ^ swizzle));
@@ -62,6 +70,20 @@ __device__ __forceinline__ void affine_step(float (&c)[4], float (&high)[4], u32
     }
 }
 
+/// The words of one row's scales, in one access.
+template <int WORDS>
+__device__ __forceinline__ void load_words(const u32* from, u32 (&to)[WORDS]) {
+    if constexpr (WORDS == 4) {
+        uint4 v = *reinterpret_cast<const uint4*>(from);
+        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    } else if constexpr (WORDS == 2) {
+        uint2 v = *reinterpret_cast<const uint2*>(from);
+        to[0] = v.x, to[1] = v.y;
+    } else {
+        to[0] = *from;
+    }
+}
+
 /// One tile of packed weights. `scales` is this lane's upper row's first word of scales, `sums` the
 /// sums of x over the tile's groups, `odd` whether a tile of one group has the second of its word.
 template <int BIT, int GROUP_SIZE>
@@ -72,6 +94,11 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
     // Offset and weight of the second accumulator: both halves of a byte, or one nibble more.
     constexpr float OFFSET = BIT == 4 ? 128.0f : 128.0f * 17.0f;
     constexpr float HIGH = BIT == 4 ? 1.0f : 16.0f;
+    u32 s0[WORDS], s1[WORDS], b0[WORDS], b1[WORDS];
+    load_words(scales, s0);
+    load_words(scales + 8 * WORDS, s1);
+    load_words(scales + 16 * WORDS, b0);
+    load_words(scales + 24 * WORDS, b1);
     uint4 a = make_uint4(0, 0, 0, 0);
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) {
@@ -79,7 +106,7 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             int step = g * STEPS + i;
-            uint4 b = x[step * 4];
+            uint4 b = first_column(x + step * 4);
             if (BIT == 8) {
                 a = load_matrices(rows + ((step * 32) ^ swizzle));
                 affine_step<8>(c, high, a.x, a.y, a.z, a.w, b);
@@ -92,12 +119,10 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
         }
         int word = GROUPS == 1 ? 0 : g / 2;
         bool second = GROUPS == 1 ? odd : g % 2 != 0;
-        u32 s0 = scales[word], s1 = scales[8 * WORDS + word];
-        u32 b0 = scales[16 * WORDS + word], b1 = scales[24 * WORDS + word];
-        float scale0 = second ? bf16_high(s0) : bf16_low(s0);
-        float scale1 = second ? bf16_high(s1) : bf16_low(s1);
-        float bias0 = second ? bf16_high(b0) : bf16_low(b0);
-        float bias1 = second ? bf16_high(b1) : bf16_low(b1);
+        float scale0 = second ? bf16_high(s0[word]) : bf16_low(s0[word]);
+        float scale1 = second ? bf16_high(s1[word]) : bf16_low(s1[word]);
+        float bias0 = second ? bf16_high(b0[word]) : bf16_low(b0[word]);
+        float bias1 = second ? bf16_high(b1[word]) : bf16_low(b1[word]);
         float sum = sums[g];
         upper += scale0 * (c[0] + HIGH * high[0]) + (bias0 - OFFSET * scale0) * sum;
         lower += scale1 * (c[2] + HIGH * high[2]) + (bias1 - OFFSET * scale1) * sum;
@@ -128,10 +153,12 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
             dense_tile(rows, swizzle, tile_x, upper, lower);
         } else {
             constexpr int GROUPS = TILE / GROUP_SIZE, WORDS = larger(1, GROUPS / 2);
+#ifndef NO_MATH
             const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
             affine_tile<BIT, GROUP_SIZE>(rows, swizzle, tile_x,
                                          reinterpret_cast<const u32*>(stage + 2048) + lane / 4 * WORDS,
                                          sums + deep * GROUPS, (deep & 1) != 0, upper, lower);
+#endif
         }
         stream.advance();
         deep++;

@@ -106,7 +106,9 @@ constexpr int INPUT_BYTES =
     2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
                larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
 constexpr int HALF_WARPS = WARPS / 2;
-constexpr int ATTENTION_BYTES = 4 * (REPEAT * HEAD_DIM * (HALF_WARPS + 1) + 2 * WARPS * REPEAT);
+constexpr int MAX_SPLITS = 32;
+constexpr int ATTENTION_BYTES =
+    4 * (REPEAT * HEAD_DIM * (HALF_WARPS + 1) + 2 * WARPS * REPEAT + 2 * REPEAT * MAX_SPLITS);
 constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::PIECES),
                                      larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
                               Product<LOGITS>::PIECES);
@@ -120,12 +122,18 @@ constexpr int AT_SUMS = AT_INPUT + align_up(larger(INPUT_BYTES, ATTENTION_BYTES)
 constexpr int AT_PIECES = AT_SUMS + (ANY_AFFINE ? align_up(4 * GROUP_SUMS) : 0);
 constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64);
 constexpr int AT_TABLE = AT_REDUCE + 256;
-constexpr int AT_RING = AT_TABLE + align_up(8 * (LAYERS * MATRICES + 1) * MATRIX_WORDS);
+constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (LAYERS * MATRICES + 1) * MATRIX_WORDS);
+constexpr int AT_RING = AT_ROTATION + align_up(2 * (HEAD_DIM / 2) * 8);
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
 
+/// Tiles a warp of the gate has brought into the second-level cache during attention, and after it.
+#ifndef AHEAD_1
+#define AHEAD_1 8
+#define AHEAD_2 6
+#endif
+
 // Scratch, in 4-byte words; the counters must be zero before the first launch.
-constexpr int MAX_SPLITS = 32;
 constexpr int AT_COUNTERS = 0;
 constexpr int AT_HEAD_COUNTERS = 64;
 constexpr int AT_QKV = 64 + ceil_div(KV_HEADS, 32) * 32;

@@ -10,22 +10,12 @@
 // r % 8 so that `load_matrices` meets no bank twice; behind it lie the words of scales, then those
 // of biases, row by row.
 
-struct Stream {
-    const u64* matrices;
+struct Stream : Cursor {
     u32 ring;
-    // Where the next tile comes from: `left` tiles of this product, `deep` tiles into the row block.
-    int layer, kind, left, block, deep;
-    // The product's tiles of a row block, bytes of a row, and this lane's addresses in rows
-    // lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
-    int depth, row_bytes;
-    u64 upper, lower, scales, biases;
     // Stages of the ring.
     int put, take;
 
-    /// `matrices`: the addresses of all layers' matrices and, as one layer more, of the logits'.
-    __device__ __forceinline__ Stream(const u64* matrices_, unsigned char* ring_)
-        : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), depth(0), row_bytes(0),
-          upper(0), lower(0), scales(0), biases(0), put(0), take(0) {
+    __device__ __forceinline__ Stream(const u64* matrices, unsigned char* ring_) : Cursor(matrices), put(0), take(0) {
         ring = shared_address(ring_) + threadIdx.x / 32 * RING_STAGES * STAGE_BYTES;
     }
 
@@ -52,62 +42,13 @@ struct Stream {
     /// Starts the copy of the next tile. Behind the end of the stream, an empty group of copies
     /// keeps the count that `oldest` relies on.
     __device__ __forceinline__ void fetch() {
-#pragma unroll 1
-        while (left == 0 && kind != LOGITS) next_product();
+        settle();
         if (left != 0) {
             copy_tile();
+            skip(1);
             put = put + 1 == RING_STAGES ? 0 : put + 1;
         }
         copies_commit();
-    }
-
-    /// On to the next product, of which this warp may have no tile.
-    __device__ __forceinline__ void next_product() {
-        layer += kind == DOWN;
-        kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
-        Line line = Line::of(kind);
-        int warp = threadIdx.x / 32, begin = line.begin(warp);
-        left = line.begin(warp + 1) - begin;
-        depth = line.deep;
-        row_bytes = line.row_bytes;
-        block = (u32)begin / (u32)depth;
-        deep = begin - block * depth;
-        if (left != 0) aim();
-    }
-
-    /// Points at the row block `block`, at the tile `deep`.
-    __device__ __forceinline__ void aim() {
-        const int lane = threadIdx.x % 32;
-        const u64* first = matrices + layer * MATRICES * MATRIX_WORDS;
-        int row = block * 16, half = 8, matrix = 0, second = 0;
-        if (kind == QKV && row >= QUERY_ROWS) {
-            bool value = row >= QUERY_ROWS + KEY_ROWS;
-            row -= value ? QUERY_ROWS + KEY_ROWS : QUERY_ROWS;
-            matrix = value ? V_PROJ : K_PROJ;
-        } else if (kind == OUT) {
-            matrix = O_PROJ;
-        } else if (kind == GATE_UP) {
-            // Eight rows of each.
-            matrix = GATE_PROJ, second = 1, row = block * 8, half = 0;
-        } else if (kind == DOWN) {
-            matrix = DOWN_PROJ;
-        } else if (kind == LOGITS && VOCAB % 16 != 0) {
-            // The last row block begins early, to end with the last row.
-            row = smaller(row, VOCAB - 16);
-        }
-        const u64* of_upper = first + matrix * MATRIX_WORDS;
-        const u64* of_lower = of_upper + second * MATRIX_WORDS;
-        u32 column = lane % 8 * 16 + deep * 128;
-        upper = of_upper[0] + (u64)(u32)(row + lane / 8) * (u32)row_bytes + column;
-        lower = of_lower[0] + (u64)(u32)(row + half + lane / 8) * (u32)row_bytes + column;
-        if (ANY_AFFINE && (kind == LOGITS ? LM_HEAD_BITS : BITS) != 16) {
-            const u64* mine = lane < 16 ? of_upper : of_lower;
-            int scaled = row + lane / 2 - (lane < 16 ? 0 : 8 - half);
-            u32 of_row = kind == LOGITS ? row_bytes * 16 / LM_HEAD_BITS / LM_HEAD_GROUP : row_bytes * 16 / BITS / GROUP;
-            u64 offset = (u64)(u32)scaled * of_row;
-            scales = mine[1] + offset;
-            biases = mine[2] + offset;
-        }
     }
 
     __device__ __forceinline__ void copy_tile() {
@@ -121,6 +62,7 @@ struct Stream {
         copy16(to4, upper + step, bytes);
         copy16(to + 1024, lower, bytes);
         copy16(to4 + 1024, lower + step, bytes);
+#ifndef NO_SCALES
         if (ANY_AFFINE) {
             if (kind == LOGITS) {
                 copy_scales<LOGITS>(stage + 2048);
@@ -128,15 +70,7 @@ struct Stream {
                 copy_scales<QKV>(stage + 2048);
             }
         }
-        upper += 128;
-        lower += 128;
-        left--;
-        deep++;
-        if (deep == depth) {
-            deep = 0;
-            block++;
-            if (left != 0) aim();
-        }
+#endif
     }
 
     /// Lanes 2 r and 2 r + 1 copy the words of row r.
@@ -162,3 +96,22 @@ struct Stream {
         }
     }
 };
+
+/// Has a part of this warp's share of a product brought into the second-level cache, for the time that
+/// the ring alone does not fill. The share is `tiles` of its tiles from the `skipped`th on, as bytes of
+/// the matrix in a row: not the same bytes, but over a thread block as many of the same rows, and long
+/// runs cost few instructions.
+template <int KIND>
+__device__ __forceinline__ void prefetch_share(const u64* matrices, int layer, int skipped, int tiles) {
+    typedef Product<KIND> P;
+    static_assert(KIND == OUT || KIND == GATE_UP || KIND == DOWN, "one matrix, or two with equal shares");
+    constexpr int HALVES = KIND == GATE_UP ? 2 : 1, MATRIX = KIND == OUT ? O_PROJ : KIND == DOWN ? DOWN_PROJ : GATE_PROJ;
+    constexpr int TILE_BYTES = 16 * P::ROW_BYTES / P::DEEP / HALVES / 16 * 16;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane >= HALVES) return;
+    Line line = Line::of_kind<KIND>();
+    int begin = line.begin(warp) + skipped, count = smaller(tiles, line.begin(warp + 1) - begin);
+    if (count <= 0) return;
+    u64 matrix = matrices[(layer * MATRICES + MATRIX + lane) * MATRIX_WORDS];
+    prefetch_bytes(matrix + (u64)begin * TILE_BYTES, count * TILE_BYTES);
+}

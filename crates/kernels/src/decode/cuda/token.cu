@@ -13,21 +13,6 @@ __device__ __forceinline__ float activate(float x) {
     return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
 }
 
-__device__ __forceinline__ Context context(const u64* table, int layer, int position, int capacity, int ring_place,
-                                           int ring_held, int ring_capacity) {
-    bool ring = is_ring(layer);
-    const u64* last = table + LAYERS * LAYER_WORDS;
-    Context c;
-    c.position = position;
-    c.place = ring ? ring_place : position;
-    c.held = ring ? ring_held : position + 1;
-    c.capacity = ring ? ring_capacity : capacity;
-    c.periods = reinterpret_cast<const float*>(last[ring ? RING_PERIODS : PERIODS]);
-    c.score_scale = ring ? RING_SCORE_SCALE : SCORE_SCALE;
-    c.position_scale = ring ? RING_POSITION_SCALE : POSITION_SCALE;
-    return c;
-}
-
 /// `table`: LAYERS rows of LAYER_WORDS addresses, then LAST_WORDS. `logits`: float32 [VOCAB].
 /// `ring_*`: where the new key of a sliding-window layer goes, keys held then, places of its buffer.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -52,16 +37,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     Stream stream(matrices, ring);
     stream.start();
     Barrier barrier(scratch + AT_COUNTERS);
+    Timeline timeline(scratch);
 
     float* qkv = reinterpret_cast<float*>(scratch + AT_QKV);
     float* out = reinterpret_cast<float*>(scratch + AT_OUT);
     float* down = reinterpret_cast<float*>(scratch + AT_DOWN);
     u16* activated = reinterpret_cast<u16*>(scratch + AT_ACTIVATED);
+    float2* rotation = reinterpret_cast<float2*>(shared + AT_ROTATION);
+    rotation_at(position, POSITION_SCALE, reinterpret_cast<const float*>(last[PERIODS]), rotation);
+    if (RINGS_LOW != 0 || RINGS_HIGH != 0)
+        rotation_at(position, RING_POSITION_SCALE, reinterpret_cast<const float*>(last[RING_PERIODS]),
+                    rotation + HEAD_DIM / 2);
     embed(*token, last + EMBEDDING, residual);
+    timeline.mark();
 
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
         const u64* words = table + layer * LAYER_WORDS;
+        const Context context =
+            is_ring(layer)
+                ? Context{position, ring_place, ring_held, ring_capacity, rotation + HEAD_DIM / 2, RING_SCORE_SCALE}
+                : Context{position, position, position + 1, capacity, rotation, SCORE_SCALE};
+        prefetch_part(words, context);
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word]); };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
@@ -78,12 +75,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             } else {
                 copy_input<DOWN>(scratch + AT_ACTIVATED, input, sums);
             }
+            timeline.mark();
             multiply_tiles<BITS, GROUP>(stream, Line::of(kind), input, sums, ring, pieces);
+            timeline.mark();
             if (kind == QKV) {
                 gather<QKV>(pieces, [&](int block, int row, float sum) { write_partial<QKV>(qkv, block, row, sum); });
-                barrier.wait();
-                attention(words, context(table, layer, position, capacity, ring_place, ring_held, ring_capacity),
-                          scratch, reinterpret_cast<float*>(input), &flag);
+                timeline.mark();
+                barrier.wait([&] {
+                    constexpr int HELD = Product<OUT>::TILES / (Product<OUT>::BLOCKS_OF_GRID * WARPS) + 1;
+                    if (HELD > RING_STAGES) prefetch_share<OUT>(matrices, layer, 0, HELD);
+                    if (AHEAD_1 > 0) prefetch_share<GATE_UP>(matrices, layer, 0, AHEAD_1);
+                });
+                timeline.mark();
+                attention(words, context, scratch, reinterpret_cast<float*>(input), &flag, timeline);
             } else if (kind == OUT) {
                 gather<OUT>(pieces, [&](int block, int row, float sum) { write_partial<OUT>(out, block, row, sum); });
             } else if (kind == GATE_UP) {
@@ -93,13 +97,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             } else {
                 gather<DOWN>(pieces, [&](int block, int row, float sum) { write_partial<DOWN>(down, block, row, sum); });
             }
-            barrier.wait();
+            timeline.mark();
+            barrier.wait([&] {
+                if (AHEAD_2 > 0 && kind == OUT) prefetch_share<GATE_UP>(matrices, layer, AHEAD_1, AHEAD_2);
+            });
+            timeline.mark();
         }
     }
 
     const u32* before = reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]);
     add_and_normalize<LOGITS, Product<DOWN>::PARTIALS>(
         down, before, reinterpret_cast<const u32*>(last[FINAL_NORM]), residual, reduce, input, sums);
+    timeline.mark();
     multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces);
     gather<LOGITS>(pieces, [&](int block, int row, float sum) {
         if (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
@@ -107,5 +116,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         int at = VOCAB % 16 == 0 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
         if (at >= block * 16) logits[at] = sum;
     });
+    timeline.mark();
     barrier.leave();
 }
