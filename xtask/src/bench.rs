@@ -10,22 +10,19 @@ mod machine;
 mod peers;
 mod random_model;
 mod report;
-mod shape;
-mod tensor;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bench_shapes::{Shape, Tensor, Weights};
 use build_scripts::Backend;
 use serde_json::{Value, json};
 
 use self::machine::{Machine, check_memory, output};
 use self::peers::{Installed, Peer};
 use self::report::{Failure, OURS, Run, median};
-use self::shape::{Shape, Weights};
-use self::tensor::Tensor;
 use crate::process::{cargo, root, run};
 
 #[derive(clap::Args)]
@@ -63,6 +60,13 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
+impl Args {
+    /// Whether memory is a GPU's and not this machine's.
+    fn on_gpu(&self) -> bool {
+        self.device == "cuda"
+    }
+}
+
 /// The weights of one row.
 struct Work {
     shape: Shape,
@@ -75,11 +79,12 @@ struct Work {
 pub(crate) fn run_task(args: &Args) -> Result<()> {
     let works = works(args)?;
     let tokens = u64::from(args.prompt) + u64::from(args.r#gen) + 1;
-    for work in &works {
+    // What a GPU has room for, the run itself finds out.
+    for work in works.iter().filter(|_| !args.on_gpu()) {
         let what = format!("{} in {}", work.shape.name, work.weights);
         check_memory(
             &what,
-            tensor::total_bytes(&work.tensors),
+            bench_shapes::total_bytes(&work.tensors),
             work.shape.cache_bytes(tokens),
         )?;
     }
@@ -91,8 +96,8 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
 /// What is to be timed, from the arguments alone and the headers of files.
 fn works(args: &Args) -> Result<Vec<Work>> {
     if let Some(dir) = &args.model {
-        let tensors = tensor::read_dir(dir)?;
-        let (shape, weights) = Shape::read(dir, tensor::is_tied(&tensors))?;
+        let tensors = bench_shapes::read_dir(dir)?;
+        let (shape, weights) = Shape::read(dir, bench_shapes::is_tied(&tensors))?;
         let dir = Some(std::path::absolute(dir)?);
         return Ok(vec![Work {
             shape,
@@ -114,8 +119,11 @@ fn works(args: &Args) -> Result<Vec<Work>> {
 #[derive(serde::Serialize)]
 struct Bandwidth {
     weights: Weights,
+    /// Whose memory.
+    device: String,
     bytes_per_second: f64,
-    bytes_per_second_one_thread: f64,
+    /// Of a processor.
+    bytes_per_second_one_thread: Option<f64>,
 }
 
 /// What every round needs.
@@ -169,32 +177,44 @@ impl<'a> Bench<'a> {
         for work in &mut works {
             self.rounds(work, &mut runs, &mut bandwidths, &mut failures)?;
         }
-        let on_cpu = runs
-            .iter()
-            .any(|run: &Run| run.line["device"] == "cpu" && run.engine == OURS);
         for work in &works {
             let half = u64::from(self.args.prompt) + u64::from(self.args.r#gen) / 2;
-            let bytes = tensor::decode_bytes(&work.tensors, work.shape.vocab)
+            let bytes = bench_shapes::decode_bytes(&work.tensors, work.shape.vocab)
                 + work.shape.cache_bytes(half);
             // The rounds of this row alone: a shared machine's memory is not equally fast for long.
-            // On a GPU, memory is not what the threads of the host read.
-            let own = bandwidths.iter().filter(|b| b.weights == work.weights);
-            let limit = median(own.map(|b| b.bytes_per_second).collect()).filter(|_| on_cpu);
+            // And on a GPU the memory of the host does not count.
+            let ran_on = |device: &str| {
+                let mine = |run: &&Run| run.engine == OURS && run.weights == work.weights;
+                runs.iter()
+                    .filter(mine)
+                    .all(|run| run.line["device"] == device)
+            };
+            let own = bandwidths
+                .iter()
+                .filter(|b| b.weights == work.weights && ran_on(&b.device));
+            let limit = median(own.map(|b| b.bytes_per_second).collect());
             let (peers, w) = (&self.args.peers, work.weights);
             rows.push(report::row(w, bytes, limit, &runs, peers, &failures));
         }
-        let rate = |of: fn(&Bandwidth) -> f64| median(bandwidths.iter().map(of).collect());
+        let rate =
+            |of: fn(&Bandwidth) -> Option<f64>| median(bandwidths.iter().filter_map(of).collect());
         let machine = Machine::current();
+        let device = runs
+            .iter()
+            .find_map(|run| run.line["device_name"].as_str())
+            .filter(|_| self.args.on_gpu());
+        let one_thread = rate(|b| b.bytes_per_second_one_thread).map_or(String::new(), |rate| {
+            format!(" ({} with one thread)", gigabytes(Some(rate)))
+        });
         let name = works.first().map_or("", |work| &work.shape.name);
         println!(
-            "{name}, prompt {}, {} generated, {} threads, medians of {}; {}, which reads {} GB/s ({} with one thread)\n",
+            "{name}, prompt {}, {} generated, {} threads, medians of {}; {}, which reads {} GB/s{one_thread}\n",
             self.args.prompt,
             self.args.r#gen,
             self.threads,
             self.args.repeat,
-            machine.cpu,
-            gigabytes(rate(|b| b.bytes_per_second)),
-            gigabytes(rate(|b| b.bytes_per_second_one_thread)),
+            device.unwrap_or(&machine.cpu),
+            gigabytes(rate(|b| Some(b.bytes_per_second))),
         );
         print!("{}", report::table(&rows));
         if let Some(path) = &self.args.json {
@@ -227,11 +247,14 @@ impl<'a> Bench<'a> {
         failures: &mut Vec<Failure>,
     ) -> Result<()> {
         let models = self.folder.join("models");
+        let weights = work.weights;
+        // On a GPU ours draws its weights there; a peer needs them in files.
+        let drawn = self.args.on_gpu() && work.dir.is_none();
         let dir = match &work.dir {
             Some(dir) => dir.clone(),
-            None => random_model::ensure(&work.shape, work.weights, &models)?,
+            None if drawn && self.peers.is_empty() => PathBuf::new(),
+            None => random_model::ensure(&work.shape, weights, &models)?,
         };
-        let weights = work.weights;
         let mut engines = Vec::new();
         for installed in &self.peers {
             let ready = match installed {
@@ -252,7 +275,13 @@ impl<'a> Bench<'a> {
         for round in 0..self.args.repeat as usize {
             bandwidths.push(self.bandwidth(weights)?);
             let mut ours = Command::new(&self.runner);
-            ours.arg(&dir).args(["--device", &self.args.device]);
+            ours.args(["--device", &self.args.device]);
+            if drawn {
+                let weights = weights.to_string();
+                ours.args(["--shape", &work.shape.name, "--weights", &weights]);
+            } else {
+                ours.arg(&dir);
+            }
             let line = self.repetition(ours, OURS, None, weights, Duration::MAX)?;
             let device = line["device"].as_str().unwrap_or("cpu").to_owned();
             runs.push(Run {
@@ -327,22 +356,20 @@ impl<'a> Bench<'a> {
 
     fn bandwidth(&self, weights: Weights) -> Result<Bandwidth> {
         let line = self.read_memory()?;
-        let rate = |key: &str| line[key].as_f64().with_context(|| format!("no {key}"));
-        let (all, one) = (
-            rate("bytes_per_second")?,
-            rate("bytes_per_second_one_thread")?,
-        );
+        let all = line["bytes_per_second"].as_f64().context("no rate")?;
         eprintln!("    memory: {:.1} GB/s", all / 1e9);
         Ok(Bandwidth {
             weights,
+            device: line["device"].as_str().context("no device")?.to_owned(),
             bytes_per_second: all,
-            bytes_per_second_one_thread: one,
+            bytes_per_second_one_thread: line["bytes_per_second_one_thread"].as_f64(),
         })
     }
 
     fn read_memory(&self) -> Result<Value> {
         let mut command = Command::new(&self.runner);
         command.args(["--bandwidth", "--threads", &self.args.threads.to_string()]);
+        command.args(["--device", &self.args.device]);
         engine::run(command, Duration::MAX, &self.log("bandwidth"))
     }
 

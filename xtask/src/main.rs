@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check_metal;
 mod demo;
+mod dist;
 mod process;
 mod test;
 
@@ -31,6 +32,8 @@ enum Task {
     CheckMetal(check_metal::Args),
     /// Build everything and let a demo model answer a question
     Demo(demo::Args),
+    /// Make an archive that runs wherever it is unpacked
+    Dist(dist::Args),
     /// Everything that must hold before a change lands
     Test,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),
+        Task::Dist(args) => dist::run_task(&args),
         Task::Test => test::run_task(),
     };
     match result {

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::build;
 use crate::check_metal;
+use crate::dist;
 use crate::process::{cargo, root, run};
 
 pub(crate) fn run_task() -> Result<()> {
@@ -18,6 +19,7 @@ pub(crate) fn run_task() -> Result<()> {
         "--no-fail-fast",
     ]))?;
     downstream()?;
+    dist::check()?;
     check_metal::run(&check_metal::Args::default())
 }
 

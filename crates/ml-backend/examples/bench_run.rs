@@ -1,26 +1,36 @@
-//! One process of `cargo xtask bench`: what it measures is this process and nothing else.
+//! One process of `cargo xtask bench`: what it measures is this process and nothing else. It needs
+//! neither cargo nor a checkpoint, so it can be taken to another machine.
 //!
-//!     bench_run MODEL --prompt 512 --gen 64 [--device cpu] [--threads 2]   # one repetition
-//!     bench_run --bandwidth [--threads 2]                                  # memory, read only
+//!     bench_run MODEL --prompt 512 --gen 64 [--device cpu] [--threads 2]          # one repetition
+//!     bench_run --shape qwen3-8b --weights q4 --prompt 512 --gen 64 --device cuda # of random weights
+//!     bench_run --bandwidth [--device cuda] [--threads 2]                         # memory, read only
 //!
 //! Prints one JSON line. A repetition follows a warm-up, which reads every weight and fills every
-//! buffer once.
+//! buffer once. Random weights are drawn on the device.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use bench_shapes::{Shape, Weights, checkpoint, decode_bytes};
 use clap::Parser;
 use kernels::Cpu;
-use ml_backend::{Device, MlxBackend, Options};
-use serde_json::json;
+use ml_backend::{Device, DeviceInfo, DeviceKind, MlxBackend, Options};
+use serde_json::{Value, json};
 
 #[derive(Parser)]
 struct Args {
     /// A model directory
-    #[arg(required_unless_present = "bandwidth")]
-    model: Option<std::path::PathBuf>,
-    /// Measure how fast memory is read, and run no model
+    #[arg(required_unless_present_any = ["bandwidth", "shape"])]
+    model: Option<PathBuf>,
+    /// Random weights of these published dimensions
     #[arg(long, conflicts_with = "model")]
+    shape: Option<Shape>,
+    /// Types of the random weights
+    #[arg(long, default_value = "bf16", requires = "shape")]
+    weights: Weights,
+    /// Measure how fast memory is read, and run no model
+    #[arg(long, conflicts_with_all = ["model", "shape"])]
     bandwidth: bool,
     #[arg(long, default_value_t = 512)]
     prompt: usize,
@@ -28,6 +38,9 @@ struct Args {
     gen_tokens: usize,
     #[arg(long, default_value = "auto")]
     device: Device,
+    /// MLX's own operations only
+    #[arg(long)]
+    plain_mlx: bool,
     /// Threads on the CPU; 0 is one a physical core
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -35,11 +48,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match &args.model {
-        Some(model) => repetition(model, &args),
-        None => Ok(bandwidth(&args)),
-    };
-    match result {
+    match run(&args) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -51,6 +60,29 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(args: &Args) -> Result<Value> {
+    match (&args.model, &args.shape) {
+        (Some(model), _) => repetition(model, args),
+        (None, Some(shape)) => {
+            // A config and headers; the values are drawn.
+            let dir = tempfile::tempdir()?;
+            checkpoint::write_hollow(dir.path(), shape, args.weights)?;
+            let mut line = repetition(dir.path(), args)?;
+            line["shape"] = json!(shape.name);
+            line["weights"] = json!(args.weights);
+            line["bytes_per_token"] = json!(bytes_per_token(shape, args));
+            Ok(line)
+        }
+        (None, None) => bandwidth(args),
+    }
+}
+
+/// Bytes that a decode step reads with half of the tokens generated.
+fn bytes_per_token(shape: &Shape, args: &Args) -> u64 {
+    let tokens = args.prompt + args.gen_tokens / 2;
+    decode_bytes(&shape.tensors(args.weights), shape.vocab) + shape.cache_bytes(tokens as u64)
+}
+
 fn cpu(threads: usize) -> &'static Cpu {
     let cpu = Cpu::shared();
     if threads > 0 {
@@ -59,10 +91,14 @@ fn cpu(threads: usize) -> &'static Cpu {
     cpu
 }
 
-fn repetition(model: &std::path::Path, args: &Args) -> Result<serde_json::Value> {
+fn repetition(model: &Path, args: &Args) -> Result<Value> {
     ensure!(args.prompt > 0, "--prompt needs at least one token");
     let cpu = cpu(args.threads);
-    let backend = MlxBackend::builder().device(args.device).load(model)?;
+    let backend = MlxBackend::builder()
+        .device(args.device)
+        .plain_mlx(args.plain_mlx)
+        .random_weights(args.shape.is_some())
+        .load(model)?;
     let prompt = random_ids(args.prompt, backend.info().model.vocab_size);
     // One more than is counted: decode tokens are those after the first.
     let options = |tokens: usize| {
@@ -74,37 +110,55 @@ fn repetition(model: &std::path::Path, args: &Args) -> Result<serde_json::Value>
         .generate_ids(&prompt, &options(args.gen_tokens))?
         .metrics;
     let first = metrics.time_to_first_token.context("no token came")?;
-    let peak = peak_resident_bytes();
+    let device = &backend.info().device;
+    // A GPU's memory is what counts where there is one, else what the process had resident.
+    let resident = peak_resident_bytes().filter(|_| device.kind == DeviceKind::Cpu);
     Ok(json!({
         "engine": "ours",
-        "device": backend.info().device.kind.to_string(),
+        "device": device.kind.to_string(),
+        "device_name": device.name,
         "threads": cpu.pool().threads(),
         "prompt": args.prompt,
         "gen": args.gen_tokens,
+        "plain_mlx": args.plain_mlx,
         "prefill_tps": metrics.prefill_tokens_per_second,
         "ttft_s": first.as_secs_f64(),
         "decode_tps": metrics.decode_tokens_per_second,
         "load_s": backend.info().load_time.as_secs_f64(),
-        "peak_memory_bytes": peak.unwrap_or(metrics.peak_memory_bytes),
+        "peak_memory_bytes": resident.unwrap_or(metrics.peak_memory_bytes),
         "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
     }))
 }
 
-/// Reads a block many times larger than any cache, with one thread and with all.
-fn bandwidth(args: &Args) -> serde_json::Value {
+/// How fast the memory that a model's weights are in is read.
+fn bandwidth(args: &Args) -> Result<Value> {
     let cpu = cpu(args.threads);
+    if args.device == Device::Cuda {
+        return gpu_bandwidth(&ml_backend::device_info(args.device)?, cpu);
+    }
+    // A block many times larger than any cache, with one thread and with all. Every page is written:
+    // untouched ones would all be the same page of zeros.
     let threads = cpu.pool().threads();
-    // Every page is written: untouched ones would all be the same page of zeros.
     let block: Vec<u8> = (0..1_usize << 30).map(|i| (i >> 6) as u8).collect();
     let all = kernels::bandwidth::best_read_rate(cpu, &block);
     cpu.pool().set_threads(1);
     let one = kernels::bandwidth::best_read_rate(cpu, &block);
-    json!({
+    Ok(json!({
+        "device": "cpu",
         "threads": threads,
         "isa": format!("{:?}", cpu.isa()),
         "bytes_per_second": all,
         "bytes_per_second_one_thread": one,
-    })
+    }))
+}
+
+fn gpu_bandwidth(device: &DeviceInfo, cpu: &Cpu) -> Result<Value> {
+    Ok(json!({
+        "device": device.kind.to_string(),
+        "device_name": device.name,
+        "threads": cpu.pool().threads(),
+        "bytes_per_second": kernels::bandwidth::best_gpu_read_rate()?,
+    }))
 }
 
 /// The most memory that this process had resident, the pages of mapped weights among them. `None`

@@ -34,6 +34,23 @@ pub enum Error {
     #[error(transparent)]
     Mlx(#[from] mlx_core::Error),
 
+    /// The model does not fit into the GPU's memory; nothing was loaded.
+    #[error(
+        "the model needs {needed} bytes of memory on {device} ({weights} for its weights, the rest \
+         to work with) and {free} are free; end other programs that use the GPU, choose a smaller \
+         or a quantized model, or the device cpu"
+    )]
+    TooLittleMemory {
+        /// The GPU's name.
+        device: String,
+        /// Bytes needed in all.
+        needed: u64,
+        /// Bytes of the weights in the dtype asked for.
+        weights: u64,
+        /// Bytes free on the GPU.
+        free: u64,
+    },
+
     /// Text was asked of a directory without a tokenizer.
     #[error(
         "{} has no tokenizer.json, so it can take and give token ids but no text; \

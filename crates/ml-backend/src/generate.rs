@@ -47,6 +47,11 @@ pub(crate) fn generate<M: LanguageModel>(
         steps: 0,
     };
     let outcome = run.all_tokens().and_then(|reason| run.last_piece(reason));
+    if outcome.is_err() {
+        // A device that ran out of memory has it back for the next request. That this can fail too
+        // is no news: the first failure is the one to tell.
+        let _ = run.model.drop_caches();
+    }
     let tidied = run.memory.finish(run.model);
     let (outcome, peak) = match (outcome, tidied) {
         (Ok(_), Err(error)) => (Err(error), 0),
@@ -94,11 +99,8 @@ impl<M: LanguageModel> Run<'_, M> {
                 return Ok(FinishReason::Cancelled);
             }
             let is_last = self.text.token_ids.len() + 1 >= self.plan.max_tokens;
-            let next = if is_last {
-                None
-            } else {
-                Some(self.model.next(&token)?)
-            };
+            // Its failure waits until the token that is on its way has been handed out.
+            let next = (!is_last).then(|| self.model.next(&token));
             let id = self.model.read(token)?;
             self.note_time();
             if self.plan.eos.contains(&id) {
@@ -114,7 +116,7 @@ impl<M: LanguageModel> Run<'_, M> {
             let Some(next) = next else {
                 return Ok(self.plan.at_max);
             };
-            token = next;
+            token = next?;
             if self.text.token_ids.len().is_multiple_of(TIDY_EVERY) {
                 self.memory.tidy(self.model)?;
             }

@@ -16,7 +16,7 @@ use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
-use crate::memory::megabytes;
+use crate::memory::{check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
@@ -75,6 +75,7 @@ struct Setup {
     limits: MemoryLimits,
     threads: Option<usize>,
     plain_mlx: bool,
+    random_weights: bool,
 }
 
 impl<'a> MlxBackendBuilder<'a> {
@@ -131,6 +132,14 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
+    /// Whether to draw the weights on the device instead of reading them, for benchmarks: of the
+    /// files only the headers count.
+    #[must_use]
+    pub fn random_weights(mut self, random: bool) -> Self {
+        self.setup.random_weights = random;
+        self
+    }
+
     /// Is told how far loading has come, on the calling thread.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
@@ -142,7 +151,7 @@ impl<'a> MlxBackendBuilder<'a> {
     ///
     /// # Errors
     /// A directory that is no model's or is damaged, an architecture that is not supported, a
-    /// missing accelerator or native library: each says what to do.
+    /// missing accelerator or native library, a GPU with too little memory: each says what to do.
     pub fn load(mut self, dir: impl AsRef<Path>) -> Result<MlxBackend> {
         let started = Instant::now();
         let dir = dir.as_ref();
@@ -150,7 +159,8 @@ impl<'a> MlxBackendBuilder<'a> {
         let tokenizer = open_tokenizer(dir)?;
 
         let (setup, path) = (self.setup, dir.to_owned());
-        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
+        let bytes = info.bytes_as(setup.dtype);
+        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, bytes, setup, progress);
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
             Some(progress) => &mut **progress,
@@ -210,9 +220,10 @@ struct OnEngine {
     active_bytes: u64,
 }
 
-/// What happens on the engine thread before it serves.
+/// What happens on the engine thread before it serves. The weights will take `bytes`.
 fn load(
     dir: &Path,
+    bytes: u64,
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
@@ -222,7 +233,13 @@ fn load(
         Cpu::shared().pool().set_threads(threads);
     }
     progress(Progress::Device(device.clone()));
-    let model = Model::load(dir, &LoadOptions::new().dtype(setup.dtype), &mut |step| {
+    // What an earlier model left in MLX's own cache is not lost to this one.
+    memory::clear_cache()?;
+    check_room(&device, bytes, device::free_memory()?)?;
+    let options = LoadOptions::new()
+        .dtype(setup.dtype)
+        .random_weights(setup.random_weights);
+    let model = Model::load(dir, &options, &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
             LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },

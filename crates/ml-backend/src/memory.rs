@@ -8,8 +8,8 @@
 use mlx_core::device::DeviceInfo;
 use mlx_core::memory;
 
-use crate::Result;
 use crate::language_model::LanguageModel;
+use crate::{Error, Result};
 
 /// Bytes that MLX may hold. A limit above what the device has is lowered to that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,28 @@ impl MemoryLimits {
 
 fn bytes(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Bytes of a GPU's memory that a model needs besides its weights: what the libraries allocate, the
+/// caches and the activations of a short generation.
+const WORKING_BYTES: u64 = 512 << 20;
+
+/// Refuses a model whose weights do not fit into what is free of a GPU's own memory, which cannot
+/// be swapped.
+///
+/// # Errors
+/// [`Error::TooLittleMemory`] with the bytes needed and those free.
+pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -> Result<()> {
+    let needed = weights.saturating_add(WORKING_BYTES);
+    match free {
+        Some(free) if needed > free => Err(Error::TooLittleMemory {
+            device: device.name.clone(),
+            needed,
+            weights,
+            free,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What MLX holds, in bytes.
@@ -158,6 +180,20 @@ mod tests {
         let limits = asked.clamped_to(&device(8 << 30, Some(6 << 30)));
         assert_eq!((limits.cache, limits.memory), (8 << 30, 8 << 30));
         assert_eq!(limits.wired, Some(6 << 30));
+    }
+
+    #[test]
+    fn a_gpu_with_too_little_memory_is_told_the_bytes_needed() {
+        let gpu = device(8 << 30, None);
+        let needed = (6 << 30) + WORKING_BYTES;
+        let error = check_room(&gpu, 6 << 30, Some(needed - 1)).unwrap_err();
+        let text = error.to_string();
+        for bytes in [needed, 6 << 30, needed - 1] {
+            assert!(text.contains(&bytes.to_string()), "{text}");
+        }
+        assert!(!text.contains('\n'), "{text}");
+        assert!(check_room(&gpu, 6 << 30, Some(needed)).is_ok());
+        assert!(check_room(&gpu, u64::MAX, None).is_ok());
     }
 
     /// What was logged while `work` ran.

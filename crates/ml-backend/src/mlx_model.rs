@@ -1,6 +1,6 @@
 //! A model of [`models`] behind the loop's trait: caches, sampler and MLX's memory figures.
 
-use mlx_core::{Array, Dtype, memory};
+use mlx_core::{Array, Dtype, device, memory};
 use models::cache::Cache;
 use models::{Logits, Model};
 
@@ -101,9 +101,11 @@ impl LanguageModel for MlxModel {
     }
 
     fn drop_caches(&mut self) -> Result<()> {
+        // An evaluation that failed leaves work on a GPU's stream that may still use the buffers.
+        let finished = device::synchronize();
         self.cache = self.model.new_cache();
         self.sampler = None;
-        Ok(())
+        Ok(finished?)
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) calls: Vec<Call>,
     /// Reading this step's token fails.
     pub(crate) fail_at: Option<usize>,
+    /// Submitting the step after this one fails.
+    pub(crate) fail_after: Option<usize>,
     /// Reading this step's token panics, once.
     pub(crate) panic_at: Option<usize>,
     /// A message that lets the model go on, awaited before each token is read.
@@ -52,6 +54,7 @@ impl Script {
             script,
             calls: Vec::new(),
             fail_at: None,
+            fail_after: None,
             panic_at: None,
             gate: None,
             held: MemoryUse {
@@ -78,6 +81,10 @@ impl Drop for Script {
     }
 }
 
+fn out_of_memory() -> Error {
+    Error::Mlx(mlx_core::Error::Native("out of memory".to_owned()))
+}
+
 impl LanguageModel for Script {
     /// The step that makes the token.
     type Token = usize;
@@ -99,7 +106,10 @@ impl LanguageModel for Script {
 
     fn next(&mut self, token: &usize) -> Result<usize> {
         self.calls.push(Call::Next(*token));
-        Ok(token + 1)
+        match self.fail_after == Some(*token) {
+            true => Err(out_of_memory()),
+            false => Ok(token + 1),
+        }
     }
 
     fn read(&mut self, token: usize) -> Result<u32> {
@@ -109,9 +119,7 @@ impl LanguageModel for Script {
                 .expect("the test forgot to open the gate");
         }
         if self.fail_at == Some(token) {
-            return Err(Error::Mlx(mlx_core::Error::Native(
-                "out of memory".to_owned(),
-            )));
+            return Err(out_of_memory());
         }
         if self.panic_at == Some(token) {
             self.panic_at = None;

@@ -1,12 +1,14 @@
 //! The public API on the demo models: what a program that uses this crate relies on.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ml_backend::{
-    Backend, CancelToken, Device, Dtype, Error, FinishReason, Message, MlxBackend, Options,
-    Progress, StreamingBackend,
+    Backend, CancelToken, Dtype, Error, FinishReason, Message, MlxBackend, Options, Progress,
+    StreamingBackend,
 };
 
 fn dir(model: &str) -> PathBuf {
@@ -17,7 +19,7 @@ fn dir(model: &str) -> PathBuf {
 
 fn load(model: &str) -> MlxBackend {
     let builder = MlxBackend::builder()
-        .device(Device::Cpu)
+        .device(common::device())
         .dtype(Some(Dtype::Float32));
     builder.load(dir(model)).expect("the demo model loads")
 }
@@ -46,7 +48,7 @@ fn loading_tells_what_was_loaded() {
     let mut device = None;
     let mut last = (0, 0);
     let backend = MlxBackend::builder()
-        .device(Device::Cpu)
+        .device(common::device())
         .memory_limit(1 << 30)
         .cache_limit(u64::MAX)
         .progress(|step| match step {
@@ -324,7 +326,7 @@ fn a_directory_without_a_tokenizer_serves_ids() {
         std::fs::copy(dir("qwen3-demo").join(file), bare.path().join(file)).unwrap();
     }
     let builder = MlxBackend::builder()
-        .device(Device::Cpu)
+        .device(common::device())
         .dtype(Some(Dtype::Float32));
     let backend = builder.load(bare.path()).unwrap();
     assert!(!backend.has_tokenizer());

@@ -121,6 +121,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
             "kind": device.kind.to_string(),
             "name": device.name,
             "memory_bytes": device.memory_bytes,
+            "library": device.library.display().to_string(),
         })),
         "device_error": device.as_ref().err(),
         "mlx_version": device.as_ref().ok().map(|device| &device.mlx_version),

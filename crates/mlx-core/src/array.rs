@@ -28,7 +28,7 @@ pub use create::Bytes;
 pub(crate) use create::check_shape;
 
 use crate::ffi::{ArrayVec, EMPTY, api, list_failure, op_failure};
-use crate::{Dtype, Result};
+use crate::{Dtype, Result, submit};
 
 /// A reference to an n-dimensional array of MLX.
 ///
@@ -104,12 +104,10 @@ impl Array {
 
     /// Computes this array and waits for it.
     pub fn eval(&self) -> Result<()> {
-        // SAFETY: the handle is alive.
-        let status = unsafe { api().mlx_array_eval(self.raw) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(op_failure("eval", &[&self], String::new()))
+        let vec = ArrayVec::new("eval", &[self])?;
+        match submit::compute(&vec, std::iter::once(self.raw)) {
+            0 => Ok(()),
+            _ => Err(op_failure("eval", &[&self], String::new())),
         }
     }
 }
@@ -144,12 +142,9 @@ impl fmt::Debug for Array {
 /// Computes several arrays and waits for them.
 pub fn eval(arrays: &[&Array]) -> Result<()> {
     let vec = ArrayVec::new("eval", arrays)?;
-    // SAFETY: the vector holds live arrays.
-    let status = unsafe { api().mlx_eval(vec.raw()) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(list_failure("eval", arrays, String::new()))
+    match submit::compute(&vec, arrays.iter().map(|array| array.raw)) {
+        0 => Ok(()),
+        _ => Err(list_failure("eval", arrays, String::new())),
     }
 }
 
@@ -158,11 +153,8 @@ pub fn eval(arrays: &[&Array]) -> Result<()> {
 /// A failure while computing is reported by the call that later waits for one of them.
 pub fn async_eval(arrays: &[&Array]) -> Result<()> {
     let vec = ArrayVec::new("async_eval", arrays)?;
-    // SAFETY: the vector holds live arrays.
-    let status = unsafe { api().mlx_async_eval(vec.raw()) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(list_failure("async_eval", arrays, String::new()))
+    match submit::submit(&vec) {
+        0 => Ok(()),
+        _ => Err(list_failure("async_eval", arrays, String::new())),
     }
 }

@@ -232,6 +232,17 @@ fn describe(kind: DeviceKind, device: &Device, library: PathBuf) -> Result<Devic
     })
 }
 
+/// Bytes of the GPU's own memory that no process holds now; `None` on a device without any.
+pub fn free_memory() -> Result<Option<u64>> {
+    match require_open("free_memory")? {
+        DeviceKind::Cuda => {
+            let device = Device::new(DeviceKind::Cuda)?;
+            Ok(Properties::of(&device)?.number(c"free_memory"))
+        }
+        DeviceKind::Cpu | DeviceKind::Metal => Ok(None),
+    }
+}
+
 /// The device that the process opened first.
 pub(crate) fn opened_first() -> Option<DeviceKind> {
     FIRST.get().copied()

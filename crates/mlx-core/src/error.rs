@@ -80,6 +80,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A CUDA kernel could not be compiled.
+    #[error("cannot compile the CUDA kernels of {module}:\n{reason}")]
+    Compile {
+        /// The name that the module was given.
+        module: String,
+        /// The compiler's log.
+        reason: String,
+    },
+
     /// The native library could not be loaded.
     #[error("{0}")]
     Native(String),

@@ -25,6 +25,7 @@
 //! - **Nothing leaks.** Each handle has one owner, and its `Drop` frees it.
 //! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on.
 
+pub mod cuda;
 pub mod device;
 pub mod fast;
 pub mod host_op;
@@ -39,6 +40,7 @@ mod dtype;
 mod error;
 mod ffi;
 mod stream;
+mod submit;
 
 pub use array::{Array, Bytes, async_eval, eval};
 pub use device::DeviceKind;

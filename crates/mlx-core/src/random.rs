@@ -55,6 +55,13 @@ pub fn uniform(key: &Key, low: f32, high: f32, shape: &[i32], dtype: Dtype) -> R
     ))
 }
 
+/// 32 random bits an element, as uint32.
+pub fn bits(key: &Key, shape: &[i32]) -> Result<Array> {
+    check_shape("bits", shape, Dtype::Uint32)?;
+    array_op!("bits" [] "{shape:?}";
+        mlx_random_bits(shape.as_ptr(), shape.len(), 4, key.0.raw()))
+}
+
 /// Normal with this mean and standard deviation, of a floating dtype.
 pub fn normal(key: &Key, shape: &[i32], dtype: Dtype, mean: f32, std: f32) -> Result<Array> {
     check_shape("normal", shape, dtype)?;

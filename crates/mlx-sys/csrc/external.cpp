@@ -4,7 +4,7 @@
 // cannot adopt memory: `over_cpu_memory` builds the buffer that it would make. And MLX writes an
 // operation's result into the buffer of an operand that nothing else refers to, which must not
 // happen to memory that is only lent: a second reference, kept here, prevents it until it is the
-// last one.
+// last one. On CUDA the bytes are copied to the GPU's own memory (upload.cpp).
 
 #include <atomic>
 #include <cstdint>
@@ -20,6 +20,7 @@
 #include "mlx/c/error.h"
 #include "mlx/c/private/mlx.h"
 #include "mlxb.h"
+#include "upload.h"
 
 namespace mx = mlx::core;
 
@@ -75,6 +76,9 @@ mx::array over(
     mx::Shape shape,
     mx::Dtype dtype,
     std::shared_ptr<void> payload) {
+  if (mlxb::can_upload(dtype)) {
+    return mlxb::upload(data, std::move(shape), dtype);
+  }
   if (fits_cpu_allocator(data, headroom)) {
     mx::allocator::Buffer buffer(static_cast<size_t*>(data) - 1);
     if (buffer.raw_ptr() == data) {
@@ -106,7 +110,8 @@ extern "C" int mlxb_array_over(
     release_unused();
     mx::array made = over(
         data, headroom, mx::Shape(shape, shape + ndim), mlx_dtype_to_cpp(dtype), std::move(owned));
-    if (made.data<void>() == data) {
+    // Looking at the address of memory on a GPU would move it to the host.
+    if (!mlxb::can_upload(made.dtype()) && made.data<void>() == data) {
       std::lock_guard<std::mutex> lock(lent().mutex);
       lent().arrays.push_back(made);
     }

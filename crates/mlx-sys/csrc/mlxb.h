@@ -20,7 +20,7 @@ extern "C" {
 
 // Raised whenever a declaration in this file changes; the loader refuses a library whose
 // mlxb_abi_version() differs from the one it was compiled with.
-#define MLXB_ABI_VERSION 3
+#define MLXB_ABI_VERSION 4
 int mlxb_abi_version(void);
 
 // What the library was built for: "cpu", "cuda" or "metal".
@@ -38,7 +38,8 @@ int mlxb_array_data(const void** result, const mlx_array array);
 // The memory is used as it is where the allocator can: on Metal if it is whole pages, on the CPU if
 // it is aligned to 8 bytes and at least 8 bytes before it (headroom is their number) may be read.
 // MLX then never writes to it, and payload_free is called by the first mlxb_release_unused or
-// mlxb_array_over after MLX's last use. Elsewhere it is copied, and payload_free called, at once.
+// mlxb_array_over after MLX's last use. Elsewhere it is copied, and payload_free called, at once;
+// on CUDA, the copy is in the GPU's own memory.
 int mlxb_array_over(
     mlx_array* result,
     void* data,
@@ -104,6 +105,54 @@ int mlxb_host_op(
     void* payload,
     void (*payload_free)(void*),
     int donate,
+    const mlx_stream stream);
+
+// ---- CUDA kernels ------------------------------------------------------------------------------
+//
+// A node of MLX's graph whose work is a kernel that was compiled for this GPU.
+
+typedef enum mlxb_scalar_kind_ {
+  MLXB_SCALAR_BOOL,
+  MLXB_SCALAR_INT,
+  MLXB_SCALAR_FLOAT
+} mlxb_scalar_kind;
+
+typedef union mlxb_scalar_value_ {
+  bool b;
+  int i;
+  float f;
+} mlxb_scalar_value;
+
+// An argument passed by value.
+typedef struct mlxb_scalar_ {
+  mlxb_scalar_kind kind;
+  mlxb_scalar_value value;
+} mlxb_scalar;
+
+typedef struct mlxb_launch_ {
+  uint32_t grid[3];       // blocks
+  uint32_t block[3];      // threads of a block
+  uint32_t shared_memory; // bytes of dynamic shared memory
+  bool copy_strided;      // give the kernel a copy of each input that is not row-contiguous
+} mlxb_launch;
+
+// Makes the outputs of the kernel `name`, an extern "C" function of image (a cubin or PTX, of
+// image_size bytes).
+//
+// The kernel gets the address of each input's first element, then of each output's, then the
+// scalars. Fails on a library without CUDA and on a stream of the CPU; an image that cannot be
+// loaded or does not have the kernel fails when an output is evaluated.
+int mlxb_cuda_kernel(
+    mlx_vector_array* outputs,
+    const char* name,
+    const void* image,
+    size_t image_size,
+    const mlx_vector_array inputs,
+    const mlxb_output* specs,
+    size_t n_outputs,
+    const mlxb_scalar* scalars,
+    size_t n_scalars,
+    const mlxb_launch* launch,
     const mlx_stream stream);
 
 #ifdef __cplusplus

@@ -92,14 +92,38 @@ fn build_option(choice: Choice) -> String {
 }
 
 /// What to do about the dynamic linker's complaint.
-fn remedy(reason: &str) -> &'static str {
+fn remedy(reason: &str) -> String {
     if reason.contains("libcuda.so") {
-        "it needs an NVIDIA GPU and its driver (580 or newer)"
+        "it needs an NVIDIA GPU and its driver (580 or newer)".to_owned()
     } else if reason.contains("GLIBC") {
-        "this system is older than MLX supports (glibc 2.35)"
+        "this system is older than MLX supports (glibc 2.35)".to_owned()
+    } else if let Some(package) = nvidia_package(reason) {
+        format!(
+            "it needs NVIDIA's libraries: put the folder that has this one on LD_LIBRARY_PATH, or \
+             `pip install {package}` with --target the folder that holds `mlx`"
+        )
     } else {
-        "rebuild it with `cargo xtask build`"
+        "rebuild it with `cargo xtask build`".to_owned()
     }
+}
+
+/// NVIDIA's libraries that MLX uses, and the packages of pip that bring them.
+const NVIDIA: [(&str, &str); 7] = [
+    ("libcublas", "nvidia-cublas"),
+    ("libcudart", "nvidia-cuda-runtime"),
+    ("libcudnn", "nvidia-cudnn-cu13"),
+    ("libcufft", "nvidia-cufft"),
+    ("libnccl", "nvidia-nccl-cu13"),
+    ("libnvJitLink", "nvidia-nvjitlink"),
+    ("libnvrtc", "nvidia-cuda-nvrtc"),
+];
+
+/// The package that brings the library which the dynamic linker did not find.
+fn nvidia_package(reason: &str) -> Option<&'static str> {
+    let found = NVIDIA.iter().find(|(library, _)| reason.contains(library));
+    found
+        .filter(|_| reason.contains("No such file"))
+        .map(|(_, package)| *package)
 }
 
 #[cfg(test)]
@@ -107,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_driver_is_not_answered_with_a_rebuild() {
+    fn what_is_missing_is_named_with_where_it_comes_from() {
         let open = |reason: &str| LoadError::Open {
             path: "l.so".into(),
             reason: reason.to_owned(),
@@ -116,6 +140,9 @@ mod tests {
         assert!(open(missing).to_string().ends_with("driver (580 or newer)"));
         let old = "/lib/libc.so.6: version `GLIBC_2.35' not found";
         assert!(open(old).to_string().contains("older than MLX supports"));
+        let absent = "libcudnn.so.9: cannot open shared object file: No such file or directory";
+        let told = open(absent).to_string();
+        assert!(told.contains("libcudnn.so.9") && told.contains("pip install nvidia-cudnn-cu13"));
         assert!(
             open("invalid ELF header")
                 .to_string()

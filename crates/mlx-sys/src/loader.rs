@@ -129,11 +129,35 @@ fn open(choice: Choice) -> Result<Loaded, LoadError> {
             wanted: choice,
         });
     }
+    if found == Choice::Cuda {
+        set_cuda_defaults();
+    }
     Ok(Loaded {
         api,
         path,
         backend: found,
     })
+}
+
+/// Settings of MLX's CUDA side that differ from its own defaults; what the user set stays.
+///
+/// MLX reads them at the first operation that asks, so they are set before there is one.
+fn set_cuda_defaults() {
+    let defaults = [
+        // Rounds the operands of float32 products to 11 bits: float32 shall be float32.
+        ("MLX_ENABLE_TF32", "0"),
+        // Fails an evaluation once graphs of many different forms were run, which the lengths of
+        // prompts alone bring about in a program that runs for long.
+        ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
+    ];
+    for (name, value) in defaults {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: this happens once, in the call that opens the library, and Rust's own reads of
+            // the environment wait for it. Foreign code that reads it at this moment on another
+            // thread is what this cannot exclude; MLX has no thread yet.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
 }
 
 /// Before the table is filled: a function that the library lacks would be reported by its name,

@@ -46,6 +46,8 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Bytes of the tensors that are used.
     pub weight_bytes: u64,
+    /// Of those, the elements of floats, which loading may cast, and their bytes as stored.
+    pub(crate) floats: (u64, u64),
     /// Files that hold them.
     pub files: usize,
     /// Ids that end a generation, from `config.json` and `generation_config.json`.
@@ -64,6 +66,15 @@ impl ModelInfo {
         let checkpoint = Checkpoint::open(dir)?;
         let manifest = Manifest::check(&config, &checkpoint)?;
         Ok(Self::new(&config, &checkpoint, &manifest))
+    }
+
+    /// Bytes of the weights once they are loaded with all floats in `dtype`, or as stored.
+    pub fn bytes_as(&self, dtype: Option<Dtype>) -> u64 {
+        let (elements, bytes) = self.floats;
+        match dtype {
+            Some(dtype) => self.weight_bytes - bytes + elements * dtype.size() as u64,
+            None => self.weight_bytes,
+        }
     }
 
     pub(crate) fn new(config: &Config, checkpoint: &Checkpoint, manifest: &Manifest) -> Self {
@@ -100,6 +111,7 @@ impl ModelInfo {
             dtype: manifest.dtype,
             parameters: manifest.parameters,
             weight_bytes: manifest.bytes,
+            floats: manifest.floats,
             files: checkpoint.file_count(),
             eos_token_ids: config.eos_token_ids.clone(),
             bos_token_id: config.bos_token_id,

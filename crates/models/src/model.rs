@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::families::{self, Decoder};
 use crate::info::ModelInfo;
-use crate::weights::{Checkpoint, Loader, Manifest, Source};
+use crate::weights::{Checkpoint, Loader, Manifest, Random, Source};
 use crate::{Error, Result};
 
 /// How to load a model.
@@ -18,6 +18,9 @@ pub struct LoadOptions {
     /// Dtype of the activations, the caches and all weights that are floats; `None` keeps what the
     /// checkpoint has. Packed weights stay packed.
     pub dtype: Option<Dtype>,
+    /// Whether weights are drawn on the device instead of read. Of the files only the headers count:
+    /// a benchmark can run any size without a checkpoint of it.
+    pub random_weights: bool,
 }
 
 impl LoadOptions {
@@ -29,6 +32,12 @@ impl LoadOptions {
     /// See [`LoadOptions::dtype`].
     pub fn dtype(mut self, dtype: Option<Dtype>) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// See [`LoadOptions::random_weights`].
+    pub fn random_weights(mut self, random: bool) -> Self {
+        self.random_weights = random;
         self
     }
 }
@@ -92,7 +101,10 @@ impl Model {
 
         let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
         info.dtype = options.dtype.unwrap_or(manifest.dtype);
-        let source = Source::new(&checkpoint, &manifest, info.dtype);
+        let mut source = Source::new(&checkpoint, &manifest, info.dtype);
+        if options.random_weights {
+            source = source.drawn(Random::new(config.family));
+        }
         let root = Loader::at(&source, &manifest.root);
         let head = manifest.head.as_ref().map(|path| Loader::at(&source, path));
         let mut on_part = |arrays: &[&Array]| -> Result<()> {

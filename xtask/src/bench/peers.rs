@@ -8,9 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::machine::check_disk;
-use super::shape::{Shape, Weights};
-use super::tensor::total_bytes;
 use crate::process::root;
+use bench_shapes::{Shape, Weights, total_bytes};
 
 /// Another engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

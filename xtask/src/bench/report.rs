@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::peers::Peer;
-use super::shape::Weights;
+use bench_shapes::Weights;
 
 /// Where a run's line says `engine`, this project.
 pub(crate) const OURS: &str = "ours";

@@ -210,6 +210,19 @@ fn a_failure_on_the_way_keeps_what_was_there() {
 }
 
 #[test]
+fn a_step_that_cannot_be_submitted_costs_no_token_before_it() {
+    let mut model = Script::new("abcdef");
+    model.fail_after = Some(2);
+    let (pieces, outcome) = run(&mut model, &plan(1, &options()));
+    let partial = outcome.unwrap_err().into_partial().unwrap();
+    assert_eq!(partial.text, "abc");
+    assert_eq!(pieces.concat(), "abc");
+    // A device that ran out of memory has to have it back.
+    let last = [Call::DropCaches, Call::Release];
+    assert_eq!(model.calls[model.calls.len() - 2..], last);
+}
+
+#[test]
 fn a_stop_text_across_tokens_ends_the_answer_and_is_not_in_it() {
     let mut model = Script::new("one\nQ: two");
     let options = options().stop("\nQ:");

@@ -1,13 +1,14 @@
 //! Makes MLX arrays of a checkpoint's tensors, addressed by path (`loader.pp("self_attn")`).
 //!
 //! An array borrows the memory-mapped file where the device allows it; only a tensor whose dtype
-//! must change is written anew.
+//! must change is written anew. For benchmarks, values can be drawn on the device instead.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use mlx_core::{Array, Dtype};
 
+use super::random::Random;
 use super::{Checkpoint, Manifest, Stored};
 use crate::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(crate) struct Source<'a> {
     checkpoint: &'a Checkpoint,
     manifest: &'a Manifest,
     dtype: Dtype,
+    /// Draws the values that the files do not have.
+    random: Option<Random>,
     loaded: Cell<u64>,
 }
 
@@ -33,8 +36,15 @@ impl<'a> Source<'a> {
             checkpoint,
             manifest,
             dtype,
+            random: None,
             loaded: Cell::new(0),
         }
+    }
+
+    /// Leaves the files' values alone, of which only the headers count, and draws others.
+    pub(crate) fn drawn(mut self, random: Random) -> Self {
+        self.random = Some(random);
+        self
     }
 
     /// Bytes of the tensors asked for so far, as stored.
@@ -79,6 +89,9 @@ impl<'a> Loader<'a> {
         self.source
             .loaded
             .set(self.source.loaded.get() + entry.range.len() as u64);
+        if let Some(random) = &self.source.random {
+            return random.draw(&self.path, name, entry, self.stored().ok());
+        }
         let file = checkpoint.file(entry);
         let users = Arc::strong_count(file);
         let range = entry.range.clone();

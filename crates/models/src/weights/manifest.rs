@@ -36,6 +36,8 @@ pub(crate) struct Manifest {
     pub(crate) parameters: u64,
     /// Bytes of the tensors that are used, as stored.
     pub(crate) bytes: u64,
+    /// Of those, the elements of floats, and their bytes.
+    pub(crate) floats: (u64, u64),
     /// Dtype of the activations: that of the embedding, or of its scales.
     pub(crate) dtype: Dtype,
 }
@@ -51,6 +53,7 @@ impl Manifest {
             tensors: Vec::new(),
             parameters: 0,
             bytes: 0,
+            floats: (0, 0),
             dtype: Dtype::Bfloat16,
         };
         Check {
@@ -270,7 +273,13 @@ impl Check<'_> {
             );
             return Err(Error::tensor(dir, name, problem));
         }
-        self.manifest.bytes += entry.range.len() as u64;
+        let bytes = entry.range.len() as u64;
+        self.manifest.bytes += bytes;
+        if entry.dtype.is_floating() {
+            let (elements, total) = &mut self.manifest.floats;
+            *elements += bytes / entry.dtype.size() as u64;
+            *total += bytes;
+        }
         self.manifest.tensors.push(name.to_owned());
         Ok(())
     }

@@ -8,7 +8,9 @@
 mod checkpoint;
 mod loader;
 mod manifest;
+mod random;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
 pub(crate) use loader::{Loader, Source};
 pub(crate) use manifest::{Manifest, Stored};
+pub(crate) use random::Random;

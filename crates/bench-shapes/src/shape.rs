@@ -11,39 +11,52 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::tensor::{Fill, Tensor};
+use crate::tensor::{Fill, Tensor};
 
 /// Weights that share a scale and a bias, as mlx-lm quantizes unless told.
 pub(crate) const GROUP: u64 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What a model is built like.
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Family {
+pub enum Family {
+    /// Qwen3, dense.
     Qwen3,
+    /// Gemma 3, text.
     Gemma3,
 }
 
 /// The dimensions of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Shape {
-    pub(crate) name: String,
-    pub(crate) family: Family,
-    pub(crate) hidden: u64,
-    pub(crate) layers: u64,
-    pub(crate) ffn: u64,
-    pub(crate) heads: u64,
-    pub(crate) kv_heads: u64,
-    pub(crate) head_dim: u64,
-    pub(crate) vocab: u64,
-    pub(crate) tied: bool,
+pub struct Shape {
+    /// What it is called on the command line.
+    pub name: String,
+    /// What the model is built like.
+    pub family: Family,
+    /// Width of the residual stream.
+    pub hidden: u64,
+    /// Number of layers.
+    pub layers: u64,
+    /// Width inside the MLP.
+    pub ffn: u64,
+    /// Query heads.
+    pub heads: u64,
+    /// Key and value heads.
+    pub kv_heads: u64,
+    /// Width of a head.
+    pub head_dim: u64,
+    /// Rows of the embedding.
+    pub vocab: u64,
+    /// Whether the embedding is the head.
+    pub tied: bool,
     /// Tokens that five of six layers see; Gemma 3 alone has it.
-    pub(crate) window: Option<u64>,
+    pub window: Option<u64>,
 }
 
 /// What the weights of the matrices are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Weights {
+pub enum Weights {
     /// 4 bits, affine, groups of 64
     Q4,
     /// 8 bits, affine, groups of 64
@@ -54,7 +67,7 @@ pub(crate) enum Weights {
 
 impl Weights {
     /// Bits of a packed weight; `None` where nothing is quantized.
-    pub(crate) fn bits(self) -> Option<u64> {
+    pub fn bits(self) -> Option<u64> {
         match self {
             Self::Q4 => Some(4),
             Self::Q8 => Some(8),
@@ -142,7 +155,7 @@ impl Shape {
     ///
     /// # Errors
     /// When there is none, it is of another family, or its weights are none of [`Weights`].
-    pub(crate) fn read(dir: &Path, tied: bool) -> Result<(Self, Weights)> {
+    pub fn read(dir: &Path, tied: bool) -> Result<(Self, Weights)> {
         let path = dir.join("config.json");
         let text =
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -190,7 +203,7 @@ impl Shape {
     }
 
     /// `config.json` of a random checkpoint.
-    pub(crate) fn config(&self, weights: Weights) -> Value {
+    pub fn config(&self, weights: Weights) -> Value {
         let mut config = json!({
             "hidden_size": self.hidden,
             "num_hidden_layers": self.layers,
@@ -231,7 +244,7 @@ impl Shape {
     }
 
     /// Every tensor of a checkpoint of these weights, in the order of the file.
-    pub(crate) fn tensors(&self, weights: Weights) -> Vec<Tensor> {
+    pub fn tensors(&self, weights: Weights) -> Vec<Tensor> {
         let mut all = Vec::new();
         let norm = |all: &mut Vec<Tensor>, name: String, width| {
             let around = if self.family == Family::Qwen3 {
@@ -288,7 +301,7 @@ impl Shape {
 
     /// Bytes of keys and values, two bytes each, that `tokens` tokens take in the caches; a window
     /// keeps no more than it sees.
-    pub(crate) fn cache_bytes(&self, tokens: u64) -> u64 {
+    pub fn cache_bytes(&self, tokens: u64) -> u64 {
         let full = match self.window {
             None => self.layers,
             Some(_) => self.layers / 6,
@@ -329,7 +342,7 @@ fn merge(into: &mut Value, from: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tensor::{decode_bytes, total_bytes};
+    use crate::tensor::{decode_bytes, total_bytes};
 
     fn shape(name: &str) -> Shape {
         name.parse().unwrap()

@@ -9,12 +9,14 @@ use serde_json::Value;
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug)]
-pub(crate) struct Tensor {
-    pub(crate) name: String,
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
     /// As safetensors spells it.
     pub(crate) dtype: &'static str,
     pub(crate) shape: Vec<u64>,
-    pub(crate) bytes: u64,
+    /// Bytes of its values.
+    pub bytes: u64,
     pub(crate) fill: Fill,
 }
 
@@ -50,13 +52,13 @@ impl Tensor {
 }
 
 /// Bytes of all of them.
-pub(crate) fn total_bytes(tensors: &[Tensor]) -> u64 {
+pub fn total_bytes(tensors: &[Tensor]) -> u64 {
     tensors.iter().map(|tensor| tensor.bytes).sum()
 }
 
 /// Bytes of weights that a decode step reads: all but an embedding that is not the head as well, of
 /// which it reads one row in `vocabulary`.
-pub(crate) fn decode_bytes(tensors: &[Tensor], vocabulary: u64) -> u64 {
+pub fn decode_bytes(tensors: &[Tensor], vocabulary: u64) -> u64 {
     let tied = is_tied(tensors);
     let read = |tensor: &Tensor| match tensor.name.contains("embed_tokens.") && !tied {
         true => tensor.bytes / vocabulary.max(1),
@@ -66,14 +68,17 @@ pub(crate) fn decode_bytes(tensors: &[Tensor], vocabulary: u64) -> u64 {
 }
 
 /// Whether the embedding is the head.
-pub(crate) fn is_tied(tensors: &[Tensor]) -> bool {
+pub fn is_tied(tensors: &[Tensor]) -> bool {
     !tensors
         .iter()
         .any(|tensor| tensor.name.contains("lm_head."))
 }
 
 /// The tensors of a model directory that generating text uses, from the headers of its files.
-pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Tensor>> {
+///
+/// # Errors
+/// When a file cannot be read or its header is damaged.
+pub fn read_dir(dir: &Path) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::new();
     let entries =
         std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;

@@ -2,8 +2,12 @@
 //!
 //! Here and not in a benchmark, since several need it: those of the kernels, and `cargo xtask bench`.
 
+mod cuda;
+
 use std::hint::black_box;
 use std::time::Instant;
+
+pub use cuda::best_gpu_read_rate;
 
 use crate::Cpu;
 #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,94 @@
+//! A GPU that runs out of memory in the middle of an answer.
+
+mod common;
+
+use bench_shapes::{Family, Shape, Weights, checkpoint};
+use ml_backend::{Device, Error, MlxBackend, Options};
+use mlx_core::{Array, Dtype, device, memory};
+
+/// Takes the GPU's memory, all but less than 64 MiB. Plain allocations only.
+fn fill_the_gpu() -> Vec<Array> {
+    let mut ballast = Vec::new();
+    for block in [4 << 30, 512 << 20, 64 << 20_i64] {
+        let shape = [(block / 4) as i32];
+        while let Ok(array) = Array::zeros(&shape, Dtype::Float32)
+            && array.eval().is_ok()
+        {
+            ballast.push(array);
+        }
+    }
+    ballast
+}
+
+#[test]
+fn a_gpu_that_is_full_ends_a_generation_and_the_next_one_works() {
+    if common::device() != Device::Cuda {
+        eprintln!("skipped: ML_TEST_DEVICE is not cuda");
+        return;
+    }
+    // Keys and values of a token are 128 kB: the caches soon need more than is left.
+    let shape = Shape {
+        name: "deep".to_owned(),
+        family: Family::Qwen3,
+        hidden: 512,
+        layers: 32,
+        ffn: 512,
+        heads: 8,
+        kv_heads: 8,
+        head_dim: 128,
+        vocab: 1000,
+        tied: true,
+        window: None,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    checkpoint::write_hollow(dir.path(), &shape, Weights::Bf16).unwrap();
+    let backend = MlxBackend::builder()
+        .device(Device::Cuda)
+        .random_weights(true)
+        .load(dir.path())
+        .unwrap();
+    let options = |tokens| {
+        let options = Options::new().temperature(0.0).ignore_eos(true);
+        options.max_tokens(tokens)
+    };
+    let prompt = [5, 6, 7];
+    let before = backend.generate_ids(&prompt, &options(50)).unwrap();
+
+    device::open(device::Choice::Cuda).unwrap();
+    let mut ballast = None;
+    let mut failed = None;
+    for piece in backend.stream_ids(&prompt, &options(4000)).unwrap() {
+        ballast.get_or_insert_with(fill_the_gpu);
+        failed = piece.err();
+    }
+    let error = failed.expect("the GPU is full");
+    let Error::Interrupted { partial, source } = &error else {
+        panic!("{error}");
+    };
+    println!("after {} tokens: {source}", partial.token_ids.len());
+    assert!(source.to_string().contains("out of memory"), "{source}");
+    assert_eq!(partial.token_ids[..50], before.token_ids);
+
+    drop(ballast);
+    device::synchronize().unwrap();
+    memory::clear_cache().unwrap();
+    let after = backend.generate_ids(&prompt, &options(50)).unwrap();
+    assert_eq!(after.token_ids, before.token_ids);
+}
+
+#[test]
+fn a_model_that_is_too_large_is_refused_before_it_is_loaded() {
+    if common::device() != Device::Cuda {
+        eprintln!("skipped: ML_TEST_DEVICE is not cuda");
+        return;
+    }
+    let mut shape: Shape = "qwen3-8b".parse().unwrap();
+    // Embedding and head take 330 GB each.
+    shape.vocab = 40_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    checkpoint::write_hollow(dir.path(), &shape, Weights::Bf16).unwrap();
+    let loading = MlxBackend::builder().device(Device::Cuda).load(dir.path());
+    let error = loading.err().expect("it does not fit");
+    assert!(matches!(error, Error::TooLittleMemory { .. }), "{error}");
+    println!("{error}");
+}

@@ -1,0 +1,65 @@
+//! Models of any size without their files: what benchmarks run.
+
+mod common;
+
+use bench_shapes::{Family, Shape, Weights, checkpoint};
+use ml_backend::{MlxBackend, Options};
+
+fn shape(family: Family) -> Shape {
+    Shape {
+        name: "tiny".to_owned(),
+        family,
+        hidden: 256,
+        layers: 7,
+        ffn: 384,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        vocab: 1000,
+        tied: family == Family::Gemma3,
+        window: (family == Family::Gemma3).then_some(16),
+    }
+}
+
+fn load(dir: &std::path::Path, random: bool) -> MlxBackend {
+    MlxBackend::builder()
+        .device(common::device())
+        .random_weights(random)
+        .load(dir)
+        .expect("a hollow checkpoint loads")
+}
+
+#[test]
+fn drawn_weights_behave_as_trained_ones_do() {
+    for family in [Family::Qwen3, Family::Gemma3] {
+        for weights in [Weights::Q4, Weights::Q8, Weights::Bf16] {
+            let dir = tempfile::tempdir().unwrap();
+            checkpoint::write_hollow(dir.path(), &shape(family), weights).unwrap();
+            let backend = load(dir.path(), true);
+            let logits = backend.logits(&[5, 900, 17]).unwrap();
+            assert_eq!(logits.len(), 3 * 1000);
+            // A normalized vector through a matrix that keeps its size: about one.
+            let square = |row: &[f32]| row.iter().map(|v| f64::from(v * v)).sum::<f64>() / 1000.0;
+            for row in logits.chunks(1000) {
+                let size = square(row).sqrt();
+                assert!(
+                    (0.3..3.0).contains(&size),
+                    "{family:?} in {weights}: {size}"
+                );
+            }
+            assert_ne!(logits[..1000], logits[1000..2000]);
+
+            let again = load(dir.path(), true).logits(&[5, 900, 17]).unwrap();
+            assert_eq!(again, logits, "the same weights each time");
+            let zeros = load(dir.path(), false).logits(&[5]).unwrap();
+            assert!(zeros.iter().all(|v| *v == 0.0), "the file is hollow");
+
+            let options = Options::new()
+                .temperature(0.0)
+                .ignore_eos(true)
+                .max_tokens(20);
+            let answer = backend.generate_ids(&[5; 30], &options).unwrap();
+            assert_eq!(answer.token_ids.len(), 20);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What kernels want to know of the GPU, asked of its driver.
+//!
+//! MLX knows neither the number of multiprocessors nor how much shared memory a block may have. The
+//! driver's library is there wherever the device is open: MLX loaded it.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::{DeviceKind, Error, Result};
+
+/// What a GPU executes: its compute capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Architecture {
+    /// 9 for Hopper.
+    pub major: u32,
+    /// 0 for Hopper.
+    pub minor: u32,
+}
+
+impl Architecture {
+    /// The architecture of a compute capability.
+    pub const fn new(major: u32, minor: u32) -> Architecture {
+        Architecture { major, minor }
+    }
+}
+
+impl fmt::Display for Architecture {
+    /// As compilers name it: `sm_80`, or `sm_90a` with the instructions of that generation alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = if self.major >= 9 { "a" } else { "" };
+        write!(f, "sm_{}{}{own}", self.major, self.minor)
+    }
+}
+
+/// The figures of a GPU that decide how a kernel is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gpu {
+    /// What it executes.
+    pub architecture: Architecture,
+    /// The number of its multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that a block may ask for, at most.
+    pub shared_memory_per_block: u32,
+    /// Bytes of shared memory of a multiprocessor.
+    pub shared_memory_per_multiprocessor: u32,
+    /// Bytes of its level-2 cache.
+    pub l2_bytes: u32,
+}
+
+/// The GPU that MLX computes on.
+///
+/// # Errors
+/// [`Error::Device`] where there is no NVIDIA driver or no GPU.
+pub fn gpu() -> Result<Gpu> {
+    static GPU: OnceLock<Result<Gpu, String>> = OnceLock::new();
+    GPU.get_or_init(ask)
+        .clone()
+        .map_err(|reason| Error::Device {
+            device: DeviceKind::Cuda.name(),
+            reason,
+        })
+}
+
+type CuInit = unsafe extern "C" fn(u32) -> c_int;
+type CuDeviceGet = unsafe extern "C" fn(*mut c_int, c_int) -> c_int;
+type CuDeviceGetAttribute = unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
+
+fn ask() -> Result<Gpu, String> {
+    // SAFETY: the driver's library does nothing at load but set up its own state, and `cuInit` may
+    // be called again. It is never closed.
+    let driver = unsafe { libloading::Library::new("libcuda.so.1") }
+        .map_err(|error| format!("the NVIDIA driver is not installed ({error})"))?;
+    let driver = std::mem::ManuallyDrop::new(driver);
+    let lacks = |error| format!("the NVIDIA driver is not usable ({error})");
+    // SAFETY: the three functions have these types since CUDA 2.
+    let (init, get, attribute) = unsafe {
+        (
+            *driver.get::<CuInit>(b"cuInit\0").map_err(lacks)?,
+            *driver.get::<CuDeviceGet>(b"cuDeviceGet\0").map_err(lacks)?,
+            *driver
+                .get::<CuDeviceGetAttribute>(b"cuDeviceGetAttribute\0")
+                .map_err(lacks)?,
+        )
+    };
+    let mut device = 0;
+    // SAFETY: may be called from any thread, in this order; `device` is written by the call.
+    let status = unsafe {
+        match init(0) {
+            0 => get(&mut device, 0),
+            failed => failed,
+        }
+    };
+    if status != 0 {
+        return Err(format!("no NVIDIA GPU is visible (CUDA error {status})"));
+    }
+    // The numbers are those of CUdevice_attribute in cuda.h.
+    let ask = |number: c_int| {
+        let mut value = 0;
+        // SAFETY: the driver is initialised, `device` is one of its, `value` is written by the call.
+        let status = unsafe { attribute(&mut value, number, device) };
+        match (status, u32::try_from(value)) {
+            (0, Ok(value)) => Ok(value),
+            _ => Err(format!(
+                "the NVIDIA driver does not know attribute {number}"
+            )),
+        }
+    };
+    Ok(Gpu {
+        architecture: Architecture::new(ask(75)?, ask(76)?),
+        multiprocessors: ask(16)?,
+        shared_memory_per_block: ask(97)?,
+        shared_memory_per_multiprocessor: ask(81)?,
+        l2_bytes: ask(38)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_hopper_on_the_target_has_the_instructions_of_its_generation_alone() {
+        assert_eq!(Architecture::new(8, 0).to_string(), "sm_80");
+        assert_eq!(Architecture::new(9, 0).to_string(), "sm_90a");
+        assert_eq!(Architecture::new(12, 0).to_string(), "sm_120a");
+    }
+}

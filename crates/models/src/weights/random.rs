@@ -1,0 +1,85 @@
+//! Weights that nobody trained, drawn on the device.
+//!
+//! Speed does not depend on the values as long as they are ordinary: a product keeps the size of its
+//! operand, as with trained weights, so nothing becomes infinite, zero or denormal on the way.
+
+use mlx_core::random::{self, Key};
+use mlx_core::{Array, Dtype, ops};
+
+use super::{Stored, TensorEntry};
+use crate::Result;
+use crate::config::Family;
+
+/// What is drawn for a family.
+pub(crate) struct Random {
+    /// What the weights of a norm are around: Gemma 3 adds one to them.
+    norm: f32,
+}
+
+impl Random {
+    pub(crate) fn new(family: Family) -> Self {
+        let norm = match family {
+            Family::Gemma3 => 0.0,
+            Family::Qwen3 => 1.0,
+        };
+        Self { norm }
+    }
+
+    /// The tensor `name` of the layer or norm at `path`, the same each time. `stored` is how the
+    /// matrix there is stored, if one is there.
+    pub(crate) fn draw(
+        &self,
+        path: &str,
+        name: &str,
+        entry: &TensorEntry,
+        stored: Option<Stored>,
+    ) -> Result<Array> {
+        let scheme = match stored {
+            Some(Stored::Quantized(scheme)) => Some(scheme),
+            _ => None,
+        };
+        // Scales and biases of a matrix are drawn from one key: see below.
+        let key = Key::new(seed(path) ^ u64::from(name == "weight"))?;
+        let shape = &entry.shape;
+        let within = |low: f32, high: f32| random::uniform(&key, low, high, shape, entry.dtype);
+        Ok(match (name, scheme, entry.dtype) {
+            (_, _, Dtype::Uint32) => random::bits(&key, shape)?,
+            ("scales" | "biases", Some(scheme), dtype) if dtype.is_floating() => {
+                // Integers of so many random bits deviate by 2^bits / √12 from their mean, which the
+                // bias takes away.
+                let columns = shape.last().map_or(1, |&groups| groups * scheme.group_size);
+                let levels = f64::from(1_u32 << scheme.bits);
+                let size = deviation(columns) / (levels / 12_f64.sqrt());
+                let scales = within(0.8 * size as f32, 1.2 * size as f32)?;
+                match name {
+                    "scales" => scales,
+                    _ => {
+                        let middle = Array::scalar_of(-(levels - 1.0) / 2.0, dtype)?;
+                        ops::mul(&scales, &middle)?
+                    }
+                }
+            }
+            // Exponents of mxfp4 and mxfp8 near 2^-8, or nvfp4's small floats.
+            (_, _, Dtype::Uint8) => Array::full(shape, 119.0, Dtype::Uint8)?,
+            _ if shape.len() == 1 => within(self.norm - 0.2, self.norm + 0.2)?,
+            _ => {
+                let columns = shape.last().copied().unwrap_or(1);
+                // Uniform in ±a deviates by a / √3.
+                let most = (deviation(columns) * 3_f64.sqrt()) as f32;
+                within(-most, most)?
+            }
+        })
+    }
+}
+
+/// With it, a product with a matrix of so many columns keeps the size of its operand.
+fn deviation(columns: i32) -> f64 {
+    f64::from(columns.max(1)).sqrt().recip()
+}
+
+/// A number of its own for each path (FNV-1a).
+fn seed(path: &str) -> u64 {
+    path.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
