@@ -12,12 +12,15 @@ use mlx_core::{Array, DeviceKind};
 
 use crate::{Dtype, Layout, View, ViewMut};
 
+pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
+pub use crate::block::graph::{Block, Slot, Stack, Weight};
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
+pub use crate::kv::{Heads, KvBuffers};
 pub use crate::matmul::graph::matmuls;
-pub use crate::quantized_matmul::graph::{Packed, quantized_matmuls};
-pub use crate::rms_norm::graph::{Norm, add_rms_norm, rms_norm};
+pub use crate::quantized_matmul::graph::{Packed, dequantized_rows, quantized_matmuls};
+pub use crate::rms_norm::graph::{Norm, residual, rms_norm};
 pub use crate::rope::graph::{Rotation, norm_rope};
 
 thread_local! {
@@ -118,19 +121,17 @@ fn planes<'a>(input: &host_op::View<'a>, [plane, row]: [usize; 2]) -> Result<Vie
 pub(crate) fn heads_outside_mut<'a>(
     output: &'a mut host_op::ViewMut<'_>,
 ) -> Result<ViewMut<'a>, Failure> {
-    let &[1, heads, rows, cols] = output.shape() else {
+    let &[1, planes, rows, cols] = output.shape() else {
         return Err(format!("an output of shape {:?} has no heads", output.shape()).into());
     };
-    let (planes, rows, cols) = (heads as usize, rows as usize, cols as usize);
-    let dtype = dtype(output.dtype()).ok_or("an output that is no float")?;
-    let (plane_stride, row_stride) = (rows * cols, cols);
+    let [planes, rows, cols] = [planes, rows, cols].map(|n| n as usize);
     let layout = Layout {
-        dtype,
+        dtype: dtype(output.dtype()).ok_or("an output that is no float")?,
         planes,
         rows,
         cols,
-        plane_stride,
-        row_stride,
+        plane_stride: rows * cols,
+        row_stride: cols,
     };
     Ok(ViewMut::new(output.bytes_mut(), layout)?)
 }
@@ -140,25 +141,14 @@ pub(crate) fn heads_inside_mut<'a>(
     output: &'a mut host_op::ViewMut<'_>,
     planes: usize,
 ) -> Result<ViewMut<'a>, Failure> {
-    let &[1, rows, width] = output.shape() else {
+    if output.shape().len() != 3 || output.shape()[0] != 1 {
         return Err(format!(
             "an output of shape {:?} has no heads inside",
             output.shape()
         )
         .into());
-    };
-    let (rows, width) = (rows as usize, width as usize);
-    let cols = width / planes.max(1);
-    let dtype = dtype(output.dtype()).ok_or("an output that is no float")?;
-    let layout = Layout {
-        dtype,
-        planes,
-        rows,
-        cols,
-        plane_stride: cols,
-        row_stride: width,
-    };
-    Ok(ViewMut::new(output.bytes_mut(), layout)?)
+    }
+    Ok(matrix_mut(output)?.heads(planes)?)
 }
 
 /// Rows, columns and the distance of rows, where all axes but the last can be walked as one.

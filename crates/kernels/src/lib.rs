@@ -6,11 +6,14 @@
 )]
 
 pub mod add;
+pub mod argmax;
 pub mod attention;
 pub mod bandwidth;
+pub mod block;
 pub mod gated;
 pub mod graph;
 pub mod isa;
+pub mod kv;
 pub mod matmul;
 pub mod quantized_matmul;
 pub mod rms_norm;

@@ -1,9 +1,10 @@
 //! Small steps that operations share.
 
+use crate::error::ensure;
 use crate::isa::{Float, Kernel, Simd, dispatch, with_float};
 use crate::scratch::{Scratch, Shared};
 use crate::view::Rows;
-use crate::{Cpu, View};
+use crate::{Cpu, Result, View, ViewMut};
 
 /// The dot product of two vectors of `n` floats.
 ///
@@ -173,4 +174,25 @@ pub(crate) fn to_f32(cpu: &Cpu, x: &View<'_>) -> Scratch<f32> {
         unsafe { dispatch(cpu.isa(), Widen(x, to, range)) }
     });
     out
+}
+
+/// Copies the rows of `x` to those of `y`, of the same sizes and element type.
+pub(crate) fn copy(cpu: &Cpu, x: View<'_>, mut y: ViewMut<'_>) -> Result<()> {
+    let (from, to) = (*x.layout(), *y.layout());
+    ensure!(
+        "copy",
+        from.shape() == to.shape() && from.dtype == to.dtype,
+        "{from:?} is copied to {to:?}"
+    );
+    let y = y.rows();
+    let bytes = from.cols * from.dtype.size();
+    cpu.pool()
+        .run_ranges(from.planes * from.rows, grain(from.cols), |range| {
+            for i in range {
+                let (plane, row) = (i / from.rows, i % from.rows);
+                // SAFETY: both rows exist and have so many bytes; the one written is this thread's.
+                unsafe { y.row(plane, row).copy_from(x.row(plane, row), bytes) }
+            }
+        });
+    Ok(())
 }

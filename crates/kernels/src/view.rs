@@ -5,6 +5,7 @@
 //! elsewhere (MLX's arrays) vouches for it once, through the unsafe one.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::{Dtype, Error, Result};
 
@@ -97,6 +98,29 @@ impl Layout {
             .checked_mul(self.dtype.size())
     }
 
+    /// The rows `range` of every plane, and the elements that lie before them.
+    fn slice_rows(mut self, range: Range<usize>) -> Result<(Self, usize)> {
+        crate::error::ensure!(
+            "view",
+            range.start <= range.end && range.end <= self.rows,
+            "rows {range:?} of {self:?}"
+        );
+        self.rows = range.len();
+        Ok((self, range.start * self.row_stride))
+    }
+
+    /// A matrix of rows `[heads · D]` as planes of heads.
+    fn heads(mut self, heads: usize) -> Result<Self> {
+        crate::error::ensure!(
+            "view",
+            self.planes == 1 && heads > 0 && self.cols.is_multiple_of(heads),
+            "{heads} heads in rows of {self:?}"
+        );
+        (self.planes, self.cols) = (heads, self.cols / heads);
+        self.plane_stride = self.cols;
+        Ok(self)
+    }
+
     /// Whether no two elements share an address, whichever of the two axes is the outer one.
     fn is_injective(&self) -> bool {
         let span = |n: usize, stride: usize, inner: usize| {
@@ -158,6 +182,24 @@ impl<'a> View<'a> {
         &self.raw.layout
     }
 
+    /// Rows `range` of every plane.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn slice_rows(self, range: Range<usize>) -> Result<Self> {
+        let raw = self.raw.slice_rows(range)?;
+        Ok(Self { raw, ..self })
+    }
+
+    /// A matrix of rows `[heads · D]` as `[heads, rows, D]`.
+    ///
+    /// # Errors
+    /// When the columns are no multiple of `heads`.
+    pub fn heads(self, heads: usize) -> Result<Self> {
+        let raw = self.raw.heads(heads)?;
+        Ok(Self { raw, ..self })
+    }
+
     /// The address of a row's first element.
     #[inline(always)]
     pub(crate) fn row(&self, plane: usize, row: usize) -> *const u8 {
@@ -207,6 +249,35 @@ impl<'a> ViewMut<'a> {
         }
     }
 
+    /// The same memory, to read.
+    pub const fn as_view(&self) -> View<'_> {
+        View {
+            raw: self.raw,
+            life: PhantomData,
+        }
+    }
+
+    /// Rows `range` of every plane, for a shorter time.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn slice_rows(&mut self, range: Range<usize>) -> Result<ViewMut<'_>> {
+        let raw = self.raw.slice_rows(range)?;
+        Ok(ViewMut {
+            raw,
+            life: PhantomData,
+        })
+    }
+
+    /// A matrix of rows `[heads · D]` as `[heads, rows, D]`.
+    ///
+    /// # Errors
+    /// When the columns are no multiple of `heads`.
+    pub fn heads(self, heads: usize) -> Result<Self> {
+        let raw = self.raw.heads(heads)?;
+        Ok(Self { raw, ..self })
+    }
+
     /// The rows, for threads to share: each row may be written by one of them.
     pub(crate) const fn rows(&mut self) -> Rows<'_> {
         Rows {
@@ -242,6 +313,18 @@ impl Rows<'_> {
 }
 
 impl Raw {
+    fn slice_rows(self, range: Range<usize>) -> Result<Self> {
+        let (layout, before) = self.layout.slice_rows(range)?;
+        // The rows are some of this view's, so their address is within it.
+        let data = self.data.wrapping_add(before * layout.dtype.size());
+        Ok(Self { data, layout })
+    }
+
+    fn heads(self, heads: usize) -> Result<Self> {
+        let layout = self.layout.heads(heads)?;
+        Ok(Self { layout, ..self })
+    }
+
     #[inline(always)]
     fn row(&self, plane: usize, row: usize) -> *mut u8 {
         let l = &self.layout;

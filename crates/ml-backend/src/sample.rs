@@ -6,6 +6,7 @@
 //! mapped back to its token. That keeps top-k's work small and needs no inverse permutation. All
 //! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16.
 
+use kernels::graph;
 use mlx_core::random::{self, Key};
 use mlx_core::{Array, Dtype, ops};
 
@@ -102,14 +103,15 @@ impl Sampler {
             _ => logits.clone(),
         };
         let token = match self.key.take() {
-            None => ops::argmax(&logits, -1, false)?,
+            None => graph::argmax(&logits)?,
             Some(key) => {
                 let (now, later) = key.split()?;
                 self.key = Some(later);
                 draw_at_random(&logits.cast(Dtype::Float32)?, &self.sampling, &now)?
+                    .reshape(&[1])?
+                    .cast(Dtype::Int32)?
             }
         };
-        let token = token.reshape(&[1])?.cast(Dtype::Int32)?;
         self.remember(&token)?;
         Ok(token)
     }

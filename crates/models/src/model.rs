@@ -153,16 +153,14 @@ impl Model {
                 ids.dtype()
             )));
         }
-        let (length, hidden_size) = (shape[0], self.config.hidden_size as i32);
-        let hidden = self.decoder.hidden_states(ids, cache)?;
-        let (hidden, rows) = match want {
-            Logits::None => return Ok(None),
-            Logits::All => (hidden, length),
-            Logits::Last => (
-                hidden.slice(&[0, length - 1, 0], &[1, length, hidden_size])?,
-                1,
-            ),
+        let rows = match want {
+            Logits::All => shape[0],
+            Logits::None | Logits::Last => 1,
         };
+        let hidden = self.decoder.hidden_states(ids, cache, rows)?;
+        if want == Logits::None {
+            return Ok(None);
+        }
         let logits = self.decoder.logits(&hidden)?;
         let vocab = self.config.vocab_size as i32;
         let shape: &[i32] = if want == Logits::Last {

@@ -81,6 +81,14 @@ impl Format {
     pub const fn group_size(self) -> usize {
         self.group_size as usize
     }
+
+    /// Arrays that a matrix is stored in: codes, scales and, for the affine mode, biases.
+    pub(crate) const fn arrays(self) -> usize {
+        match self.mode {
+            Mode::Affine => 3,
+            Mode::Mxfp4 | Mode::Mxfp8 | Mode::Nvfp4 => 2,
+        }
+    }
 }
 
 /// The scales of a quantized matrix, `[rows, cols / group_size]`, without gaps.

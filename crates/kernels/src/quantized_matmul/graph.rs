@@ -22,12 +22,12 @@ pub struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// What the kernels call this format, if they can multiply it with `x`.
-    fn format(&self, x: &Array) -> Option<Format> {
+    /// What the kernels call this format, if they have it.
+    pub(crate) fn format(&self) -> Option<Format> {
         let floats = self
             .biases
             .is_none_or(|biases| are_floats(&[self.scales, biases]));
-        if !floats || self.weight.ndim() != 2 || x.ndim() == 0 || !are_floats(&[x]) {
+        if !floats || self.weight.ndim() != 2 {
             return None;
         }
         match (self.scheme.mode, self.biases) {
@@ -41,7 +41,7 @@ impl<'a> Packed<'a> {
         }
     }
 
-    fn arrays(self) -> impl Iterator<Item = &'a Array> {
+    pub(crate) fn arrays(self) -> impl Iterator<Item = &'a Array> {
         [self.weight, self.scales].into_iter().chain(self.biases)
     }
 }
@@ -49,8 +49,8 @@ impl<'a> Packed<'a> {
 /// `x dequantize(w)ᵀ` for each of `ws`: `x` is `[.., K]`, a result `[.., N]` in the dtype of `x`.
 /// Several that share an `x` cost one fork of the threads.
 pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
-    let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format(x)).collect();
-    let kernels = !ws.is_empty() && on_cpu()?;
+    let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format()).collect();
+    let kernels = !ws.is_empty() && x.ndim() > 0 && are_floats(&[x]) && on_cpu()?;
     let Some(formats) = formats.filter(|_| kernels) else {
         return ws.iter().map(|w| mlx(x, w)).collect();
     };
@@ -67,13 +67,8 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
             let mut rest = &inputs[1..];
             let mut parts = Vec::with_capacity(formats.len());
             for (format, y) in formats.iter().zip(outputs) {
-                let count = if format.mode() == super::Mode::Affine {
-                    3
-                } else {
-                    2
-                };
-                let (own, after) = rest.split_at(count);
-                parts.push((quantized(*format, x.layout().cols, own)?, matrix_mut(y)?));
+                let (own, after) = rest.split_at(format.arrays());
+                parts.push((quantized(*format, own)?, matrix_mut(y)?));
                 rest = after;
             }
             Ok(super::quantized_matmuls(Cpu::shared(), x, &mut parts)?)
@@ -101,13 +96,46 @@ fn mlx(x: &Array, w: &Packed<'_>) -> Result<Array> {
     quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
 }
 
+/// The rows of `w` at `ids`, int32 `[L]`, as floats `[L, K]` of `dtype`: an embedding.
+///
+/// Rows are gathered before they are dequantized, so the cost is that of L rows.
+pub fn dequantized_rows(w: Packed<'_>, ids: &Array, dtype: Dtype) -> Result<Array> {
+    let format = w
+        .format()
+        .filter(|_| ids.ndim() == 1 && ids.dtype() == Dtype::Int32);
+    let (Some(format), true) = (format, on_cpu()?) else {
+        let biases = w.biases.map(|b| ops::take(b, ids, 0)).transpose()?;
+        return quant::dequantize(
+            &ops::take(w.weight, ids, 0)?,
+            &ops::take(w.scales, ids, 0)?,
+            biases.as_ref(),
+            w.scheme,
+            Some(dtype),
+        );
+    };
+    let inputs: Vec<&Array> = std::iter::once(ids).chain(w.arrays()).collect();
+    let shape = [ids.dim(0), w.weight.dim(1) * 32 / w.scheme.bits];
+    host_op::single(
+        "dequantized_rows",
+        &inputs,
+        &shape,
+        dtype,
+        move |inputs, y| {
+            let ids = inputs[0].elements::<i32>()?;
+            // A negative id becomes a row that is not there.
+            let rows: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+            let w = quantized(format, &inputs[1..])?;
+            Ok(super::dequantize(Cpu::shared(), &w, &rows, matrix_mut(y)?)?)
+        },
+    )
+}
+
 /// The kernel's view of a matrix whose arrays are `inputs`: words, scales, perhaps biases.
-fn quantized<'a>(
-    format: Format,
-    cols: usize,
-    inputs: &[View<'a>],
-) -> Result<Quantized<'a>, Failure> {
-    let rows = inputs[0].shape()[0] as usize;
+pub(crate) fn quantized<'a>(format: Format, inputs: &[View<'a>]) -> Result<Quantized<'a>, Failure> {
+    let &[rows, words] = inputs[0].shape() else {
+        return Err("packed weights that are no matrix".into());
+    };
+    let (rows, cols) = (rows as usize, words as usize * 32 / format.bits());
     let scales = match inputs.get(2) {
         Some(biases) => Scales::Affine {
             scales: inputs[1].bytes()?,

@@ -57,57 +57,29 @@ pub fn rms_norm(x: &Array, by: Norm<'_>) -> Result<Array> {
     )
 }
 
-/// `x + addend`, or `x + before(addend)`, and `after` of that: a residual connection with the norms
-/// around it. All of one shape and dtype.
-pub fn add_rms_norm(
-    x: &Array,
-    addend: &Array,
-    before: Option<Norm<'_>>,
-    after: Norm<'_>,
-) -> Result<(Array, Array)> {
+/// `x + addend`, or `x + norm(addend)`: a residual connection. Both of one shape and dtype.
+pub fn residual(x: &Array, addend: &Array, by: Option<Norm<'_>>) -> Result<Array> {
     let fits = x.shape() == addend.shape()
         && x.dtype() == addend.dtype()
-        && after.fits(x)
-        && before.is_none_or(|norm| norm.fits(x));
+        && are_floats(&[x])
+        && by.is_none_or(|norm| norm.fits(x));
     // A float16 sum is held inside its range, which the kernel does not do.
     if !fits || x.dtype() == Dtype::Float16 || !on_cpu()? {
-        let addend = before.map_or_else(|| Ok(addend.clone()), |norm| norm.mlx(addend))?;
-        let sum = bounded_add(x, &addend)?;
-        let normed = after.mlx(&sum)?;
-        return Ok((sum, normed));
+        let addend = by.map_or_else(|| Ok(addend.clone()), |norm| norm.mlx(addend))?;
+        return bounded_add(x, &addend);
     }
-    let shape = x.shape();
-    let inputs: Vec<&Array> = [x, addend, after.weight]
-        .into_iter()
-        .chain(before.map(|norm| norm.weight))
-        .collect();
-    let (eps, before) = (after.eps, before.map(|norm| norm.eps));
-    let specs = [(shape, x.dtype()), (shape, x.dtype())];
-    let outputs = host_op::call("add_rms_norm", &inputs, &specs, move |inputs, outputs| {
-        let [sum, y] = outputs else {
-            return Err("two outputs were asked for".into());
-        };
-        let before = before.map(|eps| norm(&inputs[3], eps)).transpose()?;
+    let weight = by.map(|norm| norm.weight);
+    let inputs: Vec<&Array> = [x, addend].into_iter().chain(weight).collect();
+    let eps = by.map(|norm| norm.eps);
+    let (shape, dtype) = (x.shape(), x.dtype());
+    host_op::single("residual", &inputs, shape, dtype, move |inputs, sum| {
         let addend = Addend {
             x: matrix(&inputs[1])?,
-            norm: before,
+            norm: eps.map(|eps| norm(&inputs[2], eps)).transpose()?,
         };
-        let (x, after) = (matrix(&inputs[0])?, norm(&inputs[2], eps)?);
-        let (sum, y) = (matrix_mut(sum)?, matrix_mut(y)?);
-        Ok(super::add_rms_norm(
-            Cpu::shared(),
-            x,
-            addend,
-            sum,
-            after,
-            y,
-        )?)
-    })?;
-    let mut outputs = outputs.into_iter();
-    match (outputs.next(), outputs.next()) {
-        (Some(sum), Some(normed)) => Ok((sum, normed)),
-        _ => unreachable!("a host operation makes as many outputs as it was asked for"),
-    }
+        let x = matrix(&inputs[0])?;
+        Ok(super::add_norm(Cpu::shared(), x, addend, matrix_mut(sum)?)?)
+    })
 }
 
 /// `x + y`, which for float16 stays inside its range: the residual stream of some models (Gemma)

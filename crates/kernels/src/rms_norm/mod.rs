@@ -155,6 +155,42 @@ pub fn add_rms_norm(
     Ok(())
 }
 
+/// `sum = x + addend`: a residual connection with no normalisation after it.
+///
+/// # Errors
+/// When the sizes disagree.
+pub fn add_norm(cpu: &Cpu, x: View<'_>, addend: Addend<'_>, mut sum: ViewMut<'_>) -> Result<()> {
+    let op = "add_norm";
+    let shape = sum.layout().shape();
+    ensure!(
+        op,
+        [x.layout().shape(), addend.x.layout().shape()] == [shape; 2],
+        "x {:?} and addend {:?} do not make {shape:?}",
+        x.layout().shape(),
+        addend.x.layout().shape()
+    );
+    let norm = match addend.norm {
+        Some(norm) => norm,
+        None => return crate::add::add(cpu, x, addend.x, sum),
+    };
+    norm.check(op, shape[2])?;
+    let sum = Some(sum.rows());
+    cpu.pool()
+        .run_ranges(shape[0] * shape[1], grain(shape[2]), |range| {
+            let kernel = RmsNorm {
+                x,
+                addend: Some(addend),
+                norm,
+                sum,
+                y: None,
+                range,
+            };
+            // SAFETY: as in `rms_norm`.
+            unsafe { dispatch(cpu.isa(), kernel) }
+        });
+    Ok(())
+}
+
 /// Rows `range`, counted plane after plane.
 struct RmsNorm<'a> {
     x: View<'a>,

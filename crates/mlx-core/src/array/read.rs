@@ -51,7 +51,7 @@ impl Array {
     }
 
     /// Whether the elements lie densely in row-major order. Known once the array is computed.
-    fn is_row_contiguous(&self) -> Result<bool> {
+    pub(crate) fn is_row_contiguous(&self) -> Result<bool> {
         let mut dense = false;
         // SAFETY: the handle is alive.
         check("to_vec", unsafe {

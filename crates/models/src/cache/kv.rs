@@ -1,16 +1,15 @@
 //! The cache of a full-attention layer.
 
-use mlx_core::Array;
-use mlx_core::ops;
+use kernels::graph::{Heads, KvBuffers, Slot};
 
-use super::{GROWTH, room, tokens, write};
+use super::round_up;
 use crate::Result;
 
 /// Keys and values of every token, in buffers `[1, kv_heads, capacity, head_dim]` whose capacity
-/// grows by [`GROWTH`], so that most tokens are written in place.
+/// grows by [`GROWTH`](super::GROWTH), so that most tokens are written in place.
 #[derive(Debug, Default)]
 pub struct KvCache {
-    buffers: Option<(Array, Array)>,
+    buffers: Option<KvBuffers>,
     offset: i32,
 }
 
@@ -38,37 +37,28 @@ impl KvCache {
         count
     }
 
-    /// See [`LayerCache::update`](super::LayerCache::update).
-    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let (start, stop) = (self.offset, self.offset + keys.dim(2));
-        // Taken out, so that this cache holds no second reference and the write can be in place.
-        let (old_keys, old_values) = match self.buffers.take() {
-            Some((k, v)) => (grown(k, start, stop)?, grown(v, start, stop)?),
-            None => (room(keys, round_up(stop))?, room(values, round_up(stop))?),
+    /// See [`LayerCache::take_room`](super::LayerCache::take_room).
+    pub(super) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+        let (start, stop) = (self.offset, self.offset + count);
+        let buffers = match self.buffers.take() {
+            Some(buffers) if stop <= buffers.capacity() => buffers,
+            Some(buffers) => buffers.rearranged(&[0..start], round_up(stop))?,
+            None => KvBuffers::new(heads, round_up(stop))?,
         };
-        let new_keys = write(&old_keys, keys, start)?;
-        let new_values = write(&old_values, values, start)?;
-        let visible = (tokens(&new_keys, 0, stop)?, tokens(&new_values, 0, stop)?);
-        self.buffers = Some((new_keys, new_values));
-        self.offset = stop;
-        Ok(visible)
+        Ok(Slot {
+            buffers,
+            start,
+            visible: stop,
+        })
     }
 
-    pub(super) fn arrays(&self) -> Vec<&Array> {
-        self.buffers.iter().flat_map(|(k, v)| [k, v]).collect()
+    /// See [`LayerCache::put_back`](super::LayerCache::put_back).
+    pub(super) fn put_back(&mut self, slot: Slot) {
+        self.buffers = Some(slot.buffers);
+        self.offset = slot.visible;
     }
-}
 
-/// `buffer`, or a larger copy of its first `held` tokens if `needed` do not fit.
-fn grown(buffer: Array, held: i32, needed: i32) -> Result<Array> {
-    let capacity = buffer.dim(2);
-    if needed <= capacity {
-        return Ok(buffer);
+    pub(super) fn buffers(&self) -> Option<&KvBuffers> {
+        self.buffers.as_ref()
     }
-    let extra = room(&buffer, round_up(needed) - held)?;
-    Ok(ops::concatenate(&[&tokens(&buffer, 0, held)?, &extra], 2)?)
-}
-
-fn round_up(count: i32) -> i32 {
-    (count + GROWTH - 1) / GROWTH * GROWTH
 }

@@ -11,6 +11,7 @@ mod rotating;
 #[cfg(test)]
 mod tests;
 
+use kernels::graph::{Heads, KvBuffers, Slot};
 use mlx_core::Array;
 
 use crate::Result;
@@ -112,18 +113,16 @@ impl Cache {
 
     /// Bytes of all buffers.
     pub fn nbytes(&self) -> usize {
-        self.arrays().iter().map(|array| array.nbytes()).sum()
+        self.buffers().map(KvBuffers::nbytes).sum()
     }
 
-    /// The buffers, to be evaluated after a prefill chunk whose logits nobody asked for.
+    /// What to evaluate after a prefill chunk whose logits nobody asked for.
     pub fn arrays(&self) -> Vec<&Array> {
-        self.layers
-            .iter()
-            .flat_map(|layer| match layer {
-                LayerCache::Full(cache) => cache.arrays(),
-                LayerCache::Rotating(cache) => cache.arrays(),
-            })
-            .collect()
+        self.buffers().flat_map(KvBuffers::arrays).collect()
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &KvBuffers> {
+        self.layers.iter().filter_map(LayerCache::buffers)
     }
 
     /// The masks for `count` new tokens, one for each kind of layer; to be asked for before the
@@ -160,29 +159,48 @@ impl LayerCache {
     /// Adds keys and values `[1, kv_heads, L, head_dim]` of the next L tokens, and returns those
     /// that attention now reads, `[1, kv_heads, S, head_dim]`.
     pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        let (count, heads) = (
+            keys.dim(2),
+            Heads {
+                count: keys.dim(1),
+                dim: keys.dim(3),
+                dtype: keys.dtype(),
+            },
+        );
+        let mut slot = self.take_room(count, heads)?;
+        slot.buffers = slot.buffers.write(keys, values, slot.start)?;
+        let seen = slot.buffers.first(slot.visible)?;
+        self.put_back(slot, count)?;
+        Ok(seen)
+    }
+
+    /// Takes the buffers out, with room for the next `count` tokens; whoever writes those there
+    /// gives the buffers back with [`LayerCache::put_back`]. `heads` is asked for at first use.
+    pub(crate) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+        Ok(match self {
+            Self::Full(cache) => cache.take_room(count, heads)?,
+            Self::Rotating(cache) => cache.take_room(count, heads)?,
+        })
+    }
+
+    /// Takes back the buffers of a slot for `count` tokens, which are now in it.
+    pub(crate) fn put_back(&mut self, slot: Slot, count: i32) -> Result<()> {
         match self {
-            Self::Full(cache) => cache.update(keys, values),
-            Self::Rotating(cache) => cache.update(keys, values),
+            Self::Full(cache) => cache.put_back(slot),
+            Self::Rotating(cache) => cache.put_back(slot, count)?,
+        }
+        Ok(())
+    }
+
+    fn buffers(&self) -> Option<&KvBuffers> {
+        match self {
+            Self::Full(cache) => cache.buffers(),
+            Self::Rotating(cache) => cache.buffers(),
         }
     }
 }
 
-/// `array[:, :, start..stop, :]`.
-fn tokens(array: &Array, start: i32, stop: i32) -> Result<Array> {
-    let shape = array.shape();
-    let (heads, dim) = (shape[1], shape[3]);
-    Ok(array.slice(&[0, 0, start, 0], &[1, heads, stop, dim])?)
-}
-
-/// Room for `count` tokens of the heads, width and dtype of `like`.
-fn room(like: &Array, count: i32) -> Result<Array> {
-    let shape = like.shape();
-    Ok(Array::zeros(&[1, shape[1], count, shape[3]], like.dtype())?)
-}
-
-/// `buffer` with the tokens of `update` written at `start`.
-fn write(buffer: &Array, update: &Array, start: i32) -> Result<Array> {
-    let shape = update.shape();
-    let stop = [1, shape[1], start + shape[2], shape[3]];
-    Ok(buffer.slice_update(update, &[0, 0, start, 0], &stop)?)
+/// `count` tokens in whole steps of [`GROWTH`].
+fn round_up(count: i32) -> i32 {
+    (count + GROWTH - 1) / GROWTH * GROWTH
 }

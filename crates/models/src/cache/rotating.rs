@@ -1,9 +1,10 @@
 //! The cache of a sliding-window layer.
 
-use mlx_core::Array;
-use mlx_core::ops;
+use std::ops::Range;
 
-use super::{AttentionMask, GROWTH, room, tokens, write};
+use kernels::graph::{Heads, KvBuffers, Slot};
+
+use super::{AttentionMask, GROWTH, round_up};
 use crate::Result;
 
 /// Keys and values of the first `keep` tokens and of the latest ones, `max_size` in all.
@@ -16,7 +17,7 @@ use crate::Result;
 pub struct RotatingKvCache {
     max_size: i32,
     keep: i32,
-    buffers: Option<(Array, Array)>,
+    buffers: Option<KvBuffers>,
     /// Tokens seen.
     offset: i32,
     /// Tokens in the buffers.
@@ -74,60 +75,77 @@ impl RotatingKvCache {
         count
     }
 
-    /// See [`LayerCache::update`](super::LayerCache::update).
-    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        if keys.dim(2) == 1 {
-            self.push(keys, values)
+    /// See [`LayerCache::take_room`](super::LayerCache::take_room).
+    pub(super) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+        if count == 1 {
+            self.room_in_ring(heads)
         } else {
-            self.extend(keys, values)
+            self.room_behind(count, heads)
         }
     }
 
-    pub(super) fn arrays(&self) -> Vec<&Array> {
-        self.buffers.iter().flat_map(|(k, v)| [k, v]).collect()
+    /// See [`LayerCache::put_back`](super::LayerCache::put_back).
+    pub(super) fn put_back(&mut self, slot: Slot, count: i32) -> Result<()> {
+        self.offset += count;
+        self.next += count;
+        self.held = self.held.max(self.next);
+        let Slot { buffers, .. } = slot;
+        self.buffers = Some(if self.held > self.max_size {
+            let last = self.held - (self.max_size - self.keep)..self.held;
+            (self.held, self.next) = (self.max_size, self.max_size);
+            buffers.rearranged(&[0..self.keep, last], self.max_size)?
+        } else {
+            buffers
+        });
+        Ok(())
     }
 
-    /// One token, in place.
-    fn push(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+    pub(super) fn buffers(&self) -> Option<&KvBuffers> {
+        self.buffers.as_ref()
+    }
+
+    /// For one token, in place.
+    fn room_in_ring(&mut self, heads: Heads) -> Result<Slot> {
         if self.held == self.max_size && self.next == self.max_size {
             self.next = self.keep;
         }
-        let (old_keys, old_values) = match self.buffers.take() {
-            Some((k, v)) => (self.with_room(k)?, self.with_room(v)?),
-            None => {
-                let capacity = GROWTH.min(self.max_size);
-                (room(keys, capacity)?, room(values, capacity)?)
+        let buffers = match self.buffers.take() {
+            Some(buffers) if self.next < buffers.capacity() => buffers,
+            Some(buffers) => {
+                let capacity = (buffers.capacity() + GROWTH).min(self.max_size);
+                buffers.rearranged(&[0..self.held], capacity)?
             }
+            None => KvBuffers::new(heads, GROWTH.min(self.max_size))?,
         };
-        let keys = write(&old_keys, keys, self.next)?;
-        let values = write(&old_values, values, self.next)?;
-        self.next += 1;
-        self.offset += 1;
-        self.held = self.held.max(self.next);
-        let visible = match self.held == keys.dim(2) {
-            true => (keys.clone(), values.clone()),
-            false => (tokens(&keys, 0, self.held)?, tokens(&values, 0, self.held)?),
-        };
-        self.buffers = Some((keys, values));
-        Ok(visible)
+        Ok(Slot {
+            buffers,
+            start: self.next,
+            visible: self.held.max(self.next + 1),
+        })
     }
 
-    /// Several tokens, by concatenation.
-    fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let count = keys.dim(2);
-        let (keys, values) = match self.buffers.take() {
-            Some((k, v)) if self.held > 0 => (
-                ops::concatenate(&[&self.still_visible(&k)?, keys], 2)?,
-                ops::concatenate(&[&self.still_visible(&v)?, values], 2)?,
-            ),
-            _ => (keys.clone(), values.clone()),
+    /// For several tokens, behind those that the first of them still sees.
+    fn room_behind(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+        let start = self.still_visible_count();
+        let visible = start + count;
+        let capacity = visible.max(round_up(visible).min(self.max_size));
+        let buffers = match self.buffers.take() {
+            Some(buffers) if start > 0 => {
+                let in_order = start == self.held && self.next == self.held;
+                if in_order && visible <= buffers.capacity() {
+                    buffers
+                } else {
+                    buffers.rearranged(&self.still_visible(), capacity)?
+                }
+            }
+            _ => KvBuffers::new(heads, capacity)?,
         };
-        let stored = (self.latest(&keys)?, self.latest(&values)?);
-        self.offset += count;
-        self.held = stored.0.dim(2);
-        self.next = self.held;
-        self.buffers = Some(stored);
-        Ok((keys, values))
+        (self.held, self.next) = (start, start);
+        Ok(Slot {
+            buffers,
+            start,
+            visible,
+        })
     }
 
     /// How many held tokens the next one still sees: one place of the window is its own.
@@ -136,7 +154,7 @@ impl RotatingKvCache {
     }
 
     /// Those tokens, in the order of their positions.
-    fn still_visible(&self, buffer: &Array) -> Result<Array> {
+    fn still_visible(&self) -> [Range<i32>; 3] {
         let kept = self.keep.min(self.held);
         let dropped = self.held - self.still_visible_count();
         // Behind the kept ones the oldest stand from `next` on, if the ring has come round.
@@ -144,16 +162,7 @@ impl RotatingKvCache {
             true => (self.next..self.held, kept..self.next),
             false => (kept..self.held, self.held..self.held),
         };
-        let ranges = [0..kept, oldest.start + dropped..oldest.end, newest];
-        let mut parts = Vec::new();
-        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-            parts.push(tokens(buffer, range.start, range.end)?);
-        }
-        match parts.as_slice() {
-            [] => tokens(buffer, 0, 0),
-            [only] => Ok(only.clone()),
-            several => Ok(ops::concatenate(&several.iter().collect::<Vec<_>>(), 2)?),
-        }
+        [0..kept, oldest.start + dropped..oldest.end, newest]
     }
 
     /// The mask for `count` new tokens over what [`RotatingKvCache::update`] will return for them.
@@ -164,31 +173,5 @@ impl RotatingKvCache {
             self.still_visible_count()
         };
         AttentionMask::sliding(count, before, self.max_size, self.keep)
-    }
-
-    /// The first `keep` and the last tokens of `array`, `max_size` in all.
-    fn latest(&self, array: &Array) -> Result<Array> {
-        let count = array.dim(2);
-        if count <= self.max_size {
-            return Ok(array.clone());
-        }
-        let last = tokens(array, count - (self.max_size - self.keep), count)?;
-        if self.keep == 0 {
-            return Ok(last);
-        }
-        Ok(ops::concatenate(
-            &[&tokens(array, 0, self.keep)?, &last],
-            2,
-        )?)
-    }
-
-    /// `buffer`, or a larger copy if the next token does not fit and the ring is not yet full.
-    fn with_room(&self, buffer: Array) -> Result<Array> {
-        let capacity = buffer.dim(2);
-        if self.next < capacity {
-            return Ok(buffer);
-        }
-        let extra = room(&buffer, GROWTH.min(self.max_size - capacity))?;
-        Ok(ops::concatenate(&[&buffer, &extra], 2)?)
     }
 }

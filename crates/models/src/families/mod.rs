@@ -13,9 +13,9 @@ use crate::weights::Loader;
 
 /// From token ids to normalized hidden states, and from those to logits.
 pub(crate) trait Decoder {
-    /// `ids [L]`, the tokens that follow those in `cache`, to normalized hidden states
-    /// `[1, L, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
-    fn hidden_states(&self, ids: &Array, cache: &mut Cache) -> Result<Array>;
+    /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
+    /// last `rows` of them, `[1, rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
+    fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array>;
 
     /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;

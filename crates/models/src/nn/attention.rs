@@ -1,7 +1,7 @@
 //! Grouped-query attention with normalized queries and keys, as both families have it.
 
-use kernels::graph;
-use mlx_core::Array;
+use kernels::graph::{self, Heads};
+use mlx_core::{Array, Dtype};
 
 use super::{Linear, RmsNorm, Rope};
 use crate::Result;
@@ -11,12 +11,12 @@ use crate::weights::Loader;
 
 /// The attention of one layer.
 pub(crate) struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
+    pub(super) q_proj: Linear,
+    pub(super) k_proj: Linear,
+    pub(super) v_proj: Linear,
+    pub(super) o_proj: Linear,
+    pub(super) q_norm: RmsNorm,
+    pub(super) k_norm: RmsNorm,
     heads: i32,
     kv_heads: i32,
     head_dim: i32,
@@ -66,9 +66,23 @@ impl Attention {
         let keys = rope.forward(&keys, &self.k_norm, offset)?;
         let (keys, values) = cache.update(&keys, &values.transpose(&[0, 2, 1, 3])?)?;
 
-        let scale = (self.scale * rope.score_factor()) as f32;
+        let scale = self.score_scale(rope);
         let mixed = graph::attention(&queries, &keys, &values, scale, mask.as_mask())?;
         self.o_proj.forward(&mixed)
+    }
+
+    /// What scores are multiplied by.
+    pub(super) fn score_scale(&self, rope: &Rope) -> f32 {
+        (self.scale * rope.score_factor()) as f32
+    }
+
+    /// What the cache holds.
+    pub(super) fn key_heads(&self, dtype: Dtype) -> Heads {
+        Heads {
+            count: self.kv_heads,
+            dim: self.head_dim,
+            dtype,
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

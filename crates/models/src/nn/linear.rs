@@ -1,6 +1,6 @@
 //! A matrix, dense or quantized, with or without a bias.
 
-use kernels::graph::{self, Packed};
+use kernels::graph::{self, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -93,8 +93,7 @@ impl Matrix {
         }
     }
 
-    /// The rows at `ids [L]`, as floats `[L, in]` of `dtype`. Rows are gathered before they are
-    /// dequantized, so the cost is that of L rows and not of the whole table.
+    /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
     pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
         Ok(match self {
             Self::Dense(weight) => ops::take(weight, ids, 0)?,
@@ -104,14 +103,13 @@ impl Matrix {
                 biases,
                 scheme,
             } => {
-                let biases = biases.as_ref().map(|b| ops::take(b, ids, 0)).transpose()?;
-                quant::dequantize(
-                    &ops::take(weight, ids, 0)?,
-                    &ops::take(scales, ids, 0)?,
-                    biases.as_ref(),
+                let packed = Packed {
+                    weight,
+                    scales,
+                    biases: biases.as_ref(),
                     scheme,
-                    Some(dtype),
-                )?
+                };
+                graph::dequantized_rows(packed, ids, dtype)?
             }
         })
     }
@@ -159,6 +157,15 @@ impl Linear {
             }
         }
         Ok(products)
+    }
+
+    /// The matrix, for operations that have a product in them; none if there is a bias.
+    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+        match (&self.bias, self.matrix.packed()) {
+            (Some(_), _) => None,
+            (None, Some(packed)) => Some(Weight::Packed(packed)),
+            (None, None) => self.matrix.dense().map(Weight::Dense),
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

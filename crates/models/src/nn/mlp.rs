@@ -9,10 +9,10 @@ use crate::weights::Loader;
 
 /// `down(activation(gate(x)) * up(x))`.
 pub(crate) struct GatedMlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
-    activation: Activation,
+    pub(super) gate_proj: Linear,
+    pub(super) up_proj: Linear,
+    pub(super) down_proj: Linear,
+    pub(super) activation: Activation,
 }
 
 impl GatedMlp {

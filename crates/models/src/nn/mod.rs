@@ -2,15 +2,19 @@
 //! [`Loader`](crate::weights::Loader) that stands at its path.
 
 mod attention;
+mod block;
 mod embedding;
 mod linear;
 mod mlp;
 mod norm;
 mod rope;
+mod stack;
 
 pub(crate) use attention::Attention;
+pub(crate) use block::Block;
 pub(crate) use embedding::Embedding;
 pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
 pub(crate) use rope::Rope;
+pub(crate) use stack::Stack;

@@ -45,12 +45,16 @@ impl Rope {
     /// Normalizes and rotates `x [1, L, heads, head_dim]`, whose first token is at position
     /// `offset`, and puts the heads first: `[1, heads, L, head_dim]`.
     pub(crate) fn forward(&self, x: &Array, norm: &RmsNorm, offset: i32) -> Result<Array> {
-        let rotation = Rotation {
+        Ok(graph::norm_rope(x, norm.as_norm(), self.at(offset))?)
+    }
+
+    /// The rotation of tokens from position `offset` on, for operations that have one in them.
+    pub(crate) fn at(&self, offset: i32) -> Rotation<'_> {
+        Rotation {
             periods: &self.periods,
             scale: self.position_scale,
             offset,
-        };
-        Ok(graph::norm_rope(x, norm.as_norm(), rotation)?)
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

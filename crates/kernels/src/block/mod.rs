@@ -1,0 +1,281 @@
+//! A decoder block as one operation: attention and feed-forward, with the norms and residual sums
+//! around them.
+//!
+//! It does what the operations it calls do, one after the other, and rounds to the element type of
+//! the residual stream where they do. What it saves is everything between them: as a node each,
+//! they cost a third of a decode step in queueing, and in a prefill their results are megabytes that
+//! the allocator maps and unmaps. Here results live in [`Scratch`], and the new keys and values
+//! are written where the cache wants them.
+
+pub(crate) mod graph;
+
+use crate::attention::{Mask, attention};
+use crate::error::ensure;
+use crate::gated::{Activation, gated};
+use crate::matmul::matmuls;
+use crate::quantized_matmul::{Quantized, quantized_matmuls};
+use crate::rms_norm::{Addend, Norm, add_norm, add_rms_norm, rms_norm};
+use crate::rope::{Rope, rope};
+use crate::scratch::Scratch;
+use crate::vector::copy;
+use crate::{Cpu, Dtype, Layout, Result, View, ViewMut};
+
+const OP: &str = "block";
+
+/// The weights `[N, K]` of a linear map.
+#[derive(Clone, Copy, Debug)]
+pub enum Weight<'a> {
+    /// Floats.
+    Dense(View<'a>),
+    /// Packed.
+    Quantized(Quantized<'a>),
+}
+
+/// The weights of a block, and how it computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// Of what the attention sees.
+    pub attention_norm: Norm<'a>,
+    /// `[Hq · D, hidden]`.
+    pub queries: Weight<'a>,
+    /// `[Hkv · D, hidden]`.
+    pub keys: Weight<'a>,
+    /// `[Hkv · D, hidden]`.
+    pub values: Weight<'a>,
+    /// Of each query, D weights.
+    pub query_norm: Norm<'a>,
+    /// Of each key, D weights.
+    pub key_norm: Norm<'a>,
+    /// The rotation of queries and keys; its offset is the position of the first row.
+    pub rope: Rope<'a>,
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// `[hidden, Hq · D]`.
+    pub output: Weight<'a>,
+    /// Of the attention's output, before it is added (Gemma).
+    pub attended_norm: Option<Norm<'a>>,
+    /// Of what the feed-forward layer sees.
+    pub mlp_norm: Norm<'a>,
+    /// `[intermediate, hidden]`.
+    pub gate: Weight<'a>,
+    /// `[intermediate, hidden]`.
+    pub up: Weight<'a>,
+    /// Of the gate.
+    pub activation: Activation,
+    /// `[hidden, intermediate]`.
+    pub down: Weight<'a>,
+    /// Of the feed-forward layer's output, before it is added (Gemma).
+    pub mlp_out_norm: Option<Norm<'a>>,
+}
+
+/// Where the keys and values of a block are: buffers `[Hkv, capacity, D]`, of the element type of
+/// the residual stream.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    /// Rotated keys.
+    pub keys: ViewMut<'a>,
+    /// Values.
+    pub values: ViewMut<'a>,
+    /// The row of the first new token.
+    pub start: usize,
+    /// Rows that the new tokens attend to, from the first on; the mask may hide some.
+    pub visible: usize,
+}
+
+/// The stream `x` `[L, hidden]` through a block; adds the L tokens to `cache`.
+///
+/// `y` is `[R, hidden]` with R at most L: what only the first rows would need is left out, which is
+/// for the last block of a prefill.
+///
+/// # Errors
+/// When sizes disagree. The cache may have been written then.
+pub fn block(
+    cpu: &Cpu,
+    x: View<'_>,
+    block: &Block<'_>,
+    cache: Slot<'_>,
+    mask: Mask<'_>,
+    mut y: ViewMut<'_>,
+) -> Result<()> {
+    let (length, hidden) = (x.layout().rows, x.layout().cols);
+    let rows = y.layout().rows;
+    ensure!(
+        OP,
+        rows <= length && length > 0 && y.layout().cols == hidden,
+        "{rows} rows of y {:?} are asked for x {:?}",
+        y.layout().shape(),
+        x.layout().shape()
+    );
+    let dtype = x.layout().dtype;
+    let room = |rows: usize, cols: usize| Matrix::take(dtype, rows, cols);
+    let last = length - rows..length;
+
+    let mut mixed = room(rows, hidden);
+    {
+        let mut attended = room(rows, block.output.cols());
+        attend(cpu, x, block, cache, mask, attended.view_mut()?)?;
+        product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
+    }
+    let x = x.slice_rows(last)?;
+    let (mut sum, mut h) = (room(rows, hidden), room(rows, hidden));
+    let addend = Addend {
+        x: mixed.view()?,
+        norm: block.attended_norm,
+    };
+    add_rms_norm(
+        cpu,
+        x,
+        addend,
+        sum.view_mut()?,
+        block.mlp_norm,
+        h.view_mut()?,
+    )?;
+    {
+        let width = block.gate.rows();
+        let (mut gate, mut up) = (room(rows, width), room(rows, width));
+        let parts = [(&block.gate, gate.view_mut()?), (&block.up, up.view_mut()?)];
+        products(cpu, h.view()?, parts.into())?;
+        let mut inner = room(rows, width);
+        let (gate, up) = (gate.view()?, up.view()?);
+        gated(cpu, block.activation, gate, up, inner.view_mut()?)?;
+        product(cpu, inner.view()?, &block.down, mixed.view_mut()?)?;
+    }
+    let addend = Addend {
+        x: mixed.view()?,
+        norm: block.mlp_out_norm,
+    };
+    add_norm(cpu, sum.view()?, addend, y.reborrow())
+}
+
+/// The attention of the last rows of `x`, before its output projection: `y` is `[R, Hq · D]`.
+fn attend(
+    cpu: &Cpu,
+    x: View<'_>,
+    block: &Block<'_>,
+    mut cache: Slot<'_>,
+    mask: Mask<'_>,
+    mut y: ViewMut<'_>,
+) -> Result<()> {
+    let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
+    let rows = y.layout().rows;
+    let [kv_heads, _, dim] = cache.keys.layout().shape();
+    let (width, kv_width) = (block.queries.rows(), kv_heads * dim);
+    ensure!(
+        OP,
+        dim > 0
+            && width.is_multiple_of(dim)
+            && [block.keys.rows(), block.values.rows()] == [kv_width; 2],
+        "{width} queries, {} keys and {} values a token for {kv_heads} heads of {dim}",
+        block.keys.rows(),
+        block.values.rows()
+    );
+    let heads = width / dim;
+    let mut h = Matrix::take(dtype, length, hidden);
+    rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
+    let mut queries = Matrix::take(dtype, rows, width);
+    let mut keys = Matrix::take(dtype, length, kv_width);
+    let mut values = Matrix::take(dtype, length, kv_width);
+    let mut parts = vec![
+        (&block.keys, keys.view_mut()?),
+        (&block.values, values.view_mut()?),
+    ];
+    if rows == length {
+        parts.insert(0, (&block.queries, queries.view_mut()?));
+        products(cpu, h.view()?, parts)?;
+    } else {
+        products(cpu, h.view()?, parts)?;
+        let last = h.view()?.slice_rows(length - rows..length)?;
+        product(cpu, last, &block.queries, queries.view_mut()?)?;
+    }
+
+    let new = cache.start..cache.start + length;
+    let key_slot = cache.keys.slice_rows(new.clone())?;
+    let keys = keys.view()?.heads(kv_heads)?;
+    rope(cpu, keys, Some(block.key_norm), block.rope, key_slot)?;
+    copy(
+        cpu,
+        values.view()?.heads(kv_heads)?,
+        cache.values.slice_rows(new)?,
+    )?;
+    let mut turned = Matrix::take(dtype, rows, width);
+    let mut query_rope = block.rope;
+    query_rope.offset += length - rows;
+    rope(
+        cpu,
+        queries.view()?.heads(heads)?,
+        Some(block.query_norm),
+        query_rope,
+        turned.view_mut()?.heads(heads)?,
+    )?;
+    attention(
+        cpu,
+        turned.view()?.heads(heads)?,
+        cache.keys.as_view().slice_rows(0..cache.visible)?,
+        cache.values.as_view().slice_rows(0..cache.visible)?,
+        block.scale,
+        mask,
+        y.reborrow().heads(heads)?,
+    )
+}
+
+fn product(cpu: &Cpu, x: View<'_>, w: &Weight<'_>, y: ViewMut<'_>) -> Result<()> {
+    products(cpu, x, vec![(w, y)])
+}
+
+/// `x wᵀ` for each part; those of one kind cost one fork.
+fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> Result<()> {
+    let (mut dense, mut quantized) = (Vec::new(), Vec::new());
+    for (w, y) in parts {
+        match w {
+            Weight::Dense(w) => dense.push((*w, y)),
+            Weight::Quantized(w) => quantized.push((*w, y)),
+        }
+    }
+    if !dense.is_empty() {
+        matmuls(cpu, x, &mut dense)?;
+    }
+    if !quantized.is_empty() {
+        quantized_matmuls(cpu, x, &mut quantized)?;
+    }
+    Ok(())
+}
+
+impl Weight<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Dense(w) => w.layout().rows,
+            Self::Quantized(w) => w.rows(),
+        }
+    }
+
+    fn cols(&self) -> usize {
+        match self {
+            Self::Dense(w) => w.layout().cols,
+            Self::Quantized(w) => w.cols(),
+        }
+    }
+}
+
+/// A result on the way.
+struct Matrix {
+    memory: Scratch<u8>,
+    layout: Layout,
+}
+
+impl Matrix {
+    fn take(dtype: Dtype, rows: usize, cols: usize) -> Self {
+        let layout = Layout::matrix(dtype, rows, cols);
+        Self {
+            memory: Scratch::take(rows * cols * dtype.size()),
+            layout,
+        }
+    }
+
+    fn view(&self) -> Result<View<'_>> {
+        View::new(self.memory.as_slice(), self.layout)
+    }
+
+    fn view_mut(&mut self) -> Result<ViewMut<'_>> {
+        ViewMut::new(self.memory.as_mut_slice(), self.layout)
+    }
+}

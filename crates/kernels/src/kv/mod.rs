@@ -1,0 +1,214 @@
+//! The keys and values of a layer, in buffers that a block writes where they lie.
+//!
+//! To MLX an array never changes. A cache that is rewritten by every step costs it two results a
+//! layer, and, because the results of one operation keep each other alive until it has run, a copy
+//! of the whole cache in each step that is submitted before the last one ended. So a block writes
+//! into the buffers behind MLX's back, and [`KvBuffers`] is what makes that sound: it alone has
+//! handles of the buffers, and it keeps a result of the last operation that wrote them, on which
+//! everything that reads or writes them next depends.
+
+use mlx_core::{Array, Dtype, Result, host_op, ops};
+
+use crate::Cpu;
+use crate::graph::{heads_outside, heads_outside_mut, on_cpu};
+use crate::vector::copy;
+use std::ops::Range;
+
+/// Key heads of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// How many.
+    pub count: i32,
+    /// Elements of a key, and of a value.
+    pub dim: i32,
+    /// Their type.
+    pub dtype: Dtype,
+}
+
+/// Keys and values `[1, heads, capacity, dim]`.
+#[derive(Debug)]
+pub struct KvBuffers {
+    keys: Array,
+    values: Array,
+    /// A result of the last operation that wrote the buffers in place.
+    written: Option<Array>,
+    /// Whether others may have views of the buffers, which are then copied before they are written
+    /// in place.
+    lent: bool,
+}
+
+impl KvBuffers {
+    /// Room for `capacity` tokens.
+    pub fn new(heads: Heads, capacity: i32) -> Result<Self> {
+        let room = || Array::zeros(&[1, heads.count, capacity, heads.dim], heads.dtype);
+        Ok(Self {
+            keys: room()?,
+            values: room()?,
+            written: None,
+            lent: false,
+        })
+    }
+
+    /// Tokens that there is room for.
+    pub fn capacity(&self) -> i32 {
+        self.keys.dim(2)
+    }
+
+    /// What the heads are.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            count: self.keys.dim(1),
+            dim: self.keys.dim(3),
+            dtype: self.keys.dtype(),
+        }
+    }
+
+    /// Bytes of both.
+    pub fn nbytes(&self) -> usize {
+        self.keys.nbytes() + self.values.nbytes()
+    }
+
+    /// What to evaluate for the buffers to hold everything that was written.
+    pub fn arrays(&self) -> Vec<&Array> {
+        [&self.keys, &self.values]
+            .into_iter()
+            .chain(&self.written)
+            .collect()
+    }
+
+    /// New buffers that begin with the tokens of `ranges`, in this order.
+    pub fn rearranged(self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
+        let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();
+        if !on_cpu()? {
+            let (keys, values) = self.settled()?;
+            let room = |like: &Array| {
+                Array::zeros(
+                    &[1, like.dim(1), capacity - held, like.dim(3)],
+                    like.dtype(),
+                )
+            };
+            let join = |from: &Array| -> Result<Array> {
+                let mut parts = Vec::new();
+                for range in ranges.iter().filter(|range| !range.is_empty()) {
+                    parts.push(tokens(from, range.start, range.end)?);
+                }
+                if capacity > held {
+                    parts.push(room(from)?);
+                }
+                ops::concatenate(&parts.iter().collect::<Vec<_>>(), 2)
+            };
+            return Ok(Self {
+                keys: join(&keys)?,
+                values: join(&values)?,
+                written: None,
+                lent: false,
+            });
+        }
+        let heads = self.heads();
+        let shape = [1, heads.count, capacity, heads.dim];
+        let spec = (&shape[..], heads.dtype);
+        let inputs: Vec<&Array> = self.arrays();
+        let ranges: Vec<Range<usize>> = ranges
+            .iter()
+            .map(|range| range.start as usize..range.end as usize)
+            .collect();
+        let made = host_op::call("kv_rearranged", &inputs, &[spec, spec], move |from, to| {
+            for (from, to) in from.iter().zip(to) {
+                let (from, mut to) = (heads_outside(from)?, heads_outside_mut(to)?);
+                let mut at = 0;
+                for range in &ranges {
+                    let next = at + range.len();
+                    copy(
+                        Cpu::shared(),
+                        from.slice_rows(range.clone())?,
+                        to.slice_rows(at..next)?,
+                    )?;
+                    at = next;
+                }
+            }
+            Ok(())
+        })?;
+        match <[Array; 2]>::try_from(made) {
+            Ok([keys, values]) => Ok(Self {
+                keys,
+                values,
+                written: None,
+                lent: false,
+            }),
+            Err(_) => unreachable!("a host operation makes as many outputs as it was asked for"),
+        }
+    }
+
+    /// Writes the keys and values `[1, heads, L, dim]` of tokens from `start` on, by MLX's own
+    /// operations.
+    pub fn write(self, keys: &Array, values: &Array, start: i32) -> Result<Self> {
+        let (old_keys, old_values) = self.settled()?;
+        let write = |buffer: Array, update: &Array| {
+            let shape = update.shape();
+            let stop = [1, shape[1], start + shape[2], shape[3]];
+            // The buffer's handle ends here, so that the write can be in place.
+            buffer.slice_update(update, &[0, 0, start, 0], &stop)
+        };
+        Ok(Self {
+            keys: write(old_keys, keys)?,
+            values: write(old_values, values)?,
+            written: None,
+            lent: false,
+        })
+    }
+
+    /// Keys and values of the first `count` tokens, `[1, heads, count, dim]`, for MLX's own
+    /// operations.
+    pub fn first(&mut self, count: i32) -> Result<(Array, Array)> {
+        self.settle()?;
+        self.lent = true;
+        Ok((
+            tokens(&self.keys, 0, count)?,
+            tokens(&self.values, 0, count)?,
+        ))
+    }
+
+    /// The buffers and the operation that they wait for, to be written in place; whoever does so
+    /// calls [`KvBuffers::written_by`].
+    pub(crate) fn in_place(&mut self) -> Result<([&Array; 2], Option<&Array>)> {
+        if self.lent {
+            let own = Self {
+                keys: self.keys.clone(),
+                values: self.values.clone(),
+                written: self.written.take(),
+                lent: false,
+            };
+            let capacity = self.capacity();
+            // Of one part a concatenation would be no copy.
+            *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
+        }
+        Ok(([&self.keys, &self.values], self.written.as_ref()))
+    }
+
+    /// Says that the operation whose result this is writes the buffers.
+    pub(crate) fn written_by(&mut self, result: Array) {
+        self.written = Some(result);
+    }
+
+    fn settled(mut self) -> Result<(Array, Array)> {
+        self.settle()?;
+        Ok((self.keys, self.values))
+    }
+
+    /// Waits for what is being written in place.
+    fn settle(&mut self) -> Result<()> {
+        match self.written.take() {
+            Some(result) => result.eval(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `array[:, :, start..stop, :]`.
+fn tokens(array: &Array, start: i32, stop: i32) -> Result<Array> {
+    let shape = array.shape();
+    if start == 0 && stop == shape[2] {
+        return Ok(array.clone());
+    }
+    array.slice(&[0, 0, start, 0], &[1, shape[1], stop, shape[3]])
+}

@@ -1,0 +1,86 @@
+//! A decoder block, as both families have it: attention and a gated MLP, each on the normalized
+//! residual stream, each added to it, in Gemma through a norm of its own.
+
+use kernels::graph;
+use mlx_core::Array;
+
+use super::{Attention, GatedMlp, RmsNorm, Rope};
+use crate::Result;
+use crate::cache::{AttentionMask, LayerCache};
+
+/// The weights of one block.
+pub(crate) struct Block {
+    pub(crate) attention_norm: RmsNorm,
+    pub(crate) attention: Attention,
+    /// Of the attention's output.
+    pub(crate) attended_norm: Option<RmsNorm>,
+    pub(crate) mlp_norm: RmsNorm,
+    pub(crate) mlp: GatedMlp,
+    /// Of the MLP's output.
+    pub(crate) mlp_out_norm: Option<RmsNorm>,
+}
+
+impl Block {
+    /// The last `rows` of the residual stream `x [1, L, hidden]` behind this block; adds L tokens to
+    /// `cache`.
+    pub(crate) fn forward(
+        &self,
+        x: &Array,
+        rope: &Rope,
+        mask: &AttentionMask,
+        cache: &mut LayerCache,
+        rows: i32,
+    ) -> Result<Array> {
+        let residual = |x: &Array, out: &Array, norm: &Option<RmsNorm>| {
+            graph::residual(x, out, norm.as_ref().map(RmsNorm::as_norm))
+        };
+        let h = self.attention_norm.forward(x)?;
+        let mixed = self.attention.forward(&h, rope, mask, cache)?;
+        let (x, mixed) = (last_rows(x, rows)?, last_rows(&mixed, rows)?);
+        let x = residual(&x, &mixed, &self.attended_norm)?;
+        let out = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
+        Ok(residual(&x, &out, &self.mlp_out_norm)?)
+    }
+
+    /// The block for [`graph::Stack`], unless it has something that this lacks.
+    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
+        let (attention, mlp) = (&self.attention, &self.mlp);
+        Some(graph::Block {
+            attention_norm: self.attention_norm.as_norm(),
+            queries: attention.q_proj.as_weight()?,
+            keys: attention.k_proj.as_weight()?,
+            values: attention.v_proj.as_weight()?,
+            query_norm: attention.q_norm.as_norm(),
+            key_norm: attention.k_norm.as_norm(),
+            rotation: rope.at(0),
+            scale: attention.score_scale(rope),
+            output: attention.o_proj.as_weight()?,
+            attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
+            mlp_norm: self.mlp_norm.as_norm(),
+            gate: mlp.gate_proj.as_weight()?,
+            up: mlp.up_proj.as_weight()?,
+            activation: mlp.activation,
+            down: mlp.down_proj.as_weight()?,
+            mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),
+        })
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        let always = [&self.attention_norm, &self.mlp_norm];
+        let sometimes = self.attended_norm.iter().chain(&self.mlp_out_norm);
+        let norms = always.into_iter().chain(sometimes);
+        let mut arrays: Vec<&Array> = norms.flat_map(RmsNorm::arrays).collect();
+        arrays.extend(self.attention.arrays());
+        arrays.extend(self.mlp.arrays());
+        arrays
+    }
+}
+
+/// `x[:, -rows.., :]` of `x [1, L, width]`.
+fn last_rows(x: &Array, rows: i32) -> Result<Array> {
+    let (length, width) = (x.dim(1), x.dim(2));
+    if rows >= length {
+        return Ok(x.clone());
+    }
+    Ok(x.slice(&[0, length - rows, 0], &[1, length, width])?)
+}

@@ -1,0 +1,104 @@
+//! The blocks of a decoder, one after the other.
+//!
+//! Where the kernels can, all of them are one operation; else each is made of single ones. The two
+//! compute the same, and the second is the reference.
+
+use std::cell::OnceCell;
+
+use kernels::graph;
+use mlx_core::Array;
+
+use super::{Block, Rope};
+use crate::Result;
+use crate::cache::Cache;
+use crate::config::LayerType;
+
+/// Blocks, each with what picks its rotation and its mask.
+pub(crate) struct Stack {
+    layers: Vec<(Block, LayerType)>,
+    /// Of full-attention layers.
+    rope: Rope,
+    /// Of sliding-window layers, where they have their own.
+    local_rope: Option<Rope>,
+    /// All blocks as one operation, if they can be: found out when first needed.
+    joined: OnceCell<Option<graph::Stack>>,
+}
+
+impl Stack {
+    pub(crate) fn new(
+        layers: Vec<(Block, LayerType)>,
+        rope: Rope,
+        local_rope: Option<Rope>,
+    ) -> Self {
+        Self {
+            layers,
+            rope,
+            local_rope,
+            joined: OnceCell::new(),
+        }
+    }
+
+    /// The residual stream `x [1, L, hidden]` behind all blocks, of which the last `rows` are wanted:
+    /// `[1, rows, hidden]`. Adds L tokens to `cache`.
+    pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
+        let length = x.dim(1);
+        let masks = cache.masks(length)?;
+        let kinds = || self.layers.iter().map(|(_, kind)| *kind);
+        if let Some(joined) = self.joined(x)? {
+            let masks: Vec<graph::Mask<'_>> = kinds().map(|k| masks.of(k).as_mask()).collect();
+            if joined.serves(x, &masks)? {
+                let offset = cache.offset();
+                let mut slots = Vec::with_capacity(self.layers.len());
+                for (i, (block, _)) in self.layers.iter().enumerate() {
+                    let heads = block.attention.key_heads(x.dtype());
+                    slots.push(cache.layer_mut(i).take_room(length, heads)?);
+                }
+                let x = joined.run(x, offset, &mut slots, &masks, rows)?;
+                for (i, slot) in slots.into_iter().enumerate() {
+                    cache.layer_mut(i).put_back(slot, length)?;
+                }
+                return Ok(x);
+            }
+        }
+        let mut x = x.clone();
+        for (i, (block, kind)) in self.layers.iter().enumerate() {
+            let rows = if i + 1 == self.layers.len() {
+                rows
+            } else {
+                length
+            };
+            let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
+            x = block.forward(&x, self.rope(*kind), mask, cache, rows)?;
+        }
+        Ok(x)
+    }
+
+    fn rope(&self, kind: LayerType) -> &Rope {
+        match (kind, &self.local_rope) {
+            (LayerType::Sliding, Some(rope)) => rope,
+            _ => &self.rope,
+        }
+    }
+
+    fn joined(&self, x: &Array) -> Result<Option<&graph::Stack>> {
+        if let Some(joined) = self.joined.get() {
+            return Ok(joined.as_ref());
+        }
+        let blocks: Option<Vec<graph::Block<'_>>> = self
+            .layers
+            .iter()
+            .map(|(block, kind)| block.as_one(self.rope(*kind)))
+            .collect();
+        let joined = match blocks {
+            Some(blocks) => graph::Stack::new(&blocks, x.dtype())?,
+            None => None,
+        };
+        Ok(self.joined.get_or_init(|| joined).as_ref())
+    }
+
+    /// What rotations need; the blocks' arrays are asked for a block at a time.
+    pub(crate) fn rope_arrays(&self) -> Vec<&Array> {
+        let ropes = std::iter::once(&self.rope).chain(&self.local_rope);
+        ropes.flat_map(Rope::arrays).collect()
+    }
+}
