@@ -9,7 +9,7 @@ import torch
 
 from source import cubin, smem_and_warps
 
-LAYER_WORDS, LAST_WORDS = 32, 16
+LAYER_WORDS, LAST_WORDS = 32, 32
 MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
 NORMS = ["input_norm", "q_norm", "k_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm"]
 DEVICE = "cuda"
@@ -61,6 +61,10 @@ def matrix_bytes(matrix):
     return sum(p.numel() * p.element_size() for p in parts)
 
 
+def addresses(words):
+    return torch.tensor(np.array(words, dtype=np.uint64).view(np.int64), device=DEVICE)
+
+
 class Decoder:
     def __init__(self, m, capacity, ring_capacity=1, weights=None):
         self.m, self.capacity, self.ring_capacity = m, capacity, ring_capacity
@@ -84,8 +88,10 @@ class Decoder:
         i = torch.arange(half, device=DEVICE, dtype=torch.float64)
         self.periods = [(theta ** (i / half)).float() for theta in (m.theta, m.local_theta)]
         self.table = self.make_table()
+        self.cache_table = addresses([c.data_ptr() for pair in self.caches for c in pair])
         self.scratch = torch.zeros(1 << 22, device=DEVICE, dtype=torch.int32)
         self.token = torch.zeros(1, device=DEVICE, dtype=torch.int32)
+        self.done = torch.zeros(1, device=DEVICE, dtype=torch.uint8)
         self.logits = torch.empty(m.vocab, device=DEVICE, dtype=torch.float32)
 
     def make_table(self):
@@ -93,15 +99,15 @@ class Decoder:
         for l in range(self.m.layers):
             row = sum((matrix_words(w[f"{l}.{name}"]) for name in MATRICES), [])
             row += [w[f"{l}.{name}"].data_ptr() for name in NORMS]
-            row += [c.data_ptr() for c in self.caches[l]]
             words += row + [0] * (LAYER_WORDS - len(row))
         row = matrix_words(w["embed"]) + matrix_words(w.get("head", w["embed"]))
         row += [w["norm"].data_ptr()] + [p.data_ptr() for p in self.periods]
         words += row + [0] * (LAST_WORDS - len(row))
-        return torch.tensor(np.array(words, dtype=np.uint64).view(np.int64), device=DEVICE)
+        return addresses(words)
 
     def launch(self, position, ring_place=0, ring_held=1):
-        args = [np.uint64(t.data_ptr()) for t in (self.token, self.table, self.scratch, self.logits)]
+        arrays = (self.token, self.table, self.cache_table, self.scratch, self.token, self.logits, self.done)
+        args = [np.uint64(t.data_ptr()) for t in arrays]
         args += [np.int32(i) for i in (position, self.capacity, ring_place, ring_held, self.ring_capacity)]
         self.kernel((self.grid,), (self.threads,), tuple(args), shared_mem=self.smem)
 

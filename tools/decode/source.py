@@ -53,7 +53,7 @@ class Model:
 
 def smem_and_warps(arch):
     smem = {"80": 163, "90a": 227, "120": 99}[arch] * 1024
-    return smem - 256, int(os.environ.get("DECODE_WARPS", 12 if smem > 128 * 1024 else 8))
+    return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 
 def defines(m, arch, grid, scratch=1 << 22):
@@ -101,7 +101,7 @@ def compile_source(text, arch):
     program = ctypes.c_void_p()
     assert lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"decode.cu", 0, None, None) == 0
     options = [f"--gpu-architecture=sm_{arch}".encode(), b"--ptxas-options=-v", b"-default-device",
-               b"--std=c++17", b"-lineinfo"]
+               b"--std=c++17"]
     status = lib.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     size = ctypes.c_size_t()
     lib.nvrtcGetProgramLogSize(program, ctypes.byref(size))

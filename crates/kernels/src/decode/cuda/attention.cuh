@@ -4,12 +4,12 @@
 // and a ring is read as it lies.
 
 struct Context {
-    int position;       // of the new token
-    int place;          // where its key and value go
-    int held;           // keys, the new one included
-    int capacity;       // places of the buffers
+    int place;               // where its key and value go
+    int held;                // keys, the new one included
+    int capacity;            // places of the buffers
     const float2* rotation;  // cosine and sine of each plane
     float score_scale;
+    u64 keys, values;        // addresses of the buffers
 
     /// Keys are split so that most blocks have some, but at least 32: fewer would not be worth
     /// combining.
@@ -42,13 +42,13 @@ __device__ __forceinline__ void rotation_at(int position, float scale, const flo
 }
 
 /// Has this block's keys and values brought into the second-level cache.
-__device__ __forceinline__ void prefetch_part(const u64* words, const Context& context) {
+__device__ __forceinline__ void prefetch_part(const Context& context) {
     Part part(context);
     constexpr int PIECES_OF_PART = 64, ROW = HEAD_DIM * 2;
     if (part.head >= KV_HEADS || threadIdx.x >= 2 * PIECES_OF_PART) return;
     int each = (part.end - part.begin + PIECES_OF_PART - 1) / PIECES_OF_PART;
     int begin = part.begin + threadIdx.x % PIECES_OF_PART * each, end = smaller(begin + each, part.end);
-    u64 at = words[threadIdx.x < PIECES_OF_PART ? KEYS : VALUES] + ((u64)part.head * context.capacity + begin) * ROW;
+    u64 at = (threadIdx.x < PIECES_OF_PART ? context.keys : context.values) + ((u64)part.head * context.capacity + begin) * ROW;
     if (begin < end) prefetch_bytes(at, (end - begin) * ROW);
 }
 
@@ -101,7 +101,7 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
             bool value = i > REPEAT;
             load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + head * HEAD_DIM, x);
             if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM]), context);
-            u16* to = reinterpret_cast<u16*>(words[value ? VALUES : KEYS]) +
+            u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
                       ((u64)head * context.capacity + context.place) * HEAD_DIM;
 #pragma unroll
             for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
@@ -263,7 +263,7 @@ __device__ __forceinline__ void attention(const u64* words, const Context& conte
     Running state;
     state.clear();
     u64 of_head = (u64)head * context.capacity * (HEAD_DIM / 8);
-    attend(reinterpret_cast<const uint4*>(words[KEYS]) + of_head, reinterpret_cast<const uint4*>(words[VALUES]) + of_head,
+    attend(reinterpret_cast<const uint4*>(context.keys) + of_head, reinterpret_cast<const uint4*>(context.values) + of_head,
            begin, end, queries, state);
     timeline.mark();
     // The queries are done with once every warp has left its maximum; their place takes the scales.

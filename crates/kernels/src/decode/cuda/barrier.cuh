@@ -13,14 +13,11 @@ struct Barrier {
 
     __device__ Barrier(u32* scratch) : arrived(scratch), left(scratch + 32), goal(0) {}
 
-    /// Waits for all blocks; does `meanwhile` once it has arrived.
-    template <typename Work>
-    __device__ __forceinline__ void wait(Work meanwhile) {
+    __device__ __forceinline__ void wait() {
         goal += GRID;
         __syncthreads();
-        if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
-        meanwhile();
         if (threadIdx.x == 0) {
+            asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
             u32 seen;
             do {
                 asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");

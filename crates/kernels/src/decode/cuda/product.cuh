@@ -153,12 +153,10 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
             dense_tile(rows, swizzle, tile_x, upper, lower);
         } else {
             constexpr int GROUPS = TILE / GROUP_SIZE, WORDS = larger(1, GROUPS / 2);
-#ifndef NO_MATH
             const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
             affine_tile<BIT, GROUP_SIZE>(rows, swizzle, tile_x,
                                          reinterpret_cast<const u32*>(stage + 2048) + lane / 4 * WORDS,
                                          sums + deep * GROUPS, (deep & 1) != 0, upper, lower);
-#endif
         }
         stream.advance();
         deep++;

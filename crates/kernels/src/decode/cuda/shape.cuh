@@ -87,13 +87,11 @@ enum Word {
     ATTENTION_OUT_NORM,
     MLP_NORM,
     MLP_OUT_NORM,
-    KEYS,
-    VALUES,
     LAYER_WORDS = 32
 };
 
 /// Behind the layers.
-enum LastWord { EMBEDDING = 0, LM_HEAD = 3, FINAL_NORM = 6, PERIODS, RING_PERIODS, LAST_WORDS = 16 };
+enum LastWord { EMBEDDING = 0, LM_HEAD = 3, FINAL_NORM = 6, PERIODS, RING_PERIODS, LAST_WORDS = 32 };
 
 __device__ __forceinline__ bool is_ring(int layer) {
     return ((layer < 64 ? (u64)RINGS_LOW >> layer : (u64)RINGS_HIGH >> (layer - 64)) & 1) != 0;
@@ -126,12 +124,6 @@ constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (LAYERS * MATRICES + 1) * MA
 constexpr int AT_RING = AT_ROTATION + align_up(2 * (HEAD_DIM / 2) * 8);
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
-
-/// Tiles a warp of the gate has brought into the second-level cache during attention, and after it.
-#ifndef AHEAD_1
-#define AHEAD_1 8
-#define AHEAD_2 6
-#endif
 
 // Scratch, in 4-byte words; the counters must be zero before the first launch.
 constexpr int AT_COUNTERS = 0;

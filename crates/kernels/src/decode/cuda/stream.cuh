@@ -62,7 +62,6 @@ struct Stream : Cursor {
         copy16(to4, upper + step, bytes);
         copy16(to + 1024, lower, bytes);
         copy16(to4 + 1024, lower + step, bytes);
-#ifndef NO_SCALES
         if (ANY_AFFINE) {
             if (kind == LOGITS) {
                 copy_scales<LOGITS>(stage + 2048);
@@ -70,7 +69,6 @@ struct Stream : Cursor {
                 copy_scales<QKV>(stage + 2048);
             }
         }
-#endif
     }
 
     /// Lanes 2 r and 2 r + 1 copy the words of row r.
@@ -96,22 +94,3 @@ struct Stream : Cursor {
         }
     }
 };
-
-/// Has a part of this warp's share of a product brought into the second-level cache, for the time that
-/// the ring alone does not fill. The share is `tiles` of its tiles from the `skipped`th on, as bytes of
-/// the matrix in a row: not the same bytes, but over a thread block as many of the same rows, and long
-/// runs cost few instructions.
-template <int KIND>
-__device__ __forceinline__ void prefetch_share(const u64* matrices, int layer, int skipped, int tiles) {
-    typedef Product<KIND> P;
-    static_assert(KIND == OUT || KIND == GATE_UP || KIND == DOWN, "one matrix, or two with equal shares");
-    constexpr int HALVES = KIND == GATE_UP ? 2 : 1, MATRIX = KIND == OUT ? O_PROJ : KIND == DOWN ? DOWN_PROJ : GATE_PROJ;
-    constexpr int TILE_BYTES = 16 * P::ROW_BYTES / P::DEEP / HALVES / 16 * 16;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    if (lane >= HALVES) return;
-    Line line = Line::of_kind<KIND>();
-    int begin = line.begin(warp) + skipped, count = smaller(tiles, line.begin(warp + 1) - begin);
-    if (count <= 0) return;
-    u64 matrix = matrices[(layer * MATRICES + MATRIX + lane) * MATRIX_WORDS];
-    prefetch_bytes(matrix + (u64)begin * TILE_BYTES, count * TILE_BYTES);
-}

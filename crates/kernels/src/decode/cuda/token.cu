@@ -13,11 +13,14 @@ __device__ __forceinline__ float activate(float x) {
     return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
 }
 
-/// `table`: LAYERS rows of LAYER_WORDS addresses, then LAST_WORDS. `logits`: float32 [VOCAB].
+/// `table`: LAYERS rows of LAYER_WORDS addresses, then LAST_WORDS. `caches`: the addresses of the keys
+/// and of the values of each layer. `after` is not read: it orders this launch behind the one that
+/// made it. `logits`: float32 [VOCAB]; `done`: a byte for the next launch to wait for.
 /// `ring_*`: where the new key of a sliding-window layer goes, keys held then, places of its buffer.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    decode_token(const int* token, const u64* table, u32* scratch, float* logits, int position, int capacity,
-                 int ring_place, int ring_held, int ring_capacity) {
+    decode_token(const int* token, const u64* table, const u64* caches, u32* scratch, const unsigned char* /*after*/,
+                 float* logits, unsigned char* done, int position, int capacity, int ring_place, int ring_held,
+                 int ring_capacity) {
     extern __shared__ __align__(128) unsigned char shared[];
     float* residual = reinterpret_cast<float*>(shared + AT_RESIDUAL);
     u16* input = reinterpret_cast<u16*>(shared + AT_INPUT);
@@ -56,9 +59,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         const u64* words = table + layer * LAYER_WORDS;
         const Context context =
             is_ring(layer)
-                ? Context{position, ring_place, ring_held, ring_capacity, rotation + HEAD_DIM / 2, RING_SCORE_SCALE}
-                : Context{position, position, position + 1, capacity, rotation, SCORE_SCALE};
-        prefetch_part(words, context);
+                ? Context{ring_place, ring_held, ring_capacity, rotation + HEAD_DIM / 2, RING_SCORE_SCALE,
+                          caches[2 * layer], caches[2 * layer + 1]}
+                : Context{position, position + 1, capacity, rotation, SCORE_SCALE, caches[2 * layer],
+                          caches[2 * layer + 1]};
+        prefetch_part(context);
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word]); };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
@@ -81,11 +86,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             if (kind == QKV) {
                 gather<QKV>(pieces, [&](int block, int row, float sum) { write_partial<QKV>(qkv, block, row, sum); });
                 timeline.mark();
-                barrier.wait([&] {
-                    constexpr int HELD = Product<OUT>::TILES / (Product<OUT>::BLOCKS_OF_GRID * WARPS) + 1;
-                    if (HELD > RING_STAGES) prefetch_share<OUT>(matrices, layer, 0, HELD);
-                    if (AHEAD_1 > 0) prefetch_share<GATE_UP>(matrices, layer, 0, AHEAD_1);
-                });
+                barrier.wait();
                 timeline.mark();
                 attention(words, context, scratch, reinterpret_cast<float*>(input), &flag, timeline);
             } else if (kind == OUT) {
@@ -98,9 +99,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 gather<DOWN>(pieces, [&](int block, int row, float sum) { write_partial<DOWN>(down, block, row, sum); });
             }
             timeline.mark();
-            barrier.wait([&] {
-                if (AHEAD_2 > 0 && kind == OUT) prefetch_share<GATE_UP>(matrices, layer, AHEAD_1, AHEAD_2);
-            });
+            barrier.wait();
             timeline.mark();
         }
     }
@@ -117,5 +116,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (at >= block * 16) logits[at] = sum;
     });
     timeline.mark();
+    if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
     barrier.leave();
 }
