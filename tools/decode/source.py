@@ -72,7 +72,7 @@ def defines(m, arch, grid, scratch=1 << 22):
     values = dict(
         GRID=grid, WARPS=warps, SMEM=smem, SCRATCH=scratch, LAYERS=m.layers, HIDDEN=m.hidden,
         INTER=m.inter, VOCAB=m.vocab, HEADS=m.heads, KV_HEADS=m.kv_heads, HEAD_DIM=m.head_dim,
-        BITS=m.bits, GROUP=m.group, HEAD_BITS=head, HEAD_GROUP=m.group, LM_HEAD_BITS=head,
+        BITS=m.bits, GROUP=m.group, EMBEDDING_BITS=head, EMBEDDING_GROUP=m.group, LM_HEAD_BITS=head,
         LM_HEAD_GROUP=m.group, GEMMA=int(m.gemma), EPS=f(m.eps), EMBED_SCALE=f(embed_scale),
         SOFTCAP=f(m.softcap), SCORE_SCALE=f(scale), RING_SCORE_SCALE=f(scale),
         POSITION_SCALE="1.0f", RING_POSITION_SCALE="1.0f",

@@ -116,13 +116,13 @@ __device__ __forceinline__ void embed(int token, const u64* matrix, float* resid
     const u64 row = (u64)token;
     for (int k = threadIdx.x; k < HIDDEN; k += THREADS) {
         float x;
-        if (HEAD_BITS == 16) {
+        if (EMBEDDING_BITS == 16) {
             x = bf16(__ldg(reinterpret_cast<const u16*>(matrix[0]) + row * HIDDEN + k));
         } else {
-            u32 word = __ldg(reinterpret_cast<const u32*>(matrix[0]) + row * (HIDDEN * HEAD_BITS / 32) +
-                             k * HEAD_BITS / 32);
-            u32 q = word >> (k * HEAD_BITS % 32) & ((1u << HEAD_BITS % 32) - 1);
-            u64 group = row * (HIDDEN / HEAD_GROUP) + k / HEAD_GROUP;
+            u32 word = __ldg(reinterpret_cast<const u32*>(matrix[0]) + row * (HIDDEN * EMBEDDING_BITS / 32) +
+                             k * EMBEDDING_BITS / 32);
+            u32 q = word >> (k * EMBEDDING_BITS % 32) & ((1u << EMBEDDING_BITS % 32) - 1);
+            u64 group = row * (HIDDEN / EMBEDDING_GROUP) + k / EMBEDDING_GROUP;
             x = q * bf16(__ldg(reinterpret_cast<const u16*>(matrix[1]) + group)) +
                 bf16(__ldg(reinterpret_cast<const u16*>(matrix[2]) + group));
         }
