@@ -143,7 +143,7 @@ impl Sizes {
             .max()
             .unwrap_or(0)
             .next_multiple_of(256);
-        let attention = 4 * repeat * (self.head_dim * 5 + 2 * 8 + 2 * MAX_SPLITS);
+        let attention = 4 * repeat * (self.head_dim * 9 + 4 + 2 * 8 + 2 * MAX_SPLITS);
         let rest = 4 * self.hidden
             + (2 * widest).max(attention)
             + widest / 8

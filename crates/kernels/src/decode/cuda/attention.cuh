@@ -86,7 +86,7 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
 /// Queries of one key-value head into shared memory, ready for base-2 scores; and, where the new
 /// token's place is in [begin, end), its key and value into the cache. Ends synchronized.
 __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words, const Context& context, int head,
-                                              int begin, int end, float* queries) {
+                                              int begin, int end, u16* queries) {
     const int lane = threadIdx.x % 32;
     bool owns = context.place >= begin && context.place < end;
     for (int i = threadIdx.x / 32; i < REPEAT + (owns ? 2 : 0); i += WARPS) {
@@ -95,8 +95,13 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
             load_head(qkv, (head * REPEAT + i) * HEAD_DIM, x);
             normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM]), context);
             float scale = context.score_scale * 1.4426950408889634f;
+            u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
 #pragma unroll
-            for (int j = 0; j < HEAD_DIM / 32; j++) queries[i * HEAD_DIM + lane + 32 * j] = x[j] * scale;
+            for (int j = 0; j < HEAD_DIM / 32; j++) {
+                u16 high = to_bf16(x[j] * scale);
+                to[64 * j] = high;
+                to[64 * j + 8] = to_bf16(x[j] * scale - bf16(high));
+            }
         } else {
             bool value = i > REPEAT;
             load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + head * HEAD_DIM, x);
@@ -110,171 +115,176 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
     __syncthreads();
 }
 
-/// Softmax so far of the heads that share keys: maximum and sum of weights of each, and this lane's
-/// 8 elements of the weighted sum of values.
+/// Softmax so far of head lane / 4: the maximum, this lane's part of the sum of weights, and the
+/// weighted sum of values in the rows of products, see `attend`.
 struct Running {
-    float most[REPEAT], sum[REPEAT], mixed[REPEAT][8];
+    float most, sum, mixed[VALUE_TILES][4];
 
     __device__ __forceinline__ void clear() {
+        most = -1e30f, sum = 0.0f;
 #pragma unroll
-        for (int r = 0; r < REPEAT; r++) {
-            most[r] = -1e30f, sum[r] = 0.0f;
+        for (int i = 0; i < VALUE_TILES; i++)
 #pragma unroll
-            for (int j = 0; j < 8; j++) mixed[r][j] = 0.0f;
-        }
+            for (int j = 0; j < 4; j++) mixed[i][j] = 0.0f;
     }
 };
 
-/// This warp's share of the keys [begin, end). A key takes HEAD_DIM / 8 lanes.
+/// This warp's share of the keys [begin, end), 16 at a time, on the matrix units.
+///
+/// The heads that share keys are rows of A. A query has more digits than bfloat16, so it is the sum
+/// of two: rows 0 to 7 have the upper, rows 8 to 15 the lower parts of the same heads, and the same
+/// holds for the softmax weights. What enters B lies in memory as it is wanted: of a key, 16 bytes a
+/// lane; of values, 16 bytes of four keys, whose elements are exchanged to pairs of keys.
 __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, int begin, int end,
-                                       const float* queries, Running& state) {
-    constexpr int LANES = HEAD_DIM / 8, SIDE = 32 / LANES, DEPTH = REPEAT > 4 ? 2 : 4;
-    const int lane = threadIdx.x % 32, within = lane % LANES;
-    int key = begin + threadIdx.x / 32 * SIDE + lane / LANES;
-    // The lanes of a warp stay together, for the shuffles.
-    for (int base = begin + threadIdx.x / 32 * SIDE; base < end; base += DEPTH * WARPS * SIDE) {
-        uint4 k[DEPTH], v[DEPTH];
+                                       const u16* queries, Running& state) {
+    constexpr int CHUNKS = HEAD_DIM / 32, ROW = HEAD_DIM / 8, PARTS = VALUE_TILES / 8;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+    const uint4* values_here = values + warp % VALUE_SIDES * (VALUE_TILES) + row;
+    const uint4* query = reinterpret_cast<const uint4*>(queries + row * QUERY_STRIDE) + 2 * column;
+#pragma unroll 1
+    for (int base = begin + warp / VALUE_SIDES * 16; base < end; base += KEY_WARPS * 16) {
+        const uint4 zero = make_uint4(0, 0, 0, 0);
+        uint4 k[2][CHUNKS];
 #pragma unroll
-        for (int u = 0; u < DEPTH; u++) {
-            k[u] = v[u] = make_uint4(0, 0, 0, 0);
-            u64 at = (u64)(key + u * WARPS * SIDE) * LANES + within;
-            if (key + u * WARPS * SIDE < end) k[u] = keys[at], v[u] = values[at];
+        for (int n = 0; n < 2; n++) {
+            int key = base + 8 * n + row;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) k[n][c] = key < end ? keys[(u64)key * ROW + 4 * c + column] : zero;
         }
+        u32 v[PARTS][4][4];
 #pragma unroll
-        for (int r = 0; r < REPEAT; r++) {
-            float q[8], score[DEPTH], most = state.most[r];
-            const float4* from = reinterpret_cast<const float4*>(queries + r * HEAD_DIM + within * 8);
-            *reinterpret_cast<float4*>(q) = from[0];
-            *reinterpret_cast<float4*>(q + 4) = from[1];
+        for (int p = 0; p < PARTS; p++)
 #pragma unroll
-            for (int u = 0; u < DEPTH; u++) {
-                float x[8];
-                unpack8(k[u], x);
-                float s = 0.0f;
-#pragma unroll
-                for (int j = 0; j < 8; j++) s += q[j] * x[j];
-#pragma unroll
-                for (int d = 1; d < LANES; d *= 2) s += __shfl_xor_sync(~0u, s, d);
-                score[u] = key + u * WARPS * SIDE < end ? s : -1e38f;
-                most = fmaxf(most, score[u]);
+            for (int i = 0; i < 4; i++) {
+                int key = base + 2 * column + (i & 1) + (i >> 1) * 8;
+                uint4 x = key < end ? values_here[(u64)key * ROW + 8 * p] : zero;
+                v[p][i][0] = x.x, v[p][i][1] = x.y, v[p][i][2] = x.z, v[p][i][3] = x.w;
             }
-            float shrink = exp2_fast(state.most[r] - most);
-            state.most[r] = most;
-            state.sum[r] *= shrink;
+        float c[2][4] = {};
 #pragma unroll
-            for (int j = 0; j < 8; j++) state.mixed[r][j] *= shrink;
+        for (int i = 0; i < CHUNKS; i++) {
+            uint4 high = row < REPEAT ? query[8 * i] : zero, low = row < REPEAT ? query[8 * i + 1] : zero;
 #pragma unroll
-            for (int u = 0; u < DEPTH; u++) {
-                float weight = exp2_fast(score[u] - most), x[8];
-                unpack8(v[u], x);
-                state.sum[r] += weight;
-#pragma unroll
-                for (int j = 0; j < 8; j++) state.mixed[r][j] += weight * x[j];
+            for (int n = 0; n < 2; n++) {
+                multiply(c[n], high.x, low.x, high.y, low.y, k[n][i].x, k[n][i].y);
+                multiply(c[n], high.z, low.z, high.w, low.w, k[n][i].z, k[n][i].w);
             }
         }
-        key += DEPTH * WARPS * SIDE;
+        float score[4], most = state.most;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float s = c[i >> 1][i & 1] + c[i >> 1][2 + (i & 1)];
+            score[i] = base + 2 * column + (i & 1) + (i >> 1) * 8 < end ? s : -1e38f;
+            most = fmaxf(most, score[i]);
+        }
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        float shrink = exp2_fast(state.most - most);
+        state.most = most;
+        state.sum *= shrink;
+        if (__any_sync(~0u, shrink != 1.0f)) {
+#pragma unroll
+            for (int i = 0; i < VALUE_TILES; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) state.mixed[i][j] *= shrink;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            score[i] = exp2_fast(score[i] - most);
+            state.sum += score[i];
+        }
+        u32 high0 = to_bf16x2(score[0], score[1]), high1 = to_bf16x2(score[2], score[3]);
+        u32 low0 = to_bf16x2(score[0] - bf16_low(high0), score[1] - bf16_high(high0));
+        u32 low1 = to_bf16x2(score[2] - bf16_low(high1), score[3] - bf16_high(high1));
+#pragma unroll
+        for (int p = 0; p < PARTS; p++)
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                const u32 pick = j % 2 == 0 ? 0x5410 : 0x7632;
+                u32 b0 = __byte_perm(v[p][0][j / 2], v[p][1][j / 2], pick);
+                u32 b1 = __byte_perm(v[p][2][j / 2], v[p][3][j / 2], pick);
+                multiply(state.mixed[8 * p + j], high0, low0, high1, low1, b0, b1);
+            }
     }
 }
 
-/// Brings all lanes that hold the same elements, and then all warps, to one maximum, and adds.
-/// Leaves the sum of `mixed` in `sum_of_warps`, head by head, and its maximum and sum of weights in
-/// `scales`. Ends synchronized.
-__device__ __forceinline__ void combine_warps(Running& state, float* sum_of_warps, float2* of_warps, float2* scales) {
-    constexpr int LANES = HEAD_DIM / 8, WIDTH = REPEAT * HEAD_DIM;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-#pragma unroll
-    for (int d = LANES; d < 32; d *= 2)
-#pragma unroll
-        for (int r = 0; r < REPEAT; r++) {
-            float most = fmaxf(state.most[r], __shfl_xor_sync(~0u, state.most[r], d));
-            float shrink = exp2_fast(state.most[r] - most);
-            state.most[r] = most;
-            state.sum[r] *= shrink;
-            state.sum[r] += __shfl_xor_sync(~0u, state.sum[r], d);
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                float m = state.mixed[r][j] * shrink;
-                state.mixed[r][j] = m + __shfl_xor_sync(~0u, m, d);
-            }
-        }
-    if (lane == 0)
-#pragma unroll
-        for (int r = 0; r < REPEAT; r++) of_warps[warp * REPEAT + r] = make_float2(state.most[r], state.sum[r]);
+/// Brings all warps to one maximum and adds: leaves the sum of `mixed`, head by head, in `parts`, and
+/// each head's maximum and sum of weights in `part_scales`.
+__device__ __forceinline__ void combine_warps(Running& state, float* of_warps, float2* scales, float* parts,
+                                              float2* part_scales) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+    const int group = warp / VALUE_SIDES, side = warp % VALUE_SIDES;
+    state.sum += __shfl_xor_sync(~0u, state.sum, 1);
+    state.sum += __shfl_xor_sync(~0u, state.sum, 2);
+    if (column == 0 && side == 0 && row < REPEAT) scales[group * REPEAT + row] = make_float2(state.most, state.sum);
     __syncthreads();
+    if (row < REPEAT) {
+        float most = -1e30f;
 #pragma unroll
-    for (int r = 0; r < REPEAT; r++) {
-        float most = -1e30f, sum = 0.0f;
+        for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + row].x);
+        float shrink = exp2_fast(state.most - most);
+        // The product's column of element 8 i + j of a part is i: this lane has two columns.
+        float* to = of_warps + group * WIDTH + row * HEAD_DIM + side * 8 * VALUE_TILES + 16 * column;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) most = fmaxf(most, of_warps[w * REPEAT + r].x);
+        for (int p = 0; p < VALUE_TILES / 8; p++)
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
-            float2 other = of_warps[w * REPEAT + r];
-            sum += other.y * exp2_fast(other.x - most);
-        }
-        float shrink = exp2_fast(state.most[r] - most);
+            for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) state.mixed[r][j] *= shrink;
-        if (threadIdx.x == 0) scales[r] = make_float2(most, sum);
-    }
-    // Half of the warps leave their sums for the other half, to need half of the room.
-    float4* mine = reinterpret_cast<float4*>(sum_of_warps + warp % HALF_WARPS * WIDTH + lane * 8);
-#pragma unroll
-    for (int half = 1; half >= 0; half--) {
-        if (warp / HALF_WARPS == half && lane < LANES)
-#pragma unroll
-            for (int r = 0; r < REPEAT; r++) {
-                float4* at = mine + r * HEAD_DIM / 4;
-                float(&m)[8] = state.mixed[r];
-                float4 a = make_float4(m[0], m[1], m[2], m[3]), b = make_float4(m[4], m[5], m[6], m[7]);
-                if (half == 0) {
-                    a.x += at[0].x, a.y += at[0].y, a.z += at[0].z, a.w += at[0].w;
-                    b.x += at[1].x, b.y += at[1].y, b.z += at[1].z, b.w += at[1].w;
+                for (int j = 0; j < 8; j += 4) {
+                    float4 x;
+                    const float(*m)[4] = state.mixed + 8 * p + j;
+                    x.x = (m[0][i] + m[0][i + 2]) * shrink;
+                    x.y = (m[1][i] + m[1][i + 2]) * shrink;
+                    x.z = (m[2][i] + m[2][i + 2]) * shrink;
+                    x.w = (m[3][i] + m[3][i + 2]) * shrink;
+                    *reinterpret_cast<float4*>(to + 64 * p + 8 * i + j) = x;
                 }
-                at[0] = a, at[1] = b;
-            }
-        __syncthreads();
     }
+    __syncthreads();
     for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
         float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < HALF_WARPS; w++) sum += sum_of_warps[w * WIDTH + i];
-        sum_of_warps[i] = sum;
+        for (int w = 0; w < KEY_WARPS; w++) sum += of_warps[w * WIDTH + i];
+        parts[i] = sum;
     }
-    __syncthreads();
+    if (threadIdx.x < REPEAT) {
+        float most = -1e30f, sum = 0.0f;
+        for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + threadIdx.x].x);
+        for (int w = 0; w < KEY_WARPS; w++) {
+            float2 other = scales[w * REPEAT + threadIdx.x];
+            sum += other.y * exp2_fast(other.x - most);
+        }
+        part_scales[threadIdx.x] = make_float2(most, sum);
+    }
 }
 
 /// The whole phase for this block: its keys' part, and, in the last block of a head, all parts
 /// together, into `mixed`, the permuted input of the output projection.
-__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, float* shared, u32* flag,
-                                          Timeline& timeline) {
+__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, unsigned char* shared,
+                                          u32* flag, Timeline& timeline) {
     constexpr int WIDTH = REPEAT * HEAD_DIM;
     const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
-    float* queries = shared;
-    float* sum_of_warps = queries + WIDTH;
-    float2* of_warps = reinterpret_cast<float2*>(sum_of_warps + HALF_WARPS * WIDTH);
-
-    float2* of_parts = of_warps + WARPS * REPEAT;
+    float* of_warps = reinterpret_cast<float*>(shared);
+    float2* scales = reinterpret_cast<float2*>(of_warps + KEY_WARPS * WIDTH);
+    float2* of_parts = scales + KEY_WARPS * REPEAT;
+    u16* queries = reinterpret_cast<u16*>(shared + AT_QUERIES);
 
     Part part(context);
     if (part.head >= KV_HEADS) return;
-    const int head = part.head, split = part.split, splits = part.splits, begin = part.begin, end = part.end;
-    prepare_heads(qkv, words, context, head, begin, end, queries);
+    const int head = part.head, split = part.split, splits = part.splits;
+    prepare_heads(qkv, words, context, head, part.begin, part.end, queries);
     timeline.mark();
     Running state;
     state.clear();
     u64 of_head = (u64)head * context.capacity * (HEAD_DIM / 8);
     attend(reinterpret_cast<const uint4*>(context.keys) + of_head, reinterpret_cast<const uint4*>(context.values) + of_head,
-           begin, end, queries, state);
-    timeline.mark();
-    // The queries are done with once every warp has left its maximum; their place takes the scales.
-    float2* scales = reinterpret_cast<float2*>(queries);
-    combine_warps(state, sum_of_warps, of_warps, scales);
-
+           part.begin, part.end, queries, state);
     timeline.mark();
     float* parts = reinterpret_cast<float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
     float2* part_scales = reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) parts[split * WIDTH + i] = sum_of_warps[i];
-    if (threadIdx.x < REPEAT) part_scales[split * REPEAT + threadIdx.x] = scales[threadIdx.x];
+    combine_warps(state, of_warps, scales, parts + split * WIDTH, part_scales + split * REPEAT);
+    timeline.mark();
     if (!last_of(scratch + AT_HEAD_COUNTERS + head, splits, flag)) return;
 
     for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);

@@ -103,10 +103,18 @@ constexpr int MATRIX_WORDS = BITS == 16 ? 1 : 3;
 constexpr int INPUT_BYTES =
     2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
                larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
-constexpr int HALF_WARPS = WARPS / 2;
+
+// Attention, see `attention.cuh`. A warp holds the values' sum of at most 128 elements, so heads of
+// 256 have two warps for the same keys.
 constexpr int MAX_SPLITS = 32;
-constexpr int ATTENTION_BYTES =
-    4 * (REPEAT * HEAD_DIM * (HALF_WARPS + 1) + 2 * WARPS * REPEAT + 2 * REPEAT * MAX_SPLITS);
+constexpr int VALUE_SIDES = HEAD_DIM > 128 ? HEAD_DIM / 128 : 1;
+constexpr int VALUE_TILES = HEAD_DIM / VALUE_SIDES / 8;
+constexpr int KEY_WARPS = WARPS / VALUE_SIDES;
+/// Of a query in 16-bit words: two parts, and what keeps rows in different banks.
+constexpr int QUERY_STRIDE = 2 * HEAD_DIM + 8;
+constexpr int AT_QUERIES = 4 * (KEY_WARPS * REPEAT * (HEAD_DIM + 2) + 2 * REPEAT * MAX_SPLITS);
+constexpr int ATTENTION_BYTES = AT_QUERIES + 2 * REPEAT * QUERY_STRIDE;
+
 constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::PIECES),
                                      larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
                               Product<LOGITS>::PIECES);

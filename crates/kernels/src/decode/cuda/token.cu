@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 timeline.mark();
                 barrier.wait();
                 timeline.mark();
-                attention(words, context, scratch, reinterpret_cast<float*>(input), &flag, timeline);
+                attention(words, context, scratch, shared + AT_INPUT, &flag, timeline);
             } else if (kind == OUT) {
                 gather<OUT>(pieces, [&](int block, int row, float sum) { write_partial<OUT>(out, block, row, sum); });
             } else if (kind == GATE_UP) {
