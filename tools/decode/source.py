@@ -52,7 +52,7 @@ class Model:
 
 
 def smem_and_warps(arch):
-    smem = {"80": 163, "90a": 227, "120": 99}[arch] * 1024
+    smem = int(os.environ.get("DECODE_SMEM", {"80": 131, "90a": 195, "120": 99}[arch])) * 1024
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 

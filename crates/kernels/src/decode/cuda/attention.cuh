@@ -93,7 +93,7 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
         float x[HEAD_DIM / 32];
         if (i < REPEAT) {
             load_head(qkv, (head * REPEAT + i) * HEAD_DIM, x);
-            normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM]), context);
+            normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
             float scale = context.score_scale * 1.4426950408889634f;
             u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
 #pragma unroll
@@ -105,7 +105,7 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
         } else {
             bool value = i > REPEAT;
             load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + head * HEAD_DIM, x);
-            if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM]), context);
+            if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
             u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
                       ((u64)head * context.capacity + context.place) * HEAD_DIM;
 #pragma unroll

@@ -109,6 +109,15 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
     finish_input<KIND>(input, sums);
 }
 
+/// Has a layer's norms brought into the second-level cache. `words` are their addresses.
+__device__ __forceinline__ void prefetch_norms(const u64* words) {
+    const int word = threadIdx.x + INPUT_NORM;
+    if (word > MLP_OUT_NORM) return;
+    bool of_head = word == QUERY_NORM || word == KEY_NORM;
+    if (GEMMA || of_head || word == INPUT_NORM || word == MLP_NORM)
+        prefetch_bytes(words[threadIdx.x], 2 * (of_head ? HEAD_DIM : HIDDEN));
+}
+
 /// The residual stream of a new token: its row of the embedding.
 __device__ __forceinline__ void embed(int token, const u64* matrix, float* residual) {
     // A token outside the table would read outside it.

@@ -100,6 +100,10 @@ __device__ __forceinline__ bool is_ring(int layer) {
 // Shared memory, in bytes.
 constexpr int align_up(int bytes) { return (bytes + 127) / 128 * 128; }
 constexpr int MATRIX_WORDS = BITS == 16 ? 1 : 3;
+/// What each block keeps of the tables: the matrices of the layers and of the logits, then the norms
+/// and the cache of each layer.
+constexpr int KEPT_MATRICES = (LAYERS * MATRICES + 1) * MATRIX_WORDS;
+enum KeptWord { KEPT_KEYS = MLP_OUT_NORM + 1 - INPUT_NORM, KEPT_VALUES, KEPT_WORDS };
 constexpr int INPUT_BYTES =
     2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
                larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
@@ -128,7 +132,7 @@ constexpr int AT_SUMS = AT_INPUT + align_up(larger(INPUT_BYTES, ATTENTION_BYTES)
 constexpr int AT_PIECES = AT_SUMS + (ANY_AFFINE ? align_up(4 * GROUP_SUMS) : 0);
 constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64);
 constexpr int AT_TABLE = AT_REDUCE + 256;
-constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (LAYERS * MATRICES + 1) * MATRIX_WORDS);
+constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (KEPT_MATRICES + LAYERS * KEPT_WORDS));
 constexpr int AT_RING = AT_ROTATION + align_up(2 * (HEAD_DIM / 2) * 8);
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");

@@ -35,6 +35,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     for (int i = threadIdx.x; i < LAYERS * EACH; i += THREADS)
         matrices[i] = table[i / EACH * LAYER_WORDS + i % EACH * (3 / MATRIX_WORDS)];
     if (threadIdx.x < MATRIX_WORDS) matrices[LAYERS * EACH + threadIdx.x] = last[LM_HEAD + threadIdx.x];
+    u64* kept = matrices + KEPT_MATRICES;
+    for (int i = threadIdx.x; i < LAYERS * KEPT_WORDS; i += THREADS) {
+        int layer = i / KEPT_WORDS, word = i % KEPT_WORDS;
+        kept[i] = word < KEPT_KEYS ? table[layer * LAYER_WORDS + INPUT_NORM + word]
+                                   : caches[2 * layer + word - KEPT_KEYS];
+    }
     __syncthreads();
     unsigned char* ring = shared + AT_RING;
     Stream stream(matrices, ring);
@@ -56,21 +62,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
-        const u64* words = table + layer * LAYER_WORDS;
+        const u64* words = kept + layer * KEPT_WORDS;
         const Context context =
             is_ring(layer)
                 ? Context{ring_place, ring_held, ring_capacity, rotation + HEAD_DIM / 2, RING_SCORE_SCALE,
-                          caches[2 * layer], caches[2 * layer + 1]}
-                : Context{position, position + 1, capacity, rotation, SCORE_SCALE, caches[2 * layer],
-                          caches[2 * layer + 1]};
+                          words[KEPT_KEYS], words[KEPT_VALUES]}
+                : Context{position, position + 1, capacity, rotation, SCORE_SCALE, words[KEPT_KEYS], words[KEPT_VALUES]};
+        // The next layer's norms, which every block reads at once, and this layer's keys and values.
+        if (layer + 1 < LAYERS && blockIdx.x == layer % GRID) prefetch_norms(words + KEPT_WORDS);
         prefetch_part(context);
-        auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word]); };
+        auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
             if (kind == QKV && layer == 0) {
                 add_and_normalize<QKV, 0>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, input, sums);
             } else if (kind == QKV) {
-                add_and_normalize<QKV, Product<DOWN>::PARTIALS>(down, norm(MLP_OUT_NORM - LAYER_WORDS), norm(INPUT_NORM),
+                add_and_normalize<QKV, Product<DOWN>::PARTIALS>(down, norm(MLP_OUT_NORM - KEPT_WORDS), norm(INPUT_NORM),
                                                                 residual, reduce, input, sums);
             } else if (kind == OUT) {
                 copy_input<OUT>(scratch + AT_MIXED, input, sums);
