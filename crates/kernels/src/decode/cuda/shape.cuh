@@ -3,8 +3,8 @@
 //   GRID WARPS SMEM            blocks (one a multiprocessor), warps a block, bytes of shared memory
 //   LAYERS HIDDEN INTER VOCAB HEADS KV_HEADS HEAD_DIM
 //   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16
-//   EMBEDDING_BITS EMBEDDING_GROUP       of the embedding
-//   LM_HEAD_BITS LM_HEAD_GROUP of the matrix that makes the logits
+//   EMBEDDING_BITS EMBEDDING_GROUP, LM_HEAD_BITS LM_HEAD_GROUP
+//                              of the embedding and of the matrix that makes the logits
 //   GEMMA                      norms behind attention and MLP, GELU
 //   EPS EMBED_SCALE SOFTCAP    (SOFTCAP 0: none)
 //   SCORE_SCALE RING_SCORE_SCALE POSITION_SCALE RING_POSITION_SCALE
