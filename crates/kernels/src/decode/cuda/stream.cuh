@@ -4,7 +4,9 @@
 // Which weights a warp reads does not depend on any activation, so the stream runs ahead of the
 // computation and does not stop where the computation waits: while a block stands at a barrier or
 // attends, its ring fills with the next product's tiles. The ring is the warp's own, so nothing
-// but the warp's lanes has to agree on it.
+// but the warp's lanes has to agree on it. To reach further ahead, by prefetches into the second-level
+// cache, was tried before and behind barriers, and cost time: the few small reads that a phase begins
+// with wait behind what was asked for early.
 //
 // A tile in the ring is 16 rows of 128 bytes, the 16-byte columns of row r exchanged by xor with
 // r % 8 so that `load_matrices` meets no bank twice; behind it lie the words of scales, then those
