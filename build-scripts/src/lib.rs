@@ -17,6 +17,7 @@ mod build;
 mod command;
 mod compiler;
 mod cross_metal;
+mod cuda_compiler;
 mod error;
 mod files;
 mod glibc;
@@ -35,6 +36,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use cross_metal::{CrossMetal, cross_metal};
+pub use cuda_compiler::cuda_compiler;
 pub use error::{Error, Result};
 pub use host::Host;
 pub use layout::Layout;

@@ -15,6 +15,8 @@ use crate::{Dtype, Layout, View, ViewMut};
 pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
+pub use crate::draw::Filters;
+pub use crate::draw::graph::draw;
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers};

@@ -67,14 +67,14 @@ fn gemma3(packing: Packing) -> Sizes {
     }
 }
 
-/// NVIDIA's compiler, where `cargo xtask build --backend cuda` put it.
+/// NVIDIA's compiler, where `cargo xtask test` put it.
 fn compiler() -> Option<Compiler> {
-    let prefix = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/prefix/cuda");
-    let built = prefix.join("nvidia/cu13/lib/libnvrtc.so.13");
-    match built.is_file() {
-        true => Some(Compiler::open(&built).unwrap()),
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
+    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
+    match file.is_file() {
+        true => Some(Compiler::open(&file).unwrap()),
         false => {
-            eprintln!("skipped: {} is not there", built.display());
+            eprintln!("skipped: {} is not there", file.display());
             None
         }
     }

@@ -90,7 +90,13 @@ impl<M: LanguageModel> Run<'_, M> {
         if self.plan.max_tokens == 0 {
             return Ok(self.plan.at_max);
         }
-        self.model.begin(&self.plan.prompt, &self.plan.sampling)?;
+        let Plan {
+            prompt,
+            max_tokens,
+            sampling,
+            ..
+        } = self.plan;
+        self.model.begin(prompt, *max_tokens, sampling)?;
         let Some(mut token) = self.prefill()? else {
             return Ok(FinishReason::Cancelled);
         };

@@ -14,8 +14,8 @@ pub(crate) trait LanguageModel {
     type Token;
 
     /// Empties the caches and makes the sampler ready. `prompt` is all of it, for samplers that
-    /// look back.
-    fn begin(&mut self, prompt: &[u32], sampling: &Sampling) -> Result<()>;
+    /// look back; at most `max_tokens` are generated after it.
+    fn begin(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<()>;
 
     /// Runs `ids` into the caches and waits for it. No logits are computed.
     fn prefill(&mut self, ids: &[u32]) -> Result<()>;

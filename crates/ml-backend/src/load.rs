@@ -72,10 +72,25 @@ pub struct MlxBackendBuilder<'a> {
 struct Setup {
     device: Device,
     dtype: Option<Dtype>,
-    limits: MemoryLimits,
+    cache_limit: Option<u64>,
+    memory_limit: Option<u64>,
+    wired_limit: Option<u64>,
     threads: Option<usize>,
     plain_mlx: bool,
     random_weights: bool,
+}
+
+impl Setup {
+    /// What was asked for, and for the rest what the device has by default.
+    fn limits(&self, device: &DeviceInfo) -> MemoryLimits {
+        let usual = MemoryLimits::of(device);
+        let asked = MemoryLimits {
+            cache: self.cache_limit.unwrap_or(usual.cache),
+            memory: self.memory_limit.unwrap_or(usual.memory),
+            wired: self.wired_limit,
+        };
+        asked.clamped_to(device)
+    }
 }
 
 impl<'a> MlxBackendBuilder<'a> {
@@ -97,14 +112,15 @@ impl<'a> MlxBackendBuilder<'a> {
     /// Bytes of freed buffers that MLX may keep; 16 GiB unless told, never more than the device has.
     #[must_use]
     pub fn cache_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.cache = bytes;
+        self.setup.cache_limit = Some(bytes);
         self
     }
 
-    /// Bytes that evaluation should stay within; 24 GiB unless told, never more than the device has.
+    /// Bytes that evaluation should stay within; unless told, 24 GiB, and on CUDA 19 twentieths of the
+    /// GPU's memory. Never more than the device has.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.memory = bytes;
+        self.setup.memory_limit = Some(bytes);
         self
     }
 
@@ -112,7 +128,7 @@ impl<'a> MlxBackendBuilder<'a> {
     /// that memory from every other program; an error where the device is not Metal.
     #[must_use]
     pub fn wired_limit(mut self, bytes: u64) -> Self {
-        self.setup.limits.wired = Some(bytes);
+        self.setup.wired_limit = Some(bytes);
         self
     }
 
@@ -245,7 +261,7 @@ fn load(
             LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },
         });
     })?;
-    let limits = setup.limits.clamped_to(&device);
+    let limits = setup.limits(&device);
     limits.apply()?;
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {

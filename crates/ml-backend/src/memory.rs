@@ -6,18 +6,22 @@
 //! models the later one's count.
 
 use mlx_core::device::DeviceInfo;
-use mlx_core::memory;
+use mlx_core::{DeviceKind, memory};
 
 use crate::language_model::LanguageModel;
 use crate::{Error, Result};
 
 /// Bytes that MLX may hold. A limit above what the device has is lowered to that.
+///
+/// Above `memory` MLX waits after every operation, so a GPU with memory of its own is given nearly all
+/// of it unless told; the machine's memory is shared with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryLimits {
     /// Freed buffers that are kept for reuse. 16 GiB unless told.
     pub cache: u64,
-    /// All that evaluation should stay within. 24 GiB unless told.
+    /// All that evaluation should stay within. Unless told, 24 GiB, and on CUDA 19 twentieths of the
+    /// GPU's memory.
     pub memory: u64,
     /// Memory that macOS shall keep resident for the GPU; not touched unless told.
     pub wired: Option<u64>,
@@ -34,6 +38,18 @@ impl Default for MemoryLimits {
 }
 
 impl MemoryLimits {
+    /// The limits of a device, where nobody tells others.
+    pub(crate) fn of(device: &DeviceInfo) -> Self {
+        let limits = Self::default();
+        match device.kind {
+            DeviceKind::Cuda => Self {
+                memory: device.memory_bytes / 20 * 19,
+                ..limits
+            },
+            DeviceKind::Cpu | DeviceKind::Metal => limits,
+        }
+    }
+
     /// These limits, none above what the device has.
     pub(crate) fn clamped_to(self, device: &DeviceInfo) -> Self {
         let all = device.memory_bytes;
@@ -146,8 +162,6 @@ pub(crate) fn megabytes(bytes: u64) -> u64 {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use mlx_core::DeviceKind;
-
     use super::*;
     use crate::testing::{Call, Script};
 
@@ -169,6 +183,15 @@ mod tests {
             (limits.cache, limits.memory, limits.wired),
             (16 << 30, 24 << 30, None)
         );
+    }
+
+    #[test]
+    fn a_gpu_with_memory_of_its_own_may_be_filled() {
+        let mut gpu = device(80 << 30, None);
+        assert_eq!(MemoryLimits::of(&gpu), MemoryLimits::default());
+        gpu.kind = DeviceKind::Cuda;
+        assert_eq!(MemoryLimits::of(&gpu).memory, 76 << 30);
+        assert_eq!(MemoryLimits::of(&gpu).cache, 16 << 30);
     }
 
     #[test]

@@ -13,6 +13,10 @@ use crate::sample::{Sampler, Sampling};
 /// large vocabulary is a megabyte.
 const LOGITS_CHUNK: usize = 256;
 
+/// Generated tokens that caches have room for from the start. Few answers are longer, and a limit
+/// may be far larger than what is generated.
+const EXPECTED_TOKENS: usize = 512;
+
 /// A model, its one set of caches, and the sampler of the generation under way.
 pub(crate) struct MlxModel {
     model: Model,
@@ -48,8 +52,10 @@ impl LanguageModel for MlxModel {
     /// Int32 `[1]`: as it was drawn, so is it the next step's input.
     type Token = Array;
 
-    fn begin(&mut self, prompt: &[u32], sampling: &Sampling) -> Result<()> {
+    fn begin(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<()> {
         self.cache.reset();
+        let expected = prompt.len() + max_tokens.min(EXPECTED_TOKENS);
+        self.cache.expect(i32::try_from(expected).unwrap_or(0));
         memory::reset_peak()?;
         self.sampler = Some(Sampler::new(sampling, prompt)?);
         Ok(())

@@ -4,9 +4,10 @@
 //! temperature), computed another way: where a filter needs an order, the candidates are sorted (or
 //! partitioned) once, everything after works on the sorted candidates, and the drawn position is
 //! mapped back to its token. That keeps top-k's work small and needs no inverse permutation. All
-//! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16.
+//! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16. On the CPU
+//! all of it is one kernel.
 
-use kernels::graph;
+use kernels::graph::{self, Filters};
 use mlx_core::random::{self, Key};
 use mlx_core::{Array, Dtype, ops};
 
@@ -49,6 +50,15 @@ impl Sampling {
                 .repetition_penalty
                 .filter(|&penalty| penalty != 1.0)
                 .map(|penalty| Repetition { penalty, context }),
+        }
+    }
+
+    fn filters(&self) -> Filters {
+        Filters {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
         }
     }
 
@@ -107,9 +117,13 @@ impl Sampler {
             Some(key) => {
                 let (now, later) = key.split()?;
                 self.key = Some(later);
-                draw_at_random(&logits.cast(Dtype::Float32)?, &self.sampling, &now)?
-                    .reshape(&[1])?
-                    .cast(Dtype::Int32)?
+                let sampling = &self.sampling;
+                match graph::draw(&logits, &sampling.filters(), &now)? {
+                    Some(token) => token,
+                    None => draw_at_random(&logits.cast(Dtype::Float32)?, sampling, &now)?
+                        .reshape(&[1])?
+                        .cast(Dtype::Int32)?,
+                }
             }
         };
         self.remember(&token)?;

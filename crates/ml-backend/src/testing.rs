@@ -89,7 +89,7 @@ impl LanguageModel for Script {
     /// The step that makes the token.
     type Token = usize;
 
-    fn begin(&mut self, _prompt: &[u32], _sampling: &Sampling) -> Result<()> {
+    fn begin(&mut self, _prompt: &[u32], _max_tokens: usize, _sampling: &Sampling) -> Result<()> {
         self.calls.push(Call::Begin);
         Ok(())
     }

@@ -9,9 +9,9 @@ use mlx_core::{Array, Dtype, device, memory};
 /// Takes the GPU's memory, all but less than 64 MiB. Plain allocations only.
 fn fill_the_gpu() -> Vec<Array> {
     let mut ballast = Vec::new();
-    for block in [4 << 30, 512 << 20, 64 << 20_i64] {
-        let shape = [(block / 4) as i32];
-        while let Ok(array) = Array::zeros(&shape, Dtype::Float32)
+    // Floats of 4 GiB, 512 MiB and 64 MiB.
+    for floats in [1 << 30, 128 << 20, 16 << 20] {
+        while let Ok(array) = Array::zeros(&[floats], Dtype::Float32)
             && array.eval().is_ok()
         {
             ballast.push(array);

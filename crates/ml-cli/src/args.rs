@@ -120,7 +120,7 @@ pub(crate) struct ModelArgs {
     /// GiB of freed memory that MLX may keep for reuse [default: 16, or what the device has].
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub(crate) cache_limit: Option<u64>,
-    /// GiB that MLX should stay within [default: 24, or what the device has].
+    /// GiB that MLX should stay within [default: 24, on CUDA nearly all of the GPU's].
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub(crate) memory_limit: Option<u64>,
     /// GiB that macOS shall keep resident for the GPU [default: not touched].

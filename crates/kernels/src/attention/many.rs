@@ -138,10 +138,15 @@ impl Many<'_> {
                 let source = Dense::plane(&attention.k, self.head);
                 pack_rows::<A::Simd, _>(&source, self.word, block.clone(), width, k);
                 self.widen_values::<A::Simd>(block.clone(), v, stride);
+                // Keys of the block up to the last that a row of the tile sees.
+                let used = |row: usize, height: usize| {
+                    let last = (row..row + height).map(|row| seen(row).end).max();
+                    last.unwrap_or(0).min(block.end).saturating_sub(first)
+                };
                 for row in (0..rows).step_by(A::HEIGHT) {
                     let x = x.add(row * words);
                     let height = A::HEIGHT.min(rows - row);
-                    for panel in 0..block.len().div_ceil(width) {
+                    for panel in 0..used(row, height).div_ceil(width) {
                         let k = k.add(panel * width * words);
                         let to = scores.add(row * BLOCK + panel * width);
                         by_height!(height, A, H => {
@@ -173,11 +178,15 @@ impl Many<'_> {
                 for row in (0..rows).step_by(A::HEIGHT) {
                     let weights = scores.add(row * BLOCK).cast::<u32>();
                     let height = A::HEIGHT.min(rows - row);
+                    let used = used(row, height);
+                    if used == 0 {
+                        continue;
+                    }
                     for panel in 0..stride / width {
                         let v = v.add(panel * width * BLOCK).cast::<u32>();
                         let to = out.add(row * stride + panel * width);
                         by_height!(height, A, H => {
-                            let sums = sums::<F32<A::Simd>, H, BLOCK, 1>(block.len(), weights, v);
+                            let sums = sums::<F32<A::Simd>, H, BLOCK, 1>(used, weights, v);
                             for (i, sums) in sums.into_iter().enumerate() {
                                 add_to::<A::Simd>(to.add(i * stride), sums);
                             }

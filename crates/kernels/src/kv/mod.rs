@@ -104,6 +104,11 @@ impl KvBuffers {
             .collect()
     }
 
+    /// Larger buffers that begin with the first `held` tokens.
+    pub fn grown(self, held: i32, capacity: i32) -> Result<Self> {
+        self.rearranged(std::slice::from_ref(&(0..held)), capacity)
+    }
+
     /// New buffers that begin with the tokens of `ranges`, in this order.
     pub fn rearranged(self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
         let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();

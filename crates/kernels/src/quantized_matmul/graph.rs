@@ -2,7 +2,7 @@
 
 use mlx_core::host_op::{self, Failure, View};
 use mlx_core::quant::{self, Mode, Scheme};
-use mlx_core::{Array, DeviceKind, Dtype, Result, device, ops};
+use mlx_core::{Array, Dtype, Result, ops};
 
 use super::{Format, Quantized, Scales};
 use crate::Cpu;
@@ -52,7 +52,7 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
     let formats: Option<Vec<Format>> = ws.iter().map(|w| w.format()).collect();
     let kernels = !ws.is_empty() && x.ndim() > 0 && are_floats(&[x]) && on_cpu()?;
     let Some(formats) = formats.filter(|_| kernels) else {
-        return ws.iter().map(|w| mlx(x, w)).collect();
+        return ws.iter().map(|w| super::mlx::product(x, w)).collect();
     };
     let shapes: Vec<Vec<i32>> = ws.iter().map(|w| with_last(x, w.weight.dim(0))).collect();
     let specs: Vec<(&[i32], Dtype)> = shapes.iter().map(|s| (&s[..], x.dtype())).collect();
@@ -74,26 +74,6 @@ pub fn quantized_matmuls(x: &Array, ws: &[Packed<'_>]) -> Result<Vec<Array>> {
             Ok(super::quantized_matmuls(Cpu::shared(), x, &mut parts)?)
         },
     )
-}
-
-/// From this many rows on, a packed matrix is unpacked for the dense product on an NVIDIA GPU.
-///
-/// Up to here MLX has a matrix-vector kernel of its own. From here on it would compile a kernel at
-/// run time, ten seconds for each class of shapes, which multiplies float32 with 11 bits and uses
-/// none of what Hopper multiplies with. Unpacking costs 40 µs for 4096 by 4096 elements.
-const UNPACK_FROM_ROWS: usize = 8;
-
-/// The product in MLX's own operations. An unpacked matrix is freed after its product, so one or two
-/// are in memory at a time.
-fn mlx(x: &Array, w: &Packed<'_>) -> Result<Array> {
-    let outer = x.shape().split_last().map_or(&[][..], |(_, outer)| outer);
-    let rows: usize = outer.iter().map(|&n| n as usize).product();
-    let unpack = rows >= UNPACK_FROM_ROWS && w.weight.ndim() == 2 && are_floats(&[x]);
-    if unpack && device::current()? == DeviceKind::Cuda {
-        let dense = quant::dequantize(w.weight, w.scales, w.biases, w.scheme, Some(x.dtype()))?;
-        return ops::matmul(x, &dense.t()?);
-    }
-    quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
 }
 
 /// The rows of `w` at `ids`, int32 `[L]`, as floats `[L, K]` of `dtype`: an embedding.

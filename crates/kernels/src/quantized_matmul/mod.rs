@@ -11,6 +11,7 @@ mod dequantize;
 mod format;
 mod fp;
 pub(crate) mod graph;
+mod mlx;
 mod rows;
 mod unpacked;
 

@@ -26,8 +26,16 @@ fn probabilities(temperature: f64, keep: &[usize]) -> Vec<f64> {
 }
 
 /// Draws often and compares with what is expected, which is certain to hold within five standard
-/// deviations; the seed is fixed, so the outcome is too.
+/// deviations; the seed is fixed, so the outcome is too. By the kernel, and by MLX's operations.
 fn assert_draws(options: &Options, expected: &[f64]) {
+    for plain_mlx in [false, true] {
+        graph::force_mlx(plain_mlx);
+        assert_draws_here(options, expected);
+    }
+    graph::force_mlx(false);
+}
+
+fn assert_draws_here(options: &Options, expected: &[f64]) {
     const DRAWS: usize = 1500;
     let logits = logits();
     let mut sampler =

@@ -154,7 +154,7 @@ on_each_device! {
         for scheme in schemes() {
             for (transpose, rows) in [(true, 1), (true, 5), (true, 33), (false, 1), (false, 9)] {
                 eprintln!("{scheme}, transpose {transpose}, {rows} rows");
-                let (inner, outer) = if transpose { (128, 96) } else { (40, 256) };
+                let (inner, outer) = if transpose { (256, 96) } else { (40, 256) };
                 let x = Nd::random(&mut rng, &[2, rows, inner], -1.0, 1.0);
                 let shape = if transpose { [outer, inner] } else { [inner, outer] };
                 let w = Nd::random(&mut rng, &shape, -1.0, 1.0);
@@ -183,12 +183,12 @@ on_each_device! {
         let mut rng = Rng::new(63);
         for scheme in schemes() {
             eprintln!("{scheme}");
-            let (x, xa) = Nd::random(&mut rng, &[3, 128], -1.0, 1.0).rounded(Dtype::Bfloat16);
-            let (_, wa) = Nd::random(&mut rng, &[64, 128], -1.0, 1.0).rounded(Dtype::Bfloat16);
+            let (x, xa) = Nd::random(&mut rng, &[3, 256], -1.0, 1.0).rounded(Dtype::Bfloat16);
+            let (_, wa) = Nd::random(&mut rng, &[64, 256], -1.0, 1.0).rounded(Dtype::Bfloat16);
             let packed = quant::quantize(&wa, &scheme).unwrap();
             let (w, _) = decoded(&packed, &scheme);
             let want = Nd::from_fn(&[3, 64], |i| {
-                (0..128).map(|l| x.at(&[i[0], l]) * w.at(&[i[1], l])).sum()
+                (0..256).map(|l| x.at(&[i[0], l]) * w.at(&[i[1], l])).sum()
             });
             let Quantized { weight, scales, biases } = &packed;
             let got =
@@ -196,9 +196,9 @@ on_each_device! {
                     .unwrap();
             assert_eq!(got.dtype(), Dtype::Bfloat16);
             // MLX's CPU kernel adds up in bfloat16, which costs it most of its digits.
-            assert_close(&got, &want, 0.0, 0.4);
+            assert_close(&got, &want, 0.0, 0.8);
             let errors = nd(&got).data.into_iter().zip(&want.data).map(|(g, w)| (g - w).abs());
-            assert!(errors.sum::<f64>() / (want.data.len() as f64) < 0.08);
+            assert!(errors.sum::<f64>() / (want.data.len() as f64) < 0.16);
         }
     }
 

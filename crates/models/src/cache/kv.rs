@@ -11,6 +11,8 @@ use crate::Result;
 pub struct KvCache {
     buffers: Option<KvBuffers>,
     offset: i32,
+    /// Tokens that there is to be room for from the first on.
+    expected: i32,
 }
 
 impl KvCache {
@@ -22,6 +24,12 @@ impl KvCache {
     /// Tokens held.
     pub fn offset(&self) -> i32 {
         self.offset
+    }
+
+    /// Says how many tokens will probably come in all: the first buffers have room for them, and
+    /// need not be copied to larger ones on the way.
+    pub fn expect(&mut self, tokens: i32) {
+        self.expected = tokens;
     }
 
     /// Forgets everything and frees the buffers.
@@ -42,8 +50,8 @@ impl KvCache {
         let (start, stop) = (self.offset, self.offset + count);
         let buffers = match self.buffers.take() {
             Some(buffers) if stop <= buffers.capacity() => buffers,
-            Some(buffers) => buffers.rearranged(&[0..start], round_up(stop))?,
-            None => KvBuffers::new(heads, round_up(stop))?,
+            Some(buffers) => buffers.grown(start, round_up(stop))?,
+            None => KvBuffers::new(heads, round_up(stop.max(self.expected)))?,
         };
         Ok(Slot {
             buffers,

@@ -77,6 +77,15 @@ impl Cache {
         })
     }
 
+    /// See [`KvCache::expect`]. A sliding window is small, and needs no hint.
+    pub fn expect(&mut self, tokens: i32) {
+        for layer in &mut self.layers {
+            if let LayerCache::Full(cache) = layer {
+                cache.expect(tokens);
+            }
+        }
+    }
+
     /// Forgets everything and frees the buffers.
     pub fn reset(&mut self) {
         for layer in &mut self.layers {

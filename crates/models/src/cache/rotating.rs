@@ -113,7 +113,7 @@ impl RotatingKvCache {
             Some(buffers) if self.next < buffers.capacity() => buffers,
             Some(buffers) => {
                 let capacity = (buffers.capacity() + GROWTH).min(self.max_size);
-                buffers.rearranged(&[0..self.held], capacity)?
+                buffers.grown(self.held, capacity)?
             }
             None => KvBuffers::new(heads, GROWTH.min(self.max_size))?,
         };

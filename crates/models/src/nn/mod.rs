@@ -8,6 +8,7 @@ mod fused;
 mod linear;
 mod mlp;
 mod norm;
+mod pace;
 mod rope;
 mod stack;
 

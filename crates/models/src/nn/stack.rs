@@ -9,6 +9,7 @@ use kernels::decode::TokenStep;
 use kernels::graph;
 use mlx_core::{Array, Dtype};
 
+use super::pace::Pace;
 use super::{Block, Rope};
 use crate::Result;
 use crate::cache::Cache;
@@ -62,6 +63,7 @@ impl Stack {
             }
         }
         let mut x = x.clone();
+        let mut pace = Pace::new(length)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let rows = if i + 1 == self.layers.len() {
                 rows
@@ -70,6 +72,7 @@ impl Stack {
             };
             let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
             x = block.forward(&x, self.rope(*kind), mask, cache, rows)?;
+            pace.submit(&x)?;
         }
         Ok(x)
     }

@@ -1,0 +1,97 @@
+//! Every CUDA kernel compiles for every generation of GPU that is supported, without a GPU, and keeps
+//! its variables in registers.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+use std::path::PathBuf;
+
+use mlx_core::cuda::{Architecture, Compiler};
+
+/// Ampere, Hopper, Blackwell.
+const ARCHITECTURES: [Architecture; 3] = [
+    Architecture::new(8, 0),
+    Architecture::new(9, 0),
+    Architecture::new(12, 0),
+];
+
+/// A source, with the options that it is compiled with.
+struct Source {
+    name: &'static str,
+    text: String,
+    options: Vec<&'static str>,
+}
+
+fn sources() -> Vec<Source> {
+    vec![Source {
+        name: "bandwidth",
+        text: include_str!("../src/bandwidth/read.cu").to_owned(),
+        options: Vec::new(),
+    }]
+}
+
+/// NVIDIA's compiler, where `cargo xtask test` put it.
+fn compiler() -> Option<Compiler> {
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
+    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
+    match file.is_file() {
+        true => Some(Compiler::open(&file).unwrap()),
+        false => {
+            eprintln!("skipped: {} is not there", file.display());
+            None
+        }
+    }
+}
+
+/// What the assembler says of bytes that went to memory: `16 bytes spill stores, 8 bytes spill loads`.
+fn spilled_bytes(log: &str) -> u64 {
+    let words: Vec<&str> = log.split_whitespace().collect();
+    let spills = words
+        .windows(4)
+        .filter(|w| w[1] == "bytes" && w[2] == "spill");
+    spills.map(|w| w[0].parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn every_kernel_compiles_for_every_architecture_and_spills_nothing() {
+    let Some(compiler) = compiler() else { return };
+    for source in sources() {
+        for architecture in ARCHITECTURES {
+            let options = [&source.options[..], &["--ptxas-options=-v"]].concat();
+            let image = compiler
+                .compile(source.name, &source.text, architecture, &options)
+                .unwrap_or_else(|error| panic!("{} for {architecture}: {error}", source.name));
+            let log = &image.log;
+            assert!(
+                log.contains("spill stores"),
+                "no report of the assembler: {log}"
+            );
+            assert_eq!(
+                spilled_bytes(log),
+                0,
+                "{} for {architecture}: {log}",
+                source.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_spill_is_seen() {
+    let Some(compiler) = compiler() else { return };
+    // Three hundred values alive at a time, and thirty-two registers.
+    let source = r#"
+extern "C" __global__ void __launch_bounds__(1024, 2) spills(const float* x, float* y) {
+  float v[300];
+#pragma unroll
+  for (int i = 0; i < 300; i++) v[i] = x[i * 1024 + threadIdx.x];
+  __syncthreads();
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < 300; i++) sum = sum * v[299 - i] + v[i];
+  y[threadIdx.x] = sum;
+}"#;
+    let image = compiler
+        .compile("spills", source, ARCHITECTURES[1], &["--ptxas-options=-v"])
+        .unwrap();
+    assert!(spilled_bytes(&image.log) > 0, "{}", image.log);
+}

@@ -1,0 +1,50 @@
+//! How far the host may run ahead of a GPU in a prefill.
+//!
+//! Building the graph of a prompt takes a fraction of the time of computing it, and what an operation
+//! allocates comes back only when it is done. Left alone, the host would have allocated the
+//! activations of every layer, and every unpacked matrix of a quantized model, before the first layer
+//! is computed. So it submits a layer at a time and waits for those that are some layers behind: the
+//! GPU has enough to do, and memory for a few layers is enough.
+
+use std::collections::VecDeque;
+
+use mlx_core::{Array, DeviceKind, device};
+
+use crate::Result;
+
+/// Layers that are submitted and not yet waited for.
+const AHEAD: usize = 2;
+
+/// Tokens of a pass from which on its activations are worth it.
+const TOKENS: i32 = 64;
+
+/// The layers under way.
+pub(crate) struct Pace {
+    /// Their outputs; `None` where nobody runs ahead.
+    submitted: Option<VecDeque<Array>>,
+}
+
+impl Pace {
+    /// For a pass over so many tokens.
+    pub(crate) fn new(tokens: i32) -> Result<Self> {
+        let needed = tokens >= TOKENS && device::current()? != DeviceKind::Cpu;
+        Ok(Self {
+            submitted: needed.then(VecDeque::new),
+        })
+    }
+
+    /// Called with the output of each layer.
+    pub(crate) fn submit(&mut self, layer: &Array) -> Result<()> {
+        let Some(submitted) = &mut self.submitted else {
+            return Ok(());
+        };
+        mlx_core::async_eval(&[layer])?;
+        submitted.push_back(layer.clone());
+        if submitted.len() > AHEAD
+            && let Some(oldest) = submitted.pop_front()
+        {
+            oldest.eval()?;
+        }
+        Ok(())
+    }
+}
