@@ -40,6 +40,11 @@ pub(crate) fn on_cpu() -> mlx_core::Result<bool> {
     Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cpu)
 }
 
+/// Whether this thread's operations run our CUDA kernels.
+pub(crate) fn on_cuda() -> mlx_core::Result<bool> {
+    Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cuda)
+}
+
 /// The element type of an array, if kernels have it.
 pub(crate) fn dtype(dtype: mlx_core::Dtype) -> Option<Dtype> {
     match dtype {

@@ -10,6 +10,7 @@ pub mod argmax;
 pub mod attention;
 pub mod bandwidth;
 pub mod block;
+pub mod decode;
 pub mod draw;
 pub mod gated;
 pub mod graph;

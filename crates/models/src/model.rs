@@ -142,7 +142,7 @@ impl Model {
 
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.
     ///
-    /// Returns logits in the dtype of the activations: `[vocab]` for [`Logits::Last`], `[L, vocab]`
+    /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for [`Logits::Last`], `[L, vocab]`
     /// for [`Logits::All`]. Nothing is evaluated; after [`Logits::None`], evaluate
     /// [`Cache::arrays`].
     pub fn forward(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
@@ -157,6 +157,15 @@ impl Model {
             Logits::All => shape[0],
             Logits::None | Logits::Last => 1,
         };
+        if shape[0] == 1
+            && want != Logits::None
+            && let Some(logits) = self.decoder.next_logits(ids, cache)?
+        {
+            return Ok(Some(match want {
+                Logits::All => logits.expand_dims(0)?,
+                _ => logits,
+            }));
+        }
         let hidden = self.decoder.hidden_states(ids, cache, rows)?;
         if want == Logits::None {
             return Ok(None);

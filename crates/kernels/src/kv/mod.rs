@@ -13,6 +13,7 @@ use crate::Cpu;
 use crate::graph::{heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Key heads of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +29,39 @@ pub struct Heads {
 /// Keys and values `[1, heads, capacity, dim]`.
 #[derive(Debug)]
 pub struct KvBuffers {
+    /// Before the buffers, because it is also freed before them.
+    written: Written,
     keys: Array,
     values: Array,
-    /// A result of the last operation that wrote the buffers in place.
-    written: Option<Array>,
+    /// Of these buffers and no others.
+    id: u64,
     /// Whether others may have views of the buffers, which are then copied before they are written
     /// in place.
     lent: bool,
+}
+
+/// A result of the last operation that wrote the buffers in place.
+#[derive(Debug, Default)]
+struct Written {
+    result: Option<Array>,
+    /// Whether that is a kernel that knows the buffers by their addresses: MLX would not keep them
+    /// for it, so they wait for it before they go.
+    by_gpu: bool,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let (true, Some(result)) = (self.by_gpu, self.result.take()) {
+            // What went wrong shows where the result itself is asked for.
+            let _ = result.eval();
+        }
+    }
+}
+
+/// A number that no other buffers have.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl KvBuffers {
@@ -44,7 +71,8 @@ impl KvBuffers {
         Ok(Self {
             keys: room()?,
             values: room()?,
-            written: None,
+            written: Written::default(),
+            id: next_id(),
             lent: false,
         })
     }
@@ -72,7 +100,7 @@ impl KvBuffers {
     pub fn arrays(&self) -> Vec<&Array> {
         [&self.keys, &self.values]
             .into_iter()
-            .chain(&self.written)
+            .chain(&self.written.result)
             .collect()
     }
 
@@ -105,7 +133,8 @@ impl KvBuffers {
             return Ok(Self {
                 keys: join(&keys)?,
                 values: join(&values)?,
-                written: None,
+                written: Written::default(),
+                id: next_id(),
                 lent: false,
             });
         }
@@ -137,7 +166,8 @@ impl KvBuffers {
             Ok([keys, values]) => Ok(Self {
                 keys,
                 values,
-                written: None,
+                written: Written::default(),
+                id: next_id(),
                 lent: false,
             }),
             Err(_) => unreachable!("a host operation makes as many outputs as it was asked for"),
@@ -157,7 +187,8 @@ impl KvBuffers {
         Ok(Self {
             keys: write(old_keys, keys)?,
             values: write(old_values, values)?,
-            written: None,
+            written: Written::default(),
+            id: next_id(),
             lent: false,
         })
     }
@@ -180,19 +211,31 @@ impl KvBuffers {
             let own = Self {
                 keys: self.keys.clone(),
                 values: self.values.clone(),
-                written: self.written.take(),
+                written: std::mem::take(&mut self.written),
+                id: self.id,
                 lent: false,
             };
             let capacity = self.capacity();
             // Of one part a concatenation would be no copy.
             *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
         }
-        Ok(([&self.keys, &self.values], self.written.as_ref()))
+        Ok(([&self.keys, &self.values], self.written.result.as_ref()))
     }
 
     /// Says that the operation whose result this is writes the buffers.
     pub(crate) fn written_by(&mut self, result: Array) {
-        self.written = Some(result);
+        self.written.result = Some(result);
+    }
+
+    /// Says the same of a kernel that knows the buffers by their addresses.
+    pub(crate) fn written_by_gpu(&mut self, result: Array) {
+        self.written_by(result);
+        self.written.by_gpu = true;
+    }
+
+    /// A number that stays the same as long as the buffers are the same.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     fn settled(mut self) -> Result<(Array, Array)> {
@@ -202,7 +245,7 @@ impl KvBuffers {
 
     /// Waits for what is being written in place.
     fn settle(&mut self) -> Result<()> {
-        match self.written.take() {
+        match self.written.result.take() {
             Some(result) => result.eval(),
             None => Ok(()),
         }

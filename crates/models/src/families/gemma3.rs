@@ -8,7 +8,7 @@ use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope, Stack};
+use crate::nn::{Attention, Block, Embedding, Ends, Fused, GatedMlp, Linear, RmsNorm, Rope, Stack};
 use crate::weights::Loader;
 
 fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
@@ -32,6 +32,8 @@ pub(super) struct Gemma3 {
     /// Absent where the embedding is the head.
     lm_head: Option<Linear>,
     final_logit_softcapping: Option<f64>,
+    hidden_size: usize,
+    fused: Fused,
 }
 
 impl Gemma3 {
@@ -65,6 +67,8 @@ impl Gemma3 {
             norm,
             lm_head,
             final_logit_softcapping,
+            hidden_size: config.hidden_size,
+            fused: Fused::default(),
         })
     }
 }
@@ -74,6 +78,17 @@ impl Decoder for Gemma3 {
         let embedded = self.embed_tokens.forward(ids)?.expand_dims(0)?;
         let x = ops::mul(&embedded, &self.embed_scale)?;
         self.norm.forward(&self.layers.forward(&x, cache, rows)?)
+    }
+
+    fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>> {
+        let ends = Ends {
+            embedding: &self.embed_tokens,
+            embed_scale: (self.hidden_size as f64).sqrt(),
+            norm: &self.norm,
+            lm_head: self.lm_head.as_ref(),
+            softcap: self.final_logit_softcapping,
+        };
+        self.fused.logits(&self.layers, &ends, id, cache)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

@@ -17,6 +17,10 @@ pub(crate) trait Decoder {
     /// last `rows` of them, `[1, rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array>;
 
+    /// The token `id`, int32 `[1]`, that follows those in `cache`, straight to its float32 logits
+    /// `[vocab]`, in one operation; `None`, and nothing done, where there is no such operation.
+    fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>>;
+
     /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }

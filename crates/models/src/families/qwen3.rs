@@ -7,7 +7,7 @@ use super::{Decoder, OnPart};
 use crate::Result;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::nn::{Attention, Block, Embedding, GatedMlp, Linear, RmsNorm, Rope, Stack};
+use crate::nn::{Attention, Block, Embedding, Ends, Fused, GatedMlp, Linear, RmsNorm, Rope, Stack};
 use crate::weights::Loader;
 
 fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
@@ -28,6 +28,7 @@ pub(super) struct Qwen3 {
     norm: RmsNorm,
     /// Absent where the embedding is the head.
     lm_head: Option<Linear>,
+    fused: Fused,
 }
 
 impl Qwen3 {
@@ -56,6 +57,7 @@ impl Qwen3 {
             layers,
             norm,
             lm_head,
+            fused: Fused::default(),
         })
     }
 }
@@ -64,6 +66,17 @@ impl Decoder for Qwen3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let x = self.embed_tokens.forward(ids)?.expand_dims(0)?;
         self.norm.forward(&self.layers.forward(&x, cache, rows)?)
+    }
+
+    fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>> {
+        let ends = Ends {
+            embedding: &self.embed_tokens,
+            embed_scale: 1.0,
+            norm: &self.norm,
+            lm_head: self.lm_head.as_ref(),
+            softcap: None,
+        };
+        self.fused.logits(&self.layers, &ends, id, cache)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

@@ -1,5 +1,6 @@
 //! The token embedding, which is also the head of models that tie the two.
 
+use kernels::graph::Weight;
 use mlx_core::{Array, Dtype};
 
 use super::linear::Matrix;
@@ -28,6 +29,11 @@ impl Embedding {
     /// `x [.., hidden]` to logits `[.., vocab]`.
     pub(crate) fn as_head(&self, x: &Array) -> Result<Array> {
         self.table.apply(x)
+    }
+
+    /// The table, for operations that have it in them.
+    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+        self.table.as_weight()
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

@@ -114,6 +114,13 @@ impl Matrix {
         })
     }
 
+    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+        match self.packed() {
+            Some(packed) => Some(Weight::Packed(packed)),
+            None => self.dense().map(Weight::Dense),
+        }
+    }
+
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Dense(weight) => vec![weight],
@@ -161,10 +168,9 @@ impl Linear {
 
     /// The matrix, for operations that have a product in them; none if there is a bias.
     pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
-        match (&self.bias, self.matrix.packed()) {
-            (Some(_), _) => None,
-            (None, Some(packed)) => Some(Weight::Packed(packed)),
-            (None, None) => self.matrix.dense().map(Weight::Dense),
+        match &self.bias {
+            Some(_) => None,
+            None => self.matrix.as_weight(),
         }
     }
 

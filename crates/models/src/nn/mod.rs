@@ -4,6 +4,7 @@
 mod attention;
 mod block;
 mod embedding;
+mod fused;
 mod linear;
 mod mlp;
 mod norm;
@@ -14,6 +15,7 @@ mod stack;
 pub(crate) use attention::Attention;
 pub(crate) use block::Block;
 pub(crate) use embedding::Embedding;
+pub(crate) use fused::{Ends, Fused};
 pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;

@@ -5,8 +5,9 @@
 
 use std::cell::OnceCell;
 
+use kernels::decode::TokenStep;
 use kernels::graph;
-use mlx_core::Array;
+use mlx_core::{Array, Dtype};
 
 use super::pace::Pace;
 use super::{Block, Rope};
@@ -76,6 +77,34 @@ impl Stack {
         Ok(x)
     }
 
+    /// The token `id` behind those in `cache` through `step`, which is made of these blocks: its
+    /// logits. Adds it to `cache`.
+    pub(super) fn decode(&self, step: &TokenStep, id: &Array, cache: &mut Cache) -> Result<Array> {
+        let offset = cache.offset();
+        let mut slots = Vec::with_capacity(self.layers.len());
+        for (i, (block, _)) in self.layers.iter().enumerate() {
+            let heads = block.attention.key_heads(Dtype::Bfloat16);
+            slots.push(cache.layer_mut(i).take_room(1, heads)?);
+        }
+        let logits = step.run(id, offset, &mut slots)?;
+        for (i, slot) in slots.into_iter().enumerate() {
+            cache.layer_mut(i).put_back(slot, 1)?;
+        }
+        Ok(logits)
+    }
+
+    /// The blocks for kernels, each with whether it has a sliding window, unless one has something
+    /// that they lack.
+    pub(super) fn blocks(&self) -> Option<Vec<(graph::Block<'_>, bool)>> {
+        self.layers
+            .iter()
+            .map(|(block, kind)| {
+                let block = block.as_one(self.rope(*kind))?;
+                Some((block, *kind == LayerType::Sliding))
+            })
+            .collect()
+    }
+
     fn rope(&self, kind: LayerType) -> &Rope {
         match (kind, &self.local_rope) {
             (LayerType::Sliding, Some(rope)) => rope,
@@ -87,13 +116,11 @@ impl Stack {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
-        let blocks: Option<Vec<graph::Block<'_>>> = self
-            .layers
-            .iter()
-            .map(|(block, kind)| block.as_one(self.rope(*kind)))
-            .collect();
-        let joined = match blocks {
-            Some(blocks) => graph::Stack::new(&blocks, x.dtype())?,
+        let joined = match self.blocks() {
+            Some(blocks) => {
+                let blocks: Vec<graph::Block<'_>> = blocks.into_iter().map(|(b, _)| b).collect();
+                graph::Stack::new(&blocks, x.dtype())?
+            }
             None => None,
         };
         Ok(self.joined.get_or_init(|| joined).as_ref())

@@ -1,0 +1,314 @@
+// Attention of one token, a thread block a key-value head and a part of its keys (flash decoding,
+// arXiv:2205.14135 with the keys split over blocks). The block that has the new token's place also
+// writes its key and value into the cache. Keys are cached rotated, so their order does not matter
+// and a ring is read as it lies.
+
+struct Context {
+    int place;               // where its key and value go
+    int held;                // keys, the new one included
+    int capacity;            // places of the buffers
+    const float2* rotation;  // cosine and sine of each plane
+    float score_scale;
+    u64 keys, values;        // addresses of the buffers
+
+    /// Keys are split so that most blocks have some, but at least 32: fewer would not be worth
+    /// combining.
+    __device__ __forceinline__ int splits() const {
+        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 31) / 32);
+    }
+};
+
+/// A thread block's head and its keys [begin, end); a block without has the head KV_HEADS or more.
+struct Part {
+    int splits, head, split, begin, end;
+
+    __device__ __forceinline__ explicit Part(const Context& context) : splits(context.splits()) {
+        int each = (context.held + splits - 1) / splits;
+        head = blockIdx.x / splits;
+        split = blockIdx.x % splits;
+        begin = split * each;
+        end = smaller(begin + each, context.held);
+    }
+};
+
+/// Cosine and sine of every plane at `position`. The angle is reduced in float64, so it is exact at
+/// every position.
+__device__ __forceinline__ void rotation_at(int position, float scale, const float* periods, float2* to) {
+    for (int i = threadIdx.x; i < HEAD_DIM / 2; i += THREADS) {
+        double half_turns = (double)position * scale / (3.14159265358979323846 * (double)__ldg(periods + i));
+        half_turns -= 2.0 * rint(half_turns * 0.5);
+        sincospif((float)half_turns, &to[i].y, &to[i].x);
+    }
+}
+
+/// Has this block's keys and values brought into the second-level cache.
+__device__ __forceinline__ void prefetch_part(const Context& context) {
+    Part part(context);
+    constexpr int PIECES_OF_PART = 64, ROW = HEAD_DIM * 2;
+    if (part.head >= KV_HEADS || threadIdx.x >= 2 * PIECES_OF_PART) return;
+    int each = (part.end - part.begin + PIECES_OF_PART - 1) / PIECES_OF_PART;
+    int begin = part.begin + threadIdx.x % PIECES_OF_PART * each, end = smaller(begin + each, part.end);
+    u64 at = (threadIdx.x < PIECES_OF_PART ? context.keys : context.values) + ((u64)part.head * context.capacity + begin) * ROW;
+    if (begin < end) prefetch_bytes(at, (end - begin) * ROW);
+}
+
+/// Sums the parts of row `row` of `HEAD_DIM` in the lanes of a warp: element lane + 32 i.
+__device__ __forceinline__ void load_head(const float* qkv, int row, float (&x)[HEAD_DIM / 32]) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 32; i++) {
+        x[i] = 0.0f;
+#pragma unroll
+        for (int p = 0; p < Product<QKV>::PARTIALS; p++)
+            x[i] += shared_read(qkv + p * QKV_ROWS + row + lane + 32 * i);
+    }
+}
+
+/// Normalizes and rotates a head: the plane of element i is (i, i + HEAD_DIM / 2).
+__device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], const u16* weight, const Context& context) {
+    const int lane = threadIdx.x % 32;
+    constexpr int HALF = HEAD_DIM / 64;
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 32; i++) squares += x[i] * x[i];
+    float scale = rsqrtf(warp_sum(squares) / HEAD_DIM + EPS);
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
+#pragma unroll
+    for (int i = 0; i < HALF; i++) {
+        float2 turn = context.rotation[lane + 32 * i];
+        float a = x[i], b = x[i + HALF];
+        x[i] = a * turn.x - b * turn.y;
+        x[i + HALF] = b * turn.x + a * turn.y;
+    }
+}
+
+/// Queries of one key-value head into shared memory, ready for base-2 scores; and, where the new
+/// token's place is in [begin, end), its key and value into the cache. Ends synchronized.
+__device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words, const Context& context, int head,
+                                              int begin, int end, u16* queries) {
+    const int lane = threadIdx.x % 32;
+    bool owns = context.place >= begin && context.place < end;
+    for (int i = threadIdx.x / 32; i < REPEAT + (owns ? 2 : 0); i += WARPS) {
+        float x[HEAD_DIM / 32];
+        if (i < REPEAT) {
+            load_head(qkv, (head * REPEAT + i) * HEAD_DIM, x);
+            normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
+            float scale = context.score_scale * 1.4426950408889634f;
+            u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
+#pragma unroll
+            for (int j = 0; j < HEAD_DIM / 32; j++) {
+                u16 high = to_bf16(x[j] * scale);
+                to[64 * j] = high;
+                to[64 * j + 8] = to_bf16(x[j] * scale - bf16(high));
+            }
+        } else {
+            bool value = i > REPEAT;
+            load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + head * HEAD_DIM, x);
+            if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
+            u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
+                      ((u64)head * context.capacity + context.place) * HEAD_DIM;
+#pragma unroll
+            for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
+        }
+    }
+    __syncthreads();
+}
+
+/// Softmax so far of head lane / 4: the maximum, this lane's part of the sum of weights, and the
+/// weighted sum of values in the rows of products, see `attend`.
+struct Running {
+    float most, sum, mixed[VALUE_TILES][4];
+
+    __device__ __forceinline__ void clear() {
+        most = -1e30f, sum = 0.0f;
+#pragma unroll
+        for (int i = 0; i < VALUE_TILES; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) mixed[i][j] = 0.0f;
+    }
+};
+
+/// This warp's share of the keys [begin, end), 16 at a time, on the matrix units.
+///
+/// The heads that share keys are rows of A. A query has more digits than bfloat16, so it is the sum
+/// of two: rows 0 to 7 have the upper, rows 8 to 15 the lower parts of the same heads, and the same
+/// holds for the softmax weights. What enters B lies in memory as it is wanted: of a key, 16 bytes a
+/// lane; of values, 16 bytes of four keys, whose elements are exchanged to pairs of keys.
+__device__ __forceinline__ void attend(const uint4* keys, const uint4* values, int begin, int end,
+                                       const u16* queries, Running& state) {
+    constexpr int CHUNKS = HEAD_DIM / 32, ROW = HEAD_DIM / 8, PARTS = VALUE_TILES / 8;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+    const uint4* values_here = values + warp % VALUE_SIDES * (VALUE_TILES) + row;
+    const uint4* query = reinterpret_cast<const uint4*>(queries + row * QUERY_STRIDE) + 2 * column;
+#pragma unroll 1
+    for (int base = begin + warp / VALUE_SIDES * 16; base < end; base += KEY_WARPS * 16) {
+        const uint4 zero = make_uint4(0, 0, 0, 0);
+        uint4 k[2][CHUNKS];
+#pragma unroll
+        for (int n = 0; n < 2; n++) {
+            int key = base + 8 * n + row;
+#pragma unroll
+            for (int c = 0; c < CHUNKS; c++) k[n][c] = key < end ? keys[(u64)key * ROW + 4 * c + column] : zero;
+        }
+        u32 v[PARTS][4][4];
+#pragma unroll
+        for (int p = 0; p < PARTS; p++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int key = base + 2 * column + (i & 1) + (i >> 1) * 8;
+                uint4 x = key < end ? values_here[(u64)key * ROW + 8 * p] : zero;
+                v[p][i][0] = x.x, v[p][i][1] = x.y, v[p][i][2] = x.z, v[p][i][3] = x.w;
+            }
+        float c[2][4] = {};
+#pragma unroll
+        for (int i = 0; i < CHUNKS; i++) {
+            uint4 high = row < REPEAT ? query[8 * i] : zero, low = row < REPEAT ? query[8 * i + 1] : zero;
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                multiply(c[n], high.x, low.x, high.y, low.y, k[n][i].x, k[n][i].y);
+                multiply(c[n], high.z, low.z, high.w, low.w, k[n][i].z, k[n][i].w);
+            }
+        }
+        float score[4], most = state.most;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float s = c[i >> 1][i & 1] + c[i >> 1][2 + (i & 1)];
+            score[i] = base + 2 * column + (i & 1) + (i >> 1) * 8 < end ? s : -1e38f;
+            most = fmaxf(most, score[i]);
+        }
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        float shrink = exp2_fast(state.most - most);
+        state.most = most;
+        state.sum *= shrink;
+        if (__any_sync(~0u, shrink != 1.0f)) {
+#pragma unroll
+            for (int i = 0; i < VALUE_TILES; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) state.mixed[i][j] *= shrink;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            score[i] = exp2_fast(score[i] - most);
+            state.sum += score[i];
+        }
+        u32 high0 = to_bf16x2(score[0], score[1]), high1 = to_bf16x2(score[2], score[3]);
+        u32 low0 = to_bf16x2(score[0] - bf16_low(high0), score[1] - bf16_high(high0));
+        u32 low1 = to_bf16x2(score[2] - bf16_low(high1), score[3] - bf16_high(high1));
+#pragma unroll
+        for (int p = 0; p < PARTS; p++)
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                const u32 pick = j % 2 == 0 ? 0x5410 : 0x7632;
+                u32 b0 = __byte_perm(v[p][0][j / 2], v[p][1][j / 2], pick);
+                u32 b1 = __byte_perm(v[p][2][j / 2], v[p][3][j / 2], pick);
+                multiply(state.mixed[8 * p + j], high0, low0, high1, low1, b0, b1);
+            }
+    }
+}
+
+/// Brings all warps to one maximum and adds: leaves the sum of `mixed`, head by head, in `parts`, and
+/// each head's maximum and sum of weights in `part_scales`.
+__device__ __forceinline__ void combine_warps(Running& state, float* of_warps, float2* scales, float* parts,
+                                              float2* part_scales) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
+    const int group = warp / VALUE_SIDES, side = warp % VALUE_SIDES;
+    state.sum += __shfl_xor_sync(~0u, state.sum, 1);
+    state.sum += __shfl_xor_sync(~0u, state.sum, 2);
+    if (column == 0 && side == 0 && row < REPEAT) scales[group * REPEAT + row] = make_float2(state.most, state.sum);
+    __syncthreads();
+    if (row < REPEAT) {
+        float most = -1e30f;
+#pragma unroll
+        for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + row].x);
+        float shrink = exp2_fast(state.most - most);
+        // The product's column of element 8 i + j of a part is i: this lane has two columns.
+        float* to = of_warps + group * WIDTH + row * HEAD_DIM + side * 8 * VALUE_TILES + 16 * column;
+#pragma unroll
+        for (int p = 0; p < VALUE_TILES / 8; p++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int j = 0; j < 8; j += 4) {
+                    float4 x;
+                    const float(*m)[4] = state.mixed + 8 * p + j;
+                    x.x = (m[0][i] + m[0][i + 2]) * shrink;
+                    x.y = (m[1][i] + m[1][i + 2]) * shrink;
+                    x.z = (m[2][i] + m[2][i + 2]) * shrink;
+                    x.w = (m[3][i] + m[3][i + 2]) * shrink;
+                    *reinterpret_cast<float4*>(to + 64 * p + 8 * i + j) = x;
+                }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int w = 0; w < KEY_WARPS; w++) sum += of_warps[w * WIDTH + i];
+        parts[i] = sum;
+    }
+    if (threadIdx.x < REPEAT) {
+        float most = -1e30f, sum = 0.0f;
+        for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + threadIdx.x].x);
+        for (int w = 0; w < KEY_WARPS; w++) {
+            float2 other = scales[w * REPEAT + threadIdx.x];
+            sum += other.y * exp2_fast(other.x - most);
+        }
+        part_scales[threadIdx.x] = make_float2(most, sum);
+    }
+}
+
+/// The whole phase for this block: its keys' part, and, in the last block of a head, all parts
+/// together, into `mixed`, the permuted input of the output projection.
+__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, unsigned char* shared,
+                                          u32* flag, Timeline& timeline) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
+    float* of_warps = reinterpret_cast<float*>(shared);
+    float2* scales = reinterpret_cast<float2*>(of_warps + KEY_WARPS * WIDTH);
+    float2* of_parts = scales + KEY_WARPS * REPEAT;
+    u16* queries = reinterpret_cast<u16*>(shared + AT_QUERIES);
+
+    Part part(context);
+    if (part.head >= KV_HEADS) return;
+    const int head = part.head, split = part.split, splits = part.splits;
+    prepare_heads(qkv, words, context, head, part.begin, part.end, queries);
+    timeline.mark();
+    Running state;
+    state.clear();
+    u64 of_head = (u64)head * context.capacity * (HEAD_DIM / 8);
+    attend(reinterpret_cast<const uint4*>(context.keys) + of_head, reinterpret_cast<const uint4*>(context.values) + of_head,
+           part.begin, part.end, queries, state);
+    timeline.mark();
+    float* parts = reinterpret_cast<float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
+    float2* part_scales = reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
+    combine_warps(state, of_warps, scales, parts + split * WIDTH, part_scales + split * REPEAT);
+    timeline.mark();
+    if (!last_of(scratch + AT_HEAD_COUNTERS + head, splits, flag)) return;
+
+    for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);
+    __syncthreads();
+    u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
+    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
+        int r = i / HEAD_DIM;
+        float most = -1e30f, sum = 0.0f, x = 0.0f;
+        for (int s = 0; s < splits; s++) most = fmaxf(most, of_parts[s * REPEAT + r].x);
+        for (int first = 0; first < splits; first += 8) {
+            // Eight loads under way at a time.
+            float value[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                value[j] = first + j < splits ? shared_read(parts + (first + j) * WIDTH + i) : 0.0f;
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                if (first + j >= splits) break;
+                float2 scale = of_parts[(first + j) * REPEAT + r];
+                float weight = exp2_fast(scale.x - most);
+                sum += weight * scale.y;
+                x += weight * value[j];
+            }
+        }
+        mixed[permuted<BITS>(head * WIDTH + i)] = to_bf16(x / sum);
+    }
+}

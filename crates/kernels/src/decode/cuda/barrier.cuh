@@ -1,0 +1,54 @@
+// Where all blocks of the launch meet.
+//
+// The grid is one block a multiprocessor, so all blocks run at once and may wait for each other. A
+// counter in device memory counts arrivals; it only grows during a launch, and the last block to
+// leave sets it back to zero for the next one. One thread of a block arrives and waits for all of
+// them: the release is cumulative over the writes that `__syncthreads` ordered before it, and the
+// acquire covers the reads behind the second `__syncthreads`.
+
+struct Barrier {
+    u32* arrived;
+    u32* left;
+    u32 goal;
+
+    __device__ Barrier(u32* scratch) : arrived(scratch), left(scratch + 32), goal(0) {}
+
+    __device__ __forceinline__ void wait() {
+        goal += GRID;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
+            u32 seen;
+            do {
+                asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
+            } while (seen < goal);
+        }
+        __syncthreads();
+    }
+
+    /// To be called once, behind the last `wait`.
+    __device__ __forceinline__ void leave() {
+        if (threadIdx.x != 0) return;
+        if (atomicAdd(left, 1) == GRID - 1) {
+            *arrived = 0;
+            *left = 0;
+        }
+    }
+};
+
+/// True for the whole block if it is the last of `count` to arrive at `counter`; what the others
+/// wrote before they arrived can then be read. The counter is zero again afterwards.
+__device__ __forceinline__ bool last_of(u32* counter, u32 count, u32* flag) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        u32 before;
+        asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
+                     : "=r"(before)
+                     : "l"(counter)
+                     : "memory");
+        *flag = before == count - 1;
+        if (before == count - 1) *counter = 0;
+    }
+    __syncthreads();
+    return *flag != 0;
+}

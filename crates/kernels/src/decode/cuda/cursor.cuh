@@ -1,0 +1,84 @@
+// A place in a warp's line of tiles over all products of all layers.
+
+struct Cursor {
+    const u64* matrices;
+    // `left` tiles of this product, the next of them `deep` tiles into the row block `block`.
+    int layer, kind, left, block, deep;
+    // The product's tiles of a row block, bytes of a row, and this lane's addresses in rows
+    // lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
+    int depth, row_bytes;
+    u64 upper, lower, scales, biases;
+
+    /// `matrices`: the addresses of all layers' matrices and, as one layer more, of the logits'.
+    __device__ __forceinline__ explicit Cursor(const u64* matrices_)
+        : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), depth(0), row_bytes(0),
+          upper(0), lower(0), scales(0), biases(0) {}
+
+    /// Makes `left` positive, unless this is the end of the last product.
+    __device__ __forceinline__ void settle() {
+#pragma unroll 1
+        while (left == 0 && kind != LOGITS) next_product();
+    }
+
+    /// Moves on by `tiles`, which are in this row block.
+    __device__ __forceinline__ void skip(int tiles) {
+        upper += tiles * 128;
+        lower += tiles * 128;
+        left -= tiles;
+        deep += tiles;
+        if (deep == depth) {
+            deep = 0;
+            block++;
+            if (left != 0) aim();
+        }
+    }
+
+    /// On to the next product, of which this warp may have no tile.
+    __device__ __forceinline__ void next_product() {
+        layer += kind == DOWN;
+        kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
+        Line line = Line::of(kind);
+        int warp = threadIdx.x / 32, begin = line.begin(warp);
+        left = line.begin(warp + 1) - begin;
+        depth = line.deep;
+        row_bytes = line.row_bytes;
+        block = (u32)begin / (u32)depth;
+        deep = begin - block * depth;
+        if (left != 0) aim();
+    }
+
+    /// Points at the row block `block`, at the tile `deep`.
+    __device__ __forceinline__ void aim() {
+        const int lane = threadIdx.x % 32;
+        const u64* first = matrices + layer * MATRICES * MATRIX_WORDS;
+        int row = block * 16, half = 8, matrix = 0, second = 0;
+        if (kind == QKV && row >= QUERY_ROWS) {
+            bool value = row >= QUERY_ROWS + KEY_ROWS;
+            row -= value ? QUERY_ROWS + KEY_ROWS : QUERY_ROWS;
+            matrix = value ? V_PROJ : K_PROJ;
+        } else if (kind == OUT) {
+            matrix = O_PROJ;
+        } else if (kind == GATE_UP) {
+            // Eight rows of each.
+            matrix = GATE_PROJ, second = 1, row = block * 8, half = 0;
+        } else if (kind == DOWN) {
+            matrix = DOWN_PROJ;
+        } else if (kind == LOGITS && VOCAB % 16 != 0) {
+            // The last row block begins early, to end with the last row.
+            row = smaller(row, VOCAB - 16);
+        }
+        const u64* of_upper = first + matrix * MATRIX_WORDS;
+        const u64* of_lower = of_upper + second * MATRIX_WORDS;
+        u32 column = lane % 8 * 16 + deep * 128;
+        upper = of_upper[0] + (u64)(u32)(row + lane / 8) * (u32)row_bytes + column;
+        lower = of_lower[0] + (u64)(u32)(row + half + lane / 8) * (u32)row_bytes + column;
+        if (ANY_AFFINE && (kind == LOGITS ? LM_HEAD_BITS : BITS) != 16) {
+            const u64* mine = lane < 16 ? of_upper : of_lower;
+            int scaled = row + lane / 2 - (lane < 16 ? 0 : 8 - half);
+            u32 of_row = kind == LOGITS ? row_bytes * 16 / LM_HEAD_BITS / LM_HEAD_GROUP : row_bytes * 16 / BITS / GROUP;
+            u64 offset = (u64)(u32)scaled * of_row;
+            scales = mine[1] + offset;
+            biases = mine[2] + offset;
+        }
+    }
+};

@@ -1,0 +1,141 @@
+// What a product multiplies: made in every block's shared memory, by every block for itself, since
+// that costs a read of the second-level cache and no barrier.
+
+/// The sum of `x` over the block, the same in every thread. `reduce` has two rows of 32 floats, used
+/// in turn, so that one synchronization is enough.
+__device__ __forceinline__ float block_sum(float x, float* reduce) {
+    x = warp_sum(x);
+    if (threadIdx.x % 32 == 0) reduce[threadIdx.x / 32] = x;
+    __syncthreads();
+    float sum = 0.0f;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) sum += reduce[w];
+    return sum;
+}
+
+/// Sums of the input over each group of `GROUP_SIZE`, which stand in any order within 32.
+template <int GROUP_SIZE>
+__device__ __forceinline__ void sum_groups(const u16* input, float* sums, int count) {
+    constexpr int LANES = GROUP_SIZE / 8;
+    __syncthreads();
+    // Whole warps, so that the shuffles have their partners.
+    for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
+        int i = base + threadIdx.x % 32;
+        float sum = 0.0f;
+        if (i < count / 8) {
+            float x[8];
+            unpack8(reinterpret_cast<const uint4*>(input)[i], x);
+#pragma unroll
+            for (int j = 0; j < 8; j++) sum += x[j];
+        }
+#pragma unroll
+        for (int d = 1; d < LANES; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+        if (i % LANES == 0 && i < count / 8) sums[i / LANES] = sum;
+    }
+}
+
+/// Zeros behind the input up to whole tiles, and the sums of its groups.
+template <int KIND>
+__device__ __forceinline__ void finish_input(u16* input, float* sums) {
+    typedef Product<KIND> P;
+    constexpr int PADDED = P::DEEP * P::TILE;
+    for (int i = P::K + threadIdx.x; i < PADDED; i += THREADS) input[i] = 0;
+    if constexpr (P::BIT != 16) sum_groups<P::GROUP_SIZE>(input, sums, PADDED);
+    __syncthreads();
+}
+
+/// An input that another product left in device memory, in bfloat16 and already permuted.
+template <int KIND>
+__device__ __forceinline__ void copy_input(const u32* from, u16* input, float* sums) {
+    for (int i = threadIdx.x; i < Product<KIND>::K / 8; i += THREADS)
+        reinterpret_cast<uint4*>(input)[i] = shared_read(reinterpret_cast<const uint4*>(from) + i);
+    finish_input<KIND>(input, sums);
+}
+
+/// Adds what a product has left (`PARTIALS` partial sums a row, normalized by `before` if there is
+/// one) to the residual stream, which every block holds in float32, and makes the input of the next
+/// product: the stream through the norm `after`.
+template <int KIND, int PARTIALS>
+__device__ __forceinline__ void add_and_normalize(const float* partials, const u32* before, const u32* after,
+                                                  float* residual, float* reduce, u16* input, float* sums) {
+    constexpr int EACH = ceil_div(HIDDEN / 2, THREADS);
+    float2 x[EACH];
+    u32 weight[EACH];
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int pair = i * THREADS + threadIdx.x;
+        x[i] = make_float2(0.0f, 0.0f);
+        weight[i] = 0;
+        if (pair >= HIDDEN / 2) continue;
+        weight[i] = __ldg(after + pair);
+#pragma unroll
+        for (int p = 0; p < PARTIALS; p++) {
+            float2 part = shared_read(reinterpret_cast<const float2*>(partials + p * HIDDEN) + pair);
+            x[i].x += part.x;
+            x[i].y += part.y;
+        }
+        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+    }
+    float scale = 1.0f;
+    if (GEMMA && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
+    squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int pair = i * THREADS + threadIdx.x;
+        if (pair >= HIDDEN / 2) continue;
+        if (GEMMA && PARTIALS > 0) {
+            u32 w = __ldg(before + pair);
+            x[i].x *= scale * bf16_low(w);
+            x[i].y *= scale * bf16_high(w);
+        }
+        float2* held = reinterpret_cast<float2*>(residual) + pair;
+        x[i].x += held->x;
+        x[i].y += held->y;
+        *held = x[i];
+        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+    }
+    scale = rsqrtf(block_sum(squares, reduce + 32) / HIDDEN + EPS);
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int pair = i * THREADS + threadIdx.x;
+        if (pair >= HIDDEN / 2) continue;
+        constexpr int BIT = Product<KIND>::BIT;
+        u16 low = to_bf16(x[i].x * scale * bf16_low(weight[i]));
+        u16 high = to_bf16(x[i].y * scale * bf16_high(weight[i]));
+        input[permuted<BIT>(2 * pair)] = low;
+        input[permuted<BIT>(2 * pair + 1)] = high;
+    }
+    finish_input<KIND>(input, sums);
+}
+
+/// Has a layer's norms brought into the second-level cache. `words` are their addresses.
+__device__ __forceinline__ void prefetch_norms(const u64* words) {
+    const int word = threadIdx.x + INPUT_NORM;
+    if (word > MLP_OUT_NORM) return;
+    bool of_head = word == QUERY_NORM || word == KEY_NORM;
+    if (GEMMA || of_head || word == INPUT_NORM || word == MLP_NORM)
+        prefetch_bytes(words[threadIdx.x], 2 * (of_head ? HEAD_DIM : HIDDEN));
+}
+
+/// The residual stream of a new token: its row of the embedding.
+__device__ __forceinline__ void embed(int token, const u64* matrix, float* residual) {
+    // A token outside the table would read outside it.
+    token = token < 0 ? 0 : token >= VOCAB ? VOCAB - 1 : token;
+    const u64 row = (u64)token;
+    for (int k = threadIdx.x; k < HIDDEN; k += THREADS) {
+        float x;
+        if (EMBEDDING_BITS == 16) {
+            x = bf16(__ldg(reinterpret_cast<const u16*>(matrix[0]) + row * HIDDEN + k));
+        } else {
+            u32 word = __ldg(reinterpret_cast<const u32*>(matrix[0]) + row * (HIDDEN * EMBEDDING_BITS / 32) +
+                             k * EMBEDDING_BITS / 32);
+            u32 q = word >> (k * EMBEDDING_BITS % 32) & ((1u << EMBEDDING_BITS % 32) - 1);
+            u64 group = row * (HIDDEN / EMBEDDING_GROUP) + k / EMBEDDING_GROUP;
+            x = q * bf16(__ldg(reinterpret_cast<const u16*>(matrix[1]) + group)) +
+                bf16(__ldg(reinterpret_cast<const u16*>(matrix[2]) + group));
+        }
+        residual[k] = x * EMBED_SCALE;
+    }
+    __syncthreads();
+}

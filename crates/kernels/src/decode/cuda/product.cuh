@@ -1,0 +1,212 @@
+// Matrix times vector, on the matrix units: 16 rows of weights are A, the vector is the first of the
+// eight columns of B. That uses an eighth of the units and costs far fewer instructions than
+// multiplying in the lanes, which is what a memory-bound product must save.
+//
+// The vector lies in shared memory in bfloat16, permuted within each 32 elements so that the
+// 16 bytes of lane t % 4 hold the partners of what `load_matrices` gives that lane:
+//
+//   bfloat16  k = 8c + 2t + e      of column c: the pairs of the four columns
+//   8 bits    k = 16c + 4t + j     of column c: the pairs (0,2) and (1,3) of a word's four bytes
+//   4 bits    k = 8t + j           the pairs (0,4), (1,5), (2,6), (3,7) of a word's eight nibbles
+//
+// because `word >> 4i & 0x000f000f` are two nibbles half a word apart. Or-ed with 0x4300 they are
+// the bfloat16 numbers 128 + q, exactly; a byte is two nibbles, for two products. So with s and b
+// the scale and bias of a group, its part of the sum is
+//   s sum((128 + q) x) + (b - 128 s) sum(x),
+// where the sums of x were taken once for all rows.
+
+/// Where element `k` of an input goes for weights of `BIT` bits.
+template <int BIT>
+__device__ __forceinline__ int permuted(int k) {
+    int low = k & 31;
+    int place = BIT == 16  ? (low >> 1 & 3) * 8 + (low >> 3) * 2 + (low & 1)
+                : BIT == 8 ? (low >> 2 & 3) * 8 + (low >> 4) * 4 + (low & 1) * 2 + (low >> 1 & 1)
+                           : (low >> 3) * 8 + (low & 3) * 2 + (low >> 2 & 1);
+    return (k & ~31) + place;
+}
+
+/// Two nibbles as bfloat16 numbers 128 + q.
+__device__ __forceinline__ u32 nibbles(u32 word) {
+    u32 y;
+    asm("lop3.b32 %0, %1, 0x000f000f, 0x43004300, 0xea;" : "=r"(y) : "r"(word));
+    return y;
+}
+
+/// The eight lanes' worth of B for 32 columns. Only the first column of the product is wanted, so only
+/// the lanes that hold it read; the other columns are zeros.
+__device__ __forceinline__ uint4 first_column(const uint4* x) {
+    uint4 b = make_uint4(0, 0, 0, 0);
+    if (threadIdx.x % 32 < 4) b = *x;
+    return b;
+}
+
+/// One tile of bfloat16 weights: adds to the sums of rows lane / 4 and that + 8.
+__device__ __forceinline__ void dense_tile(u32 rows, int swizzle, const uint4* x, float& upper, float& lower) {
+    float c[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint4 b = first_column(x + i * 4);
+        uint4 a = load_matrices(rows + ((i * 4 * 16) ^ swizzle));
+        multiply(c[0], a.x, a.y, a.z, a.w, b.x, b.y);
+        a = load_matrices(rows + ((i * 4 * 16 + 32) ^ swizzle));
+        multiply(c[1], a.x, a.y, a.z, a.w, b.z, b.w);
+    }
+    upper += c[0][0] + c[1][0];
+    lower += c[0][2] + c[1][2];
+}
+
+/// The products of 32 columns of packed weights with `b`; `u` and `l` are the words of the upper
+/// and the lower row, for 8 bits of both columns.
+template <int BIT>
+__device__ __forceinline__ void affine_step(float (&c)[4], float (&high)[4], u32 u0, u32 l0, u32 u1, u32 l1, uint4 b) {
+    if (BIT == 4) {
+        multiply(c, nibbles(u0), nibbles(l0), nibbles(u0 >> 4), nibbles(l0 >> 4), b.x, b.y);
+        multiply(high, nibbles(u0 >> 8), nibbles(l0 >> 8), nibbles(u0 >> 12), nibbles(l0 >> 12), b.z, b.w);
+    } else {
+        multiply(c, nibbles(u0), nibbles(l0), nibbles(u0 >> 8), nibbles(l0 >> 8), b.x, b.y);
+        multiply(high, nibbles(u0 >> 4), nibbles(l0 >> 4), nibbles(u0 >> 12), nibbles(l0 >> 12), b.x, b.y);
+        multiply(c, nibbles(u1), nibbles(l1), nibbles(u1 >> 8), nibbles(l1 >> 8), b.z, b.w);
+        multiply(high, nibbles(u1 >> 4), nibbles(l1 >> 4), nibbles(u1 >> 12), nibbles(l1 >> 12), b.z, b.w);
+    }
+}
+
+/// The words of one row's scales, in one access.
+template <int WORDS>
+__device__ __forceinline__ void load_words(const u32* from, u32 (&to)[WORDS]) {
+    if constexpr (WORDS == 4) {
+        uint4 v = *reinterpret_cast<const uint4*>(from);
+        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    } else if constexpr (WORDS == 2) {
+        uint2 v = *reinterpret_cast<const uint2*>(from);
+        to[0] = v.x, to[1] = v.y;
+    } else {
+        to[0] = *from;
+    }
+}
+
+/// One tile of packed weights. `scales` is this lane's upper row's first word of scales, `sums` the
+/// sums of x over the tile's groups, `odd` whether a tile of one group has the second of its word.
+template <int BIT, int GROUP_SIZE>
+__device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* x, const u32* scales,
+                                            const float* sums, bool odd, float& upper, float& lower) {
+    constexpr int TILE = 1024 / BIT, GROUPS = TILE / GROUP_SIZE, STEPS = GROUP_SIZE / 32;
+    constexpr int WORDS = GROUPS == 1 ? 1 : GROUPS / 2;
+    // Offset and weight of the second accumulator: both halves of a byte, or one nibble more.
+    constexpr float OFFSET = BIT == 4 ? 128.0f : 128.0f * 17.0f;
+    constexpr float HIGH = BIT == 4 ? 1.0f : 16.0f;
+    u32 s0[WORDS], s1[WORDS], b0[WORDS], b1[WORDS];
+    load_words(scales, s0);
+    load_words(scales + 8 * WORDS, s1);
+    load_words(scales + 16 * WORDS, b0);
+    load_words(scales + 24 * WORDS, b1);
+    uint4 a = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        float c[4] = {}, high[4] = {};
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+            int step = g * STEPS + i;
+            uint4 b = first_column(x + step * 4);
+            if (BIT == 8) {
+                a = load_matrices(rows + ((step * 32) ^ swizzle));
+                affine_step<8>(c, high, a.x, a.y, a.z, a.w, b);
+            } else if (step % 2 == 0) {
+                a = load_matrices(rows + ((step * 16) ^ swizzle));
+                affine_step<4>(c, high, a.x, a.y, 0, 0, b);
+            } else {
+                affine_step<4>(c, high, a.z, a.w, 0, 0, b);
+            }
+        }
+        int word = GROUPS == 1 ? 0 : g / 2;
+        bool second = GROUPS == 1 ? odd : g % 2 != 0;
+        float scale0 = second ? bf16_high(s0[word]) : bf16_low(s0[word]);
+        float scale1 = second ? bf16_high(s1[word]) : bf16_low(s1[word]);
+        float bias0 = second ? bf16_high(b0[word]) : bf16_low(b0[word]);
+        float bias1 = second ? bf16_high(b1[word]) : bf16_low(b1[word]);
+        float sum = sums[g];
+        upper += scale0 * (c[0] + HIGH * high[0]) + (bias0 - OFFSET * scale0) * sum;
+        lower += scale1 * (c[2] + HIGH * high[2]) + (bias1 - OFFSET * scale1) * sum;
+    }
+}
+
+/// This warp's tiles of a product with the input in shared memory. The sum over a row block goes to
+/// `pieces[i]` with i the row block's number within the thread block plus the warp's: both grow
+/// along the line of tiles, so no two sums share a place, and those of one row block are neighbours.
+template <int BIT, int GROUP_SIZE>
+__device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
+                                               const unsigned char* ring, float* pieces) {
+    constexpr int TILE = 1024 / BIT;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int begin = line.begin(warp), left = line.begin(warp + 1) - begin;
+    int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
+    float* piece = pieces + (block - (u32)line.first / (u32)line.deep + warp) * 16;
+    // The row this lane names to `load_matrices`, and the xor that finds its columns.
+    const int row = (lane >> 3 & 1) * 8 + lane % 8;
+    const int swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
+    const uint4* x = reinterpret_cast<const uint4*>(input) + lane % 4;
+    float upper = 0.0f, lower = 0.0f;
+#pragma unroll 1
+    for (; left > 0; left--) {
+        u32 rows = stream.oldest() + row * 128;
+        const uint4* tile_x = x + deep * (TILE / 8);
+        if constexpr (BIT == 16) {
+            dense_tile(rows, swizzle, tile_x, upper, lower);
+        } else {
+            constexpr int GROUPS = TILE / GROUP_SIZE, WORDS = larger(1, GROUPS / 2);
+            const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
+            affine_tile<BIT, GROUP_SIZE>(rows, swizzle, tile_x,
+                                         reinterpret_cast<const u32*>(stage + 2048) + lane / 4 * WORDS,
+                                         sums + deep * GROUPS, (deep & 1) != 0, upper, lower);
+        }
+        stream.advance();
+        deep++;
+        if (deep == line.deep || left == 1) {
+            if (lane % 4 == 0) {
+                piece[lane / 4] = upper;
+                piece[lane / 4 + 8] = lower;
+            }
+            piece += 16;
+            deep = 0;
+            upper = lower = 0.0f;
+        }
+    }
+    __syncthreads();
+}
+
+/// Sums the warps' pieces of each row of this thread block and gives them to `write(block, row,
+/// sum)`, or, for the gate, `write(block, row, gate, up)` with 8 rows a block.
+template <int KIND, typename Write>
+__device__ __forceinline__ void gather(const float* pieces, Write write) {
+    Line line = Line::of_kind<KIND>();
+    if (line.first == line.end) return;
+    int first = line.first / line.deep, end = (line.end - 1) / line.deep + 1;
+    constexpr int ROWS = KIND == GATE_UP ? 8 : 16;
+    for (int i = threadIdx.x; i < (end - first) * ROWS; i += THREADS) {
+        int block = i / ROWS, row = i % ROWS;
+        int from = larger((first + block) * line.deep, line.first) - line.first;
+        int to = smaller((first + block + 1) * line.deep, line.end) - line.first;
+        int last_warp = line.owner(to - 1);
+        float sum = 0.0f, up = 0.0f;
+        for (int warp = line.owner(from); warp <= last_warp; warp++) {
+            sum += pieces[(block + warp) * 16 + row];
+            if (KIND == GATE_UP) up += pieces[(block + warp) * 16 + row + 8];
+        }
+        if constexpr (KIND == GATE_UP) {
+            write(first + block, row, sum, up);
+        } else {
+            write(first + block, row, sum);
+        }
+    }
+}
+
+/// One thread block's partial sum of a row that others may share: into its own place, so that the
+/// readers add them in a fixed order. The block that has a row's end clears the places behind.
+template <int KIND>
+__device__ __forceinline__ void write_partial(float* to, int block, int row, float sum) {
+    typedef Product<KIND> P;
+    int part = blockIdx.x - P::owner(block * P::DEEP);
+    int at = block * 16 + row;
+    to[part * P::ROWS + at] = sum;
+    if ((block + 1) * P::DEEP <= P::first(blockIdx.x + 1))
+        for (part++; part < P::PARTIALS; part++) to[part * P::ROWS + at] = 0.0f;
+}

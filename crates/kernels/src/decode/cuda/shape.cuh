@@ -1,0 +1,156 @@
+// Every size of the model, known when the kernel is compiled. The host defines
+//
+//   GRID WARPS SMEM            blocks (one a multiprocessor), warps a block, bytes of shared memory
+//   LAYERS HIDDEN INTER VOCAB HEADS KV_HEADS HEAD_DIM
+//   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16
+//   EMBEDDING_BITS EMBEDDING_GROUP, LM_HEAD_BITS LM_HEAD_GROUP
+//                              of the embedding and of the matrix that makes the logits
+//   GEMMA                      norms behind attention and MLP, GELU
+//   EPS EMBED_SCALE SOFTCAP    (SOFTCAP 0: none)
+//   SCORE_SCALE RING_SCORE_SCALE POSITION_SCALE RING_POSITION_SCALE
+//   RINGS_LOW RINGS_HIGH       bit l: layer l has a sliding window
+//
+// and the products below follow. A product is cut into tiles of 16 rows times 128 bytes, the unit
+// in which weights are fetched; its tiles, row block by row block, form one line that is dealt to
+// the blocks in equal pieces, and a block's piece to its warps in the same way.
+
+#define THREADS (WARPS * 32)
+
+enum Kind { QKV, OUT, GATE_UP, DOWN, LOGITS };
+
+constexpr int QUERY_ROWS = HEADS * HEAD_DIM;
+constexpr int KEY_ROWS = KV_HEADS * HEAD_DIM;
+constexpr int QKV_ROWS = QUERY_ROWS + 2 * KEY_ROWS;
+constexpr int REPEAT = HEADS / KV_HEADS;
+
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
+constexpr int larger(int a, int b) { return a > b ? a : b; }
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+template <int KIND>
+struct Product {
+    static constexpr int BIT = KIND == LOGITS ? LM_HEAD_BITS : BITS;
+    static constexpr int GROUP_SIZE = KIND == LOGITS ? LM_HEAD_GROUP : GROUP;
+    static constexpr int K = KIND == OUT ? QUERY_ROWS : KIND == DOWN ? INTER : HIDDEN;
+    static constexpr int ROWS = KIND == QKV        ? QKV_ROWS
+                                : KIND == GATE_UP  ? 2 * INTER
+                                : KIND == LOGITS   ? VOCAB
+                                                   : HIDDEN;
+    static constexpr int ROW_BYTES = K / 8 * BIT;
+    /// Columns of a tile.
+    static constexpr int TILE = 1024 / BIT;
+    /// Tiles of a row block.
+    static constexpr int DEEP = ceil_div(K, TILE);
+    static constexpr int BLOCKS = ceil_div(ROWS, 16);
+    static constexpr int TILES = BLOCKS * DEEP;
+    /// Whether two thread blocks may share a row block, each summing a part of its columns. The
+    /// gate cannot be shared, because its activation wants the whole sum.
+    static constexpr bool SPLIT = KIND == QKV || KIND == OUT || KIND == DOWN;
+    static constexpr int BLOCKS_OF_GRID =
+        SPLIT ? smaller(GRID, smaller(2 * BLOCKS, TILES)) : smaller(GRID, BLOCKS);
+
+    /// The first tile of thread block `cta`.
+    static constexpr __host__ __device__ int first(int cta) {
+        return cta >= BLOCKS_OF_GRID ? TILES
+               : SPLIT ? (int)((unsigned)cta * TILES / BLOCKS_OF_GRID)
+                       : (int)((unsigned)cta * BLOCKS / BLOCKS_OF_GRID) * DEEP;
+    }
+    /// The thread block that has this tile.
+    static constexpr __host__ __device__ int owner(int tile) {
+        return (int)(((unsigned)(tile + 1) * BLOCKS_OF_GRID - 1) / TILES);
+    }
+    /// Thread blocks that share one row block, at most; the readers add so many partial sums.
+    static constexpr int partials() {
+        int most = 1;
+        if (SPLIT)
+            for (int b = 0; b < BLOCKS; b++)
+                most = larger(most, 1 + owner((b + 1) * DEEP - 1) - owner(b * DEEP));
+        return most;
+    }
+    static constexpr int PARTIALS = partials();
+    /// Sums of one warp over one row block, in the order of the line: see `product.cuh`.
+    static constexpr int PIECES = ceil_div(BLOCKS, BLOCKS_OF_GRID) + 2 + WARPS;
+    /// 4-byte words of scales of one row of a tile.
+    static constexpr int SCALE_WORDS = BIT == 16 ? 0 : larger(1, TILE / GROUP_SIZE / 2);
+    static constexpr int STAGE_BYTES = 2048 + 2 * 16 * 4 * SCALE_WORDS;
+};
+
+/// Matrices of a layer, in the order of the table; `words` of a matrix are its weight and, if it is
+/// quantized, its scales and biases.
+enum Matrix { Q_PROJ, K_PROJ, V_PROJ, O_PROJ, GATE_PROJ, UP_PROJ, DOWN_PROJ, MATRICES };
+
+/// One layer's row of the table of pointers.
+enum Word {
+    INPUT_NORM = 21,
+    QUERY_NORM,
+    KEY_NORM,
+    ATTENTION_OUT_NORM,
+    MLP_NORM,
+    MLP_OUT_NORM,
+    LAYER_WORDS = 32
+};
+
+/// Behind the layers.
+enum LastWord { EMBEDDING = 0, LM_HEAD = 3, FINAL_NORM = 6, PERIODS, RING_PERIODS, LAST_WORDS = 32 };
+
+__device__ __forceinline__ bool is_ring(int layer) {
+    return ((layer < 64 ? (u64)RINGS_LOW >> layer : (u64)RINGS_HIGH >> (layer - 64)) & 1) != 0;
+}
+
+// Shared memory, in bytes.
+constexpr int align_up(int bytes) { return (bytes + 127) / 128 * 128; }
+constexpr int MATRIX_WORDS = BITS == 16 ? 1 : 3;
+/// What each block keeps of the tables: the matrices of the layers and of the logits, then the norms
+/// and the cache of each layer.
+constexpr int KEPT_MATRICES = (LAYERS * MATRICES + 1) * MATRIX_WORDS;
+enum KeptWord { KEPT_KEYS = MLP_OUT_NORM + 1 - INPUT_NORM, KEPT_VALUES, KEPT_WORDS };
+constexpr int INPUT_BYTES =
+    2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
+               larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
+
+// Attention, see `attention.cuh`. A warp holds the values' sum of at most 128 elements, so heads of
+// 256 have two warps for the same keys.
+constexpr int MAX_SPLITS = 32;
+constexpr int VALUE_SIDES = HEAD_DIM > 128 ? HEAD_DIM / 128 : 1;
+constexpr int VALUE_TILES = HEAD_DIM / VALUE_SIDES / 8;
+constexpr int KEY_WARPS = WARPS / VALUE_SIDES;
+/// Of a query in 16-bit words: two parts, and what keeps rows in different banks.
+constexpr int QUERY_STRIDE = 2 * HEAD_DIM + 8;
+constexpr int AT_QUERIES = 4 * (KEY_WARPS * REPEAT * (HEAD_DIM + 2) + 2 * REPEAT * MAX_SPLITS);
+constexpr int ATTENTION_BYTES = AT_QUERIES + 2 * REPEAT * QUERY_STRIDE;
+
+constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::PIECES),
+                                     larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
+                              Product<LOGITS>::PIECES);
+constexpr int GROUP_SUMS = INPUT_BYTES / 2 / 32;
+constexpr bool ANY_AFFINE = BITS != 16 || LM_HEAD_BITS != 16;
+constexpr int STAGE_BYTES = larger(Product<QKV>::STAGE_BYTES, Product<LOGITS>::STAGE_BYTES);
+
+constexpr int AT_RESIDUAL = 0;
+constexpr int AT_INPUT = AT_RESIDUAL + align_up(4 * HIDDEN);
+constexpr int AT_SUMS = AT_INPUT + align_up(larger(INPUT_BYTES, ATTENTION_BYTES));
+constexpr int AT_PIECES = AT_SUMS + (ANY_AFFINE ? align_up(4 * GROUP_SUMS) : 0);
+constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64);
+constexpr int AT_TABLE = AT_REDUCE + 256;
+constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (KEPT_MATRICES + LAYERS * KEPT_WORDS));
+constexpr int AT_RING = AT_ROTATION + align_up(2 * (HEAD_DIM / 2) * 8);
+constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
+static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
+
+// Scratch, in 4-byte words; the counters must be zero before the first launch.
+constexpr int AT_COUNTERS = 0;
+constexpr int AT_HEAD_COUNTERS = 64;
+constexpr int AT_QKV = 64 + ceil_div(KV_HEADS, 32) * 32;
+constexpr int AT_OUT = AT_QKV + Product<QKV>::PARTIALS * QKV_ROWS;
+constexpr int AT_DOWN = AT_OUT + Product<OUT>::PARTIALS * HIDDEN;
+constexpr int AT_MIXED = AT_DOWN + Product<DOWN>::PARTIALS * HIDDEN;
+constexpr int AT_ACTIVATED = AT_MIXED + ceil_div(QUERY_ROWS, 8) * 4;
+constexpr int AT_PARTS = AT_ACTIVATED + ceil_div(INTER, 8) * 4;
+constexpr int AT_PART_SCALES = AT_PARTS + KV_HEADS * MAX_SPLITS * REPEAT * HEAD_DIM;
+constexpr int SCRATCH_END = AT_PART_SCALES + KV_HEADS * MAX_SPLITS * REPEAT * 2;
+static_assert(SCRATCH_END <= SCRATCH, "the host gives too little scratch");
+
+static_assert(HEAD_DIM == 64 || HEAD_DIM == 128 || HEAD_DIM == 256, "head_dim");
+static_assert(HIDDEN % 32 == 0 && INTER % 32 == 0, "widths are multiples of 32");
+static_assert(REPEAT <= 8 && HEADS % KV_HEADS == 0 && KV_HEADS <= GRID, "heads");
+static_assert(LAYERS <= 128, "layers");

@@ -1,0 +1,224 @@
+//! What the kernel knows of a model when it is compiled.
+
+use std::fmt::Write;
+
+/// The kernel's files, in the order in which each needs those before it.
+const FILES: [&str; 12] = [
+    include_str!("cuda/element.cuh"),
+    include_str!("cuda/memory.cuh"),
+    include_str!("cuda/shape.cuh"),
+    include_str!("cuda/share.cuh"),
+    include_str!("cuda/barrier.cuh"),
+    include_str!("cuda/cursor.cuh"),
+    include_str!("cuda/stream.cuh"),
+    include_str!("cuda/timeline.cuh"),
+    include_str!("cuda/product.cuh"),
+    include_str!("cuda/input.cuh"),
+    include_str!("cuda/attention.cuh"),
+    include_str!("cuda/token.cu"),
+];
+
+/// Warps of a block: with eight, a thread may have 255 registers, which attention wants, and the
+/// memory is as busy as with more.
+pub(super) const WARPS: u32 = 8;
+
+/// Keys are split over so many blocks at most, as in `shape.cuh`.
+const MAX_SPLITS: usize = 32;
+
+/// How the elements of a matrix are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// Bfloat16.
+    Dense,
+    /// By 4 or 8 bits, with a bfloat16 scale and bias for each `group` of a row.
+    Affine {
+        /// 4 or 8.
+        bits: usize,
+        /// 32, 64 or 128.
+        group: usize,
+    },
+}
+
+impl Packing {
+    fn bits(self) -> usize {
+        match self {
+            Self::Dense => 16,
+            Self::Affine { bits, .. } => bits,
+        }
+    }
+
+    fn group(self) -> usize {
+        match self {
+            Self::Dense => 64,
+            Self::Affine { group, .. } => group,
+        }
+    }
+
+    /// Whether the kernel reads rows of `columns` elements. Two groups share a word of scales.
+    fn serves(self, columns: usize) -> bool {
+        columns.is_multiple_of(32)
+            && match self {
+                Self::Dense => true,
+                Self::Affine { bits, group } => {
+                    matches!(bits, 4 | 8)
+                        && matches!(group, 32 | 64 | 128)
+                        && columns.is_multiple_of(2 * group)
+                }
+            }
+    }
+}
+
+/// The GPU that the kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its multiprocessors; each has one block.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that a block may have.
+    pub shared_memory: u32,
+}
+
+impl Target {
+    /// Dynamic shared memory of a block. What it does not take is the first-level cache, which the
+    /// scales of packed weights need: a fetch of 4 bytes brings 32. That makes a quarter of the time
+    /// on Hopper; on GPUs with little shared memory the ring needs all of it.
+    pub(super) fn dynamic_shared_memory(self) -> u32 {
+        let cache = if self.shared_memory >= 160 << 10 {
+            32 << 10
+        } else {
+            0
+        };
+        self.shared_memory.saturating_sub(cache + 256)
+    }
+}
+
+/// The sizes and constants of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sizes {
+    /// Whether each layer has a sliding window.
+    pub sliding: Vec<bool>,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width inside the MLP.
+    pub intermediate: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Of the layers' matrices.
+    pub layers: Packing,
+    /// Of the embedding.
+    pub embedding: Packing,
+    /// Of the matrix that makes the logits.
+    pub head: Packing,
+    /// Norms behind attention and MLP, and GELU in its tanh form; otherwise SiLU.
+    pub gemma: bool,
+    /// Added to the mean square in every norm.
+    pub eps: f32,
+    /// Factor of embeddings.
+    pub embed_scale: f32,
+    /// Logits are squashed to this by tanh, if it is not 0.
+    pub softcap: f32,
+    /// Factors of scores and of positions, in full-attention layers.
+    pub full: [f32; 2],
+    /// The same in layers with a sliding window.
+    pub windowed: [f32; 2],
+}
+
+impl Sizes {
+    /// Whether the kernel can be compiled for this model and GPU.
+    pub fn serve(&self, target: Target) -> bool {
+        let query_rows = self.heads * self.head_dim;
+        let repeat = self.heads / self.kv_heads.max(1);
+        let heads = matches!(self.head_dim, 64 | 128 | 256)
+            && self.kv_heads > 0
+            && self.heads.is_multiple_of(self.kv_heads)
+            && repeat <= 8
+            && self.kv_heads <= target.multiprocessors as usize;
+        let columns = [self.hidden, query_rows, self.intermediate];
+        let packings = columns.iter().all(|&k| self.layers.serves(k))
+            && self.embedding.serves(self.hidden)
+            && self.head.serves(self.hidden);
+        let layers = (1..=128).contains(&self.sliding.len());
+        // Two tiles a warp must fit beside the rest.
+        let widest = columns
+            .iter()
+            .copied()
+            .max()
+            .unwrap_or(0)
+            .next_multiple_of(256);
+        let attention = 4 * repeat * (self.head_dim * 9 + 4 + 2 * 8 + 2 * MAX_SPLITS);
+        let rest = 4 * self.hidden
+            + (2 * widest).max(attention)
+            + widest / 8
+            + 64 * (self.vocab / 16 / target.multiprocessors.max(1) as usize + 12)
+            + 8 * (29 * self.sliding.len() + 3)
+            + 8 * self.head_dim
+            + 2048;
+        let tiles = 2 * WARPS as usize * (2048 + 512);
+        let room = rest + tiles <= target.dynamic_shared_memory() as usize;
+        heads && packings && layers && self.vocab >= 16 && room
+    }
+
+    /// Words of scratch memory that are enough for the kernel, which checks it.
+    pub fn scratch_words(&self) -> usize {
+        let query_rows = self.heads * self.head_dim;
+        let sums = query_rows + 2 * self.kv_heads * self.head_dim + 2 * self.hidden;
+        let parts = self.heads * MAX_SPLITS * (self.head_dim + 2);
+        8 * sums + query_rows + self.intermediate + parts + self.kv_heads + 4096
+    }
+
+    /// The kernel's source for this model on `target`.
+    pub fn source(&self, target: Target) -> String {
+        let mask = self.sliding.iter().enumerate();
+        let mask = mask.fold(0u128, |mask, (i, &ring)| mask | u128::from(ring) << i);
+        let (low, high) = (mask as u64, (mask >> 64) as u64);
+        let mut text = String::new();
+        let mut define = |name: &str, value: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "#define {name} {value}");
+        };
+        let counts = [
+            ("GRID", target.multiprocessors as usize),
+            ("WARPS", WARPS as usize),
+            ("SMEM", target.dynamic_shared_memory() as usize),
+            ("SCRATCH", self.scratch_words()),
+            ("LAYERS", self.sliding.len()),
+            ("HIDDEN", self.hidden),
+            ("INTER", self.intermediate),
+            ("VOCAB", self.vocab),
+            ("HEADS", self.heads),
+            ("KV_HEADS", self.kv_heads),
+            ("HEAD_DIM", self.head_dim),
+            ("BITS", self.layers.bits()),
+            ("GROUP", self.layers.group()),
+            ("EMBEDDING_BITS", self.embedding.bits()),
+            ("EMBEDDING_GROUP", self.embedding.group()),
+            ("LM_HEAD_BITS", self.head.bits()),
+            ("LM_HEAD_GROUP", self.head.group()),
+            ("GEMMA", usize::from(self.gemma)),
+        ];
+        for (name, value) in counts {
+            define(name, value.to_string());
+        }
+        let factors = [
+            ("EPS", self.eps),
+            ("EMBED_SCALE", self.embed_scale),
+            ("SOFTCAP", self.softcap),
+            ("SCORE_SCALE", self.full[0]),
+            ("POSITION_SCALE", self.full[1]),
+            ("RING_SCORE_SCALE", self.windowed[0]),
+            ("RING_POSITION_SCALE", self.windowed[1]),
+        ];
+        for (name, value) in factors {
+            // With an exponent every finite number is a literal of C++.
+            define(name, format!("{value:e}f"));
+        }
+        define("RINGS_LOW", format!("{low}ull"));
+        define("RINGS_HIGH", format!("{high}ull"));
+        text + &FILES.concat()
+    }
+}

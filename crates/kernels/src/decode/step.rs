@@ -1,0 +1,338 @@
+//! The kernel as a node of MLX's graph.
+
+use std::cell::RefCell;
+
+use half::bf16;
+use mlx_core::cuda::{self, Architecture, Kernel, Launch, Module, Scalar};
+use mlx_core::quant::Mode;
+use mlx_core::{Array, Dtype, Result, ops};
+
+use super::sizes::{Packing, Sizes, Target, WARPS};
+use crate::block::graph::{Block, Slot, Weight};
+use crate::gated::Activation;
+use crate::graph::on_cuda;
+use crate::rms_norm::graph::Norm;
+
+const ADDRESSES: &str = include_str!("cuda/addresses.cu");
+/// Arrays that one launch of that kernel takes, and the words of a layer in the table.
+const ROW: usize = 32;
+
+/// A model, as both families have it.
+pub struct Model<'a> {
+    /// Its blocks, each with whether it has a sliding window. All blocks of a kind share rotation and
+    /// score scale.
+    pub blocks: Vec<(Block<'a>, bool)>,
+    /// One row a token.
+    pub embedding: Weight<'a>,
+    /// Factor of embeddings, rounded here to the dtype of the activations.
+    pub embed_scale: f64,
+    /// Of the residual stream behind the blocks.
+    pub norm: Norm<'a>,
+    /// The matrix that makes the logits.
+    pub head: Weight<'a>,
+    /// Logits are squashed to this by tanh.
+    pub softcap: Option<f64>,
+}
+
+/// The kernel for one model, with the addresses of its weights.
+pub struct TokenStep {
+    kernel: Kernel,
+    addresses: Kernel,
+    launch: Launch,
+    vocab: i32,
+    sliding: Vec<bool>,
+    /// The arrays whose addresses are in `table`, so that they stay where they are.
+    _weights: Vec<Array>,
+    table: Array,
+    /// Rewritten by each launch; the first finds zeros.
+    scratch: Array,
+    /// Of the last launch, for the next: no two may run at a time, since each takes all
+    /// multiprocessors and the scratch memory.
+    last: RefCell<Option<Array>>,
+    caches: RefCell<Option<Caches>>,
+}
+
+/// Addresses of the buffers of a cache.
+struct Caches {
+    /// [`KvBuffers::id`](crate::kv::KvBuffers::id) of each.
+    ids: Vec<u64>,
+    table: Array,
+}
+
+impl TokenStep {
+    /// Compiles the kernel for `model`, or finds it compiled before. `None` where it cannot run: on a
+    /// device other than CUDA, a GPU before sm_80, and for sizes, dtypes or packings that it does
+    /// not have; the caller has the single operations.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be compiled or there is no memory for its scratch.
+    pub fn new(model: &Model<'_>) -> Result<Option<Self>> {
+        if !on_cuda()? {
+            return Ok(None);
+        }
+        let gpu = cuda::gpu()?;
+        let target = Target {
+            multiprocessors: gpu.multiprocessors,
+            shared_memory: gpu.shared_memory_per_block,
+        };
+        let sizes = sizes(model).filter(|sizes| sizes.serve(target));
+        let (Some(sizes), true) = (sizes, gpu.architecture >= Architecture::new(8, 0)) else {
+            return Ok(None);
+        };
+        let kernel = Module::compile("decode_token", &sizes.source(target), &["-default-device"])?
+            .kernel("decode_token")?;
+        let source = format!("typedef unsigned long long u64;\n{ADDRESSES}");
+        let addresses = Module::compile("addresses", &source, &[])?.kernel("addresses")?;
+        let launch = Launch {
+            shared_memory: target.dynamic_shared_memory(),
+            // Every input is dense, and a copy of the scratch memory or of a cache would be wrong.
+            copy_strided: false,
+            ..Launch::new([target.multiprocessors, 1, 1], [32 * WARPS, 1, 1])
+        };
+        let words = sizes.scratch_words() as i32;
+        let scratch = Array::zeros(&[words], Dtype::Uint32)?;
+        let (table, weights) = table(&addresses, model)?;
+        mlx_core::eval(&[&table, &scratch])?;
+        Ok(Some(Self {
+            kernel,
+            addresses,
+            launch,
+            vocab: sizes.vocab as i32,
+            sliding: sizes.sliding,
+            _weights: weights,
+            table,
+            scratch,
+            last: RefCell::new(None),
+            caches: RefCell::new(None),
+        }))
+    }
+
+    /// Whether [`TokenStep::run`] can run now, on this stream.
+    pub fn serves(&self) -> Result<bool> {
+        on_cuda()
+    }
+
+    /// The token `id`, int32 `[1]`, at position `offset`, through the model: float32 logits `[vocab]`.
+    /// Its keys and values are written into `slots`, one a layer, each with room for it.
+    pub fn run(&self, id: &Array, offset: i32, slots: &mut [Slot]) -> Result<Array> {
+        let caches = self.cache_table(slots)?;
+        let place = |sliding: bool| {
+            let of_kind = self.sliding.iter().position(|&s| s == sliding);
+            let slot = of_kind.and_then(|layer| slots.get(layer));
+            slot.map_or([0, 1, 1], |s| [s.start, s.visible, s.buffers.capacity()])
+        };
+        let ([_, _, capacity], [start, held, ring]) = (place(false), place(true));
+        let scalars = [offset, capacity, start, held, ring].map(Scalar::Int);
+        let last = self.last.borrow_mut().take();
+        let after = last.as_ref().unwrap_or(id);
+        let inputs = [id, &self.table, &caches, &self.scratch, after];
+        let outputs: [(&[i32], Dtype); 2] = [(&[self.vocab], Dtype::Float32), (&[1], Dtype::Uint8)];
+        // SAFETY: the parameters are the kernel's, which was compiled for these sizes; the tables
+        // hold the addresses of the weights, which `self` keeps, and of the caches, which `slots`
+        // has and keeps until what they were `written_by` has run. It writes to the scratch memory
+        // and to the caches: no other array has those buffers, this launch depends on the last one
+        // that wrote them, and `last` and `written_by` make the next ones depend on this.
+        let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
+        match <[Array; 2]>::try_from(made) {
+            Ok([logits, done]) => {
+                for slot in slots {
+                    slot.buffers.written_by_gpu(done.clone());
+                }
+                *self.last.borrow_mut() = Some(done);
+                Ok(logits)
+            }
+            Err(_) => unreachable!("a kernel makes as many outputs as it was asked for"),
+        }
+    }
+
+    /// The addresses of all keys and values, asked for again when a buffer is another one.
+    fn cache_table(&self, slots: &mut [Slot]) -> Result<Array> {
+        for slot in slots.iter_mut() {
+            // Here and not only below, since it may copy a buffer that others have views of.
+            slot.buffers.in_place()?;
+        }
+        let ids: Vec<u64> = slots.iter().map(|slot| slot.buffers.id()).collect();
+        let known = self.caches.borrow();
+        if let Some(caches) = known.as_ref().filter(|caches| caches.ids == ids) {
+            return Ok(caches.table.clone());
+        }
+        drop(known);
+        let mut arrays = Vec::with_capacity(2 * slots.len());
+        for slot in slots {
+            arrays.extend(slot.buffers.in_place()?.0);
+        }
+        let table = address_table(&self.addresses, &arrays)?;
+        *self.caches.borrow_mut() = Some(Caches {
+            ids,
+            table: table.clone(),
+        });
+        Ok(table)
+    }
+}
+
+/// The table of `shape.cuh`: a row a layer and one for the rest; and the arrays in it.
+fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
+    let mut rows: Vec<Vec<&Array>> = Vec::new();
+    let (mut full, mut windowed) = (None, None);
+    for (block, sliding) in &model.blocks {
+        let matrices = [
+            block.queries,
+            block.keys,
+            block.values,
+            block.output,
+            block.gate,
+            block.up,
+            block.down,
+        ];
+        let mut row: Vec<&Array> = matrices.iter().flat_map(|m| words(*m)).collect();
+        let mlp = block.mlp_norm.weight;
+        row.extend([
+            block.attention_norm.weight,
+            block.query_norm.weight,
+            block.key_norm.weight,
+            block.attended_norm.map_or(mlp, |norm| norm.weight),
+            mlp,
+            block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
+        ]);
+        rows.push(row);
+        let periods = if *sliding { &mut windowed } else { &mut full };
+        *periods = Some(block.rotation.periods);
+    }
+    let any = model.norm.weight;
+    let mut rest: Vec<&Array> = words(model.embedding).to_vec();
+    rest.extend(words(model.head));
+    rest.extend([any, full.unwrap_or(any), windowed.unwrap_or(any)]);
+    rows.push(rest);
+    let mut arrays = Vec::with_capacity(rows.len() * ROW);
+    for row in rows {
+        // Places that the kernel does not read get an address that is there.
+        let filler = std::iter::repeat(any);
+        for array in row.into_iter().chain(filler).take(ROW) {
+            arrays.push(array.contiguous()?);
+        }
+    }
+    let table = address_table(addresses, &arrays.iter().collect::<Vec<_>>())?;
+    Ok((table, arrays))
+}
+
+/// What a matrix has in the table: its weight, then its scales and biases if it has them.
+fn words(matrix: Weight<'_>) -> [&Array; 3] {
+    match matrix {
+        Weight::Dense(w) => [w; 3],
+        Weight::Packed(p) => [p.weight, p.scales, p.biases.unwrap_or(p.scales)],
+    }
+}
+
+/// The addresses of `arrays`, uint64, in whole rows.
+fn address_table(addresses: &Kernel, arrays: &[&Array]) -> Result<Array> {
+    let mut rows = Vec::new();
+    for row in arrays.chunks(ROW) {
+        let filler = std::iter::repeat(&row[0]);
+        let row: Vec<&Array> = row.iter().chain(filler).take(ROW).copied().collect();
+        let launch = Launch {
+            copy_strided: false,
+            ..Launch::new([1, 1, 1], [1, 1, 1])
+        };
+        // SAFETY: the kernel takes 32 addresses, reads none of them, and writes 32 words.
+        let made =
+            unsafe { addresses.launch(&row, &[(&[ROW as i32], Dtype::Uint64)], &[], launch) }?;
+        rows.extend(made);
+    }
+    ops::concatenate(&rows.iter().collect::<Vec<_>>(), 0)
+}
+
+/// What the kernel has to know of a model, if all blocks are alike and everything is bfloat16.
+fn sizes(model: &Model<'_>) -> Option<Sizes> {
+    let (first, _) = model.blocks.first()?;
+    let layers = packing(&first.queries)?;
+    let gemma = first.activation == Activation::GeluTanh;
+    let eps = model.norm.eps;
+    let head_dim = first.query_norm.weight.dim(0) as usize;
+    let rows = |w: &Weight<'_>| words(*w)[0].dim(0) as usize;
+    let factors = |sliding: bool| {
+        let of_kind = model.blocks.iter().find(|(_, s)| *s == sliding);
+        of_kind.map_or([1.0; 2], |(b, _)| [b.scale, b.rotation.scale])
+    };
+    let sizes = Sizes {
+        sliding: model.blocks.iter().map(|(_, sliding)| *sliding).collect(),
+        hidden: model.norm.weight.dim(0) as usize,
+        intermediate: rows(&first.gate),
+        vocab: rows(&model.embedding),
+        heads: rows(&first.queries).checked_div(head_dim)?,
+        kv_heads: rows(&first.keys).checked_div(head_dim)?,
+        head_dim,
+        layers,
+        embedding: packing(&model.embedding)?,
+        head: packing(&model.head)?,
+        gemma,
+        eps,
+        embed_scale: bf16::from_f64(model.embed_scale).to_f32(),
+        softcap: model.softcap.unwrap_or(0.0) as f32,
+        full: factors(false),
+        windowed: factors(true),
+    };
+    let alike = model.blocks.iter().all(|(block, sliding)| {
+        let matrices = [
+            (&block.queries, sizes.heads * head_dim, sizes.hidden),
+            (&block.keys, sizes.kv_heads * head_dim, sizes.hidden),
+            (&block.values, sizes.kv_heads * head_dim, sizes.hidden),
+            (&block.output, sizes.hidden, sizes.heads * head_dim),
+            (&block.gate, sizes.intermediate, sizes.hidden),
+            (&block.up, sizes.intermediate, sizes.hidden),
+            (&block.down, sizes.hidden, sizes.intermediate),
+        ];
+        let norms = [
+            Some(block.attention_norm),
+            Some(block.query_norm),
+            Some(block.key_norm),
+            Some(block.mlp_norm),
+            block.attended_norm,
+            block.mlp_out_norm,
+        ];
+        let behind = [&block.attended_norm, &block.mlp_out_norm];
+        let [score, position] = factors(*sliding);
+        matrices
+            .iter()
+            .all(|(w, n, k)| packing(w) == Some(layers) && shape(w) == [*n, *k])
+            && norms
+                .iter()
+                .flatten()
+                .all(|norm| norm.eps == eps && is_bf16(norm.weight))
+            && behind.iter().all(|norm| norm.is_some() == gemma)
+            && (block.activation == Activation::GeluTanh) == gemma
+            && (block.scale, block.rotation.scale) == (score, position)
+    });
+    let ends = [&model.embedding, &model.head];
+    let ends = ends.iter().all(|w| shape(w) == [sizes.vocab, sizes.hidden]);
+    (alike && ends && is_bf16(model.norm.weight)).then_some(sizes)
+}
+
+fn is_bf16(array: &Array) -> bool {
+    array.dtype() == Dtype::Bfloat16
+}
+
+/// How a matrix is stored, if the kernel may be able to read it.
+fn packing(matrix: &Weight<'_>) -> Option<Packing> {
+    match matrix {
+        Weight::Dense(w) => (w.ndim() == 2 && is_bf16(w)).then_some(Packing::Dense),
+        Weight::Packed(p) => {
+            let fits = p.scheme.mode == Mode::Affine
+                && p.weight.ndim() == 2
+                && is_bf16(p.scales)
+                && p.biases.is_some_and(is_bf16);
+            fits.then_some(Packing::Affine {
+                bits: p.scheme.bits as usize,
+                group: p.scheme.group_size as usize,
+            })
+        }
+    }
+}
+
+/// Rows and columns.
+fn shape(matrix: &Weight<'_>) -> [usize; 2] {
+    let (array, elements) = match matrix {
+        Weight::Dense(w) => (*w, 1),
+        Weight::Packed(p) => (p.weight, 32 / p.scheme.bits.max(1)),
+    };
+    [array.dim(0) as usize, (array.dim(1) * elements) as usize]
+}

@@ -1,0 +1,182 @@
+//! The CUDA decode kernel compiles for every generation of GPUs, for every kind of model, without
+//! spilling registers. Needs NVIDIA's compiler and no GPU.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+use std::path::PathBuf;
+
+use kernels::decode::{Packing, Sizes, Target};
+use mlx_core::cuda::{Architecture, Compiler};
+
+/// An A100, an H100 or H200, and a consumer GPU with less shared memory.
+const GPUS: [(Architecture, Target); 3] = [
+    (Architecture::new(8, 0), target(108, 163)),
+    (Architecture::new(9, 0), target(132, 227)),
+    (Architecture::new(12, 0), target(170, 99)),
+];
+
+const fn target(multiprocessors: u32, shared_kib: u32) -> Target {
+    Target {
+        multiprocessors,
+        shared_memory: shared_kib * 1024,
+    }
+}
+
+const fn affine(bits: usize, group: usize) -> Packing {
+    Packing::Affine { bits, group }
+}
+
+/// Qwen3-0.6B with every matrix packed like this.
+fn qwen3(packing: Packing) -> Sizes {
+    Sizes {
+        sliding: vec![false; 28],
+        hidden: 1024,
+        intermediate: 3072,
+        vocab: 151_936,
+        heads: 16,
+        kv_heads: 8,
+        head_dim: 128,
+        layers: packing,
+        embedding: packing,
+        head: packing,
+        gemma: false,
+        eps: 1e-6,
+        embed_scale: 1.0,
+        softcap: 0.0,
+        full: [0.088_388_35, 1.0],
+        windowed: [1.0, 1.0],
+    }
+}
+
+/// Gemma-3-1B with every matrix packed like this.
+fn gemma3(packing: Packing) -> Sizes {
+    Sizes {
+        sliding: (1..=26).map(|layer| layer % 6 != 0).collect(),
+        hidden: 1152,
+        intermediate: 6912,
+        vocab: 262_144,
+        heads: 4,
+        kv_heads: 1,
+        head_dim: 256,
+        gemma: true,
+        embed_scale: 34.0,
+        softcap: 30.0,
+        full: [0.0625, 0.125],
+        windowed: [0.0625, 1.0],
+        ..qwen3(packing)
+    }
+}
+
+/// NVIDIA's compiler, where `cargo xtask test` put it.
+fn compiler() -> Option<Compiler> {
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
+    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
+    match file.is_file() {
+        true => Some(Compiler::open(&file).unwrap()),
+        false => {
+            eprintln!("skipped: {} is not there", file.display());
+            None
+        }
+    }
+}
+
+/// Compiles for every GPU that has room, which `everywhere` says are all; nothing may be kept in
+/// memory that belongs into registers.
+fn compiles(name: &str, sizes: &Sizes, everywhere: bool) {
+    let Some(compiler) = compiler() else { return };
+    for (architecture, target) in GPUS {
+        if !everywhere && !sizes.serve(target) {
+            continue;
+        }
+        assert!(sizes.serve(target), "{name}: {architecture} has no room");
+        let options = ["-default-device", "--ptxas-options=-v"];
+        let image = compiler
+            .compile(name, &sizes.source(target), architecture, &options)
+            .unwrap();
+        let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+        assert!(
+            image.log.contains(clean),
+            "{name} for {architecture} spills registers:\n{}",
+            image.log
+        );
+    }
+}
+
+#[test]
+fn dense_models_compile() {
+    compiles("qwen3", &qwen3(Packing::Dense), true);
+    compiles("gemma3", &gemma3(Packing::Dense), true);
+}
+
+#[test]
+fn packed_models_compile() {
+    compiles("qwen3 4 bits", &qwen3(affine(4, 64)), true);
+    compiles("qwen3 8 bits", &qwen3(affine(8, 64)), true);
+    compiles("gemma3 4 bits", &gemma3(affine(4, 64)), true);
+    compiles("gemma3 8 bits", &gemma3(affine(8, 64)), true);
+}
+
+#[test]
+fn every_group_compiles() {
+    for group in [32, 128] {
+        compiles("qwen3 4 bits", &qwen3(affine(4, group)), true);
+        compiles("qwen3 8 bits", &qwen3(affine(8, group)), true);
+    }
+}
+
+#[test]
+fn large_models_and_many_heads_compile() {
+    let qwen3_8b = Sizes {
+        sliding: vec![false; 36],
+        hidden: 4096,
+        intermediate: 12_288,
+        heads: 32,
+        ..qwen3(affine(4, 64))
+    };
+    compiles("qwen3-8b", &qwen3_8b, true);
+    let many_heads = Sizes {
+        heads: 64,
+        hidden: 5120,
+        intermediate: 25_600,
+        ..qwen3_8b
+    };
+    compiles("qwen3-32b", &many_heads, false);
+}
+
+#[test]
+fn what_the_kernel_cannot_do_is_left_to_the_single_operations() {
+    let h200 = GPUS[1].1;
+    assert!(qwen3(Packing::Dense).serve(h200));
+    let refused = [
+        Sizes {
+            head_dim: 96,
+            ..qwen3(Packing::Dense)
+        },
+        Sizes {
+            heads: 17,
+            ..qwen3(Packing::Dense)
+        },
+        Sizes {
+            kv_heads: 1,
+            ..qwen3(Packing::Dense)
+        },
+        Sizes {
+            hidden: 1000,
+            ..qwen3(Packing::Dense)
+        },
+        qwen3(affine(3, 64)),
+        // An odd number of groups in a row.
+        Sizes {
+            hidden: 1024 + 64,
+            ..qwen3(affine(4, 64))
+        },
+        // More than fits beside two tiles a warp.
+        Sizes {
+            intermediate: 131_072,
+            ..qwen3(Packing::Dense)
+        },
+    ];
+    for sizes in refused {
+        assert!(!sizes.serve(h200), "{sizes:?}");
+    }
+}

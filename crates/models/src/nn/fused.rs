@@ -1,0 +1,74 @@
+//! A whole model as one kernel, for the next token of one sequence.
+
+use std::cell::OnceCell;
+
+use kernels::decode::{Model, TokenStep};
+use kernels::graph::{Norm, Weight};
+use mlx_core::Array;
+
+use super::{Embedding, Linear, RmsNorm, Stack};
+use crate::Result;
+use crate::cache::Cache;
+
+/// The kernel, where there is one for the model and the device: found out when first needed.
+#[derive(Default)]
+pub(crate) struct Fused {
+    step: OnceCell<Option<TokenStep>>,
+}
+
+/// What a family is made of beside its blocks.
+pub(crate) struct Ends<'a> {
+    pub(crate) embedding: &'a Embedding,
+    /// Factor of embeddings.
+    pub(crate) embed_scale: f64,
+    pub(crate) norm: &'a RmsNorm,
+    /// Absent where the embedding is the head.
+    pub(crate) lm_head: Option<&'a Linear>,
+    pub(crate) softcap: Option<f64>,
+}
+
+impl Fused {
+    /// Float32 logits `[vocab]` of the token `id`, int32 `[1]`, which follows those in `cache` and is
+    /// added to it; `None`, and nothing done, where the single operations have to do it.
+    pub(crate) fn logits(
+        &self,
+        layers: &Stack,
+        ends: &Ends<'_>,
+        id: &Array,
+        cache: &mut Cache,
+    ) -> Result<Option<Array>> {
+        match self.step(layers, ends)? {
+            Some(step) if step.serves()? => Ok(Some(layers.decode(step, id, cache)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn step(&self, layers: &Stack, ends: &Ends<'_>) -> Result<Option<&TokenStep>> {
+        if let Some(step) = self.step.get() {
+            return Ok(step.as_ref());
+        }
+        let step = match ends.model(layers) {
+            Some(model) => TokenStep::new(&model)?,
+            None => None,
+        };
+        Ok(self.step.get_or_init(|| step).as_ref())
+    }
+}
+
+impl<'a> Ends<'a> {
+    fn model(&self, layers: &'a Stack) -> Option<Model<'a>> {
+        let embedding: Weight<'a> = self.embedding.as_weight()?;
+        let norm: Norm<'a> = self.norm.as_norm();
+        Some(Model {
+            blocks: layers.blocks()?,
+            embedding,
+            embed_scale: self.embed_scale,
+            norm,
+            head: match self.lm_head {
+                Some(head) => head.as_weight()?,
+                None => embedding,
+            },
+            softcap: self.softcap,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+"""Compares the decode kernel with the float64 reference on small models, and times the full ones.
+
+    python tools/decode/check.py [check] [time] [timeline] [name ...]
+"""
+
+import sys
+import time
+
+import torch
+
+from device import Decoder
+from models import FULL, SMALL
+from reference import Reference
+
+BANDWIDTH = 4.37e12
+
+
+def error(out, ref):
+    out, ref = out.double(), ref.double()
+    return float((out - ref).norm() / ref.norm()) if bool(out.isfinite().all()) else float("inf")
+
+
+def check(m, steps=4):
+    """A few tokens at several contexts. Wanted: logits nearer to the exact ones than a model that
+    rounds every operation's result; in the first layer, where nothing has been rounded twice, cache
+    entries that equal the reference's; nothing else in the caches touched; the same bits again."""
+    mine, coarse, first, entries = [], [], 0.0, 0.0
+    same, untouched = True, True
+    weights = None
+    for position in (0, 7, 40, 300, 1500):
+        d = Decoder(m, position + steps + 5, max(m.window, 1), weights)
+        weights = d.weights
+        references = [Reference(m, weights, rounding) for rounding in ("inputs", "nothing", "all")]
+        rings = set(m.rings())
+        for step in range(steps):
+            at = position + step
+            # The ring has room, is about to be full, or has come round.
+            held = min(at + 1, max(m.window, 1))
+            place = at if at < m.window else (at * 7 + 3) % max(m.window, 1)
+            places = [place if l in rings else at for l in range(m.layers)]
+            counts = [held if l in rings else at + 1 for l in range(m.layers)]
+            caches = [[(k.double(), v.double()) for k, v in d.caches] for _ in references]
+            d.token.fill_(int(torch.randint(m.vocab, (1,))))
+            d.logits.fill_(float("nan"))
+            d.launch(at, place, held)
+            torch.cuda.synchronize()
+            out = d.logits.clone()
+            _, exact, rounded = [r.step(int(d.token), at, c, places, counts) for r, c in zip(references, caches)]
+            mine.append(error(out, exact))
+            coarse.append(error(rounded, exact))
+            for l in range(m.layers):
+                for cache, expected in zip(d.caches[l], caches[0][l]):
+                    wrong = error(cache[:, places[l]], expected[:, places[l]])
+                    entries = max(entries, wrong)
+                    if l == 0:
+                        first = max(first, wrong)
+                    others = torch.arange(cache.shape[1], device=cache.device) != places[l]
+                    untouched &= torch.equal(cache[:, others].double(), expected[:, others])
+            d.logits.fill_(float("nan"))
+            d.launch(at, place, held)
+            torch.cuda.synchronize()
+            same &= torch.equal(out, d.logits)
+    mean = lambda errors: sum(errors) / len(errors)
+    ok = mean(mine) < mean(coarse) and max(mine) < 2e-2 and first < 2e-3 and entries < 2e-2 and untouched and same
+    print(f"{'ok  ' if ok else 'FAIL'} {m.name:20} logits {mean(mine):.1e}, at most {max(mine):.1e} (rounding all "
+          f"{mean(coarse):.1e}); cache, first layer {first:.1e}, all {entries:.1e}, others kept {untouched}; "
+          f"repeatable {same}", flush=True)
+    return ok
+
+
+def measure(m, position=2176, repeats=40):
+    ring_held = min(position + 1, max(m.window, 1))
+    d = Decoder(m, 2304, max(m.window, 1))
+    d.token.fill_(17)
+    for _ in range(3):
+        d.launch(position, 0, ring_held)
+    torch.cuda.synchronize()
+    times = []
+    for _ in range(repeats):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        for _ in range(4):
+            d.launch(position, 0, ring_held)
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 4 * 1e3)
+    times.sort()
+    us, floor = times[len(times) // 2], d.bytes(position, ring_held) / BANDWIDTH * 1e6
+    finite = bool(d.logits.isfinite().all())
+    print(f"{m.name:22} {us:8.1f} us {1e6 / us:7.1f} token/s  floor {floor:7.1f} us  {100 * floor / us:5.1f}%"
+          f"  [{times[0]:.1f}, {times[-1]:.1f}] {'' if finite else 'NOT FINITE'}", flush=True)
+    return d
+
+
+if __name__ == "__main__":
+    torch.manual_seed(5)
+    torch.cuda.set_stream(torch.cuda.default_stream())
+    modes = [a for a in sys.argv[1:] if a in ("check", "time")] or ["check", "time"]
+    names = [a for a in sys.argv[1:] if a not in ("check", "time")]
+    chosen = lambda models: [m for m in models if not names or any(n in m.name for n in names)]
+    failed = 0
+    if "check" in modes:
+        start = time.time()
+        failed = sum(not check(m) for m in chosen(SMALL))
+        print(f"{failed} failed, {time.time() - start:.0f} s")
+    if "time" in modes:
+        for m in chosen(FULL):
+            measure(m)
+            torch.cuda.empty_cache()
+    sys.exit(failed != 0)

@@ -1,0 +1,120 @@
+"""A model with random weights on the GPU, and the kernel launched on it with CuPy."""
+
+import math
+import tempfile
+
+import cupy
+import numpy as np
+import torch
+
+from source import cubin, smem_and_warps
+
+LAYER_WORDS, LAST_WORDS = 32, 32
+MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
+NORMS = ["input_norm", "q_norm", "k_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm"]
+DEVICE = "cuda"
+
+
+def arch_of_device():
+    major, minor = torch.cuda.get_device_capability()
+    return {(8, 0): "80", (9, 0): "90a", (12, 0): "120"}[major, minor]
+
+
+def random_matrix(rows, columns, bits, group):
+    if bits == 16:
+        return (torch.randn(rows, columns, device=DEVICE, dtype=torch.bfloat16) / math.sqrt(columns)).contiguous()
+    words = torch.randint(-(2**31), 2**31, (rows, columns * bits // 32), device=DEVICE, dtype=torch.int32)
+    top = 2**bits
+    spread = 1.0 / (math.sqrt(columns) * top / math.sqrt(12))
+    scales = (spread * (0.5 + torch.rand(rows, columns // group, device=DEVICE))).bfloat16()
+    biases = (-scales.float() * top * (0.4 + 0.2 * torch.rand_like(scales.float()))).bfloat16()
+    return words, scales, biases, bits, group
+
+
+def random_weights(m):
+    shapes = {
+        "q": (m.heads * m.head_dim, m.hidden), "k": (m.kv_heads * m.head_dim, m.hidden),
+        "v": (m.kv_heads * m.head_dim, m.hidden), "o": (m.hidden, m.heads * m.head_dim),
+        "gate": (m.inter, m.hidden), "up": (m.inter, m.hidden), "down": (m.hidden, m.inter),
+    }
+    norm = lambda width: (1.0 + 0.2 * torch.randn(width, device=DEVICE)).bfloat16()
+    weights = {}
+    for l in range(m.layers):
+        for name, shape in shapes.items():
+            weights[f"{l}.{name}"] = random_matrix(*shape, m.bits, m.group)
+        for name in NORMS:
+            weights[f"{l}.{name}"] = norm(m.head_dim if name in ("q_norm", "k_norm") else m.hidden)
+    weights["embed"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group)
+    if not m.tied:
+        weights["head"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group)
+    weights["norm"] = norm(m.hidden)
+    return weights
+
+
+def matrix_words(matrix):
+    parts = matrix[:3] if isinstance(matrix, tuple) else (matrix,)
+    return [p.data_ptr() for p in parts] + [0] * (3 - len(parts))
+
+
+def matrix_bytes(matrix):
+    parts = matrix[:3] if isinstance(matrix, tuple) else (matrix,)
+    return sum(p.numel() * p.element_size() for p in parts)
+
+
+def addresses(words):
+    return torch.tensor(np.array(words, dtype=np.uint64).view(np.int64), device=DEVICE)
+
+
+class Decoder:
+    def __init__(self, m, capacity, ring_capacity=1, weights=None):
+        self.m, self.capacity, self.ring_capacity = m, capacity, ring_capacity
+        self.grid = torch.cuda.get_device_properties(0).multi_processor_count
+        arch = arch_of_device()
+        data, _ = cubin(m, arch, self.grid)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(data)
+            file.flush()
+            self.module = cupy.RawModule(path=file.name)
+            self.kernel = self.module.get_function("decode_token")
+        self.smem, warps = smem_and_warps(arch)
+        self.threads = warps * 32
+        self.kernel.max_dynamic_shared_size_bytes = self.smem
+        self.weights = random_weights(m) if weights is None else weights
+        rings = set(m.rings())
+        cache = lambda l: torch.randn(
+            m.kv_heads, ring_capacity if l in rings else capacity, m.head_dim, device=DEVICE).bfloat16()
+        self.caches = [(cache(l), cache(l)) for l in range(m.layers)]
+        half = m.head_dim // 2
+        i = torch.arange(half, device=DEVICE, dtype=torch.float64)
+        self.periods = [(theta ** (i / half)).float() for theta in (m.theta, m.local_theta)]
+        self.table = self.make_table()
+        self.cache_table = addresses([c.data_ptr() for pair in self.caches for c in pair])
+        self.scratch = torch.zeros(1 << 22, device=DEVICE, dtype=torch.int32)
+        self.token = torch.zeros(1, device=DEVICE, dtype=torch.int32)
+        self.done = torch.zeros(1, device=DEVICE, dtype=torch.uint8)
+        self.logits = torch.empty(m.vocab, device=DEVICE, dtype=torch.float32)
+
+    def make_table(self):
+        words, w = [], self.weights
+        for l in range(self.m.layers):
+            row = sum((matrix_words(w[f"{l}.{name}"]) for name in MATRICES), [])
+            row += [w[f"{l}.{name}"].data_ptr() for name in NORMS]
+            words += row + [0] * (LAYER_WORDS - len(row))
+        row = matrix_words(w["embed"]) + matrix_words(w.get("head", w["embed"]))
+        row += [w["norm"].data_ptr()] + [p.data_ptr() for p in self.periods]
+        words += row + [0] * (LAST_WORDS - len(row))
+        return addresses(words)
+
+    def launch(self, position, ring_place=0, ring_held=1):
+        arrays = (self.token, self.table, self.cache_table, self.scratch, self.token, self.logits, self.done)
+        args = [np.uint64(t.data_ptr()) for t in arrays]
+        args += [np.int32(i) for i in (position, self.capacity, ring_place, ring_held, self.ring_capacity)]
+        self.kernel((self.grid,), (self.threads,), tuple(args), shared_mem=self.smem)
+
+    def bytes(self, position, ring_held):
+        """Weights and cache entries that one token has to read."""
+        m = self.m
+        total = sum(matrix_bytes(v) for k, v in self.weights.items() if k != "embed" or m.tied)
+        row = 2 * m.kv_heads * m.head_dim * 2
+        rings = set(m.rings())
+        return total + sum(row * (ring_held if l in rings else position + 1) for l in range(m.layers))

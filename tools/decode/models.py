@@ -1,0 +1,30 @@
+"""The models that are checked (small, odd sizes) and timed (the published shapes)."""
+
+from source import Model
+
+SMALL = [
+    Model("qwen bf16 gqa2", 3, 256, 512, 640, 4, 2, 64),
+    Model("qwen bf16 gqa1 d128", 2, 544, 1184, 1003, 3, 3, 128),
+    Model("qwen bf16 gqa8", 2, 1024, 3072, 2048, 16, 2, 128, tied=False),
+    Model("qwen 4-bit g64", 3, 640, 1664, 1000, 8, 2, 128, bits=4),
+    Model("qwen 4-bit g32", 2, 512, 1216, 777, 4, 1, 128, bits=4, group=32),
+    Model("qwen 4-bit g128", 2, 512, 1280, 640, 6, 2, 128, bits=4, group=128, tied=False),
+    Model("qwen 8-bit g64", 3, 256, 512, 640, 4, 2, 64, bits=8),
+    Model("qwen 8-bit g32", 2, 576, 1088, 640, 4, 2, 64, bits=8, group=32),
+    Model("qwen 8-bit g128", 2, 512, 1280, 640, 4, 2, 64, bits=8, group=128),
+    Model("gemma bf16", 7, 1152, 1408, 1200, 4, 1, 256, gemma=True, window=48, pattern=3),
+    Model("gemma 4-bit", 4, 640, 1280, 1200, 4, 2, 256, gemma=True, window=32, pattern=2, bits=4, softcap=30.0),
+    Model("gemma 8-bit d64", 6, 256, 384, 704, 4, 1, 64, gemma=True, window=16, pattern=6, bits=8),
+]
+
+
+def full(bits):
+    suffix = "bf16" if bits == 16 else f"{bits}-bit"
+    return [
+        Model(f"Qwen3-0.6B {suffix}", 28, 1024, 3072, 151936, 16, 8, 128, bits=bits),
+        Model(f"Qwen3-8B {suffix}", 36, 4096, 12288, 151936, 32, 8, 128, bits=bits, tied=False),
+        Model(f"Gemma-3-1B {suffix}", 26, 1152, 6912, 262144, 4, 1, 256, bits=bits, gemma=True, window=512),
+    ]
+
+
+FULL = full(16) + full(4) + full(8)
