@@ -54,6 +54,14 @@ impl Packing {
         }
     }
 
+    /// Bytes of 16 rows times 128 bytes, with their scales and biases.
+    fn tile_bytes(self) -> usize {
+        match self {
+            Self::Dense => 2048,
+            Self::Affine { bits, group } => 2048 + 128 * (1024 / bits / group / 2).max(1),
+        }
+    }
+
     /// Whether the kernel reads rows of `columns` elements. Two groups share a word of scales.
     fn serves(self, columns: usize) -> bool {
         columns.is_multiple_of(32)
@@ -143,24 +151,29 @@ impl Sizes {
             && self.embedding.serves(self.hidden)
             && self.head.serves(self.hidden);
         let layers = (1..=128).contains(&self.sliding.len());
-        // Two tiles a warp must fit beside the rest.
-        let widest = columns
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(0)
-            .next_multiple_of(256);
-        let attention = 4 * repeat * (self.head_dim * 9 + 4 + 2 * 8 + 2 * MAX_SPLITS);
+        heads && packings && layers && self.vocab >= 16 && self.has_room(target)
+    }
+
+    /// Whether two tiles a warp fit beside the rest of `shape.cuh`, with a little to spare.
+    fn has_room(&self, target: Target) -> bool {
+        let warps = WARPS as usize;
+        let columns = [self.hidden, self.heads * self.head_dim, self.intermediate];
+        let widest = columns.map(|k| k.next_multiple_of(256)).into_iter().max();
+        let widest = widest.unwrap_or(0);
+        let repeat = self.heads / self.kv_heads;
+        let key_warps = warps / (self.head_dim / 128).max(1);
+        let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
+            + 2 * repeat * (2 * self.head_dim + 8);
+        let row_blocks = self.vocab / 16 / target.multiprocessors.max(1) as usize;
         let rest = 4 * self.hidden
             + (2 * widest).max(attention)
             + widest / 8
-            + 64 * (self.vocab / 16 / target.multiprocessors.max(1) as usize + 12)
+            + 64 * (row_blocks + warps + 4)
             + 8 * (29 * self.sliding.len() + 3)
             + 8 * self.head_dim
             + 2048;
-        let tiles = 2 * WARPS as usize * (2048 + 512);
-        let room = rest + tiles <= target.dynamic_shared_memory() as usize;
-        heads && packings && layers && self.vocab >= 16 && room
+        let tile = self.layers.tile_bytes().max(self.head.tile_bytes());
+        rest + 2 * warps * tile <= target.dynamic_shared_memory() as usize
     }
 
     /// Words of scratch memory that are enough for the kernel, which checks it.

@@ -144,22 +144,25 @@ __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, i
 #pragma unroll 1
     for (int base = begin + warp / VALUE_SIDES * 16; base < end; base += KEY_WARPS * 16) {
         const uint4 zero = make_uint4(0, 0, 0, 0);
+        // In place of keys behind the end the last one is read, and its weight made zero.
         uint4 k[2][CHUNKS];
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-            int key = base + 8 * n + row;
+            const uint4* from = keys + (u64)smaller(base + 8 * n + row, end - 1) * ROW + column;
 #pragma unroll
-            for (int c = 0; c < CHUNKS; c++) k[n][c] = key < end ? keys[(u64)key * ROW + 4 * c + column] : zero;
+            for (int c = 0; c < CHUNKS; c++) k[n][c] = from[4 * c];
         }
         u32 v[PARTS][4][4];
 #pragma unroll
-        for (int p = 0; p < PARTS; p++)
+        for (int i = 0; i < 4; i++) {
+            int key = smaller(base + 2 * column + (i & 1) + (i >> 1) * 8, end - 1);
+            const uint4* from = values_here + (u64)key * ROW;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int key = base + 2 * column + (i & 1) + (i >> 1) * 8;
-                uint4 x = key < end ? values_here[(u64)key * ROW + 8 * p] : zero;
+            for (int p = 0; p < PARTS; p++) {
+                uint4 x = from[8 * p];
                 v[p][i][0] = x.x, v[p][i][1] = x.y, v[p][i][2] = x.z, v[p][i][3] = x.w;
             }
+        }
         float c[2][4] = {};
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {

@@ -117,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     timeline.mark();
     multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces);
     gather<LOGITS>(pieces, [&](int block, int row, float sum) {
-        if (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
+        if constexpr (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
         // See `Stream::aim`: the last row block may begin early.
         int at = VOCAB % 16 == 0 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
         if (at >= block * 16) logits[at] = sum;
