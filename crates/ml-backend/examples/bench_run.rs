@@ -5,7 +5,7 @@
 //!     bench_run --shape qwen3-8b --weights q4 --prompt 512 --gen 64 --device cuda # of random weights
 //!     bench_run --bandwidth [--device cuda] [--threads 2]                         # memory, read only
 //!
-//! Prints one JSON line. A repetition follows a warm-up, which reads every weight and fills every
+//! Prints one JSON line a repetition. The first follows a warm-up, which reads every weight and fills every
 //! buffer once. Random weights are drawn on the device.
 
 use std::path::{Path, PathBuf};
@@ -36,6 +36,9 @@ struct Args {
     prompt: usize,
     #[arg(long = "gen", default_value_t = 64)]
     gen_tokens: usize,
+    /// Repetitions, with the weights loaded once
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
     #[arg(long, default_value = "auto")]
     device: Device,
     /// MLX's own operations only
@@ -49,8 +52,10 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {
-        Ok(line) => {
-            println!("{line}");
+        Ok(lines) => {
+            for line in lines {
+                println!("{line}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -60,20 +65,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<Value> {
+fn run(args: &Args) -> Result<Vec<Value>> {
     match (&args.model, &args.shape) {
-        (Some(model), _) => repetition(model, args),
+        (Some(model), _) => repetitions(model, args),
         (None, Some(shape)) => {
             // A config and headers; the values are drawn.
             let dir = tempfile::tempdir()?;
             checkpoint::write_hollow(dir.path(), shape, args.weights)?;
-            let mut line = repetition(dir.path(), args)?;
-            line["shape"] = json!(shape.name);
-            line["weights"] = json!(args.weights);
-            line["bytes_per_token"] = json!(bytes_per_token(shape, args));
-            Ok(line)
+            let mut lines = repetitions(dir.path(), args)?;
+            for line in &mut lines {
+                line["shape"] = json!(shape.name);
+                line["weights"] = json!(args.weights);
+                line["bytes_per_token"] = json!(bytes_per_token(shape, args));
+            }
+            Ok(lines)
         }
-        (None, None) => bandwidth(args),
+        (None, None) => Ok(vec![bandwidth(args)?]),
     }
 }
 
@@ -91,7 +98,7 @@ fn cpu(threads: usize) -> &'static Cpu {
     cpu
 }
 
-fn repetition(model: &Path, args: &Args) -> Result<Value> {
+fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
     ensure!(args.prompt > 0, "--prompt needs at least one token");
     let cpu = cpu(args.threads);
     let backend = MlxBackend::builder()
@@ -106,28 +113,31 @@ fn repetition(model: &Path, args: &Args) -> Result<Value> {
         options.max_tokens(tokens + 1)
     };
     backend.generate_ids(&prompt, &options(args.gen_tokens.min(8)))?;
-    let metrics = backend
-        .generate_ids(&prompt, &options(args.gen_tokens))?
-        .metrics;
-    let first = metrics.time_to_first_token.context("no token came")?;
-    let device = &backend.info().device;
-    // A GPU's memory is what counts where there is one, else what the process had resident.
-    let resident = peak_resident_bytes().filter(|_| device.kind == DeviceKind::Cpu);
-    Ok(json!({
-        "engine": "ours",
-        "device": device.kind.to_string(),
-        "device_name": device.name,
-        "threads": cpu.pool().threads(),
-        "prompt": args.prompt,
-        "gen": args.gen_tokens,
-        "plain_mlx": args.plain_mlx,
-        "prefill_tps": metrics.prefill_tokens_per_second,
-        "ttft_s": first.as_secs_f64(),
-        "decode_tps": metrics.decode_tokens_per_second,
-        "load_s": backend.info().load_time.as_secs_f64(),
-        "peak_memory_bytes": resident.unwrap_or(metrics.peak_memory_bytes),
-        "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
-    }))
+    let one = |_| -> Result<Value> {
+        let metrics = backend
+            .generate_ids(&prompt, &options(args.gen_tokens))?
+            .metrics;
+        let first = metrics.time_to_first_token.context("no token came")?;
+        let device = &backend.info().device;
+        // A GPU's memory is what counts where there is one, else what the process had resident.
+        let resident = peak_resident_bytes().filter(|_| device.kind == DeviceKind::Cpu);
+        Ok(json!({
+            "engine": "ours",
+            "device": device.kind.to_string(),
+            "device_name": device.name,
+            "threads": cpu.pool().threads(),
+            "prompt": args.prompt,
+            "gen": args.gen_tokens,
+            "plain_mlx": args.plain_mlx,
+            "prefill_tps": metrics.prefill_tokens_per_second,
+            "ttft_s": first.as_secs_f64(),
+            "decode_tps": metrics.decode_tokens_per_second,
+            "load_s": backend.info().load_time.as_secs_f64(),
+            "peak_memory_bytes": resident.unwrap_or(metrics.peak_memory_bytes),
+            "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
+        }))
+    };
+    (0..args.repeat.max(1)).map(one).collect()
 }
 
 /// How fast the memory that a model's weights are in is read.

@@ -87,6 +87,7 @@ impl TokenStep {
             shared_memory: target.dynamic_shared_memory(),
             // Every input is dense, and a copy of the scratch memory or of a cache would be wrong.
             copy_strided: false,
+            blocks_wait: true,
             ..Launch::new([target.multiprocessors, 1, 1], [32 * WARPS, 1, 1])
         };
         let words = sizes.scratch_words() as i32;

@@ -3,7 +3,7 @@
 //! MLX knows neither the number of multiprocessors nor how much shared memory a block may have. The
 //! driver's library is there wherever the device is open: MLX loaded it.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -61,6 +61,44 @@ pub fn gpu() -> Result<Gpu> {
             device: DeviceKind::Cuda.name(),
             reason,
         })
+}
+
+/// Waits for everything that was submitted to the GPU, by whichever thread. Fails with the driver's
+/// status.
+pub(crate) fn synchronize() -> Result<(), i32> {
+    type Retain = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int;
+    type SetCurrent = unsafe extern "C" fn(*mut c_void) -> c_int;
+    type Synchronize = unsafe extern "C" fn() -> c_int;
+    const UNKNOWN: i32 = 999; // CUDA_ERROR_UNKNOWN
+    static FUNCTIONS: OnceLock<Option<(Retain, SetCurrent, Synchronize)>> = OnceLock::new();
+    let functions = FUNCTIONS.get_or_init(|| {
+        // SAFETY: as in `ask`; the three functions have these types since CUDA 7.
+        unsafe {
+            let driver = libloading::Library::new("libcuda.so.1").ok()?;
+            let driver = std::mem::ManuallyDrop::new(driver);
+            Some((
+                *driver.get::<Retain>(b"cuDevicePrimaryCtxRetain\0").ok()?,
+                *driver.get::<SetCurrent>(b"cuCtxSetCurrent\0").ok()?,
+                *driver.get::<Synchronize>(b"cuCtxSynchronize\0").ok()?,
+            ))
+        }
+    });
+    let Some((retain, set_current, wait)) = functions else {
+        return Err(UNKNOWN);
+    };
+    let mut context = std::ptr::null_mut();
+    // SAFETY: MLX computes on device 0, in its primary context, which lives as long as the process:
+    // one more reference to it changes nothing, and it is what a thread that uses MLX has as current.
+    let status = unsafe {
+        match retain(&mut context, 0) {
+            0 => match set_current(context) {
+                0 => wait(),
+                failed => failed,
+            },
+            failed => failed,
+        }
+    };
+    if status == 0 { Ok(()) } else { Err(status) }
 }
 
 type CuInit = unsafe extern "C" fn(u32) -> c_int;

@@ -43,6 +43,7 @@ use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
 pub use compiler::{Compiler, Image};
+pub(crate) use gpu::synchronize;
 pub use gpu::{Architecture, Gpu, gpu};
 
 use crate::ffi::{ArrayVec, api, list_failure};
@@ -139,6 +140,10 @@ pub struct Launch {
     /// Whether an input that is not dense in row-major order is copied for the kernel. Otherwise
     /// the kernel gets the address of its first element, whatever its strides are.
     pub copy_strided: bool,
+    /// Whether blocks wait for each other, so that all must be on the GPU at once. From the first
+    /// such launch on, threads that submit to the GPU wait for each other's work: of two such
+    /// kernels at a time each could take half of the GPU, and both would wait for ever.
+    pub blocks_wait: bool,
 }
 
 impl Launch {
@@ -149,6 +154,7 @@ impl Launch {
             block,
             shared_memory: 0,
             copy_strided: true,
+            blocks_wait: false,
         }
     }
 }
@@ -191,7 +197,11 @@ impl Kernel {
             block,
             shared_memory,
             copy_strided,
+            blocks_wait,
         } = launch;
+        if blocks_wait {
+            crate::submit::one_thread_at_a_time();
+        }
         let raw_launch = mlxb_launch {
             grid,
             block,
