@@ -142,9 +142,9 @@ impl Model {
 
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.
     ///
-    /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for [`Logits::Last`], `[L, vocab]`
-    /// for [`Logits::All`]. Nothing is evaluated; after [`Logits::None`], evaluate
-    /// [`Cache::arrays`].
+    /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for
+    /// [`Logits::Last`], `[L, vocab]` for [`Logits::All`]. Nothing is evaluated; after
+    /// [`Logits::None`], evaluate [`Cache::arrays`].
     pub fn forward(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
         let shape = ids.shape();
         if shape.len() != 1 || shape[0] == 0 || ids.dtype() != Dtype::Int32 {
