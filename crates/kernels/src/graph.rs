@@ -60,6 +60,14 @@ pub(crate) fn are_floats(arrays: &[&Array]) -> bool {
     arrays.iter().all(|array| dtype(array.dtype()).is_some())
 }
 
+/// The outputs of an operation that was asked for `N`.
+pub(crate) fn exactly<const N: usize>(made: Vec<Array>) -> [Array; N] {
+    match made.try_into() {
+        Ok(made) => made,
+        Err(_) => unreachable!("an operation makes as many outputs as it was asked for"),
+    }
+}
+
 /// The shape of `x` with its last axis replaced.
 pub(crate) fn with_last(x: &Array, last: i32) -> Vec<i32> {
     let mut shape = x.shape().to_vec();

@@ -4,10 +4,6 @@
 //! threads, in what order they meet the rows of `x`, and how results are stored. What a row of
 //! weights is and how it is multiplied, a [`Stream`] says.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use std::ops::Range;
 
 use crate::Cpu;

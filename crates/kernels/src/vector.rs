@@ -19,7 +19,6 @@ pub(crate) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, n: usize) -> f32
         let mut i = 0;
         while i + step <= n {
             // By index: an iterator is not always unrolled, and then registers become memory.
-            #[allow(clippy::needless_range_loop)]
             for j in 0..4 {
                 let at = i + j * S::LANES;
                 acc[j] = S::mul_add(S::load_f32(a.add(at)), S::load_f32(b.add(at)), acc[j]);

@@ -4,10 +4,6 @@
 //! together. Where heads are too few to occupy the threads, the keys are split, each part gives
 //! its own softmax and sum, and these are joined in the end.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use super::softmax::{BLOCK, State, hide};
 use super::{Attention, FEW};
 use crate::Cpu;

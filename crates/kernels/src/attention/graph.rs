@@ -34,25 +34,18 @@ pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) ->
         return mlx(q, k, v, scale, mask);
     }
     let (rule, array) = match mask {
-        Mask::None => (Rule::None, None),
-        Mask::Causal => (Rule::Causal, None),
-        Mask::Window { width, .. } => (Rule::Window(width.max(0) as usize), None),
-        Mask::Array(array) => (Rule::Rows, Some(array)),
+        Mask::Array(array) => (None, Some(array)),
+        _ => (mask.rule(), None),
     };
     let inputs: Vec<&Array> = [q, k, v].into_iter().chain(array).collect();
     let shape = [1, length, heads * dim];
     host_op::single("attention", &inputs, &shape, q.dtype(), move |inputs, y| {
         let mask = match rule {
-            Rule::None => super::Mask::None,
-            Rule::Causal => super::Mask::Causal,
-            Rule::Window(width) => super::Mask::Window(width),
-            Rule::Rows => {
-                let stride = inputs[1].shape()[2] as usize;
-                super::Mask::Rows {
-                    allowed: inputs[3].bytes()?,
-                    stride,
-                }
-            }
+            Some(rule) => rule,
+            None => super::Mask::Rows {
+                allowed: inputs[3].bytes()?,
+                stride: inputs[1].shape()[2] as usize,
+            },
         };
         let (q, k) = (heads_outside(&inputs[0])?, heads_outside(&inputs[1])?);
         let v = heads_outside(&inputs[2])?;
@@ -61,13 +54,16 @@ pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) ->
     })
 }
 
-/// A [`Mask`] without its array.
-#[derive(Clone, Copy)]
-enum Rule {
-    None,
-    Causal,
-    Window(usize),
-    Rows,
+impl Mask<'_> {
+    /// The kernel's mask, unless it is an array.
+    pub(crate) fn rule(&self) -> Option<super::Mask<'static>> {
+        match self {
+            Self::None => Some(super::Mask::None),
+            Self::Causal => Some(super::Mask::Causal),
+            Self::Window { width, .. } => Some(super::Mask::Window((*width).max(0) as usize)),
+            Self::Array(_) => None,
+        }
+    }
 }
 
 fn mlx(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {

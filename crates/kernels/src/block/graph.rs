@@ -9,11 +9,10 @@ use std::sync::Arc;
 use mlx_core::host_op::{self, Failure, Pinned};
 use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 
-use super::Slot as KernelSlot;
+use super::{BlockView, Slot as KernelSlot};
 use crate::attention::Mask as KernelMask;
 use crate::attention::graph::Mask;
-use crate::gated::Activation;
-use crate::graph::{are_floats, dtype, heads_outside_mut, matrix, matrix_mut, on_cpu};
+use crate::graph::{are_floats, dtype, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
 use crate::kv::KvBuffers;
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::{Packed, quantized};
@@ -32,27 +31,8 @@ pub enum Weight<'a> {
     Packed(Packed<'a>),
 }
 
-/// The weights of a block, as [`super::Block`] has them. The rotation's offset does not matter.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the fields are those of `super::Block`")]
-pub struct Block<'a> {
-    pub attention_norm: Norm<'a>,
-    pub queries: Weight<'a>,
-    pub keys: Weight<'a>,
-    pub values: Weight<'a>,
-    pub query_norm: Norm<'a>,
-    pub key_norm: Norm<'a>,
-    pub rotation: Rotation<'a>,
-    pub scale: f32,
-    pub output: Weight<'a>,
-    pub attended_norm: Option<Norm<'a>>,
-    pub mlp_norm: Norm<'a>,
-    pub gate: Weight<'a>,
-    pub up: Weight<'a>,
-    pub activation: Activation,
-    pub down: Weight<'a>,
-    pub mlp_out_norm: Option<Norm<'a>>,
-}
+/// A block whose parts are arrays. The rotation's offset does not matter.
+pub type Block<'a> = super::Block<Weight<'a>, Norm<'a>, Rotation<'a>>;
 
 /// Where a block's keys and values are.
 #[derive(Debug)]
@@ -80,12 +60,11 @@ impl Stack {
         // A float16 sum is held inside its range, which the kernel does not do.
         let served = !blocks.is_empty()
             && matches!(dtype, Dtype::Bfloat16 | Dtype::Float32)
-            && blocks.iter().all(Block::is_served);
+            && blocks.iter().all(is_served);
         if !served || device::current()? != DeviceKind::Cpu {
             return Ok(None);
         }
-        let blocks: Vec<PinnedBlock> =
-            blocks.iter().map(PinnedBlock::new).collect::<Result<_>>()?;
+        let blocks: Vec<PinnedBlock> = blocks.iter().map(pinned).collect::<Result<_>>()?;
         Ok(Some(Self {
             blocks: blocks.into(),
             dtype,
@@ -95,8 +74,8 @@ impl Stack {
     /// Whether [`Stack::run`] can run now, on this stream and under these masks.
     pub fn serves(&self, x: &Array, masks: &[Mask<'_>]) -> Result<bool> {
         let fits = x.ndim() == 3 && x.dim(0) == 1 && x.dim(1) > 0 && x.dtype() == self.dtype;
-        let simple = |mask: &Mask<'_>| !matches!(mask, Mask::Array(_));
-        Ok(fits && masks.len() == self.blocks.len() && masks.iter().all(simple) && on_cpu()?)
+        let simple = masks.iter().all(|mask| mask.rule().is_some());
+        Ok(fits && masks.len() == self.blocks.len() && simple && on_cpu()?)
     }
 
     /// The residual stream `x [1, L, hidden]`, whose first token is at position `offset`, through
@@ -116,11 +95,7 @@ impl Stack {
             .map(|(slot, mask)| Place {
                 start: slot.start.max(0) as usize,
                 visible: slot.visible.max(0) as usize,
-                mask: match mask {
-                    Mask::Window { width, .. } => KernelMask::Window((*width).max(0) as usize),
-                    Mask::Causal => KernelMask::Causal,
-                    Mask::None | Mask::Array(_) => KernelMask::None,
-                },
+                mask: mask.rule().unwrap_or(KernelMask::None),
             })
             .collect();
         let (mut targets, mut inputs) = (Vec::new(), vec![x]);
@@ -156,15 +131,11 @@ impl Stack {
         // SAFETY: `KvBuffers` has the only handles of its buffers, and this operation depends on
         // the last one that wrote them; `written_by` makes the next one depend on this.
         let made = unsafe { host_op::call_in_place("blocks", &targets, &inputs, &outputs, work)? };
-        match <[Array; 2]>::try_from(made) {
-            Ok([x, done]) => {
-                for slot in slots {
-                    slot.buffers.written_by(done.clone());
-                }
-                Ok(x)
-            }
-            Err(_) => unreachable!("a host operation makes as many outputs as it was asked for"),
+        let [x, done] = exactly(made);
+        for slot in slots {
+            slot.buffers.written_by(done.clone());
         }
+        Ok(x)
     }
 }
 
@@ -208,37 +179,17 @@ fn run(
             true => y.reborrow(),
             false => ViewMut::new(to.as_mut_slice(), layout)?,
         };
-        super::block(cpu, x, &block.at(offset)?, slot, place.mask, y)?;
+        super::block(cpu, x, &at(block, offset)?, slot, place.mask, y)?;
         std::mem::swap(&mut from, &mut to);
     }
     Ok(())
 }
 
-impl Block<'_> {
-    fn is_served(&self) -> bool {
-        let weights = [
-            &self.queries,
-            &self.keys,
-            &self.values,
-            &self.output,
-            &self.gate,
-            &self.up,
-            &self.down,
-        ];
-        weights.iter().all(|w| w.kind().is_some())
-            && self.norms().iter().all(|n| are_floats(&[n.weight]))
-    }
-
-    fn norms(&self) -> Vec<&Norm<'_>> {
-        let always = [
-            &self.attention_norm,
-            &self.query_norm,
-            &self.key_norm,
-            &self.mlp_norm,
-        ];
-        let sometimes = self.attended_norm.iter().chain(&self.mlp_out_norm);
-        always.into_iter().chain(sometimes).collect()
-    }
+/// Whether the kernels have all parts of a block.
+fn is_served(block: &Block<'_>) -> bool {
+    let weight = |w: &Weight<'_>| w.kind().map(|_| ()).ok_or(());
+    let norm = |n: &Norm<'_>| are_floats(&[n.weight]).then_some(()).ok_or(());
+    block.try_map(weight, norm, |_| Ok(())).is_ok()
 }
 
 impl Weight<'_> {
@@ -303,87 +254,36 @@ impl PinnedNorm {
     }
 }
 
-fn view_of(
-    norm: &Option<PinnedNorm>,
-) -> std::result::Result<Option<crate::rms_norm::Norm<'_>>, Failure> {
-    norm.as_ref().map(PinnedNorm::view).transpose()
-}
-
-/// [`Block`], pinned.
-struct PinnedBlock {
-    attention_norm: PinnedNorm,
-    queries: PinnedWeight,
-    keys: PinnedWeight,
-    values: PinnedWeight,
-    query_norm: PinnedNorm,
-    key_norm: PinnedNorm,
+/// [`Rotation`] of any offset, pinned.
+struct PinnedRotation {
     periods: Pinned,
-    position_scale: f32,
     scale: f32,
-    output: PinnedWeight,
-    attended_norm: Option<PinnedNorm>,
-    mlp_norm: PinnedNorm,
-    gate: PinnedWeight,
-    up: PinnedWeight,
-    activation: Activation,
-    down: PinnedWeight,
-    mlp_out_norm: Option<PinnedNorm>,
 }
 
-impl PinnedBlock {
-    fn new(block: &Block<'_>) -> Result<Self> {
+impl PinnedRotation {
+    fn new(by: &Rotation<'_>) -> Result<Self> {
         Ok(Self {
-            attention_norm: PinnedNorm::new(&block.attention_norm)?,
-            queries: PinnedWeight::new(&block.queries)?,
-            keys: PinnedWeight::new(&block.keys)?,
-            values: PinnedWeight::new(&block.values)?,
-            query_norm: PinnedNorm::new(&block.query_norm)?,
-            key_norm: PinnedNorm::new(&block.key_norm)?,
-            periods: Pinned::new(block.rotation.periods)?,
-            position_scale: block.rotation.scale,
-            scale: block.scale,
-            output: PinnedWeight::new(&block.output)?,
-            attended_norm: block
-                .attended_norm
-                .as_ref()
-                .map(PinnedNorm::new)
-                .transpose()?,
-            mlp_norm: PinnedNorm::new(&block.mlp_norm)?,
-            gate: PinnedWeight::new(&block.gate)?,
-            up: PinnedWeight::new(&block.up)?,
-            activation: block.activation,
-            down: PinnedWeight::new(&block.down)?,
-            mlp_out_norm: block
-                .mlp_out_norm
-                .as_ref()
-                .map(PinnedNorm::new)
-                .transpose()?,
+            periods: Pinned::new(by.periods)?,
+            scale: by.scale,
         })
     }
 
-    /// The kernel's view of the block, for tokens from position `offset` on.
-    fn at(&self, offset: usize) -> std::result::Result<super::Block<'_>, Failure> {
-        Ok(super::Block {
-            attention_norm: self.attention_norm.view()?,
-            queries: self.queries.view()?,
-            keys: self.keys.view()?,
-            values: self.values.view()?,
-            query_norm: self.query_norm.view()?,
-            key_norm: self.key_norm.view()?,
-            rope: Rope {
-                periods: self.periods.view().elements()?,
-                scale: self.position_scale,
-                offset,
-            },
+    fn at(&self, offset: usize) -> std::result::Result<Rope<'_>, Failure> {
+        Ok(Rope {
+            periods: self.periods.view().elements()?,
             scale: self.scale,
-            output: self.output.view()?,
-            attended_norm: view_of(&self.attended_norm)?,
-            mlp_norm: self.mlp_norm.view()?,
-            gate: self.gate.view()?,
-            up: self.up.view()?,
-            activation: self.activation,
-            down: self.down.view()?,
-            mlp_out_norm: view_of(&self.mlp_out_norm)?,
+            offset,
         })
     }
+}
+
+type PinnedBlock = super::Block<PinnedWeight, PinnedNorm, PinnedRotation>;
+
+fn pinned(block: &Block<'_>) -> Result<PinnedBlock> {
+    block.try_map(PinnedWeight::new, PinnedNorm::new, PinnedRotation::new)
+}
+
+/// The kernel's view of a block, for tokens from position `offset` on.
+fn at(block: &PinnedBlock, offset: usize) -> std::result::Result<BlockView<'_>, Failure> {
+    block.try_map(PinnedWeight::view, PinnedNorm::view, |r| r.at(offset))
 }

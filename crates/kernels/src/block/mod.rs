@@ -18,7 +18,9 @@ use crate::rms_norm::{Addend, Norm, add_norm, add_rms_norm, rms_norm};
 use crate::rope::{Rope, rope};
 use crate::scratch::Scratch;
 use crate::vector::copy;
-use crate::{Cpu, Dtype, Layout, Result, View, ViewMut};
+use crate::{Cpu, Dtype, Error, Layout, View, ViewMut};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 const OP: &str = "block";
 
@@ -31,42 +33,75 @@ pub enum Weight<'a> {
     Quantized(Quantized<'a>),
 }
 
-/// The weights of a block, and how it computes.
+/// The weights of a block, and how it computes: `W` is a matrix, `N` a norm, `R` a rotation, each as
+/// memory ([`block`]), as arrays or pinned ([`graph`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Block<'a> {
+pub struct Block<W, N, R> {
     /// Of what the attention sees.
-    pub attention_norm: Norm<'a>,
+    pub attention_norm: N,
     /// `[Hq · D, hidden]`.
-    pub queries: Weight<'a>,
+    pub queries: W,
     /// `[Hkv · D, hidden]`.
-    pub keys: Weight<'a>,
+    pub keys: W,
     /// `[Hkv · D, hidden]`.
-    pub values: Weight<'a>,
+    pub values: W,
     /// Of each query, D weights.
-    pub query_norm: Norm<'a>,
+    pub query_norm: N,
     /// Of each key, D weights.
-    pub key_norm: Norm<'a>,
-    /// The rotation of queries and keys; its offset is the position of the first row.
-    pub rope: Rope<'a>,
+    pub key_norm: N,
+    /// Of queries and keys; its offset is the position of the first row.
+    pub rotation: R,
     /// What scores are multiplied by.
     pub scale: f32,
     /// `[hidden, Hq · D]`.
-    pub output: Weight<'a>,
+    pub output: W,
     /// Of the attention's output, before it is added (Gemma).
-    pub attended_norm: Option<Norm<'a>>,
+    pub attended_norm: Option<N>,
     /// Of what the feed-forward layer sees.
-    pub mlp_norm: Norm<'a>,
+    pub mlp_norm: N,
     /// `[intermediate, hidden]`.
-    pub gate: Weight<'a>,
+    pub gate: W,
     /// `[intermediate, hidden]`.
-    pub up: Weight<'a>,
+    pub up: W,
     /// Of the gate.
     pub activation: Activation,
     /// `[hidden, intermediate]`.
-    pub down: Weight<'a>,
+    pub down: W,
     /// Of the feed-forward layer's output, before it is added (Gemma).
-    pub mlp_out_norm: Option<Norm<'a>>,
+    pub mlp_out_norm: Option<N>,
 }
+
+impl<W, N, R> Block<W, N, R> {
+    /// The same block with its parts as something else.
+    pub(crate) fn try_map<'a, W2, N2, R2, E>(
+        &'a self,
+        weight: impl Fn(&'a W) -> Result<W2, E>,
+        norm: impl Fn(&'a N) -> Result<N2, E>,
+        rotation: impl Fn(&'a R) -> Result<R2, E>,
+    ) -> Result<Block<W2, N2, R2>, E> {
+        Ok(Block {
+            attention_norm: norm(&self.attention_norm)?,
+            queries: weight(&self.queries)?,
+            keys: weight(&self.keys)?,
+            values: weight(&self.values)?,
+            query_norm: norm(&self.query_norm)?,
+            key_norm: norm(&self.key_norm)?,
+            rotation: rotation(&self.rotation)?,
+            scale: self.scale,
+            output: weight(&self.output)?,
+            attended_norm: self.attended_norm.as_ref().map(&norm).transpose()?,
+            mlp_norm: norm(&self.mlp_norm)?,
+            gate: weight(&self.gate)?,
+            up: weight(&self.up)?,
+            activation: self.activation,
+            down: weight(&self.down)?,
+            mlp_out_norm: self.mlp_out_norm.as_ref().map(&norm).transpose()?,
+        })
+    }
+}
+
+/// A block whose parts are memory.
+pub type BlockView<'a> = Block<Weight<'a>, Norm<'a>, Rope<'a>>;
 
 /// Where the keys and values of a block are: buffers `[Hkv, capacity, D]`, of the element type of
 /// the residual stream.
@@ -92,7 +127,7 @@ pub struct Slot<'a> {
 pub fn block(
     cpu: &Cpu,
     x: View<'_>,
-    block: &Block<'_>,
+    block: &BlockView<'_>,
     cache: Slot<'_>,
     mask: Mask<'_>,
     mut y: ViewMut<'_>,
@@ -151,7 +186,7 @@ pub fn block(
 fn attend(
     cpu: &Cpu,
     x: View<'_>,
-    block: &Block<'_>,
+    block: &BlockView<'_>,
     mut cache: Slot<'_>,
     mask: Mask<'_>,
     mut y: ViewMut<'_>,
@@ -191,14 +226,14 @@ fn attend(
     let new = cache.start..cache.start + length;
     let key_slot = cache.keys.slice_rows(new.clone())?;
     let keys = keys.view()?.heads(kv_heads)?;
-    rope(cpu, keys, Some(block.key_norm), block.rope, key_slot)?;
+    rope(cpu, keys, Some(block.key_norm), block.rotation, key_slot)?;
     copy(
         cpu,
         values.view()?.heads(kv_heads)?,
         cache.values.slice_rows(new)?,
     )?;
     let mut turned = Matrix::take(dtype, rows, width);
-    let mut query_rope = block.rope;
+    let mut query_rope = block.rotation;
     query_rope.offset += length - rows;
     rope(
         cpu,

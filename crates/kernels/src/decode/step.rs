@@ -10,7 +10,7 @@ use mlx_core::{Array, Dtype, Result, ops};
 use super::sizes::{Packing, Sizes, Target, WARPS};
 use crate::block::graph::{Block, Slot, Weight};
 use crate::gated::Activation;
-use crate::graph::on_cuda;
+use crate::graph::{exactly, on_cuda};
 use crate::rms_norm::graph::Norm;
 
 const ADDRESSES: &str = include_str!("cuda/addresses.cu");
@@ -134,16 +134,12 @@ impl TokenStep {
         // and to the caches: no other array has those buffers, this launch depends on the last one
         // that wrote them, and `last` and `written_by` make the next ones depend on this.
         let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
-        match <[Array; 2]>::try_from(made) {
-            Ok([logits, done]) => {
-                for slot in slots {
-                    slot.buffers.written_by_gpu(done.clone());
-                }
-                *self.last.borrow_mut() = Some(done);
-                Ok(logits)
-            }
-            Err(_) => unreachable!("a kernel makes as many outputs as it was asked for"),
+        let [logits, done] = exactly(made);
+        for slot in slots {
+            slot.buffers.written_by_gpu(done.clone());
         }
+        *self.last.borrow_mut() = Some(done);
+        Ok(logits)
     }
 
     /// The addresses of all keys and values, asked for again when a buffer is another one.

@@ -12,7 +12,10 @@ use crate::isa::Simd;
 ///
 /// # Safety
 /// The methods are under [`Simd`]'s contract, for the instruction set of the implementation.
-#[allow(clippy::missing_safety_doc)] // It is the same for all, and stands above.
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "it is the same for all, and stands above"
+)]
 pub(crate) trait Arith {
     /// For everything but words.
     type Simd: Simd;

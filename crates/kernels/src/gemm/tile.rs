@@ -1,9 +1,5 @@
 //! The innermost product: a tile of sums that stays in registers.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use super::arith::Arith;
 use crate::isa::Simd;
 use crate::vector::store_results;

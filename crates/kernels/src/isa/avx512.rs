@@ -1,9 +1,5 @@
 //! AVX-512: sixteen lanes.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};

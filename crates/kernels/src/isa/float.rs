@@ -9,7 +9,10 @@ use super::Simd;
 /// # Safety
 /// The methods that take an instruction set are under [`Simd`]'s contract. Pointers need no
 /// alignment.
-#[allow(clippy::missing_safety_doc)] // It is the same for all, and stands above.
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "it is the same for all, and stands above"
+)]
 pub(crate) trait Float: Copy + Default + Send + Sync + 'static {
     unsafe fn load<S: Simd>(p: *const Self) -> S::V;
     unsafe fn store<S: Simd>(p: *mut Self, v: S::V);

@@ -6,7 +6,10 @@
 /// Every method is `#[inline(always)]` and may be called only in code that is compiled for the
 /// instruction set, which the machine must have: see [`super::dispatch`]. Pointers need no
 /// alignment; a `load` reads, and a `store` writes, `LANES` elements.
-#[allow(clippy::missing_safety_doc)] // It is the same for all, and stands above.
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "it is the same for all, and stands above"
+)]
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` float32 values.
     type V: Copy;

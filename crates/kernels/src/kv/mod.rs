@@ -10,7 +10,7 @@
 use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use crate::Cpu;
-use crate::graph::{heads_outside, heads_outside_mut, on_cpu};
+use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,17 @@ pub struct Heads {
     pub dim: i32,
     /// Their type.
     pub dtype: Dtype,
+}
+
+impl Heads {
+    /// Those of an array `[1, heads, L, dim]`.
+    pub fn of(array: &Array) -> Self {
+        Self {
+            count: array.dim(1),
+            dim: array.dim(3),
+            dtype: array.dtype(),
+        }
+    }
 }
 
 /// Keys and values `[1, heads, capacity, dim]`.
@@ -68,13 +79,18 @@ impl KvBuffers {
     /// Room for `capacity` tokens.
     pub fn new(heads: Heads, capacity: i32) -> Result<Self> {
         let room = || Array::zeros(&[1, heads.count, capacity, heads.dim], heads.dtype);
-        Ok(Self {
-            keys: room()?,
-            values: room()?,
+        Ok(Self::of([room()?, room()?]))
+    }
+
+    /// Buffers that nothing else has handles of.
+    fn of([keys, values]: [Array; 2]) -> Self {
+        Self {
+            keys,
+            values,
             written: Written::default(),
             id: next_id(),
             lent: false,
-        })
+        }
     }
 
     /// Tokens that there is room for.
@@ -84,11 +100,7 @@ impl KvBuffers {
 
     /// What the heads are.
     pub fn heads(&self) -> Heads {
-        Heads {
-            count: self.keys.dim(1),
-            dim: self.keys.dim(3),
-            dtype: self.keys.dtype(),
-        }
+        Heads::of(&self.keys)
     }
 
     /// Bytes of both.
@@ -130,13 +142,7 @@ impl KvBuffers {
                 }
                 ops::concatenate(&parts.iter().collect::<Vec<_>>(), 2)
             };
-            return Ok(Self {
-                keys: join(&keys)?,
-                values: join(&values)?,
-                written: Written::default(),
-                id: next_id(),
-                lent: false,
-            });
+            return Ok(Self::of([join(&keys)?, join(&values)?]));
         }
         let heads = self.heads();
         let shape = [1, heads.count, capacity, heads.dim];
@@ -162,16 +168,7 @@ impl KvBuffers {
             }
             Ok(())
         })?;
-        match <[Array; 2]>::try_from(made) {
-            Ok([keys, values]) => Ok(Self {
-                keys,
-                values,
-                written: Written::default(),
-                id: next_id(),
-                lent: false,
-            }),
-            Err(_) => unreachable!("a host operation makes as many outputs as it was asked for"),
-        }
+        Ok(Self::of(exactly(made)))
     }
 
     /// Writes the keys and values `[1, heads, L, dim]` of tokens from `start` on, by MLX's own
@@ -184,13 +181,10 @@ impl KvBuffers {
             // The buffer's handle ends here, so that the write can be in place.
             buffer.slice_update(update, &[0, 0, start, 0], &stop)
         };
-        Ok(Self {
-            keys: write(old_keys, keys)?,
-            values: write(old_values, values)?,
-            written: Written::default(),
-            id: next_id(),
-            lent: false,
-        })
+        Ok(Self::of([
+            write(old_keys, keys)?,
+            write(old_values, values)?,
+        ]))
     }
 
     /// Keys and values of the first `count` tokens, `[1, heads, count, dim]`, for MLX's own

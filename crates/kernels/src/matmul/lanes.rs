@@ -13,7 +13,10 @@ use crate::isa::{Float, Simd};
 
 /// # Safety
 /// The methods are under [`Simd`]'s contract, for the instruction set of the implementation.
-#[allow(clippy::missing_safety_doc)] // It is the same for all, and stands above.
+#[allow(
+    clippy::missing_safety_doc,
+    reason = "it is the same for all, and stands above"
+)]
 pub(super) trait Lanes {
     /// For sums.
     type Simd: Simd;

@@ -1,9 +1,5 @@
 //! Few rows of `x` by dense weights.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use std::marker::PhantomData;
 use std::ops::Range;
 

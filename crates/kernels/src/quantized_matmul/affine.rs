@@ -5,10 +5,6 @@
 //! into this order once a call. A masked field is not shifted down: it is `2^shift` times its code,
 //! exactly, and what makes up for that is in `x`.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use std::marker::PhantomData;
 use std::ops::Range;
 

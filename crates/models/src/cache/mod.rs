@@ -168,15 +168,8 @@ impl LayerCache {
     /// Adds keys and values `[1, kv_heads, L, head_dim]` of the next L tokens, and returns those
     /// that attention now reads, `[1, kv_heads, S, head_dim]`.
     pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let (count, heads) = (
-            keys.dim(2),
-            Heads {
-                count: keys.dim(1),
-                dim: keys.dim(3),
-                dtype: keys.dtype(),
-            },
-        );
-        let mut slot = self.take_room(count, heads)?;
+        let count = keys.dim(2);
+        let mut slot = self.take_room(count, Heads::of(keys))?;
         slot.buffers = slot.buffers.write(keys, values, slot.start)?;
         let seen = slot.buffers.first(slot.visible)?;
         self.put_back(slot, count)?;

@@ -1,9 +1,5 @@
 //! The product of some rows of weights with some rows of `x`.
 
-// Loops over registers are by index: iterators in their place are not always unrolled, and then
-// the registers become memory.
-#![allow(clippy::needless_range_loop)]
-
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::ops::Range;
