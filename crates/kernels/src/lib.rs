@@ -9,6 +9,7 @@ pub mod add;
 pub mod argmax;
 pub mod attention;
 pub mod bandwidth;
+pub mod bf12;
 pub mod block;
 pub mod decode;
 pub mod draw;

@@ -12,7 +12,8 @@ use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 use super::{BlockView, Slot as KernelSlot};
 use crate::attention::Mask as KernelMask;
 use crate::attention::graph::Mask;
-use crate::graph::{are_floats, dtype, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
+use crate::bf12::Bf12;
+use crate::graph::{are_floats, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
 use crate::kv::KvBuffers;
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::{Packed, quantized};
@@ -29,6 +30,8 @@ pub enum Weight<'a> {
     Dense(&'a Array),
     /// Packed.
     Packed(Packed<'a>),
+    /// Bfloat16, encoded.
+    Bf12(&'a Arc<Bf12>),
 }
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
@@ -58,17 +61,18 @@ impl Stack {
     /// caller has the single operations.
     pub fn new(blocks: &[Block<'_>], dtype: Dtype) -> Result<Option<Self>> {
         // A float16 sum is held inside its range, which the kernel does not do.
-        let served = !blocks.is_empty()
-            && matches!(dtype, Dtype::Bfloat16 | Dtype::Float32)
-            && blocks.iter().all(is_served);
+        let served = !blocks.is_empty() && matches!(dtype, Dtype::Bfloat16 | Dtype::Float32);
         if !served || device::current()? != DeviceKind::Cpu {
             return Ok(None);
         }
-        let blocks: Vec<PinnedBlock> = blocks.iter().map(pinned).collect::<Result<_>>()?;
-        Ok(Some(Self {
-            blocks: blocks.into(),
-            dtype,
-        }))
+        match blocks.iter().map(pinned).collect::<Result<Vec<_>, _>>() {
+            Ok(blocks) => Ok(Some(Self {
+                blocks: blocks.into(),
+                dtype,
+            })),
+            Err(Unpinned::Unserved) => Ok(None),
+            Err(Unpinned::Failed(error)) => Err(error),
+        }
     }
 
     /// Whether [`Stack::run`] can run now, on this stream and under these masks.
@@ -185,52 +189,47 @@ fn run(
     Ok(())
 }
 
-/// Whether the kernels have all parts of a block.
-fn is_served(block: &Block<'_>) -> bool {
-    let weight = |w: &Weight<'_>| w.kind().map(|_| ()).ok_or(());
-    let norm = |n: &Norm<'_>| are_floats(&[n.weight]).then_some(()).ok_or(());
-    block.try_map(weight, norm, |_| Ok(())).is_ok()
+/// Why a block was not pinned.
+enum Unpinned {
+    /// The kernels lack a weight's format or a dtype.
+    Unserved,
+    Failed(mlx_core::Error),
 }
 
-impl Weight<'_> {
-    /// How it is to be read, if the kernels can.
-    fn kind(&self) -> Option<Kind> {
-        match self {
-            Self::Dense(w) => (w.ndim() == 2 && dtype(w.dtype()).is_some()).then_some(Kind::Dense),
-            Self::Packed(w) => w.format().map(Kind::Packed),
-        }
+impl From<mlx_core::Error> for Unpinned {
+    fn from(error: mlx_core::Error) -> Self {
+        Self::Failed(error)
     }
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Dense,
-    Packed(Format),
-}
-
 /// [`Weight`], pinned.
-struct PinnedWeight {
-    kind: Kind,
-    arrays: Vec<Pinned>,
+enum PinnedWeight {
+    Dense(Pinned),
+    Packed(Format, Vec<Pinned>),
+    Bf12(Arc<Bf12>),
 }
 
 impl PinnedWeight {
-    fn new(weight: &Weight<'_>) -> Result<Self> {
-        let arrays: Vec<&Array> = match weight {
-            Weight::Dense(w) => vec![w],
-            Weight::Packed(w) => w.arrays().collect(),
-        };
-        Ok(Self {
-            kind: weight.kind().unwrap_or(Kind::Dense),
-            arrays: arrays.into_iter().map(Pinned::new).collect::<Result<_>>()?,
+    fn new(weight: &Weight<'_>) -> Result<Self, Unpinned> {
+        Ok(match weight {
+            Weight::Dense(w) if w.ndim() == 2 && are_floats(&[w]) => Self::Dense(Pinned::new(w)?),
+            Weight::Dense(_) => return Err(Unpinned::Unserved),
+            Weight::Packed(w) => {
+                let format = w.format().ok_or(Unpinned::Unserved)?;
+                Self::Packed(format, w.arrays().map(Pinned::new).collect::<Result<_>>()?)
+            }
+            Weight::Bf12(w) => Self::Bf12(Arc::clone(w)),
         })
     }
 
     fn view(&self) -> std::result::Result<super::Weight<'_>, Failure> {
-        let arrays: Vec<host_op::View<'_>> = self.arrays.iter().map(Pinned::view).collect();
-        Ok(match self.kind {
-            Kind::Dense => super::Weight::Dense(matrix(&arrays[0])?),
-            Kind::Packed(format) => super::Weight::Quantized(quantized(format, &arrays)?),
+        Ok(match self {
+            Self::Dense(w) => super::Weight::Dense(matrix(&w.view())?),
+            Self::Packed(format, arrays) => {
+                let arrays: Vec<host_op::View<'_>> = arrays.iter().map(Pinned::view).collect();
+                super::Weight::Quantized(quantized(*format, &arrays)?)
+            }
+            Self::Bf12(w) => super::Weight::Bf12(w),
         })
     }
 }
@@ -242,7 +241,10 @@ struct PinnedNorm {
 }
 
 impl PinnedNorm {
-    fn new(by: &Norm<'_>) -> Result<Self> {
+    fn new(by: &Norm<'_>) -> Result<Self, Unpinned> {
+        if !are_floats(&[by.weight]) {
+            return Err(Unpinned::Unserved);
+        }
         Ok(Self {
             weight: Pinned::new(by.weight)?,
             eps: by.eps,
@@ -261,7 +263,7 @@ struct PinnedRotation {
 }
 
 impl PinnedRotation {
-    fn new(by: &Rotation<'_>) -> Result<Self> {
+    fn new(by: &Rotation<'_>) -> Result<Self, Unpinned> {
         Ok(Self {
             periods: Pinned::new(by.periods)?,
             scale: by.scale,
@@ -279,7 +281,7 @@ impl PinnedRotation {
 
 type PinnedBlock = super::Block<PinnedWeight, PinnedNorm, PinnedRotation>;
 
-fn pinned(block: &Block<'_>) -> Result<PinnedBlock> {
+fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
     block.try_map(PinnedWeight::new, PinnedNorm::new, PinnedRotation::new)
 }
 

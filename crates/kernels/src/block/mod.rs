@@ -10,6 +10,7 @@
 pub(crate) mod graph;
 
 use crate::attention::{Mask, attention};
+use crate::bf12::{Bf12, bf12_matmuls};
 use crate::error::ensure;
 use crate::gated::{Activation, gated};
 use crate::matmul::matmuls;
@@ -31,6 +32,8 @@ pub enum Weight<'a> {
     Dense(View<'a>),
     /// Packed.
     Quantized(Quantized<'a>),
+    /// Bfloat16, encoded.
+    Bf12(&'a Bf12),
 }
 
 /// The weights of a block, and how it computes: `W` is a matrix, `N` a norm, `R` a rotation, each as
@@ -259,11 +262,12 @@ fn product(cpu: &Cpu, x: View<'_>, w: &Weight<'_>, y: ViewMut<'_>) -> Result<()>
 
 /// `x wᵀ` for each part; those of one kind cost one fork.
 fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> Result<()> {
-    let (mut dense, mut quantized) = (Vec::new(), Vec::new());
+    let (mut dense, mut quantized, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
     for (w, y) in parts {
         match w {
             Weight::Dense(w) => dense.push((*w, y)),
             Weight::Quantized(w) => quantized.push((*w, y)),
+            Weight::Bf12(w) => bf12.push((*w, y)),
         }
     }
     if !dense.is_empty() {
@@ -272,6 +276,7 @@ fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> R
     if !quantized.is_empty() {
         quantized_matmuls(cpu, x, &mut quantized)?;
     }
+    bf12_matmuls(cpu, x, &mut bf12)?;
     Ok(())
 }
 
@@ -280,6 +285,7 @@ impl Weight<'_> {
         match self {
             Self::Dense(w) => w.layout().rows,
             Self::Quantized(w) => w.rows(),
+            Self::Bf12(w) => w.rows(),
         }
     }
 
@@ -287,6 +293,7 @@ impl Weight<'_> {
         match self {
             Self::Dense(w) => w.layout().cols,
             Self::Quantized(w) => w.cols(),
+            Self::Bf12(w) => w.cols(),
         }
     }
 }

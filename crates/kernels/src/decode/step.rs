@@ -196,7 +196,7 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
         *periods = Some(block.rotation.periods);
     }
     let any = model.norm.weight;
-    let mut rest: Vec<&Array> = words(model.embedding).to_vec();
+    let mut rest = words(model.embedding);
     rest.extend(words(model.head));
     rest.extend([any, full.unwrap_or(any), windowed.unwrap_or(any)]);
     rows.push(rest);
@@ -212,11 +212,13 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
     Ok((table, arrays))
 }
 
-/// What a matrix has in the table: its weight, then its scales and biases if it has them.
-fn words(matrix: Weight<'_>) -> [&Array; 3] {
+/// What a matrix that `sizes` accepted has in the table: its weight, then its scales and biases if it
+/// has them.
+fn words(matrix: Weight<'_>) -> Vec<&Array> {
     match matrix {
-        Weight::Dense(w) => [w; 3],
-        Weight::Packed(p) => [p.weight, p.scales, p.biases.unwrap_or(p.scales)],
+        Weight::Dense(w) => vec![w; 3],
+        Weight::Packed(p) => vec![p.weight, p.scales, p.biases.unwrap_or(p.scales)],
+        Weight::Bf12(_) => Vec::new(),
     }
 }
 
@@ -245,7 +247,7 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
     let gemma = first.activation == Activation::GeluTanh;
     let eps = model.norm.eps;
     let head_dim = first.query_norm.weight.dim(0) as usize;
-    let rows = |w: &Weight<'_>| words(*w)[0].dim(0) as usize;
+    let rows = |w: &Weight<'_>| shape(w)[0];
     let factors = |sliding: bool| {
         let of_kind = model.blocks.iter().find(|(_, s)| *s == sliding);
         of_kind.map_or([1.0; 2], |(b, _)| [b.scale, b.rotation.scale])
@@ -322,6 +324,7 @@ fn packing(matrix: &Weight<'_>) -> Option<Packing> {
                 group: p.scheme.group_size as usize,
             })
         }
+        Weight::Bf12(_) => None,
     }
 }
 
@@ -330,6 +333,7 @@ fn shape(matrix: &Weight<'_>) -> [usize; 2] {
     let (array, elements) = match matrix {
         Weight::Dense(w) => (*w, 1),
         Weight::Packed(p) => (p.weight, 32 / p.scheme.bits.max(1)),
+        Weight::Bf12(w) => return [w.rows(), w.cols()],
     };
     [array.dim(0) as usize, (array.dim(1) * elements) as usize]
 }

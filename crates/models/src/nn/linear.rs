@@ -1,6 +1,8 @@
 //! A matrix, dense or quantized, with or without a bias.
 
-use kernels::graph::{self, Packed, Weight};
+use std::sync::Arc;
+
+use kernels::graph::{self, Bf12, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -11,6 +13,8 @@ use crate::weights::{Loader, Stored};
 pub(crate) enum Matrix {
     /// Floats `[out, in]`.
     Dense(Array),
+    /// Bfloat16 `[out, in]`, encoded.
+    Bf12(Arc<Bf12>),
     /// Packed words, with scales and, for the affine mode, biases.
     Quantized {
         weight: Array,
@@ -23,7 +27,15 @@ pub(crate) enum Matrix {
 impl Matrix {
     pub(crate) fn load(at: &Loader<'_>) -> Result<Self> {
         match at.stored()? {
-            Stored::Dense => Ok(Self::Dense(at.floats("weight")?)),
+            Stored::Dense => {
+                let weight = at.floats("weight")?;
+                let Some(encoded) = graph::encode_bf12(&weight)? else {
+                    return Ok(Self::Dense(weight));
+                };
+                drop(weight);
+                at.release("weight");
+                Ok(Self::Bf12(encoded))
+            }
             Stored::Quantized(scheme) => {
                 // The scales of mxfp4, mxfp8 and nvfp4 are bytes with a meaning of their own.
                 let affine = scheme.mode == quant::Mode::Affine;
@@ -55,14 +67,14 @@ impl Matrix {
     fn apply_all<const N: usize>(x: &Array, matrices: [&Self; N]) -> Result<[Array; N]> {
         let dense: Vec<&Array> = matrices.iter().filter_map(|m| m.dense()).collect();
         let packed: Vec<Packed<'_>> = matrices.iter().filter_map(|m| m.packed()).collect();
+        let bf12: Vec<&Arc<Bf12>> = matrices.iter().filter_map(|m| m.bf12()).collect();
         let mut dense = graph::matmuls(x, &dense)?.into_iter();
         let mut packed = graph::quantized_matmuls(x, &packed)?.into_iter();
-        let next = |m: &Self| {
-            if m.dense().is_some() {
-                dense.next()
-            } else {
-                packed.next()
-            }
+        let mut bf12 = graph::bf12_matmuls(x, &bf12)?.into_iter();
+        let next = |m: &Self| match m {
+            Self::Dense(_) => dense.next(),
+            Self::Bf12(_) => bf12.next(),
+            Self::Quantized { .. } => packed.next(),
         };
         Ok(matrices
             .map(next)
@@ -72,13 +84,19 @@ impl Matrix {
     fn dense(&self) -> Option<&Array> {
         match self {
             Self::Dense(weight) => Some(weight),
-            Self::Quantized { .. } => None,
+            _ => None,
+        }
+    }
+
+    fn bf12(&self) -> Option<&Arc<Bf12>> {
+        match self {
+            Self::Bf12(weight) => Some(weight),
+            _ => None,
         }
     }
 
     fn packed(&self) -> Option<Packed<'_>> {
         match self {
-            Self::Dense(_) => None,
             Self::Quantized {
                 weight,
                 scales,
@@ -90,6 +108,7 @@ impl Matrix {
                 biases: biases.as_ref(),
                 scheme,
             }),
+            _ => None,
         }
     }
 
@@ -97,6 +116,7 @@ impl Matrix {
     pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
         Ok(match self {
             Self::Dense(weight) => ops::take(weight, ids, 0)?,
+            Self::Bf12(weight) => graph::bf12_rows(weight, ids)?,
             Self::Quantized {
                 weight,
                 scales,
@@ -115,15 +135,18 @@ impl Matrix {
     }
 
     pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
-        match self.packed() {
-            Some(packed) => Some(Weight::Packed(packed)),
-            None => self.dense().map(Weight::Dense),
+        match self {
+            Self::Dense(weight) => Some(Weight::Dense(weight)),
+            Self::Bf12(weight) => Some(Weight::Bf12(weight)),
+            Self::Quantized { .. } => self.packed().map(Weight::Packed),
         }
     }
 
+    /// What is yet to be computed.
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         match self {
             Self::Dense(weight) => vec![weight],
+            Self::Bf12(_) => Vec::new(),
             Self::Quantized {
                 weight,
                 scales,

@@ -113,6 +113,15 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Gives the system back the memory that the tensor `name` has of its mapped file. Its arrays are
+    /// gone; others would read it anew.
+    pub(crate) fn release(&self, name: &str) {
+        let checkpoint = self.source.checkpoint;
+        if let Some(entry) = checkpoint.get(&format!("{}.{name}", self.path)) {
+            checkpoint.file(entry).release(entry.range.clone());
+        }
+    }
+
     fn missing(&self, name: &str) -> Error {
         let full = format!("{}.{name}", self.path);
         Error::tensor(self.source.checkpoint.dir(), &full, "is missing")

@@ -1,0 +1,171 @@
+//! From bfloat16 to codes.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{BLOCK, BLOCK_LINES, Bf12, KEPT, Rare};
+use crate::scratch::{Line, Shared};
+use crate::{Cpu, Dtype, View};
+
+/// One element of so many may be rare.
+const RARE: usize = 256;
+
+/// Rows that the choice of exponents looks at; they are as good as all.
+const SAMPLE: usize = 256;
+
+/// Rows that a task encodes.
+const ROWS: usize = 64;
+
+/// See [`Bf12::encode`].
+pub(super) fn encode(cpu: &Cpu, w: &View<'_>) -> Option<Bf12> {
+    let layout = w.layout();
+    let (rows, cols) = (layout.rows, layout.cols);
+    let fits = layout.dtype == Dtype::Bf16 && layout.planes == 1 && rows > 0;
+    if !fits || cols == 0 || !cols.is_multiple_of(BLOCK) || u32::try_from(cols).is_err() {
+        return None;
+    }
+    let exponents = frequent(w);
+    let codes = Codes::new(&exponents);
+    let row_lines = cols / BLOCK * BLOCK_LINES;
+    let mut lines = Vec::<Line>::with_capacity(rows * row_lines);
+    let to = Shared::new(lines.as_mut_ptr());
+    let found: Mutex<Vec<(usize, Vec<Vec<Rare>>)>> = Mutex::default();
+    let limit = rows * cols / RARE;
+    cpu.pool().run(rows.div_ceil(ROWS), |task| {
+        let range = task * ROWS..rows.min((task + 1) * ROWS);
+        let rare = range
+            .clone()
+            .map(|row| {
+                // SAFETY: the row has `cols` elements, and its lines are this task's.
+                unsafe {
+                    let to = to.get().add(row * row_lines).cast();
+                    codes.row(w.row(0, row).cast(), cols, to)
+                }
+            })
+            .collect();
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.push((range.start, rare));
+    });
+    // SAFETY: there is room for so many, and the tasks have written every row's.
+    unsafe { lines.set_len(rows * row_lines) };
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_unstable_by_key(|(first, _)| *first);
+    let of_rows = || found.iter().flat_map(|(_, rare)| rare);
+    let count: usize = of_rows().map(Vec::len).sum();
+    if count > limit || u32::try_from(count).is_err() {
+        return None;
+    }
+    let mut starts = Vec::with_capacity(rows + 1);
+    let mut rare = Vec::with_capacity(count);
+    for of_row in of_rows() {
+        starts.push(rare.len() as u32);
+        rare.extend_from_slice(of_row);
+    }
+    starts.push(rare.len() as u32);
+    Some(Bf12 {
+        rows,
+        cols,
+        exponents,
+        lines,
+        starts,
+        rare,
+    })
+}
+
+/// Zero and the fifteen most frequent exponents beside it, each at its place in a bfloat16.
+fn frequent(w: &View<'_>) -> [u16; 16] {
+    let (rows, cols) = (w.layout().rows, w.layout().cols);
+    let mut counts = [0_u32; 256];
+    for row in (0..rows).step_by(rows.div_ceil(SAMPLE)) {
+        let from = w.row(0, row).cast::<u16>();
+        for col in 0..cols {
+            // SAFETY: the element exists.
+            let bits = unsafe { from.add(col).read_unaligned() };
+            counts[usize::from(bits >> 7 & 0xff)] += 1;
+        }
+    }
+    let mut order: Vec<u16> = (1..256).collect();
+    order.sort_by_key(|&exponent| std::cmp::Reverse(counts[usize::from(exponent)]));
+    let mut exponents = [0; 16];
+    for (to, exponent) in exponents[1..].iter_mut().zip(order) {
+        *to = exponent << 7;
+    }
+    exponents
+}
+
+/// The code of each exponent; [`Codes::NONE`] where it has none.
+struct Codes([u8; 256]);
+
+impl Codes {
+    const NONE: u8 = 16;
+
+    fn new(exponents: &[u16; 16]) -> Self {
+        let mut codes = [Self::NONE; 256];
+        for (code, exponent) in exponents.iter().enumerate() {
+            codes[usize::from(exponent >> 7)] = code as u8;
+        }
+        Self(codes)
+    }
+
+    /// Encodes a row of `cols` elements to words at `to`. Gives back the rare ones.
+    ///
+    /// # Safety
+    /// `from` leads to `cols` elements, which may lie at any address, and `to` to room for their
+    /// blocks.
+    unsafe fn row(&self, from: *const u16, cols: usize, to: *mut u16) -> Vec<Rare> {
+        let mut rare = Vec::new();
+        for block in 0..cols / BLOCK {
+            let mut elements = [0; BLOCK];
+            let mut codes = [0_u8; BLOCK];
+            // SAFETY: by this function's own contract; a block has so many elements.
+            unsafe {
+                let from = from.add(block * BLOCK).cast::<u8>();
+                std::ptr::copy_nonoverlapping(from, elements.as_mut_ptr().cast(), 2 * BLOCK);
+            }
+            let mut any = 0;
+            for (code, bits) in codes.iter_mut().zip(&elements) {
+                *code = self.0[usize::from(bits >> 7 & 0xff)];
+                any |= *code;
+            }
+            if any & Self::NONE != 0 {
+                self.set_aside(block * BLOCK, &mut elements, &mut codes, &mut rare);
+            }
+            let words = lines(&elements, &codes);
+            // SAFETY: by this function's own contract.
+            unsafe {
+                let to = to.add(block * words.len());
+                std::ptr::copy_nonoverlapping(words.as_ptr(), to, words.len());
+            }
+        }
+        rare
+    }
+
+    /// Makes the block's rare elements zeros and lists them. The block begins at column `first`.
+    #[cold]
+    fn set_aside(
+        &self,
+        first: usize,
+        elements: &mut [u16; BLOCK],
+        codes: &mut [u8; BLOCK],
+        rare: &mut Vec<Rare>,
+    ) {
+        let all = elements.iter_mut().zip(codes).enumerate();
+        for (i, (bits, code)) in all.filter(|(_, (_, code))| **code == Self::NONE) {
+            let col = (first + i) as u32;
+            rare.push(Rare { col, bits: *bits });
+            (*bits, *code) = (0, 0);
+        }
+    }
+}
+
+/// The three lines of a block.
+fn lines(elements: &[u16; BLOCK], codes: &[u8; BLOCK]) -> [u16; 32 * BLOCK_LINES] {
+    let mut words = [0; 32 * BLOCK_LINES];
+    for i in 0..32 {
+        let [a, b, c, d] = [i, 32 + i, 64 + i, 96 + i].map(|at| elements[at] & KEPT);
+        words[i] = a | b.rotate_right(8);
+        words[32 + i] = c | d.rotate_right(8);
+        let [a, b, c, d] = [i, 32 + i, 64 + i, 96 + i].map(|at| u16::from(codes[at]));
+        words[64 + i] = a | b << 4 | c << 8 | d << 12;
+    }
+    words
+}
