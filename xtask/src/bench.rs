@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use self::machine::{Machine, check_memory, output};
 use self::peers::{Installed, Peer};
-use self::report::{Failure, OURS, Run, median};
+use self::report::{Failure, Needed, OURS, Run, median};
 use crate::process::{cargo, root, run};
 
 #[derive(clap::Args)]
@@ -179,8 +179,10 @@ impl<'a> Bench<'a> {
         }
         for work in &works {
             let half = u64::from(self.args.prompt) + u64::from(self.args.r#gen) / 2;
-            let bytes = bench_shapes::decode_bytes(&work.tensors, work.shape.vocab)
-                + work.shape.cache_bytes(half);
+            let needed = Needed {
+                weights: bench_shapes::decode_bytes(&work.tensors, work.shape.vocab),
+                caches: work.shape.cache_bytes(half),
+            };
             // The rounds of this row alone: a shared machine's memory is not equally fast for long.
             // And on a GPU the memory of the host does not count.
             let ran_on = |device: &str| {
@@ -194,7 +196,7 @@ impl<'a> Bench<'a> {
                 .filter(|b| b.weights == work.weights && ran_on(&b.device));
             let limit = median(own.map(|b| b.bytes_per_second).collect());
             let (peers, w) = (&self.args.peers, work.weights);
-            rows.push(report::row(w, bytes, limit, &runs, peers, &failures));
+            rows.push(report::row(w, needed, limit, &runs, peers, &failures));
         }
         let rate =
             |of: fn(&Bandwidth) -> Option<f64>| median(bandwidths.iter().filter_map(of).collect());

@@ -175,7 +175,8 @@ pub(crate) fn to_f32(cpu: &Cpu, x: &View<'_>) -> Scratch<f32> {
     out
 }
 
-/// Copies the rows of `x` to those of `y`, of the same sizes and element type.
+/// Copies the rows of `x` to those of `y`, of the same sizes and element type. Row by row, then plane
+/// by plane: planes are the heads of a token, which usually lie side by side.
 pub(crate) fn copy(cpu: &Cpu, x: View<'_>, mut y: ViewMut<'_>) -> Result<()> {
     let (from, to) = (*x.layout(), *y.layout());
     ensure!(
@@ -188,7 +189,7 @@ pub(crate) fn copy(cpu: &Cpu, x: View<'_>, mut y: ViewMut<'_>) -> Result<()> {
     cpu.pool()
         .run_ranges(from.planes * from.rows, grain(from.cols), |range| {
             for i in range {
-                let (plane, row) = (i / from.rows, i % from.rows);
+                let (row, plane) = (i / from.planes, i % from.planes);
                 // SAFETY: both rows exist and have so many bytes; the one written is this thread's.
                 unsafe { y.row(plane, row).copy_from(x.row(plane, row), bytes) }
             }

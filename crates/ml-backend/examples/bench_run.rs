@@ -76,7 +76,7 @@ fn run(args: &Args) -> Result<Vec<Value>> {
             for line in &mut lines {
                 line["shape"] = json!(shape.name);
                 line["weights"] = json!(args.weights);
-                line["bytes_per_token"] = json!(bytes_per_token(shape, args));
+                line["bytes_per_token"] = json!(bytes_per_token(shape, args, line));
             }
             Ok(lines)
         }
@@ -84,10 +84,13 @@ fn run(args: &Args) -> Result<Vec<Value>> {
     }
 }
 
-/// Bytes that a decode step reads with half of the tokens generated.
-fn bytes_per_token(shape: &Shape, args: &Args) -> u64 {
+/// Bytes that a decode step reads with half of the tokens generated, `line` telling how the weights
+/// are held.
+fn bytes_per_token(shape: &Shape, args: &Args, line: &Value) -> u64 {
     let tokens = args.prompt + args.gen_tokens / 2;
-    decode_bytes(&shape.tensors(args.weights), shape.vocab) + shape.cache_bytes(tokens as u64)
+    let stored = decode_bytes(&shape.tensors(args.weights), shape.vocab);
+    let held = stored as f64 * line["held_share"].as_f64().unwrap_or(1.0);
+    held as u64 + shape.cache_bytes(tokens as u64)
 }
 
 fn cpu(threads: usize) -> &'static Cpu {
@@ -132,6 +135,8 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "prefill_tps": metrics.prefill_tokens_per_second,
             "ttft_s": first.as_secs_f64(),
             "decode_tps": metrics.decode_tokens_per_second,
+            // Of the bytes of the weights as they are stored.
+            "held_share": backend.info().held_bytes as f64 / backend.info().model.weight_bytes as f64,
             "load_s": backend.info().load_time.as_secs_f64(),
             "peak_memory_bytes": resident.unwrap_or(metrics.peak_memory_bytes),
             "mlx_peak_memory_bytes": metrics.peak_memory_bytes,

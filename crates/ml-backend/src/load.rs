@@ -52,6 +52,9 @@ pub struct LoadedModel {
     pub dir: PathBuf,
     /// The model: layers, bytes, quantization, context. Its `dtype` is the one in use.
     pub model: ModelInfo,
+    /// Bytes of the weights as they are held, which on a CPU can be fewer than `model.weight_bytes`:
+    /// bfloat16 matrices are held in 12 bits an element there, without loss.
+    pub held_bytes: u64,
     /// What it runs on.
     pub device: DeviceInfo,
     /// The memory limits as they were set, none above what the device has.
@@ -187,10 +190,11 @@ impl<'a> MlxBackendBuilder<'a> {
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
         let mut limits = ModelLimits::new(&info, eos);
         // Mapped weights are not MLX's to count; weights cast to another dtype are larger.
-        limits.model_bytes = limits.model_bytes.max(on_engine.active_bytes);
+        limits.model_bytes = on_engine.held_bytes.max(on_engine.active_bytes);
         let info = LoadedModel {
             dir: dir.to_owned(),
             model: on_engine.model,
+            held_bytes: on_engine.held_bytes,
             device: on_engine.device,
             limits: on_engine.limits,
             load_time: started.elapsed(),
@@ -230,6 +234,7 @@ fn log(loaded: &LoadedModel) {
 /// What the engine thread tells when the model is loaded.
 struct OnEngine {
     model: ModelInfo,
+    held_bytes: u64,
     device: DeviceInfo,
     limits: MemoryLimits,
     /// What MLX holds with the model loaded.
@@ -266,6 +271,7 @@ fn load(
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {
         model: model.info().clone(),
+        held_bytes: model.held_bytes(),
         device,
         limits,
         active_bytes,

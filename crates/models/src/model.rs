@@ -76,6 +76,7 @@ pub enum Logits {
 pub struct Model {
     config: Config,
     info: ModelInfo,
+    held_bytes: u64,
     decoder: Box<dyn Decoder>,
 }
 
@@ -118,9 +119,11 @@ impl Model {
             Ok(())
         };
         let decoder = families::load(&config, &root, head.as_ref(), &mut on_part)?;
+        let held_bytes = info.bytes_as(options.dtype).saturating_sub(source.spared());
         Ok(Self {
             config,
             info,
+            held_bytes,
             decoder,
         })
     }
@@ -128,6 +131,12 @@ impl Model {
     /// What the directory says; `dtype` is the one in use.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// Bytes of the weights as they are held: fewer than [`ModelInfo::weight_bytes`] on a CPU that
+    /// reads bfloat16 matrices in 12 bits an element ([`kernels::bf12`]).
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
     }
 
     /// The configuration.

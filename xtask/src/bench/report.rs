@@ -24,7 +24,8 @@ pub(crate) struct Run {
 #[derive(Serialize)]
 pub(crate) struct Row {
     pub(crate) weights: Weights,
-    /// Bytes of weights and caches that a decode step reads, half of the tokens generated.
+    /// Bytes of weights, as they are held, and of caches that a decode step reads, half of the tokens
+    /// generated.
     pub(crate) bytes_per_token: u64,
     pub(crate) prefill_tps: Option<f64>,
     pub(crate) ttft_s: Option<f64>,
@@ -86,10 +87,18 @@ fn median_of(
     )
 }
 
+/// Bytes that a decode step needs: of weights as they are stored, and of caches with half of the
+/// tokens generated.
+#[derive(Clone, Copy)]
+pub(crate) struct Needed {
+    pub(crate) weights: u64,
+    pub(crate) caches: u64,
+}
+
 /// The row of `weights`.
 pub(crate) fn row(
     weights: Weights,
-    bytes_per_token: u64,
+    needed: Needed,
     bandwidth: Option<f64>,
     runs: &[Run],
     peers: &[Peer],
@@ -97,6 +106,8 @@ pub(crate) fn row(
 ) -> Row {
     let ours = |key: &str| median_of(runs, OURS, None, weights, key);
     let decode_tps = ours("decode_tps");
+    let held = needed.weights as f64 * ours("held_share").unwrap_or(1.0);
+    let bytes_per_token = held as u64 + needed.caches;
     let compared = |peer: &Peer| {
         let best = |key: &str| {
             let rate = |variant: &&'static str| {
@@ -187,7 +198,7 @@ mod tests {
     use serde_json::json;
 
     fn run(engine: &'static str, variant: &str, prefill: f64, decode: f64) -> Run {
-        let line = json!({"prefill_tps": prefill, "decode_tps": decode});
+        let line = json!({"prefill_tps": prefill, "decode_tps": decode, "held_share": 0.75});
         Run {
             engine,
             weights: Weights::Q4,
@@ -204,6 +215,11 @@ mod tests {
         assert_eq!(median(vec![]), None);
     }
 
+    const NEEDED: Needed = Needed {
+        weights: 400,
+        caches: 100,
+    };
+
     #[test]
     fn each_figure_is_compared_with_the_better_variant() {
         let runs = [
@@ -213,7 +229,7 @@ mod tests {
         ];
         let row = row(
             Weights::Q4,
-            400,
+            NEEDED,
             Some(20_000.0),
             &runs,
             &[Peer::LlamaCpp],
@@ -223,7 +239,7 @@ mod tests {
         assert_eq!(prefill.unwrap().ratio, Some(2.0));
         assert_eq!(decode.unwrap().ratio, Some(2.0));
         assert_eq!(decode.unwrap().variant, "q4_k_m");
-        assert_eq!(row.share_of_limit, Some(0.8));
+        assert_eq!(row.share_of_limit, Some(0.8), "300 bytes of weights");
     }
 
     #[test]
@@ -235,7 +251,7 @@ mod tests {
             weights: Weights::Q4,
             reason,
         }];
-        let row = row(Weights::Q4, 400, None, &runs, &[Peer::MlxLm], &failures);
+        let row = row(Weights::Q4, NEEDED, None, &runs, &[Peer::MlxLm], &failures);
         let table = table(&[row]);
         assert!(
             table.contains("| q4 | 300.0 | - | 40.0 | - | - | - | - | - | - |"),

@@ -3,6 +3,10 @@
 use super::{BLOCK, BLOCK_LINES, Bf12, KEPT};
 use crate::Isa;
 
+/// How many lines ahead of its use one is asked for: the next row is usually decoded next.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 96;
+
 /// Decodes row `row` of `w` to `to`, which needs no alignment.
 ///
 /// # Safety
@@ -51,14 +55,18 @@ unsafe fn plain(w: &Bf12, row: usize, to: *mut u16) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn avx512(w: &Bf12, row: usize, to: *mut u16) {
-    use std::arch::x86_64::_mm512_storeu_si512;
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch, _mm512_storeu_si512};
 
     let decoder = vectors::Decoder::new(&w.exponents);
     let lines = w.row(row);
     for block in 0..w.cols / BLOCK {
         // SAFETY: by this function's own contract; so many blocks are in a row.
         unsafe {
-            let elements = decoder.block(lines.add(block * BLOCK_LINES).cast());
+            let lines = lines.add(block * BLOCK_LINES);
+            for line in 0..BLOCK_LINES {
+                _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + line).cast());
+            }
+            let elements = decoder.block(lines.cast());
             for (part, elements) in elements.into_iter().enumerate() {
                 _mm512_storeu_si512(to.add(block * BLOCK + 32 * part).cast(), elements);
             }

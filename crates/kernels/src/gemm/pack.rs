@@ -84,15 +84,50 @@ impl Kernel for PackX<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let height = self.range.len();
-        let mut scratch = Scratch::<u32>::take(self.words);
-        for (i, row) in self.range.clone().enumerate() {
-            // SAFETY: run by `dispatch`; the tile has `height` rows of `words` words.
-            unsafe {
-                let to = self.to.get().add(self.range.start * self.words + i);
-                let from = self.x.words::<S>(self.word, row, scratch.as_mut_ptr());
-                for k in 0..self.words {
-                    *to.add(k * height) = from.add(k).read_unaligned();
+        let (height, words) = (self.range.len(), self.words);
+        let stride = words.next_multiple_of(16) + 16;
+        let mut scratch = Scratch::<u32>::take(height * stride);
+        let mut from = [std::ptr::null::<u32>(); 16];
+        // Vectors that a word's column of the tile takes.
+        let vectors = height.div_ceil(S::LANES);
+        let mut turned = [0_u32; 256];
+        // SAFETY: run by `dispatch`; the tile has `height` rows, at most 16, of `words` words. What a
+        // vector writes behind the end of a column is overwritten by the next one, or left out.
+        unsafe {
+            for (i, from) in from.iter_mut().enumerate().take(vectors * S::LANES) {
+                let i = i.min(height - 1);
+                let scratch = scratch.as_mut_ptr().add(i * stride);
+                *from = self.x.words::<S>(self.word, self.range.start + i, scratch);
+            }
+            let to = self.to.get().add(self.range.start * words);
+            for first in (0..words).step_by(S::LANES) {
+                let count = S::LANES.min(words - first);
+                for (v, from) in from.chunks_exact(S::LANES).enumerate().take(vectors) {
+                    let turned = turned.as_mut_ptr().add(v * S::LANES);
+                    if count < S::LANES {
+                        for (i, from) in from.iter().enumerate() {
+                            for k in 0..count {
+                                *turned.add(k * 16 + i) = from.add(first + k).read_unaligned();
+                            }
+                        }
+                        continue;
+                    }
+                    let mut block = [std::ptr::null::<u8>(); 16];
+                    for (block, from) in block.iter_mut().zip(from) {
+                        *block = from.add(first).cast();
+                    }
+                    S::transpose(&block[..S::LANES], turned, 16);
+                }
+                for k in 0..count {
+                    let (turned, to) = (turned.as_ptr().add(k * 16), to.add((first + k) * height));
+                    if (first + k) * height + vectors * S::LANES <= words * height {
+                        for v in 0..vectors {
+                            let at = v * S::LANES;
+                            std::ptr::copy_nonoverlapping(turned.add(at), to.add(at), S::LANES);
+                        }
+                    } else {
+                        std::ptr::copy_nonoverlapping(turned, to, height);
+                    }
                 }
             }
         }

@@ -34,6 +34,8 @@ macro_rules! by_height {
 }
 pub(crate) use by_height;
 
+const AHEAD: usize = 512;
+
 /// The sums of a tile: row `i` of `x` times two vectors of columns of a packed panel, over `words`
 /// steps. Word `k` of row `i` of `x` is at `i * ROW + k * STEP`.
 ///
@@ -51,6 +53,8 @@ pub(crate) unsafe fn sums<A: Arith, const HEIGHT: usize, const ROW: usize, const
     unsafe {
         let mut sums = [[A::Simd::zero(); 2]; HEIGHT];
         for _ in 0..words {
+            A::Simd::prefetch(w.wrapping_add(AHEAD).cast());
+            A::Simd::prefetch(w.wrapping_add(AHEAD + lanes).cast());
             let (left, right) = (A::load(w), A::load(w.add(lanes)));
             for i in 0..HEIGHT {
                 let word = A::broadcast(x.add(i * ROW));

@@ -83,7 +83,8 @@ pub fn rope(
     Ok(())
 }
 
-/// Rows `range`, counted head after head.
+/// Rows `range`, counted through the heads of one position, which usually lie side by side, then of
+/// the next.
 struct Rotate<'a> {
     x: View<'a>,
     norm: Option<Norm<'a>>,
@@ -98,7 +99,7 @@ impl Kernel for Rotate<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (rows, cols) = (self.x.layout().rows, self.x.layout().cols);
+        let (planes, cols) = (self.x.layout().planes, self.x.layout().cols);
         let mut x = Scratch::<f32>::take(cols);
         let x = x.as_mut_ptr();
         // SAFETY: run by `dispatch`; scratch rows have room up to whole vectors, and the rows of
@@ -106,7 +107,7 @@ impl Kernel for Rotate<'_> {
         unsafe {
             let norm = self.norm.map(|norm| (norm, norm.load::<S>(cols)));
             for i in self.range {
-                let (plane, row) = (i / rows, i % rows);
+                let (row, plane) = (i / planes, i % planes);
                 load_row::<S>(&self.x, plane, row, x);
                 if let Some((norm, factors)) = &norm {
                     norm.apply::<S>(x, factors.as_ptr(), cols);

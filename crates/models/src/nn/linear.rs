@@ -33,7 +33,7 @@ impl Matrix {
                     return Ok(Self::Dense(weight));
                 };
                 drop(weight);
-                at.release("weight");
+                at.replaced("weight", encoded.nbytes());
                 Ok(Self::Bf12(encoded))
             }
             Stored::Quantized(scheme) => {

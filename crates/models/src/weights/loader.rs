@@ -27,6 +27,7 @@ pub(crate) struct Source<'a> {
     /// Draws the values that the files do not have.
     random: Option<Random>,
     loaded: Cell<u64>,
+    spared: Cell<u64>,
 }
 
 impl<'a> Source<'a> {
@@ -38,6 +39,7 @@ impl<'a> Source<'a> {
             dtype,
             random: None,
             loaded: Cell::new(0),
+            spared: Cell::new(0),
         }
     }
 
@@ -50,6 +52,11 @@ impl<'a> Source<'a> {
     /// Bytes of the tensors asked for so far, as stored.
     pub(crate) fn loaded(&self) -> u64 {
         self.loaded.get()
+    }
+
+    /// Bytes that they are held in fewer.
+    pub(crate) fn spared(&self) -> u64 {
+        self.spared.get()
     }
 }
 
@@ -113,12 +120,14 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Gives the system back the memory that the tensor `name` has of its mapped file. Its arrays are
-    /// gone; others would read it anew.
-    pub(crate) fn release(&self, name: &str) {
+    /// Says that the tensor `name` was made into something of `bytes` bytes, and that its arrays are
+    /// gone: the system gets the memory back that it has of its mapped file.
+    pub(crate) fn replaced(&self, name: &str, bytes: usize) {
         let checkpoint = self.source.checkpoint;
         if let Some(entry) = checkpoint.get(&format!("{}.{name}", self.path)) {
             checkpoint.file(entry).release(entry.range.clone());
+            let spared = entry.range.len().saturating_sub(bytes) as u64;
+            self.source.spared.set(self.source.spared.get() + spared);
         }
     }
 
