@@ -50,7 +50,12 @@ impl State {
                 S::store_f32(scores.add(i), e);
                 sum = S::add(sum, e);
             }
-            let factor = (self.max - max).exp();
+            // Most blocks have no larger score than those before.
+            let factor = if self.max == max {
+                1.0
+            } else {
+                (self.max - max).exp()
+            };
             self.max = max;
             self.sum = self.sum * factor + S::sum(sum);
             factor

@@ -1,7 +1,7 @@
 //! The innermost product: a tile of sums that stays in registers.
 
 use super::arith::Arith;
-use crate::isa::Simd;
+use crate::isa::{Float, Simd, with_float};
 use crate::vector::store_results;
 use crate::view::Rows;
 
@@ -34,6 +34,7 @@ macro_rules! by_height {
 }
 pub(crate) use by_height;
 
+/// How many words ahead of its use a line of the panel is brought from the second-level cache.
 const AHEAD: usize = 512;
 
 /// The sums of a tile: row `i` of `x` times two vectors of columns of a packed panel, over `words`
@@ -77,19 +78,52 @@ impl Tile<'_> {
     /// and this thread's.
     #[inline(always)]
     pub(super) unsafe fn product<A: Arith>(&self, words: usize, x: *const u32, w: *const u32) {
-        let lanes = A::Simd::LANES;
-        let mut results = [0.0; 32];
         by_height!(self.height, A, H => {
-            // SAFETY: by this function's own contract; `results` holds two vectors.
+            // SAFETY: by this function's own contract.
             unsafe {
                 let sums = sums::<A, H, 1, H>(words, x, w);
-                for (i, sums) in sums.iter().enumerate() {
-                    A::Simd::store_f32(results.as_mut_ptr(), sums[0]);
-                    A::Simd::store_f32(results.as_mut_ptr().add(lanes), sums[1]);
-                    let results = &results[..self.count];
-                    store_results::<A::Simd>(self.y, self.row + i, self.col, results);
+                if self.count == 2 * A::Simd::LANES {
+                    self.store::<A::Simd>(&sums);
+                } else {
+                    self.store_some::<A::Simd>(&sums);
                 }
             }
         });
+    }
+
+    /// Stores the sums of a tile of full width.
+    ///
+    /// # Safety
+    /// As [`Tile::product`].
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, sums: &[[S::V; 2]]) {
+        with_float!(self.y.layout().dtype, T => {
+            for i in 0..sums.len() {
+                // SAFETY: by this function's own contract.
+                unsafe {
+                    let to = self.y.row(0, self.row + i).cast::<T>().add(self.col);
+                    T::store::<S>(to, sums[i][0]);
+                    T::store::<S>(to.add(S::LANES), sums[i][1]);
+                }
+            }
+        });
+    }
+
+    /// Stores the sums of the first `count` columns.
+    ///
+    /// # Safety
+    /// As [`Tile::product`].
+    #[inline(always)]
+    unsafe fn store_some<S: Simd>(&self, sums: &[[S::V; 2]]) {
+        let mut results = [0.0; 32];
+        for (i, sums) in sums.iter().enumerate() {
+            // SAFETY: by this function's own contract; `results` holds two vectors.
+            unsafe {
+                S::store_f32(results.as_mut_ptr(), sums[0]);
+                S::store_f32(results.as_mut_ptr().add(S::LANES), sums[1]);
+                let results = &results[..self.count];
+                store_results::<S>(self.y, self.row + i, self.col, results);
+            }
+        }
     }
 }
