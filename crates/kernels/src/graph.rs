@@ -15,6 +15,7 @@ use crate::{Dtype, Layout, View, ViewMut};
 pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
+pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;
 pub use crate::gated::Activation;

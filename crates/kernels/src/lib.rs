@@ -11,6 +11,7 @@ pub mod attention;
 pub mod bandwidth;
 pub mod block;
 pub mod decode;
+pub mod dequantize;
 pub mod draw;
 pub mod gated;
 pub mod graph;
