@@ -6,8 +6,8 @@ use bench_shapes::{Family, Shape, Weights, checkpoint};
 use ml_backend::{Device, Error, MlxBackend, Options};
 use mlx_core::{Array, Dtype, device, memory};
 
-/// Takes the GPU's memory, down to gaps of less than 1 MiB: what was freed before lies between what is
-/// used, and keys and values fit into small gaps. Plain allocations only.
+/// Takes the GPU's memory, down to gaps of less than 1 MiB: keys and values fit into small gaps. Plain
+/// allocations only.
 fn fill_the_gpu() -> Vec<Array> {
     let mut ballast = Vec::new();
     // Floats of 4 GiB, 512 MiB, 64 MiB, 8 MiB and 1 MiB.
@@ -17,7 +17,7 @@ fn fill_the_gpu() -> Vec<Array> {
         {
             ballast.push(array);
         }
-        let free = device::free_memory().unwrap();
+        let free = device::free_memory().expect("CUDA tells it");
         println!("{} arrays, {free:?} bytes free", ballast.len());
     }
     ballast
