@@ -17,6 +17,7 @@ pub use crate::attention::graph::{Mask, attention};
 pub use crate::bf12::Bf12;
 pub use crate::bf12::graph::{bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
+pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;
 pub use crate::gated::Activation;

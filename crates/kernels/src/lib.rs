@@ -12,6 +12,7 @@ pub mod bandwidth;
 pub mod bf12;
 pub mod block;
 pub mod decode;
+pub mod dequantize;
 pub mod draw;
 pub mod gated;
 pub mod graph;

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use kernels::Dtype;
+use kernels::dequantize::{self, Variant};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -16,17 +18,29 @@ const ARCHITECTURES: [Architecture; 3] = [
 
 /// A source, with the options that it is compiled with.
 struct Source {
-    name: &'static str,
-    text: String,
-    options: Vec<&'static str>,
+    name: String,
+    text: &'static str,
+    options: Vec<String>,
 }
 
 fn sources() -> Vec<Source> {
-    vec![Source {
-        name: "bandwidth",
-        text: include_str!("../src/bandwidth/read.cu").to_owned(),
+    let mut sources = vec![Source {
+        name: "bandwidth".to_owned(),
+        text: include_str!("../src/bandwidth/read.cu"),
         options: Vec::new(),
-    }]
+    }];
+    for bits in [2, 3, 4, 5, 6, 8] {
+        for dtype in Dtype::ALL {
+            let group = 64;
+            let variant = Variant { bits, group, dtype };
+            sources.push(Source {
+                name: format!("{variant:?}"),
+                text: dequantize::SOURCE,
+                options: variant.options().into(),
+            });
+        }
+    }
+    sources
 }
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.
@@ -56,9 +70,10 @@ fn every_kernel_compiles_for_every_architecture_and_spills_nothing() {
     let Some(compiler) = compiler() else { return };
     for source in sources() {
         for architecture in ARCHITECTURES {
-            let options = [&source.options[..], &["--ptxas-options=-v"]].concat();
+            let mut options: Vec<&str> = source.options.iter().map(String::as_str).collect();
+            options.push("--ptxas-options=-v");
             let image = compiler
-                .compile(source.name, &source.text, architecture, &options)
+                .compile(&source.name, source.text, architecture, &options)
                 .unwrap_or_else(|error| panic!("{} for {architecture}: {error}", source.name));
             let log = &image.log;
             assert!(

@@ -15,7 +15,7 @@ use mlx_sys::mlx_device_info;
 
 use crate::ffi::{self, api, check, string};
 use crate::stream::{Device, Stream};
-use crate::{Error, Result};
+use crate::{Error, Result, cuda};
 
 /// What an array can be computed on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,6 +118,9 @@ pub fn open(choice: Choice) -> Result<DeviceInfo> {
     Stream::switch_to(kind)?;
     let info = describe(kind, &device, loaded.path.clone())?;
     FIRST.get_or_init(|| kind);
+    if kind == DeviceKind::Cuda {
+        cuda::exit::prepare();
+    }
     Ok(info)
 }
 

@@ -253,6 +253,29 @@ fn a_kernel_that_is_not_there_is_an_error_and_the_next_one_runs() {
 }
 
 #[test]
+fn a_thread_computes_on_after_an_allocation_failed() {
+    if !open_gpu() {
+        return;
+    }
+    let (a, b) = (random(7, 1000), random(8, 1000));
+    // Submitted before the failure and read after it.
+    let before = ops::add(&array(&a), &array(&b)).unwrap();
+    mlx_core::async_eval(&[&before]).unwrap();
+    // Four terabytes, twice: the second failure is like the first.
+    for _ in 0..2 {
+        let huge = Array::zeros(&[1 << 20, 1 << 20], Dtype::Float32).unwrap();
+        let error = huge.eval().unwrap_err().to_string();
+        assert!(error.contains("out of memory"), "{error}");
+    }
+    let after = ops::sub(&array(&a), &array(&b)).unwrap();
+    let (sums, differences) = (before.to_vec::<f32>(), after.to_vec::<f32>());
+    let (sums, differences) = (sums.unwrap(), differences.unwrap());
+    for i in 0..a.len() {
+        assert_eq!([sums[i], differences[i]], [a[i] + b[i], a[i] - b[i]], "{i}");
+    }
+}
+
+#[test]
 fn the_gpu_is_described() {
     if !open_gpu() {
         return;

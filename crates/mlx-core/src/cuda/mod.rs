@@ -34,6 +34,7 @@
 //! ```
 
 mod compiler;
+pub(crate) mod exit;
 mod gpu;
 mod headers;
 mod image;
