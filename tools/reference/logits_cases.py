@@ -183,6 +183,8 @@ LLAMA3 = {
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
 
+WIDE = {"hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 32}
+
 LONG = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 32}
 
 QWEN3_CASES = [
@@ -272,6 +274,7 @@ QWEN3_CASES = [
         variants=(Variant("the window in every layer", {"layer_types": layers("ss")}),),
     ),
     Case("qwen3-bf16", qwen3(), "bf16 weights", dtype="bf16"),
+    Case("qwen3-wide", qwen3(**WIDE), "bf16 weights whose rows are whole blocks of 128", dtype="bf16"),
     Case("qwen3-f16", qwen3(tie_word_embeddings=False), "f16 weights", dtype="f16"),
     Case("qwen3-sharded", qwen3(), "three shards and an index", layout="indexed", dtype="bf16"),
     Case("qwen3-unindexed", qwen3(), "three shards and no index", layout="unindexed", dtype="bf16"),
@@ -386,6 +389,13 @@ GEMMA3_CASES = [
         variants=(NO_WINDOW,),
     ),
     Case("gemma3-bf16", gemma3(), "bf16 weights", dtype="bf16", variants=(NO_WINDOW,)),
+    Case(
+        "gemma3-wide",
+        gemma3(**WIDE, num_hidden_layers=3),
+        "bf16 weights whose rows are whole blocks of 128",
+        dtype="bf16",
+        variants=(NO_WINDOW,),
+    ),
     Case(
         "gemma3-long",
         gemma3(**LONG, num_hidden_layers=3, sliding_window=64, eos_token_id=1),

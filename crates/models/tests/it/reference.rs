@@ -2,8 +2,8 @@
 //! weights (`tools/reference/logits.py`).
 
 use crate::common::{Expected, cases, greedy, load, logits_in_chunks, open_device, relative_error};
-use kernels::graph;
-use mlx_core::Dtype;
+use kernels::{Isa, graph};
+use mlx_core::{DeviceKind, Dtype, device};
 
 /// In float32, for every position.
 const FLOAT32_BOUND: f64 = 1e-4;
@@ -142,4 +142,34 @@ fn check_half_precision() {
         compared >= 20,
         "only {compared} cases have half-precision references"
     );
+}
+
+/// What the cases of rows of whole blocks are for: they are compared above in the form in which they
+/// are held, which is not the one in which they are stored.
+#[test]
+fn wide_bf16_matrices_are_held_in_fewer_bytes_where_that_is_faster() {
+    open_device();
+    let on_cpu = device::current().unwrap() == DeviceKind::Cpu;
+    for name in ["qwen3-wide", "gemma3-wide"] {
+        let held = |dtype, plain_mlx| {
+            graph::force_mlx(plain_mlx);
+            let model = load(name, dtype);
+            graph::force_mlx(false);
+            (model.held_bytes(), model.info().bytes_as(dtype))
+        };
+        let (bytes, stored) = held(None, false);
+        if on_cpu && Isa::best() == Isa::Avx512Bf16 {
+            // With the norms, which stay, and 4 bytes a row.
+            assert!(
+                bytes * 100 > stored * 75 && bytes * 100 < stored * 78,
+                "{bytes} of {stored}"
+            );
+        } else {
+            assert_eq!(bytes, stored);
+        }
+        for (dtype, plain_mlx) in [(None, true), (Some(Dtype::Float32), false)] {
+            let (bytes, stored) = held(dtype, plain_mlx);
+            assert_eq!(bytes, stored, "{dtype:?}, plain MLX: {plain_mlx}");
+        }
+    }
 }
