@@ -19,6 +19,7 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #define __device__
@@ -226,6 +227,7 @@ inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     return z;
 }
 inline u32 atomicAdd(u32* to, u32 x) { return (*to += x) - x; }
+inline u32 atomicExch(u32* to, u32 x) { return std::exchange(*to, x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void sincospif(float x, float* sine, float* cosine) {
     *sine = (float)std::sin(M_PI * x), *cosine = (float)std::cos(M_PI * x);

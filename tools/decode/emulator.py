@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from source import FILES, FOLDER, defines, smem_and_warps
+from source import FILES, FOLDER, defines
 
 # Few blocks, since each is hundreds of fibers, but more than row blocks have ends.
 GRID = 7
