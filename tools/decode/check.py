@@ -1,6 +1,8 @@
 """Compares the decode kernel with the float64 reference on small models, and times the full ones.
 
-    python tools/decode/check.py [check] [time] [timeline] [name ...]
+    python tools/decode/check.py [check] [time] [name ...]
+
+Without a GPU the kernel is emulated, which can be checked and not timed.
 """
 
 import sys
@@ -8,7 +10,7 @@ import time
 
 import torch
 
-from device import Decoder
+from device import DEVICE, Decoder, synchronize
 from models import FULL, SMALL
 from reference import Reference
 
@@ -20,7 +22,7 @@ def error(out, ref):
     return float((out - ref).norm() / ref.norm()) if bool(out.isfinite().all()) else float("inf")
 
 
-def check(m, steps=4):
+def check(m, steps=4 if DEVICE == "cuda" else 1):
     """A few tokens at several contexts. Wanted: logits nearer to the exact ones than a model that
     rounds every operation's result; in the first layer, where nothing has been rounded twice, cache
     entries that equal the reference's; nothing else in the caches touched; the same bits again."""
@@ -43,7 +45,7 @@ def check(m, steps=4):
             d.token.fill_(int(torch.randint(m.vocab, (1,))))
             d.logits.fill_(float("nan"))
             d.launch(at, place, held)
-            torch.cuda.synchronize()
+            synchronize()
             out = d.logits.clone()
             _, exact, rounded = [r.step(int(d.token), at, c, places, counts) for r, c in zip(references, caches)]
             mine.append(error(out, exact))
@@ -58,7 +60,7 @@ def check(m, steps=4):
                     untouched &= torch.equal(cache[:, others].double(), expected[:, others])
             d.logits.fill_(float("nan"))
             d.launch(at, place, held)
-            torch.cuda.synchronize()
+            synchronize()
             same &= torch.equal(out, d.logits)
     mean = lambda errors: sum(errors) / len(errors)
     ok = mean(mine) < mean(coarse) and max(mine) < 2e-2 and first < 2e-3 and entries < 2e-2 and untouched and same
@@ -94,8 +96,10 @@ def measure(m, position=2176, repeats=40):
 
 if __name__ == "__main__":
     torch.manual_seed(5)
-    torch.cuda.set_stream(torch.cuda.default_stream())
-    modes = [a for a in sys.argv[1:] if a in ("check", "time")] or ["check", "time"]
+    if DEVICE == "cuda":
+        torch.cuda.set_stream(torch.cuda.default_stream())
+    modes = [a for a in sys.argv[1:] if a in ("check", "time")]
+    modes = modes or (["check", "time"] if DEVICE == "cuda" else ["check"])
     names = [a for a in sys.argv[1:] if a not in ("check", "time")]
     chosen = lambda models: [m for m in models if not names or any(n in m.name for n in names)]
     failed = 0

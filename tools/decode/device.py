@@ -1,23 +1,52 @@
-"""A model with random weights on the GPU, and the kernel launched on it with CuPy."""
+"""A model with random weights, and the kernel launched on it: on the GPU with CuPy, or, where there is
+none, emulated (`emulator.py`)."""
 
 import math
 import tempfile
 
-import cupy
 import numpy as np
 import torch
 
+import emulator
 from source import cubin, smem_and_warps
 
 LAYER_WORDS, LAST_WORDS = 32, 32
 MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
 NORMS = ["input_norm", "q_norm", "k_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm"]
-DEVICE = "cuda"
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def arch_of_device():
     major, minor = torch.cuda.get_device_capability()
     return {(8, 0): "80", (9, 0): "90a", (12, 0): "120"}[major, minor]
+
+
+class Kernel:
+    """Launches with the arguments of `decode_token`: addresses, then int32s."""
+
+    def __init__(self, m, timeline):
+        import cupy
+
+        arch = arch_of_device()
+        self.grid = torch.cuda.get_device_properties(0).multi_processor_count
+        data, _ = cubin(m, arch, self.grid, timeline)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(data)
+            file.flush()
+            self.module = cupy.RawModule(path=file.name)
+            self.kernel = self.module.get_function("decode_token")
+        self.smem, warps = smem_and_warps(arch)
+        self.threads = warps * 32
+        self.kernel.max_dynamic_shared_size_bytes = self.smem
+
+    def __call__(self, addresses, numbers):
+        args = [np.uint64(a) for a in addresses] + [np.int32(n) for n in numbers]
+        self.kernel((self.grid,), (self.threads,), tuple(args), shared_mem=self.smem)
+
+
+def synchronize():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def random_matrix(rows, columns, bits, group):
@@ -66,19 +95,9 @@ def addresses(words):
 
 
 class Decoder:
-    def __init__(self, m, capacity, ring_capacity=1, weights=None):
+    def __init__(self, m, capacity, ring_capacity=1, weights=None, timeline=False):
         self.m, self.capacity, self.ring_capacity = m, capacity, ring_capacity
-        self.grid = torch.cuda.get_device_properties(0).multi_processor_count
-        arch = arch_of_device()
-        data, _ = cubin(m, arch, self.grid)
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(data)
-            file.flush()
-            self.module = cupy.RawModule(path=file.name)
-            self.kernel = self.module.get_function("decode_token")
-        self.smem, warps = smem_and_warps(arch)
-        self.threads = warps * 32
-        self.kernel.max_dynamic_shared_size_bytes = self.smem
+        self.kernel = Kernel(m, timeline) if DEVICE == "cuda" else emulator.Kernel(m)
         self.weights = random_weights(m) if weights is None else weights
         rings = set(m.rings())
         cache = lambda l: torch.randn(
@@ -107,9 +126,7 @@ class Decoder:
 
     def launch(self, position, ring_place=0, ring_held=1):
         arrays = (self.token, self.table, self.cache_table, self.scratch, self.token, self.logits, self.done)
-        args = [np.uint64(t.data_ptr()) for t in arrays]
-        args += [np.int32(i) for i in (position, self.capacity, ring_place, ring_held, self.ring_capacity)]
-        self.kernel((self.grid,), (self.threads,), tuple(args), shared_mem=self.smem)
+        self.kernel([t.data_ptr() for t in arrays], [position, self.capacity, ring_place, ring_held, self.ring_capacity])
 
     def bytes(self, position, ring_held):
         """Weights and cache entries that one token has to read."""

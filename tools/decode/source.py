@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "crates/kernels/src/decode/cuda"
 FILES = [
-    "element.cuh", "memory.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh",
+    "instructions.cuh", "element.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh",
     "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
 ]
 
@@ -81,10 +81,9 @@ def defines(m, arch, grid, scratch=1 << 22):
     return "".join(f"#define {k} {v}\n" for k, v in values.items())
 
 
-def source(m, arch, grid):
-    timeline = os.environ.get("DECODE_TIMELINE")
+def source(m, arch, grid, timeline=False):
     start = "".join(f"#define {d.replace('=', ' ')}\n" for d in os.environ.get("DECODE_DEFINES", "").split())
-    start += f"#define TIMELINE {timeline}\n" if timeline else ""
+    start += "#define TIMELINE\n" if timeline else ""
     return start + defines(m, arch, grid) + "".join((FOLDER / f).read_text() for f in FILES)
 
 
@@ -115,9 +114,9 @@ def compile_source(text, arch):
     return cubin.raw, log.value.decode()
 
 
-def cubin(m, arch, grid):
+def cubin(m, arch, grid, timeline=False):
     """The cubin, kept in the folder DECODE_CUBINS if that is set."""
-    text = source(m, arch, grid)
+    text = source(m, arch, grid, timeline)
     kept = os.environ.get("DECODE_CUBINS")
     path = Path(kept or ".") / (hashlib.sha256((arch + text).encode()).hexdigest()[:24] + ".cubin")
     if kept and path.exists():

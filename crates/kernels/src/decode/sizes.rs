@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 /// The kernel's files, in the order in which each needs those before it.
 const FILES: [&str; 12] = [
+    include_str!("cuda/instructions.cuh"),
     include_str!("cuda/element.cuh"),
-    include_str!("cuda/memory.cuh"),
     include_str!("cuda/shape.cuh"),
     include_str!("cuda/share.cuh"),
     include_str!("cuda/barrier.cuh"),

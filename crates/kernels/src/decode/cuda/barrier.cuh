@@ -17,11 +17,9 @@ struct Barrier {
         goal += GRID;
         __syncthreads();
         if (threadIdx.x == 0) {
-            asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
-            u32 seen;
-            do {
-                asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
-            } while (seen < goal);
+            add_release(arrived);
+            while (read_acquire(arrived) < goal) {
+            }
         }
         __syncthreads();
     }
@@ -41,11 +39,7 @@ struct Barrier {
 __device__ __forceinline__ bool last_of(u32* counter, u32 count, u32* flag) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        u32 before;
-        asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;"
-                     : "=r"(before)
-                     : "l"(counter)
-                     : "memory");
+        u32 before = add_acquire_release(counter);
         *flag = before == count - 1;
         if (before == count - 1) *counter = 0;
     }

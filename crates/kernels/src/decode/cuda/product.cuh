@@ -25,13 +25,6 @@ __device__ __forceinline__ int permuted(int k) {
     return (k & ~31) + place;
 }
 
-/// Two nibbles as bfloat16 numbers 128 + q.
-__device__ __forceinline__ u32 nibbles(u32 word) {
-    u32 y;
-    asm("lop3.b32 %0, %1, 0x000f000f, 0x43004300, 0xea;" : "=r"(y) : "r"(word));
-    return y;
-}
-
 /// The eight lanes' worth of B for 32 columns. Only the first column of the product is wanted, so only
 /// the lanes that hold it read; the other columns are zeros.
 __device__ __forceinline__ uint4 first_column(const uint4* x) {

@@ -1,5 +1,10 @@
-// The instructions that CUDA C++ has no name for: asynchronous copies into shared memory, matrix
-// fragments, the matrix product itself, and accesses that bypass the first-level cache.
+// The instructions that CUDA C++ has no name for, and nothing else, so that `tools/decode/emulated.h`
+// can put others in their place: asynchronous copies into shared memory, matrix fragments and their
+// product, conversions, accesses that order others.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
 
 __device__ __forceinline__ u32 shared_address(const void* p) {
     return (u32)__cvta_generic_to_shared(p);
@@ -47,10 +52,51 @@ __device__ __forceinline__ void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, 
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// What another block wrote is read through the second-level cache, where all blocks meet.
-__device__ __forceinline__ float shared_read(const float* p) { return __ldcg(p); }
-__device__ __forceinline__ float2 shared_read(const float2* p) { return __ldcg(p); }
-__device__ __forceinline__ uint4 shared_read(const uint4* p) { return __ldcg(p); }
+/// Rounds to nearest, ties to even.
+__device__ __forceinline__ u16 to_bf16(float x) {
+    u16 y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
+    return y;
+}
+
+/// `low` into the lower half, the first in memory.
+__device__ __forceinline__ u32 to_bf16x2(float low, float high) {
+    u32 y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+
+/// Two nibbles as bfloat16 numbers 128 + q.
+__device__ __forceinline__ u32 nibbles(u32 word) {
+    u32 y;
+    asm("lop3.b32 %0, %1, 0x000f000f, 0x43004300, 0xea;" : "=r"(y) : "r"(word));
+    return y;
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/// Adds 1. Whoever reads the sum with `read_acquire` sees what was written before, in this thread or,
+/// with a barrier between, in this block.
+__device__ __forceinline__ void add_release(u32* to) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
+}
+
+__device__ __forceinline__ u32 read_acquire(const u32* from) {
+    u32 x;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(from) : "memory");
+    return x;
+}
+
+/// Both at once; returns what was there before.
+__device__ __forceinline__ u32 add_acquire_release(u32* to) {
+    u32 before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(to) : "memory");
+    return before;
+}
 
 /// Brings `bytes`, a multiple of 16, into the second-level cache.
 __device__ __forceinline__ void prefetch_bytes(u64 from, int bytes) {

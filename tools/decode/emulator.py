@@ -1,0 +1,64 @@
+"""The decode kernel compiled for this processor, see `emulated.h`. Needs g++ and no GPU."""
+
+import ctypes
+import hashlib
+import random
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from source import FILES, FOLDER, defines
+
+# Few blocks, since each is hundreds of fibers, but more than row blocks have ends.
+GRID = 7
+HEADER = Path(__file__).parent / "emulated.h"
+
+ENTRY = """
+extern "C" void launch(unsigned long long seed, const int* token, const u64* table, const u64* caches, u32* scratch,
+                       const unsigned char* after, float* logits, unsigned char* done, int position, int capacity,
+                       int ring_place, int ring_held, int ring_capacity) {
+    emulated::launch(GRID, WARPS, SMEM, seed, [&] {
+        decode_token(token, table, caches, scratch, after, logits, done, position, capacity, ring_place, ring_held,
+                     ring_capacity);
+    });
+}
+"""
+
+
+def text(m, arch):
+    kernel = "".join((FOLDER / f).read_text() for f in FILES if f != "instructions.cuh")
+    kernel = re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", kernel)
+
+    def variables(match):
+        names = [n.strip() for n in match[1].split(",")]
+        return " ".join(f"u32& {name} = emulated::cell({i});" for i, name in enumerate(names))
+
+    kernel, found = re.subn(r"__shared__ u32 ([^;]*);", variables, kernel)
+    assert found <= 1 and "__shared__" not in kernel, "the cells of two declarations would be the same"
+    return (defines(m, arch, GRID) + "#define THREADS (WARPS * 32)\n" + HEADER.read_text()
+            + kernel.replace("#define THREADS (WARPS * 32)\n", "") + ENTRY)
+
+
+def compiled(m, arch):
+    source = text(m, arch)
+    folder = Path(tempfile.gettempdir()) / "decode-emulated"
+    folder.mkdir(exist_ok=True)
+    name = hashlib.sha256(source.encode()).hexdigest()[:24]
+    library = folder / f"{name}.so"
+    if not library.exists():
+        (folder / f"{name}.cpp").write_text(source)
+        command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-w", "-o", f"{library}", f"{folder / name}.cpp"]
+        subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
+
+
+class Kernel:
+    """Launches with the arguments of `decode_token`: addresses, then int32s."""
+
+    def __init__(self, m, arch="90a"):
+        self.launch = compiled(m, arch).launch
+
+    def __call__(self, addresses, numbers):
+        seed = ctypes.c_ulonglong(random.getrandbits(64))
+        self.launch(seed, *(ctypes.c_void_p(a) for a in addresses), *(ctypes.c_int(n) for n in numbers))
