@@ -3,8 +3,8 @@
 //!     cargo bench -p kernels --bench cuda
 //!
 //! Products of packed weights as MLX has them, and unpacked first: from how many rows on is the
-//! latter faster? And unpacking alone, by our kernel and by MLX's. Each time is the median of several evaluations of ten products that do not depend
-//! on each other, over ten.
+//! latter faster? And unpacking alone, by our kernel and by MLX's. Each time is the median of several
+//! evaluations of ten products that do not depend on each other, over ten.
 
 use std::time::Instant;
 

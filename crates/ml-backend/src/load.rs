@@ -213,7 +213,7 @@ impl<'a> MlxBackendBuilder<'a> {
 
 /// Says what was loaded, and what is wrong with it.
 fn log(loaded: &LoadedModel) {
-    let model_mb = megabytes(loaded.model.weight_bytes);
+    let model_mb = megabytes(loaded.held_bytes);
     tracing::info!(
         layers = loaded.model.layers,
         mb = model_mb,
@@ -222,7 +222,7 @@ fn log(loaded: &LoadedModel) {
         "loaded {}",
         loaded.dir.display()
     );
-    if loaded.model.weight_bytes > loaded.limits.memory {
+    if loaded.held_bytes > loaded.limits.memory {
         tracing::warn!(
             model_mb,
             limit_mb = megabytes(loaded.limits.memory),

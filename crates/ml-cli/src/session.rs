@@ -38,7 +38,7 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
         "loaded {}: {} layers, {}, {:.1} s",
         args.model.display(),
         info.model.layers,
-        megabytes(info.model.weight_bytes),
+        megabytes(info.held_bytes),
         info.load_time.as_secs_f64(),
     ));
     Ok(backend)

@@ -127,13 +127,15 @@ pub(super) mod vectors {
                 let first = _mm512_loadu_si512(lines.cast());
                 let second = _mm512_loadu_si512(lines.add(64).cast());
                 let codes = _mm512_loadu_si512(lines.add(128).cast());
-                let exponents = [
+                let mut exponents = [
                     codes,
                     _mm512_srli_epi16::<4>(codes),
                     _mm512_srli_epi16::<8>(codes),
                     _mm512_srli_epi16::<12>(codes),
-                ]
-                .map(|codes| _mm512_permutexvar_epi16(codes, self.exponents));
+                ];
+                for part in 0..4 {
+                    exponents[part] = _mm512_permutexvar_epi16(exponents[part], self.exponents);
+                }
                 [
                     _mm512_ternarylogic_epi64::<KEEP>(first, self.kept, exponents[0]),
                     _mm512_ternarylogic_epi64::<KEEP>(

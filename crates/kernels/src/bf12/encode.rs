@@ -1,5 +1,6 @@
 //! From bfloat16 to codes.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::{BLOCK, BLOCK_LINES, Bf12, KEPT, Rare};
@@ -29,31 +30,36 @@ pub(super) fn encode(cpu: &Cpu, w: &View<'_>) -> Option<Bf12> {
     let mut lines = Vec::<Line>::with_capacity(rows * row_lines);
     let to = Shared::new(lines.as_mut_ptr());
     let found: Mutex<Vec<(usize, Vec<Vec<Rare>>)>> = Mutex::default();
-    let limit = rows * cols / RARE;
+    let (limit, count) = (rows * cols / RARE, AtomicUsize::new(0));
     cpu.pool().run(rows.div_ceil(ROWS), |task| {
         let range = task * ROWS..rows.min((task + 1) * ROWS);
-        let rare = range
-            .clone()
-            .map(|row| {
-                // SAFETY: the row has `cols` elements, and its lines are this task's.
-                unsafe {
-                    let to = to.get().add(row * row_lines).cast();
-                    codes.row(w.row(0, row).cast(), cols, to)
-                }
-            })
-            .collect();
+        let mut rare = Vec::with_capacity(range.len());
+        for row in range.clone() {
+            // Of a matrix that will be refused, the rare elements would take the most memory.
+            if count.load(Ordering::Relaxed) > limit {
+                return;
+            }
+            // SAFETY: the row has `cols` elements, and its lines are this task's.
+            let of_row = unsafe {
+                let to = to.get().add(row * row_lines).cast();
+                codes.row(w.row(0, row).cast(), cols, to)
+            };
+            count.fetch_add(of_row.len(), Ordering::Relaxed);
+            rare.push(of_row);
+        }
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         found.push((range.start, rare));
     });
-    // SAFETY: there is room for so many, and the tasks have written every row's.
+    let count = count.into_inner();
+    if count > limit || u32::try_from(count).is_err() {
+        return None;
+    }
+    // SAFETY: there is room for so many, and the tasks, none of which gave up, have written every
+    // row's.
     unsafe { lines.set_len(rows * row_lines) };
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_unstable_by_key(|(first, _)| *first);
     let of_rows = || found.iter().flat_map(|(_, rare)| rare);
-    let count: usize = of_rows().map(Vec::len).sum();
-    if count > limit || u32::try_from(count).is_err() {
-        return None;
-    }
     let mut starts = Vec::with_capacity(rows + 1);
     let mut rare = Vec::with_capacity(count);
     for of_row in of_rows() {
@@ -129,7 +135,7 @@ impl Codes {
             if any & Self::NONE != 0 {
                 self.set_aside(block * BLOCK, &mut elements, &mut codes, &mut rare);
             }
-            let words = lines(&elements, &codes);
+            let words = block_words(&elements, &codes);
             // SAFETY: by this function's own contract.
             unsafe {
                 let to = to.add(block * words.len());
@@ -157,8 +163,8 @@ impl Codes {
     }
 }
 
-/// The three lines of a block.
-fn lines(elements: &[u16; BLOCK], codes: &[u8; BLOCK]) -> [u16; 32 * BLOCK_LINES] {
+/// The words of a block's three lines.
+fn block_words(elements: &[u16; BLOCK], codes: &[u8; BLOCK]) -> [u16; 32 * BLOCK_LINES] {
     let mut words = [0; 32 * BLOCK_LINES];
     for i in 0..32 {
         let [a, b, c, d] = [i, 32 + i, 64 + i, 96 + i].map(|at| elements[at] & KEPT);

@@ -113,8 +113,8 @@ impl std::fmt::Debug for Bf12 {
 }
 
 /// `y = x · wᵀ` for each part `(w, y)`: `x` is `[M, K]`, a `w` `[N, K]`, its `y` `[M, N]`. The element
-/// types of `x` and `y` are free. The products are those of the bfloat16 matrix: see
-/// [`crate::matmul::matmul`].
+/// types of `x` and `y` are free. The products are those of the bfloat16 matrix, see
+/// [`crate::matmul::matmul`], as long as `x` is finite: a rare element meets it as zero first.
 ///
 /// # Errors
 /// When the sizes disagree. No part is computed then.

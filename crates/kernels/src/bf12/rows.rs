@@ -30,7 +30,7 @@ pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[(&Bf12, Rows<'_>)]) {
 unsafe fn columns(products: &Products<'_>, part: usize, range: Range<usize>) {
     let decoder = Decoder::new(&products.parts[part].0.exponents);
     // SAFETY: by this function's own contract.
-    unsafe { stream::blocks(&Decoded { products, decoder }, part, range) }
+    unsafe { stream::blocks(&Part { products, decoder }, part, range) }
 }
 
 /// Products with one `x`, for threads to share.
@@ -40,7 +40,7 @@ struct Products<'a> {
 }
 
 /// Products with the one part that is decoded so.
-struct Decoded<'a> {
+struct Part<'a> {
     products: &'a Products<'a>,
     decoder: Decoder,
 }
@@ -51,7 +51,7 @@ impl Products<'_> {
     }
 }
 
-impl Stream for Decoded<'_> {
+impl Stream for Part<'_> {
     type Simd = Avx512;
     const TALL: bool = true;
 
@@ -110,7 +110,7 @@ impl Stream for Decoded<'_> {
             for r in 0..R {
                 for i in 0..M {
                     // SAFETY: by the trait's contract, this is a row of `x`, as long as those of `w`.
-                    results[i][at + r] += unsafe { rare(w, place.row + r, x[i]) };
+                    results[i][at + r] += unsafe { rare_products(w, place.row + r, x[i]) };
                 }
             }
         }
@@ -121,8 +121,8 @@ impl Stream for Decoded<'_> {
 ///
 /// # Safety
 /// `x` leads to as many bfloat16 as the row has.
-#[cold]
-unsafe fn rare(w: &Bf12, row: usize, x: *const u8) -> f32 {
+#[inline(never)]
+unsafe fn rare_products(w: &Bf12, row: usize, x: *const u8) -> f32 {
     let products = w.rare(row).iter().map(|rare| {
         // SAFETY: by this function's own contract.
         let x = unsafe { x.cast::<bf16>().add(rare.col as usize).read_unaligned() };

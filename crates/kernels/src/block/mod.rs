@@ -276,7 +276,9 @@ fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> R
     if !quantized.is_empty() {
         quantized_matmuls(cpu, x, &mut quantized)?;
     }
-    bf12_matmuls(cpu, x, &mut bf12)?;
+    if !bf12.is_empty() {
+        bf12_matmuls(cpu, x, &mut bf12)?;
+    }
     Ok(())
 }
 

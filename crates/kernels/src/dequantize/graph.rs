@@ -11,23 +11,23 @@ use super::{AT_ONCE, SOURCE, THREADS, Variant};
 use crate::graph::{exactly, on_cuda};
 use crate::quantized_matmul::graph::Packed;
 
-/// All of `w` as floats `[N, K]` of `dtype`.
+/// All of `w` as floats `[N, K]` of `dtype`. Its arrays begin where MLX's memory does, or at another
+/// multiple of 8 bytes.
 pub fn dequantized(w: Packed<'_>, dtype: Dtype) -> Result<Array> {
-    let launch = match on_cuda()? {
-        true => Plan::of(&w, dtype),
-        false => None,
-    };
-    if let (Some(plan), Some(biases)) = (launch, w.biases)
+    if on_cuda()?
         && cuda::gpu()?.architecture >= Architecture::new(8, 0)
+        && let Some(plan) = Plan::of(&w, dtype)
     {
-        return plan.launch([w.weight, w.scales, biases]);
+        return plan.launch();
     }
     quant::dequantize(w.weight, w.scales, w.biases, w.scheme, Some(dtype))
 }
 
 /// What our kernel has to know of a matrix.
-struct Plan {
+struct Plan<'a> {
     variant: Variant,
+    /// Words, scales and biases.
+    inputs: [&'a Array; 3],
     /// The result's.
     dtype: Dtype,
     shape: [i32; 2],
@@ -35,10 +35,10 @@ struct Plan {
     eights: i32,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// `None` for what the kernel lacks: it has affine matrices whose scales are of the dtype that is
     /// wanted, as in every checkpoint, and sizes that agree.
-    fn of(w: &Packed<'_>, dtype: Dtype) -> Option<Self> {
+    fn of(w: &Packed<'a>, dtype: Dtype) -> Option<Self> {
         let (biases, scheme) = (w.biases?, w.scheme);
         let &[rows, groups] = w.scales.shape() else {
             return None;
@@ -58,23 +58,24 @@ impl Plan {
                 group: scheme.group_size,
                 dtype: crate::graph::dtype(dtype)?,
             },
+            inputs: [w.weight, w.scales, biases],
             dtype,
             shape: [rows, columns],
             eights,
         })
     }
 
-    fn launch(&self, inputs: [&Array; 3]) -> Result<Array> {
+    fn launch(&self) -> Result<Array> {
         let kernel = compiled(self.variant)?;
         let outputs = [(&self.shape[..], self.dtype)];
         let blocks = self.eights.unsigned_abs().div_ceil(THREADS * AT_ONCE);
         let launch = Launch::new([blocks, 1, 1], [THREADS, 1, 1]);
         // SAFETY: the parameters are the kernel's, compiled for this packing and dtype. It makes
         // `eights` eights of numbers, which is what the output has room for and, by `Plan::of`, what
-        // the inputs hold; inputs that are not dense are copied for it.
+        // the inputs hold, aligned as `dequantized` asks for; those that are not dense are copied.
         let made = unsafe {
             let scalars = [Scalar::Int(self.eights)];
-            kernel.launch(&inputs, &outputs, &scalars, launch)
+            kernel.launch(&self.inputs, &outputs, &scalars, launch)
         }?;
         let [made] = exactly(made);
         Ok(made)

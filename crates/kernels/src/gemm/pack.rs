@@ -94,11 +94,12 @@ impl Kernel for PackX<'_> {
         // SAFETY: run by `dispatch`; the tile has `height` rows, at most 16, of `words` words. What a
         // vector writes behind the end of a column is overwritten by the next one, or left out.
         unsafe {
-            for (i, from) in from.iter_mut().enumerate().take(vectors * S::LANES) {
-                let i = i.min(height - 1);
+            for (i, from) in from.iter_mut().enumerate().take(height) {
                 let scratch = scratch.as_mut_ptr().add(i * stride);
                 *from = self.x.words::<S>(self.word, self.range.start + i, scratch);
             }
+            let last = from[height - 1];
+            from[height..vectors * S::LANES].fill(last);
             let to = self.to.get().add(self.range.start * words);
             for first in (0..words).step_by(S::LANES) {
                 let count = S::LANES.min(words - first);

@@ -29,11 +29,16 @@ impl Matrix {
         match at.stored()? {
             Stored::Dense => {
                 let weight = at.floats("weight")?;
-                let Some(encoded) = graph::encode_bf12(&weight)? else {
+                let encoded = match at.may_encode() {
+                    true => graph::encode_bf12(&weight)?,
+                    false => None,
+                };
+                let Some(encoded) = encoded else {
                     return Ok(Self::Dense(weight));
                 };
+                let bytes = weight.nbytes();
                 drop(weight);
-                at.replaced("weight", encoded.nbytes());
+                at.replaced("weight", bytes, encoded.nbytes());
                 Ok(Self::Bf12(encoded))
             }
             Stored::Quantized(scheme) => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mlx_core::{Array, Dtype};
 
 use super::random::Random;
+use super::room;
 use super::{Checkpoint, Manifest, Stored};
 use crate::{Error, Result};
 
@@ -26,6 +27,8 @@ pub(crate) struct Source<'a> {
     dtype: Dtype,
     /// Draws the values that the files do not have.
     random: Option<Random>,
+    /// Whether matrices may be held in another form than the files'.
+    may_encode: bool,
     loaded: Cell<u64>,
     spared: Cell<u64>,
 }
@@ -38,6 +41,7 @@ impl<'a> Source<'a> {
             manifest,
             dtype,
             random: None,
+            may_encode: room::is_there(manifest.bytes),
             loaded: Cell::new(0),
             spared: Cell::new(0),
         }
@@ -54,7 +58,7 @@ impl<'a> Source<'a> {
         self.loaded.get()
     }
 
-    /// Bytes that they are held in fewer.
+    /// How many bytes fewer they are held in.
     pub(crate) fn spared(&self) -> u64 {
         self.spared.get()
     }
@@ -120,15 +124,20 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Says that the tensor `name` was made into something of `bytes` bytes, and that its arrays are
-    /// gone: the system gets the memory back that it has of its mapped file.
-    pub(crate) fn replaced(&self, name: &str, bytes: usize) {
+    /// Whether a matrix may be held in another form.
+    pub(crate) fn may_encode(&self) -> bool {
+        self.source.may_encode
+    }
+
+    /// Says that the tensor `name`, an array of `bytes` bytes that is gone, is held in `held` bytes: the
+    /// system gets the memory back that it has of its mapped file.
+    pub(crate) fn replaced(&self, name: &str, bytes: usize, held: usize) {
         let checkpoint = self.source.checkpoint;
         if let Some(entry) = checkpoint.get(&format!("{}.{name}", self.path)) {
             checkpoint.file(entry).release(entry.range.clone());
-            let spared = entry.range.len().saturating_sub(bytes) as u64;
-            self.source.spared.set(self.source.spared.get() + spared);
         }
+        let spared = bytes.saturating_sub(held) as u64;
+        self.source.spared.set(self.source.spared.get() + spared);
     }
 
     fn missing(&self, name: &str) -> Error {

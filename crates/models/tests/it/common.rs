@@ -37,8 +37,13 @@ pub(crate) fn cases(prefix: &str) -> Vec<String> {
 }
 
 pub(crate) fn load(name: &str, dtype: Option<Dtype>) -> Model {
+    load_from(&fixture(name), dtype)
+}
+
+pub(crate) fn load_from(dir: &Path, dtype: Option<Dtype>) -> Model {
     let options = LoadOptions::new().dtype(dtype);
-    Model::load(&fixture(name), &options, &mut |_| {}).unwrap_or_else(|e| panic!("{name}: {e}"))
+    let model = Model::load(dir, &options, &mut |_| {});
+    model.unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
 
 /// What the reference says of one case.
