@@ -35,7 +35,7 @@ class Kernel:
             file.flush()
             self.module = cupy.RawModule(path=file.name)
             self.kernel = self.module.get_function("decode_token")
-        self.smem, warps = smem_and_warps(arch)
+        self.smem, warps = smem_and_warps(m, arch)
         self.threads = warps * 32
         self.kernel.max_dynamic_shared_size_bytes = self.smem
 

@@ -12,6 +12,7 @@ SMALL = [
     Model("qwen 8-bit g64", 3, 256, 512, 640, 4, 2, 64, bits=8),
     Model("qwen 8-bit g32", 2, 576, 1088, 640, 4, 2, 64, bits=8, group=32),
     Model("qwen 8-bit g128", 2, 512, 1280, 640, 4, 2, 64, bits=8, group=128),
+    Model("qwen 4-bit wide", 2, 2048, 512, 640, 4, 2, 128, bits=4),
     Model("gemma bf16", 7, 1152, 1408, 1200, 4, 1, 256, gemma=True, window=48, pattern=3),
     Model("gemma 4-bit", 4, 640, 1280, 1200, 4, 2, 256, gemma=True, window=32, pattern=2, bits=4, softcap=30.0),
     Model("gemma 8-bit d64", 6, 256, 384, 704, 4, 1, 64, gemma=True, window=16, pattern=6, bits=8),

@@ -51,13 +51,17 @@ class Model:
         return self.bits if self.head_bits is None else self.head_bits
 
 
-def smem_and_warps(arch):
-    smem = int(os.environ.get("DECODE_SMEM", {"80": 131, "90a": 195, "120": 99}[arch])) * 1024
+def smem_and_warps(m, arch):
+    """As `Sizes::dynamic_shared_memory` has it: packed weights leave some for the first-level cache."""
+    kilobytes = {"80": 163, "90a": 227, "120": 99}[arch]
+    packed = m.bits != 16 or m.embedding_bits() != 16
+    kilobytes -= 32 if packed and kilobytes >= 160 else 0
+    smem = int(os.environ.get("DECODE_SMEM", kilobytes)) * 1024
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 
 def defines(m, arch, grid, scratch=1 << 22):
-    smem, warps = smem_and_warps(arch)
+    smem, warps = smem_and_warps(m, arch)
     mask = sum(1 << i for i in m.rings())
     embed_scale = 1.0
     if m.gemma:

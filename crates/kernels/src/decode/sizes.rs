@@ -85,20 +85,6 @@ pub struct Target {
     pub shared_memory: u32,
 }
 
-impl Target {
-    /// Dynamic shared memory of a block. What it does not take is the first-level cache, which the
-    /// scales of packed weights need: a fetch of 4 bytes brings 32. That makes a quarter of the time
-    /// on Hopper; on GPUs with little shared memory the ring needs all of it.
-    pub(super) fn dynamic_shared_memory(self) -> u32 {
-        let cache = if self.shared_memory >= 160 << 10 {
-            32 << 10
-        } else {
-            0
-        };
-        self.shared_memory.saturating_sub(cache + 256)
-    }
-}
-
 /// The sizes and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sizes {
@@ -154,6 +140,19 @@ impl Sizes {
         heads && packings && layers && self.vocab >= 16 && self.has_room(target)
     }
 
+    /// Dynamic shared memory of a block. What it does not take is the first-level cache, which the
+    /// scales of packed weights need: a fetch of 4 bytes brings 32. That makes a quarter of their time
+    /// on Hopper; on GPUs with little shared memory, and without scales, the ring has all of it.
+    pub(super) fn dynamic_shared_memory(&self, target: Target) -> u32 {
+        let packed = self.layers != Packing::Dense || self.head != Packing::Dense;
+        let cache = if packed && target.shared_memory >= 160 << 10 {
+            32 << 10
+        } else {
+            0
+        };
+        target.shared_memory.saturating_sub(cache + 256)
+    }
+
     /// Whether two tiles a warp fit beside the rest of `shape.cuh`, with a little to spare.
     fn has_room(&self, target: Target) -> bool {
         let warps = WARPS as usize;
@@ -164,16 +163,19 @@ impl Sizes {
         let key_warps = warps / (self.head_dim / 128).max(1);
         let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
             + 2 * repeat * (2 * self.head_dim + 8);
-        let row_blocks = self.vocab / 16 / target.multiprocessors.max(1) as usize;
+        let row_blocks = |rows: usize| rows / 16 / target.multiprocessors.max(1) as usize + 2;
+        let qkv = (self.heads + 2 * self.kv_heads) * self.head_dim;
+        let most = qkv.max(self.hidden).max(2 * self.intermediate);
+        let pieces = (row_blocks(self.vocab) + warps + 2).max(row_blocks(most) * warps);
         let rest = 4 * self.hidden
             + (2 * widest).max(attention)
             + widest / 8
-            + 64 * (row_blocks + warps + 4)
+            + 64 * pieces
             + 8 * (29 * self.sliding.len() + 3)
             + 8 * self.head_dim
             + 2048;
         let tile = self.layers.tile_bytes().max(self.head.tile_bytes());
-        rest + 2 * warps * tile <= target.dynamic_shared_memory() as usize
+        rest + 2 * warps * tile <= self.dynamic_shared_memory(target) as usize
     }
 
     /// Words of scratch memory that are enough for the kernel, which checks it.
@@ -197,7 +199,7 @@ impl Sizes {
         let counts = [
             ("GRID", target.multiprocessors as usize),
             ("WARPS", WARPS as usize),
-            ("SMEM", target.dynamic_shared_memory() as usize),
+            ("SMEM", self.dynamic_shared_memory(target) as usize),
             ("SCRATCH", self.scratch_words()),
             ("LAYERS", self.sliding.len()),
             ("HIDDEN", self.hidden),

@@ -84,7 +84,7 @@ impl TokenStep {
         let source = format!("typedef unsigned long long u64;\n{ADDRESSES}");
         let addresses = Module::compile("addresses", &source, &[])?.kernel("addresses")?;
         let launch = Launch {
-            shared_memory: target.dynamic_shared_memory(),
+            shared_memory: sizes.dynamic_shared_memory(target),
             // Every input is dense, and a copy of the scratch memory or of a cache would be wrong.
             copy_strided: false,
             blocks_wait: true,

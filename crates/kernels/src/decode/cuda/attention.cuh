@@ -41,15 +41,18 @@ __device__ __forceinline__ void rotation_at(int position, float scale, const flo
     }
 }
 
-/// Has this block's keys and values brought into the second-level cache.
+/// Has this block's keys and values brought into the second-level cache. One lane a warp, since lanes
+/// issue such prefetches one after another.
 __device__ __forceinline__ void prefetch_part(const Context& context) {
     Part part(context);
-    constexpr int PIECES_OF_PART = 64, ROW = HEAD_DIM * 2;
-    if (part.head >= KV_HEADS || threadIdx.x >= 2 * PIECES_OF_PART) return;
-    int each = (part.end - part.begin + PIECES_OF_PART - 1) / PIECES_OF_PART;
-    int begin = part.begin + threadIdx.x % PIECES_OF_PART * each, end = smaller(begin + each, part.end);
-    u64 at = (threadIdx.x < PIECES_OF_PART ? context.keys : context.values) + ((u64)part.head * context.capacity + begin) * ROW;
-    if (begin < end) prefetch_bytes(at, (end - begin) * ROW);
+    constexpr int ROW = HEAD_DIM * 2;
+    if (part.head >= KV_HEADS || threadIdx.x % 32 != 0) return;
+    int each = (part.end - part.begin + WARPS - 1) / WARPS;
+    int begin = part.begin + threadIdx.x / 32 * each, end = smaller(begin + each, part.end);
+    if (begin >= end) return;
+    u64 offset = ((u64)part.head * context.capacity + begin) * ROW;
+    prefetch_bytes(context.keys + offset, (end - begin) * ROW);
+    prefetch_bytes(context.values + offset, (end - begin) * ROW);
 }
 
 /// Sums the parts of row `row` of `HEAD_DIM` in the lanes of a warp: element lane + 32 i.

@@ -4,14 +4,14 @@ struct Cursor {
     const u64* matrices;
     // `left` tiles of this product, the next of them `deep` tiles into the row block `block`.
     int layer, kind, left, block, deep;
-    // The product's tiles of a row block, bytes of a row, and this lane's addresses in rows
-    // lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
-    int depth, row_bytes;
+    // From one tile to the next, the product's tiles of a row block, bytes of a row, and this lane's
+    // addresses in rows lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
+    int step, depth, row_bytes;
     u64 upper, lower, scales, biases;
 
     /// `matrices`: the addresses of all layers' matrices and, as one layer more, of the logits'.
     __device__ __forceinline__ explicit Cursor(const u64* matrices_)
-        : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), depth(0), row_bytes(0),
+        : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), step(0), depth(0), row_bytes(0),
           upper(0), lower(0), scales(0), biases(0) {}
 
     /// Makes `left` positive, unless this is the end of the last product.
@@ -20,15 +20,17 @@ struct Cursor {
         while (left == 0 && kind != LOGITS) next_product();
     }
 
-    /// Moves on by `tiles`, which are in this row block.
-    __device__ __forceinline__ void skip(int tiles) {
-        upper += tiles * 128;
-        lower += tiles * 128;
-        left -= tiles;
-        deep += tiles;
-        if (deep == depth) {
-            deep = 0;
-            block++;
+    /// Moves on to the warp's next tile.
+    __device__ __forceinline__ void skip() {
+        left--;
+        upper += step * 128;
+        lower += step * 128;
+        deep += step;
+        if (deep >= depth) {
+            do {
+                deep -= depth;
+                block++;
+            } while (deep >= depth);
             if (left != 0) aim();
         }
     }
@@ -39,7 +41,8 @@ struct Cursor {
         kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
         Line line = Line::of(kind);
         int warp = threadIdx.x / 32, begin = line.begin(warp);
-        left = line.begin(warp + 1) - begin;
+        left = line.count(warp);
+        step = line.step;
         depth = line.deep;
         row_bytes = line.row_bytes;
         block = (u32)begin / (u32)depth;

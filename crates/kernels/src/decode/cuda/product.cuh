@@ -122,17 +122,19 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
     }
 }
 
-/// This warp's tiles of a product with the input in shared memory. The sum over a row block goes to
-/// `pieces[i]` with i the row block's number within the thread block plus the warp's: both grow
-/// along the line of tiles, so no two sums share a place, and those of one row block are neighbours.
+/// This warp's tiles of a product with the input in shared memory. Its sum over a row block goes to
+/// `pieces`, where those of one row block are neighbours: at [row block of the thread block][warp] if the
+/// warps take tiles in turn, at [row block + warp] if each has a piece of the line, since both then grow
+/// along the line and no two sums share a place.
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
                                                const unsigned char* ring, float* pieces) {
     constexpr int TILE = 1024 / BIT;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int begin = line.begin(warp), left = line.begin(warp + 1) - begin;
+    int begin = line.begin(warp), left = line.count(warp);
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
-    float* piece = pieces + (block - (u32)line.first / (u32)line.deep + warp) * 16;
+    block -= (u32)line.first / (u32)line.deep;
+    float* piece = pieces + (block * line.step + warp) * 16 + lane / 4;
     // The row this lane names to `load_matrices`, and the xor that finds its columns.
     const int row = (lane >> 3 & 1) * 8 + lane % 8;
     const int swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
@@ -152,14 +154,13 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
                                          sums + deep * GROUPS, (deep & 1) != 0, upper, lower);
         }
         stream.advance();
-        deep++;
-        if (deep == line.deep || left == 1) {
+        deep += line.step;
+        if (deep >= line.deep || left == 1) {
             if (lane % 4 == 0) {
-                piece[lane / 4] = upper;
-                piece[lane / 4 + 8] = lower;
+                piece[0] = upper;
+                piece[8] = lower;
             }
-            piece += 16;
-            deep = 0;
+            for (; deep >= line.deep; deep -= line.deep) piece += line.step * 16;
             upper = lower = 0.0f;
         }
     }
@@ -170,19 +171,30 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
 /// sum)`, or, for the gate, `write(block, row, gate, up)` with 8 rows a block.
 template <int KIND, typename Write>
 __device__ __forceinline__ void gather(const float* pieces, Write write) {
+    typedef Product<KIND> P;
     Line line = Line::of_kind<KIND>();
     if (line.first == line.end) return;
-    int first = line.first / line.deep, end = (line.end - 1) / line.deep + 1;
+    int first = line.first / P::DEEP, end = (line.end - 1) / P::DEEP + 1;
     constexpr int ROWS = KIND == GATE_UP ? 8 : 16;
     for (int i = threadIdx.x; i < (end - first) * ROWS; i += THREADS) {
         int block = i / ROWS, row = i % ROWS;
-        int from = larger((first + block) * line.deep, line.first) - line.first;
-        int to = smaller((first + block + 1) * line.deep, line.end) - line.first;
-        int last_warp = line.owner(to - 1);
+        int from = larger((first + block) * P::DEEP, line.first) - line.first;
+        int to = smaller((first + block + 1) * P::DEEP, line.end) - line.first;
         float sum = 0.0f, up = 0.0f;
-        for (int warp = line.owner(from); warp <= last_warp; warp++) {
-            sum += pieces[(block + warp) * 16 + row];
-            if (KIND == GATE_UP) up += pieces[(block + warp) * 16 + row + 8];
+        auto add = [&](int place) {
+            sum += pieces[place * 16 + row];
+            if (KIND == GATE_UP) up += pieces[place * 16 + row + 8];
+        };
+        if constexpr (P::STEP == 1) {
+            // The warp that has a tile of the thread block.
+            u32 tiles = line.end - line.first, warps = line.pieces();
+            auto owner = [&](int tile) { return (int)(((u32)(tile + 1) * warps - 1) / tiles); };
+            for (int warp = owner(from), last = owner(to - 1); warp <= last; warp++) add(block + warp);
+        } else if (P::DEEP >= WARPS && to - from >= WARPS) {
+#pragma unroll
+            for (int warp = 0; warp < WARPS; warp++) add(block * WARPS + warp);
+        } else {
+            for (int tile = from; tile < to; tile++) add(block * WARPS + tile % WARPS);
         }
         if constexpr (KIND == GATE_UP) {
             write(first + block, row, sum, up);

@@ -68,8 +68,11 @@ struct Product {
         return most;
     }
     static constexpr int PARTIALS = partials();
-    /// Sums of one warp over one row block, in the order of the line: see `product.cuh`.
-    static constexpr int PIECES = ceil_div(BLOCKS, BLOCKS_OF_GRID) + 2 + WARPS;
+    /// From one tile of a warp to its next, see `share.cuh`.
+    static constexpr int STEP = KIND == LOGITS || (BITS != 16 && HIDDEN >= 2048) ? 1 : WARPS;
+    /// Sums of one warp over one row block: see `product.cuh`.
+    static constexpr int BLOCKS_OF_CTA = ceil_div(BLOCKS, BLOCKS_OF_GRID) + (SPLIT ? 1 : 0);
+    static constexpr int PIECES = STEP == 1 ? BLOCKS_OF_CTA + 1 + WARPS : BLOCKS_OF_CTA * WARPS;
     /// 4-byte words of scales of one row of a tile.
     static constexpr int SCALE_WORDS = BIT == 16 ? 0 : larger(1, TILE / GROUP_SIZE / 2);
     static constexpr int STAGE_BYTES = 2048 + 2 * 16 * 4 * SCALE_WORDS;

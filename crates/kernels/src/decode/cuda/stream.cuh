@@ -47,7 +47,7 @@ struct Stream : Cursor {
         settle();
         if (left != 0) {
             copy_tile();
-            skip(1);
+            skip();
             put = put + 1 == RING_STAGES ? 0 : put + 1;
         }
         copies_commit();
