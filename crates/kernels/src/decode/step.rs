@@ -11,6 +11,7 @@ use super::sizes::{Packing, Sizes, Target, WARPS};
 use crate::block::graph::{Block, Slot, Weight};
 use crate::gated::Activation;
 use crate::graph::{exactly, on_cuda};
+use crate::kv::Launched;
 use crate::rms_norm::graph::Norm;
 
 const ADDRESSES: &str = include_str!("cuda/addresses.cu");
@@ -48,7 +49,7 @@ pub struct TokenStep {
     scratch: Array,
     /// Of the last launch, for the next: no two may run at a time, since each takes all
     /// multiprocessors and the scratch memory.
-    last: RefCell<Option<Array>>,
+    last: RefCell<Option<(Array, Launched)>>,
     caches: RefCell<Option<Caches>>,
 }
 
@@ -125,7 +126,8 @@ impl TokenStep {
         let ([_, _, capacity], [start, held, ring]) = (place(false), place(true));
         let scalars = [offset, capacity, start, held, ring].map(Scalar::Int);
         let last = self.last.borrow_mut().take();
-        let after = last.as_ref().unwrap_or(id);
+        let last = last.filter(|(_, launched)| !launched.is_given_up());
+        let after = last.as_ref().map_or(id, |(done, _)| done);
         let inputs = [id, &self.table, &caches, &self.scratch, after];
         let outputs: [(&[i32], Dtype); 2] = [(&[self.vocab], Dtype::Float32), (&[1], Dtype::Uint8)];
         // SAFETY: the parameters are the kernel's, which was compiled for these sizes; the tables
@@ -135,10 +137,11 @@ impl TokenStep {
         // that wrote them, and `last` and `written_by` make the next ones depend on this.
         let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
         let [logits, done] = exactly(made);
+        let launched = Launched::default();
         for slot in slots {
-            slot.buffers.written_by_gpu(done.clone());
+            slot.buffers.written_by_address(done.clone(), &launched);
         }
-        *self.last.borrow_mut() = Some(done);
+        *self.last.borrow_mut() = Some((done, launched));
         Ok(logits)
     }
 

@@ -12,7 +12,9 @@ use mlx_core::{Array, Dtype, Result, host_op, ops};
 use crate::Cpu;
 use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
+use std::cell::Cell;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Key heads of a layer.
@@ -55,16 +57,45 @@ pub struct KvBuffers {
 #[derive(Debug, Default)]
 struct Written {
     result: Option<Array>,
-    /// Whether that is a kernel that knows the buffers by their addresses: MLX would not keep them
-    /// for it, so they wait for it before they go.
-    by_gpu: bool,
+    /// Of a kernel that knows the buffers by their addresses: MLX would not keep them for it, so they
+    /// wait for it before they go.
+    by_address: Option<Launched>,
+}
+
+/// What becomes of a kernel that knows buffers of several layers by their addresses.
+///
+/// MLX keeps an operation that failed, for want of memory say, and runs it when its result is asked for
+/// again. By then the first of the buffers may be gone. So whoever saw it fail and lets go of a buffer
+/// gives it up, and nobody asks for its result any more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Launched(Rc<Cell<bool>>);
+
+impl Launched {
+    /// Whether it must not run any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.0.get()
+    }
+}
+
+impl Written {
+    /// Waits for it.
+    fn settle(&mut self) -> Result<()> {
+        let Some(result) = self.result.take() else {
+            return Ok(());
+        };
+        let settled = result.eval();
+        if let (Err(_), Some(launched)) = (&settled, &self.by_address) {
+            launched.0.set(true);
+        }
+        settled
+    }
 }
 
 impl Drop for Written {
     fn drop(&mut self) {
-        if let (true, Some(result)) = (self.by_gpu, self.result.take()) {
+        if self.by_address.as_ref().is_some_and(|l| !l.is_given_up()) {
             // What went wrong shows where the result itself is asked for.
-            let _ = result.eval();
+            let _ = self.settle();
         }
     }
 }
@@ -190,7 +221,7 @@ impl KvBuffers {
     /// Keys and values of the first `count` tokens, `[1, heads, count, dim]`, for MLX's own
     /// operations.
     pub fn first(&mut self, count: i32) -> Result<(Array, Array)> {
-        self.settle()?;
+        self.written.settle()?;
         self.lent = true;
         Ok((
             tokens(&self.keys, 0, count)?,
@@ -219,12 +250,13 @@ impl KvBuffers {
     /// Says that the operation whose result this is writes the buffers.
     pub(crate) fn written_by(&mut self, result: Array) {
         self.written.result = Some(result);
+        self.written.by_address = None;
     }
 
     /// Says the same of a kernel that knows the buffers by their addresses.
-    pub(crate) fn written_by_gpu(&mut self, result: Array) {
+    pub(crate) fn written_by_address(&mut self, result: Array, launched: &Launched) {
         self.written_by(result);
-        self.written.by_gpu = true;
+        self.written.by_address = Some(launched.clone());
     }
 
     /// A number that stays the same as long as the buffers are the same.
@@ -233,16 +265,8 @@ impl KvBuffers {
     }
 
     fn settled(mut self) -> Result<(Array, Array)> {
-        self.settle()?;
+        self.written.settle()?;
         Ok((self.keys, self.values))
-    }
-
-    /// Waits for what is being written in place.
-    fn settle(&mut self) -> Result<()> {
-        match self.written.result.take() {
-            Some(result) => result.eval(),
-            None => Ok(()),
-        }
     }
 }
 
