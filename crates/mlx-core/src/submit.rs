@@ -16,7 +16,6 @@ use crate::DeviceKind;
 use crate::cuda::{self, exit};
 use crate::device::opened_first;
 use crate::ffi::{ArrayVec, api};
-use crate::stream::Stream;
 
 /// Who submitted last.
 static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);
@@ -114,7 +113,7 @@ fn noted(status: i32) -> i32 {
 unsafe fn wait(array: mlx_array) -> i32 {
     /// How often is asked: a token takes ten times as long.
     const EACH: Duration = Duration::from_micros(50);
-    /// After so long the stream is asked as well: work that failed on the GPU is never there.
+    /// After so long the GPU is asked as well: work that failed there is never done.
     const PATIENCE: Duration = Duration::from_secs(1);
     let (mut begun, mut synchronized) = (Instant::now(), false);
     while FAILED.get() {
@@ -128,12 +127,8 @@ unsafe fn wait(array: mlx_array) -> i32 {
             break;
         }
         if begun.elapsed() > PATIENCE {
-            // Behind it everything that was submitted here has run.
-            if synchronized
-                || Stream::current("eval")
-                    .and_then(Stream::synchronize)
-                    .is_err()
-            {
+            // The driver, which has no last error. Behind this everything submitted has run.
+            if synchronized || cuda::synchronize().is_err() {
                 return 1;
             }
             (begun, synchronized) = (Instant::now(), true);
