@@ -29,6 +29,8 @@ mod pins;
 mod prefix;
 mod python;
 mod stamp;
+#[cfg(test)]
+mod testing;
 mod tools;
 mod wheels;
 

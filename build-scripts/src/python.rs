@@ -171,17 +171,14 @@ fn pip_reason(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::testing::make_program;
 
     /// A program that ends with the given status: of itself, and of `-m pip`.
     fn fake(folder: &Path, name: &str, itself: i32, pip: i32) -> OsString {
         let path = folder.join(name);
         let script = format!("#!/bin/sh\ntest \"$2\" = pip && exit {pip}\nexit {itself}\n");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        make_program(&path, &script);
         path.into()
     }
 

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::Layout;
 use crate::python::Python;
+use crate::testing::make_program;
 
 const NAME: &str = "thing-1.0-py3-none-any.whl";
 const CONTENT: &str = "the pinned bytes";
@@ -67,8 +67,7 @@ impl Checkout {
             esac
         "#;
         let path = self.folder.path().join("python");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        make_program(&path, script);
         path
     }
 
