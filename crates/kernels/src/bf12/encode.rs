@@ -59,10 +59,9 @@ pub(super) fn encode(cpu: &Cpu, w: &View<'_>) -> Option<Bf12> {
     unsafe { lines.set_len(rows * row_lines) };
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_unstable_by_key(|(first, _)| *first);
-    let of_rows = || found.iter().flat_map(|(_, rare)| rare);
     let mut starts = Vec::with_capacity(rows + 1);
     let mut rare = Vec::with_capacity(count);
-    for of_row in of_rows() {
+    for of_row in found.iter().flat_map(|(_, rare)| rare) {
         starts.push(rare.len() as u32);
         rare.extend_from_slice(of_row);
     }

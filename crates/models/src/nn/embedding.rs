@@ -32,7 +32,7 @@ impl Embedding {
     }
 
     /// The table, for operations that have it in them.
-    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+    pub(crate) fn as_weight(&self) -> Weight<'_> {
         self.table.as_weight()
     }
 

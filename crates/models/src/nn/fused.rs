@@ -57,7 +57,7 @@ impl Fused {
 
 impl<'a> Ends<'a> {
     fn model(&self, layers: &'a Stack) -> Option<Model<'a>> {
-        let embedding: Weight<'a> = self.embedding.as_weight()?;
+        let embedding: Weight<'a> = self.embedding.as_weight();
         let norm: Norm<'a> = self.norm.as_norm();
         Some(Model {
             blocks: layers.blocks()?,

@@ -70,80 +70,50 @@ impl Matrix {
 
     /// `x [.., in]` through each matrix; those of one kind are one operation.
     fn apply_all<const N: usize>(x: &Array, matrices: [&Self; N]) -> Result<[Array; N]> {
-        let dense: Vec<&Array> = matrices.iter().filter_map(|m| m.dense()).collect();
-        let packed: Vec<Packed<'_>> = matrices.iter().filter_map(|m| m.packed()).collect();
-        let bf12: Vec<&Arc<Bf12>> = matrices.iter().filter_map(|m| m.bf12()).collect();
+        let (mut dense, mut packed, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
+        let weights = matrices.map(Self::as_weight);
+        for weight in weights {
+            match weight {
+                Weight::Dense(w) => dense.push(w),
+                Weight::Packed(w) => packed.push(w),
+                Weight::Bf12(w) => bf12.push(w),
+            }
+        }
         let mut dense = graph::matmuls(x, &dense)?.into_iter();
         let mut packed = graph::quantized_matmuls(x, &packed)?.into_iter();
         let mut bf12 = graph::bf12_matmuls(x, &bf12)?.into_iter();
-        let next = |m: &Self| match m {
-            Self::Dense(_) => dense.next(),
-            Self::Bf12(_) => bf12.next(),
-            Self::Quantized { .. } => packed.next(),
-        };
-        Ok(matrices
-            .map(next)
-            .map(|y| y.expect("each matrix has a product")))
+        let products = weights.map(|weight| match weight {
+            Weight::Dense(_) => dense.next(),
+            Weight::Packed(_) => packed.next(),
+            Weight::Bf12(_) => bf12.next(),
+        });
+        Ok(products.map(|y| y.expect("each matrix has a product")))
     }
 
-    fn dense(&self) -> Option<&Array> {
-        match self {
-            Self::Dense(weight) => Some(weight),
-            _ => None,
-        }
+    /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
+    pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
+        Ok(match self.as_weight() {
+            Weight::Dense(weight) => ops::take(weight, ids, 0)?,
+            Weight::Packed(weight) => graph::dequantized_rows(weight, ids, dtype)?,
+            Weight::Bf12(weight) => graph::bf12_rows(weight, ids)?,
+        })
     }
 
-    fn bf12(&self) -> Option<&Arc<Bf12>> {
+    pub(crate) fn as_weight(&self) -> Weight<'_> {
         match self {
-            Self::Bf12(weight) => Some(weight),
-            _ => None,
-        }
-    }
-
-    fn packed(&self) -> Option<Packed<'_>> {
-        match self {
+            Self::Dense(weight) => Weight::Dense(weight),
+            Self::Bf12(weight) => Weight::Bf12(weight),
             Self::Quantized {
                 weight,
                 scales,
                 biases,
                 scheme,
-            } => Some(Packed {
+            } => Weight::Packed(Packed {
                 weight,
                 scales,
                 biases: biases.as_ref(),
                 scheme,
             }),
-            _ => None,
-        }
-    }
-
-    /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
-    pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
-        Ok(match self {
-            Self::Dense(weight) => ops::take(weight, ids, 0)?,
-            Self::Bf12(weight) => graph::bf12_rows(weight, ids)?,
-            Self::Quantized {
-                weight,
-                scales,
-                biases,
-                scheme,
-            } => {
-                let packed = Packed {
-                    weight,
-                    scales,
-                    biases: biases.as_ref(),
-                    scheme,
-                };
-                graph::dequantized_rows(packed, ids, dtype)?
-            }
-        })
-    }
-
-    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
-        match self {
-            Self::Dense(weight) => Some(Weight::Dense(weight)),
-            Self::Bf12(weight) => Some(Weight::Bf12(weight)),
-            Self::Quantized { .. } => self.packed().map(Weight::Packed),
         }
     }
 
@@ -198,7 +168,7 @@ impl Linear {
     pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
         match &self.bias {
             Some(_) => None,
-            None => self.matrix.as_weight(),
+            None => Some(self.matrix.as_weight()),
         }
     }
 
