@@ -7,12 +7,14 @@ import tempfile
 import numpy as np
 import torch
 
+import bf12
 import emulator
 from source import cubin, smem_and_warps
 
 LAYER_WORDS, LAST_WORDS = 32, 32
 MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
-NORMS = ["input_norm", "q_norm", "k_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm"]
+NORMS = ["input_norm", "q_norm", "k_norm", "mlp_norm", "attention_out_norm", "mlp_out_norm"]
+INPUTS = {"q": "input_norm", "k": "input_norm", "v": "input_norm", "gate": "mlp_norm", "up": "mlp_norm"}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -49,15 +51,39 @@ def synchronize():
         torch.cuda.synchronize()
 
 
-def random_matrix(rows, columns, bits, group):
-    if bits == 16:
-        return (torch.randn(rows, columns, device=DEVICE, dtype=torch.bfloat16) / math.sqrt(columns)).contiguous()
+def random_matrix(rows, columns, bits, group, rare=False):
+    if bits in (12, 16):
+        plain = (torch.randn(rows, columns, device=DEVICE, dtype=torch.bfloat16) / math.sqrt(columns)).contiguous()
+        if rare:
+            make_rare(plain)
+        return plain if bits == 16 else bf12.encode(plain)
     words = torch.randint(-(2**31), 2**31, (rows, columns * bits // 32), device=DEVICE, dtype=torch.int32)
     top = 2**bits
     spread = 1.0 / (math.sqrt(columns) * top / math.sqrt(12))
     scales = (spread * (0.5 + torch.rand(rows, columns // group, device=DEVICE))).bfloat16()
     biases = (-scales.float() * top * (0.4 + 0.2 * torch.rand_like(scales.float()))).bfloat16()
     return words, scales, biases, bits, group
+
+
+def make_rare(w):
+    """A row of zeros of both signs, a column of small numbers, and one element in 200 that is small, zero
+    or denormal."""
+    few = torch.rand(w.shape, device=w.device)
+    w[few < 0.002] *= 2.0**-30
+    w[few < 0.004] *= 2.0**-100
+    w[few < 0.005] *= 0.0
+    w[:, w.shape[1] // 2] *= 2.0**-20
+    w[w.shape[0] // 3] *= 0.0
+
+
+def make_others_rare(matrix, norm):
+    """Large elements of a matrix that meet a zero of its input, so that those beside them are rare and
+    all that counts."""
+    column = 5
+    norm[column] = 0.0
+    plain = matrix.plain.clone()
+    plain[torch.rand(plain.shape[0], device=DEVICE) < 0.1, column] = 2.0**14
+    return bf12.encode(plain)
 
 
 def random_weights(m):
@@ -70,23 +96,33 @@ def random_weights(m):
     weights = {}
     for l in range(m.layers):
         for name, shape in shapes.items():
-            weights[f"{l}.{name}"] = random_matrix(*shape, m.bits, m.group)
+            weights[f"{l}.{name}"] = random_matrix(*shape, m.bits, m.group, m.rare)
         for name in NORMS:
             weights[f"{l}.{name}"] = norm(m.head_dim if name in ("q_norm", "k_norm") else m.hidden)
-    weights["embed"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group)
+        if m.rare:
+            for name, behind in INPUTS.items():
+                matrix = f"{l}.{name}"
+                weights[matrix] = make_others_rare(weights[matrix], weights[f"{l}.{behind}"])
+    weights["embed"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group, m.rare)
     if not m.tied:
-        weights["head"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group)
+        weights["head"] = random_matrix(m.vocab, m.hidden, m.embedding_bits(), m.group, m.rare)
     weights["norm"] = norm(m.hidden)
     return weights
 
 
+def matrix_parts(matrix):
+    if isinstance(matrix, bf12.Encoded):
+        return (matrix.units,)
+    return matrix[:3] if isinstance(matrix, tuple) else (matrix,)
+
+
 def matrix_words(matrix):
-    parts = matrix[:3] if isinstance(matrix, tuple) else (matrix,)
+    parts = matrix_parts(matrix)
     return [p.data_ptr() for p in parts] + [0] * (3 - len(parts))
 
 
 def matrix_bytes(matrix):
-    parts = matrix[:3] if isinstance(matrix, tuple) else (matrix,)
+    parts = matrix_parts(matrix)
     return sum(p.numel() * p.element_size() for p in parts)
 
 

@@ -215,6 +215,13 @@ inline int __any_sync(u32, bool x) {
         if (shown[lane][0]) return 1;
     return 0;
 }
+inline u32 __ballot_sync(u32, bool x) {
+    auto shown = emulated::show(x);
+    u32 votes = 0;
+    for (int lane = 0; lane < 32; lane++) votes |= (u32)(shown[lane][0] != 0) << lane;
+    return votes;
+}
+inline int __ffs(u32 x) { return __builtin_ffs((int)x); }
 template <typename T>
 T __ldg(const T* p) { return *p; }
 template <typename T>
@@ -226,6 +233,7 @@ inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     for (int i = 0; i < 4; i++) z |= (u32)(both >> (pick >> 4 * i & 7) * 8 & 0xff) << 8 * i;
     return z;
 }
+inline u32 __funnelshift_r(u32 low, u32 high, u32 by) { return (u32)(((u64)high << 32 | low) >> by % 32); }
 inline u32 atomicAdd(u32* to, u32 x) { return (*to += x) - x; }
 inline u32 atomicExch(u32* to, u32 x) { return std::exchange(*to, x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

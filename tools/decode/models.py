@@ -13,6 +13,11 @@ SMALL = [
     Model("qwen 8-bit g32", 2, 576, 1088, 640, 4, 2, 64, bits=8, group=32),
     Model("qwen 8-bit g128", 2, 512, 1280, 640, 4, 2, 64, bits=8, group=128),
     Model("qwen 4-bit wide", 2, 2048, 512, 640, 4, 2, 128, bits=4),
+    Model("qwen 12-bit gqa2", 3, 256, 512, 640, 4, 2, 64, bits=12, rare=True),
+    Model("qwen 12-bit d128", 2, 544, 1184, 1003, 3, 3, 128, bits=12, rare=True),
+    Model("qwen 12-bit gqa8", 2, 1024, 3072, 2048, 16, 2, 128, bits=12, rare=True, tied=False),
+    Model("gemma 12-bit", 7, 1152, 1408, 1213, 4, 1, 256, gemma=True, window=48, pattern=3, bits=12, rare=True, softcap=30.0),
+    Model("qwen bf16, 4-bit head", 2, 512, 1216, 777, 4, 2, 128, head_bits=4),
     Model("gemma bf16", 7, 1152, 1408, 1200, 4, 1, 256, gemma=True, window=48, pattern=3),
     Model("gemma 4-bit", 4, 640, 1280, 1200, 4, 2, 256, gemma=True, window=32, pattern=2, bits=4, softcap=30.0),
     Model("gemma 8-bit d64", 6, 256, 384, 704, 4, 1, 64, gemma=True, window=16, pattern=6, bits=8),
@@ -28,4 +33,4 @@ def full(bits):
     ]
 
 
-FULL = full(16) + full(4) + full(8)
+FULL = full(16) + full(12) + full(4) + full(8)

@@ -8,9 +8,13 @@ import math
 
 import torch
 
+from bf12 import Encoded
+
 
 def dequantized(matrix):
-    """`[rows, columns]` in float64 of (words, scales, biases), or of a plain matrix."""
+    """`[rows, columns]` in float64 of (words, scales, biases), or of a plain or encoded matrix."""
+    if isinstance(matrix, Encoded):
+        matrix = matrix.plain
     if not isinstance(matrix, tuple):
         return matrix.double()
     words, scales, biases, bits, group = matrix

@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "crates/kernels/src/decode/cuda"
 FILES = [
-    "instructions.cuh", "element.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh",
+    "instructions.cuh", "element.cuh", "../../bf12/cuda/unit.cuh", "shape.cuh", "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh",
     "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
 ]
 
@@ -37,6 +37,7 @@ class Model:
     window: int = 0
     pattern: int = 6
     softcap: float = 0.0
+    rare: bool = False  # whether many weights are too small for 12 bits
     eps: float = 1e-6
     theta: float = 1e6
     local_theta: float = 1e4
@@ -54,7 +55,7 @@ class Model:
 def smem_and_warps(m, arch):
     """As `Sizes::dynamic_shared_memory` has it: packed weights leave some for the first-level cache."""
     kilobytes = {"80": 163, "90a": 227, "120": 99}[arch]
-    packed = m.bits != 16 or m.embedding_bits() != 16
+    packed = m.bits <= 8 or m.embedding_bits() <= 8
     kilobytes -= 32 if packed and kilobytes >= 160 else 0
     smem = int(os.environ.get("DECODE_SMEM", kilobytes)) * 1024
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))

@@ -14,8 +14,7 @@ use crate::{Dtype, Layout, View, ViewMut};
 
 pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
-pub use crate::bf12::Bf12;
-pub use crate::bf12::graph::{bf12_matmuls, bf12_rows, encode_bf12};
+pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use kernels::Dtype;
+use kernels::bf12;
 use kernels::dequantize::{self, Variant};
 use mlx_core::cuda::{Architecture, Compiler};
 
@@ -29,6 +30,11 @@ fn sources() -> Vec<Source> {
         text: include_str!("../src/bandwidth/read.cu"),
         options: Vec::new(),
     }];
+    sources.push(Source {
+        name: "bf12".to_owned(),
+        text: bf12::cuda::SOURCE,
+        options: Vec::new(),
+    });
     for bits in [2, 3, 4, 5, 6, 8] {
         for dtype in Dtype::ALL {
             let group = 64;

@@ -106,6 +106,32 @@ fn compiles(name: &str, sizes: &Sizes, everywhere: bool) {
 fn dense_models_compile() {
     compiles("qwen3", &qwen3(Packing::Dense), true);
     compiles("gemma3", &gemma3(Packing::Dense), true);
+    compiles("qwen3 12 bits", &qwen3(Packing::Bf12), true);
+    compiles("gemma3 12 bits", &gemma3(Packing::Bf12), true);
+}
+
+#[test]
+fn matrices_of_different_packings_compile() {
+    let mixed = |layers, rest| Sizes {
+        embedding: rest,
+        head: rest,
+        ..qwen3(layers)
+    };
+    compiles(
+        "12 bits, dense head",
+        &mixed(Packing::Bf12, Packing::Dense),
+        true,
+    );
+    compiles(
+        "dense, packed head",
+        &mixed(Packing::Dense, affine(4, 64)),
+        true,
+    );
+    compiles(
+        "packed, dense head",
+        &mixed(affine(4, 64), Packing::Dense),
+        true,
+    );
 }
 
 #[test]
@@ -134,6 +160,13 @@ fn large_models_and_many_heads_compile() {
         ..qwen3(affine(4, 64))
     };
     compiles("qwen3-8b", &qwen3_8b, true);
+    let in_12_bits = Sizes {
+        layers: Packing::Bf12,
+        embedding: Packing::Bf12,
+        head: Packing::Bf12,
+        ..qwen3_8b.clone()
+    };
+    compiles("qwen3-8b 12 bits", &in_12_bits, true);
     let many_heads = Sizes {
         heads: 64,
         hidden: 5120,

@@ -178,8 +178,7 @@ impl<'a> MlxBackendBuilder<'a> {
         let tokenizer = open_tokenizer(dir)?;
 
         let (setup, path) = (self.setup, dir.to_owned());
-        let bytes = info.bytes_as(setup.dtype);
-        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, bytes, setup, progress);
+        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
             Some(progress) => &mut **progress,
@@ -241,10 +240,9 @@ struct OnEngine {
     active_bytes: u64,
 }
 
-/// What happens on the engine thread before it serves. The weights will take `bytes`.
+/// What happens on the engine thread before it serves.
 fn load(
     dir: &Path,
-    bytes: u64,
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
@@ -256,16 +254,19 @@ fn load(
     progress(Progress::Device(device.clone()));
     // What an earlier model left in MLX's own cache is not lost to this one.
     memory::clear_cache()?;
-    check_room(&device, bytes, device::free_memory()?)?;
     let options = LoadOptions::new()
         .dtype(setup.dtype)
         .random_weights(setup.random_weights);
+    let bytes = Model::bytes_to_load(dir, &options)?;
+    check_room(&device, bytes, device::free_memory()?)?;
     let model = Model::load(dir, &options, &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
             LoadProgress::Loaded { bytes, total } => Progress::Weights { bytes, total },
         });
     })?;
+    // What the matrices were made from.
+    memory::clear_cache()?;
     let limits = setup.limits(&device);
     limits.apply()?;
     let active_bytes = memory::active()? as u64;

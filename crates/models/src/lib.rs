@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod config;
+mod encoding;
 mod error;
 mod families;
 mod info;

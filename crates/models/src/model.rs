@@ -6,6 +6,7 @@ use mlx_core::{Array, Dtype};
 
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::encoding;
 use crate::families::{self, Decoder};
 use crate::info::ModelInfo;
 use crate::weights::{Checkpoint, Loader, Manifest, Random, Source};
@@ -21,6 +22,9 @@ pub struct LoadOptions {
     /// Whether weights are drawn on the device instead of read. Of the files only the headers count:
     /// a benchmark can run any size without a checkpoint of it.
     pub random_weights: bool,
+    /// Whether bfloat16 matrices are held in 12 bits an element, without loss, where the device has
+    /// kernels for it; `None` where that makes decoding faster ([`kernels::bf12`]).
+    pub encode: Option<bool>,
 }
 
 impl LoadOptions {
@@ -38,6 +42,12 @@ impl LoadOptions {
     /// See [`LoadOptions::random_weights`].
     pub fn random_weights(mut self, random: bool) -> Self {
         self.random_weights = random;
+        self
+    }
+
+    /// See [`LoadOptions::encode`].
+    pub fn encode(mut self, encode: Option<bool>) -> Self {
+        self.encode = encode;
         self
     }
 }
@@ -102,29 +112,61 @@ impl Model {
 
         let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
         info.dtype = options.dtype.unwrap_or(manifest.dtype);
-        let mut source = Source::new(&checkpoint, &manifest, info.dtype);
-        if options.random_weights {
-            source = source.drawn(Random::new(config.family));
-        }
-        let root = Loader::at(&source, &manifest.root);
-        let head = manifest.head.as_ref().map(|path| Loader::at(&source, path));
-        let mut on_part = |arrays: &[&Array]| -> Result<()> {
-            // Now, so that casts and copies to a device are done a part at a time and the first
-            // token does not wait for them.
-            mlx_core::eval(arrays)?;
-            progress(LoadProgress::Loaded {
-                bytes: source.loaded(),
-                total,
-            });
-            Ok(())
+        let bytes = info.bytes_as(options.dtype);
+        let may_encode = match options.encode {
+            Some(encode) => encode,
+            None => encoding::pays(&config, &manifest, bytes, info.dtype)?,
         };
-        let decoder = families::load(&config, &root, head.as_ref(), &mut on_part)?;
-        let held_bytes = info.bytes_as(options.dtype).saturating_sub(source.spared());
+        let mut read = |may_encode: bool| -> Result<_> {
+            let mut source = Source::new(&checkpoint, &manifest, info.dtype, may_encode);
+            if options.random_weights {
+                source = source.drawn(Random::new(config.family));
+            }
+            let root = Loader::at(&source, &manifest.root);
+            let head = manifest.head.as_ref().map(|path| Loader::at(&source, path));
+            let mut on_part = |arrays: &[&Array]| -> Result<()> {
+                // Now, so that casts and copies to a device are done a part at a time and the first
+                // token does not wait for them.
+                mlx_core::eval(arrays)?;
+                progress(LoadProgress::Loaded {
+                    bytes: source.loaded(),
+                    total,
+                });
+                Ok(())
+            };
+            let decoder = families::load(&config, &root, head.as_ref(), &mut on_part)?;
+            Ok((decoder, source.spared(), source.has_refused()))
+        };
+        let (mut decoder, mut spared, refused) = read(may_encode)?;
+        if refused && encoding::is_for_all()? {
+            drop(decoder);
+            (decoder, spared, _) = read(false)?;
+        }
         Ok(Self {
             config,
             info,
-            held_bytes,
+            held_bytes: bytes.saturating_sub(spared),
             decoder,
+        })
+    }
+
+    /// Bytes that the device of this thread must have for [`Model::load`] with these options, of a model
+    /// whose caches are empty.
+    pub fn bytes_to_load(dir: &Path, options: &LoadOptions) -> Result<u64> {
+        let config = Config::read(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let manifest = Manifest::check(&config, &checkpoint)?;
+        let info = ModelInfo::new(&config, &checkpoint, &manifest);
+        let dtype = options.dtype.unwrap_or(manifest.dtype);
+        let bytes = info.bytes_as(options.dtype);
+        let encodes = match options.encode {
+            Some(encode) => encode,
+            None => encoding::pays(&config, &manifest, bytes, dtype)?,
+        };
+        // A processor holds matrices in 12 bits only where there is room for all of them.
+        Ok(match encodes && encoding::is_for_all()? {
+            true => encoding::bytes_to_load(&config, bytes),
+            false => bytes,
         })
     }
 
@@ -133,8 +175,8 @@ impl Model {
         &self.info
     }
 
-    /// Bytes of the weights as they are held: fewer than [`ModelInfo::weight_bytes`] on a CPU that
-    /// reads bfloat16 matrices in 12 bits an element ([`kernels::bf12`]).
+    /// Bytes of the weights as they are held: fewer than [`ModelInfo::weight_bytes`] where bfloat16
+    /// matrices are in 12 bits an element ([`kernels::bf12`]).
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
     }

@@ -6,27 +6,86 @@ use mlx_core::host_op::{self, Pinned};
 use mlx_core::{Array, Dtype, Result};
 
 use super::Bf12;
-use crate::graph::{matrix, matrix_mut, on_cpu, with_last};
+use super::cuda::Units;
+use crate::graph::{matmuls, matrix, matrix_mut, on_cpu, on_cuda, with_last};
 use crate::{Cpu, Isa};
 
-/// `w [N, K]`, encoded if that makes its products faster on this device and can be done without
-/// loss: see [`Bf12::encode`]. It waits for `w`.
-pub fn encode_bf12(w: &Array) -> Result<Option<Arc<Bf12>>> {
+/// A bfloat16 matrix `[N, K]` in 12 bits an element, on the device where it was encoded.
+#[derive(Clone, Debug)]
+pub enum Encoded {
+    /// For our CPU kernels.
+    Host(Arc<Bf12>),
+    /// For our CUDA kernels.
+    Cuda(Units),
+}
+
+impl Encoded {
+    /// N.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Host(w) => w.rows(),
+            Self::Cuda(w) => w.rows(),
+        }
+    }
+
+    /// K.
+    pub fn cols(&self) -> usize {
+        match self {
+            Self::Host(w) => w.cols(),
+            Self::Cuda(w) => w.cols(),
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn nbytes(&self) -> usize {
+        match self {
+            Self::Host(w) => w.nbytes(),
+            Self::Cuda(w) => w.nbytes(),
+        }
+    }
+}
+
+/// `w [N, K]`, encoded if this device has kernels for it and it can be done without loss: see
+/// [`Bf12::encode`] and [`Units`]. It waits for `w`.
+pub fn encode_bf12(w: &Array) -> Result<Option<Encoded>> {
+    if w.ndim() != 2 || w.dtype() != Dtype::Bfloat16 {
+        return Ok(None);
+    }
+    if on_cuda()? {
+        return Ok(Units::encode(w)?.map(Encoded::Cuda));
+    }
     let cpu = Cpu::shared();
-    let fits = w.ndim() == 2 && w.dtype() == Dtype::Bfloat16;
-    if !(fits && cpu.isa() == Isa::Avx512Bf16 && on_cpu()?) {
+    if !(cpu.isa() == Isa::Avx512Bf16 && on_cpu()?) {
         return Ok(None);
     }
     let pinned = Pinned::new(w)?;
     let encoded = matrix(&pinned.view())
         .ok()
         .and_then(|w| Bf12::encode(cpu, w));
-    Ok(encoded.map(Arc::new))
+    Ok(encoded.map(|w| Encoded::Host(Arc::new(w))))
 }
 
 /// `x wᵀ` for each of `ws`: `x` is `[.., K]`, a result `[.., N]` in the dtype of `x`, which is one of
-/// floats. Several that share an `x` cost one fork of the threads.
-pub fn bf12_matmuls(x: &Array, ws: &[&Arc<Bf12>]) -> Result<Vec<Array>> {
+/// floats, and bfloat16 on a GPU. Several that share an `x` cost one fork of the CPU's threads.
+pub fn bf12_matmuls(x: &Array, ws: &[&Encoded]) -> Result<Vec<Array>> {
+    let mut on_host = Vec::new();
+    for w in ws {
+        if let Encoded::Host(w) = w {
+            on_host.push(w);
+        }
+    }
+    let mut on_host = host_matmuls(x, &on_host)?.into_iter();
+    let mut products = Vec::with_capacity(ws.len());
+    for w in ws {
+        products.extend(match w {
+            Encoded::Host(_) => on_host.next(),
+            Encoded::Cuda(w) => matmuls(x, &[&w.unpacked()?])?.pop(),
+        });
+    }
+    Ok(products)
+}
+
+fn host_matmuls(x: &Array, ws: &[&Arc<Bf12>]) -> Result<Vec<Array>> {
     if ws.is_empty() {
         return Ok(Vec::new());
     }
@@ -44,9 +103,12 @@ pub fn bf12_matmuls(x: &Array, ws: &[&Arc<Bf12>]) -> Result<Vec<Array>> {
 }
 
 /// The rows of `w` at `ids`, int32 `[L]`, as bfloat16 `[L, K]`: an embedding.
-pub fn bf12_rows(w: &Arc<Bf12>, ids: &Array) -> Result<Array> {
+pub fn bf12_rows(w: &Encoded, ids: &Array) -> Result<Array> {
+    let w = match w {
+        Encoded::Host(w) => Arc::clone(w),
+        Encoded::Cuda(w) => return w.rows_at(ids),
+    };
     let shape = [ids.dim(0), w.cols as i32];
-    let w = Arc::clone(w);
     host_op::single(
         "bf12_rows",
         &[ids],

@@ -16,7 +16,10 @@
 //! * word `i` of the third has the four codes, that of a lowest.
 //!
 //! So a vector of words yields a vector of elements with one look-up and one three-way operation.
+//!
+//! This is for CPUs; what an NVIDIA GPU reads well is another layout, in [`cuda`].
 
+pub mod cuda;
 mod decode;
 mod encode;
 pub(crate) mod graph;

@@ -13,6 +13,7 @@ use super::{BlockView, Slot as KernelSlot};
 use crate::attention::Mask as KernelMask;
 use crate::attention::graph::Mask;
 use crate::bf12::Bf12;
+use crate::bf12::graph::Encoded;
 use crate::graph::{are_floats, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
 use crate::kv::KvBuffers;
 use crate::quantized_matmul::Format;
@@ -31,7 +32,7 @@ pub enum Weight<'a> {
     /// Packed.
     Packed(Packed<'a>),
     /// Bfloat16, encoded.
-    Bf12(&'a Arc<Bf12>),
+    Bf12(&'a Encoded),
 }
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
@@ -218,7 +219,8 @@ impl PinnedWeight {
                 let format = w.format().ok_or(Unpinned::Unserved)?;
                 Self::Packed(format, w.arrays().map(Pinned::new).collect::<Result<_>>()?)
             }
-            Weight::Bf12(w) => Self::Bf12(Arc::clone(w)),
+            Weight::Bf12(Encoded::Host(w)) => Self::Bf12(Arc::clone(w)),
+            Weight::Bf12(Encoded::Cuda(_)) => return Err(Unpinned::Unserved),
         })
     }
 

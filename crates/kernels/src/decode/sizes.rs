@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
+use crate::bf12::cuda::{UNIT_BYTES, UNIT_COLUMNS};
+
 /// The kernel's files, in the order in which each needs those before it.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     include_str!("cuda/instructions.cuh"),
     include_str!("cuda/element.cuh"),
+    include_str!("../bf12/cuda/unit.cuh"),
     include_str!("cuda/shape.cuh"),
     include_str!("cuda/share.cuh"),
     include_str!("cuda/barrier.cuh"),
@@ -26,10 +29,13 @@ pub(super) const WARPS: u32 = 8;
 const MAX_SPLITS: usize = 32;
 
 /// How the elements of a matrix are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Packing {
     /// Bfloat16.
+    #[default]
     Dense,
+    /// Bfloat16 in 12 bits an element: [`Units`](crate::bf12::cuda::Units).
+    Bf12,
     /// By 4 or 8 bits, with a bfloat16 scale and bias for each `group` of a row.
     Affine {
         /// 4 or 8.
@@ -43,21 +49,31 @@ impl Packing {
     fn bits(self) -> usize {
         match self {
             Self::Dense => 16,
+            Self::Bf12 => 12,
             Self::Affine { bits, .. } => bits,
         }
     }
 
     fn group(self) -> usize {
         match self {
-            Self::Dense => 64,
+            Self::Dense | Self::Bf12 => 64,
             Self::Affine { group, .. } => group,
         }
     }
 
-    /// Bytes of 16 rows times 128 bytes, with their scales and biases.
+    /// Columns of a tile.
+    fn tile(self) -> usize {
+        match self {
+            Self::Bf12 => UNIT_COLUMNS,
+            other => 1024 / other.bits(),
+        }
+    }
+
+    /// Bytes of 16 rows times 128 bytes, with their scales and biases, or of two units.
     fn tile_bytes(self) -> usize {
         match self {
             Self::Dense => 2048,
+            Self::Bf12 => 2 * UNIT_BYTES,
             Self::Affine { bits, group } => 2048 + 128 * (1024 / bits / group / 2).max(1),
         }
     }
@@ -66,7 +82,7 @@ impl Packing {
     fn serves(self, columns: usize) -> bool {
         columns.is_multiple_of(32)
             && match self {
-                Self::Dense => true,
+                Self::Dense | Self::Bf12 => true,
                 Self::Affine { bits, group } => {
                     matches!(bits, 4 | 8)
                         && matches!(group, 32 | 64 | 128)
@@ -86,7 +102,7 @@ pub struct Target {
 }
 
 /// The sizes and constants of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sizes {
     /// Whether each layer has a sliding window.
     pub sliding: Vec<bool>,
@@ -144,8 +160,9 @@ impl Sizes {
     /// scales of packed weights need: a fetch of 4 bytes brings 32. That makes a quarter of their time
     /// on Hopper; on GPUs with little shared memory, and without scales, the ring has all of it.
     pub(super) fn dynamic_shared_memory(&self, target: Target) -> u32 {
-        let packed = self.layers != Packing::Dense || self.head != Packing::Dense;
-        let cache = if packed && target.shared_memory >= 160 << 10 {
+        let has_scales = |packing| matches!(packing, Packing::Affine { .. });
+        let scales = has_scales(self.layers) || has_scales(self.head);
+        let cache = if scales && target.shared_memory >= 160 << 10 {
             32 << 10
         } else {
             0
@@ -153,29 +170,47 @@ impl Sizes {
         target.shared_memory.saturating_sub(cache + 256)
     }
 
-    /// Whether two tiles a warp fit beside the rest of `shape.cuh`, with a little to spare.
+    /// Whether two tiles a warp fit beside the rest of shared memory, which is laid out in `shape.cuh`.
     fn has_room(&self, target: Target) -> bool {
         let warps = WARPS as usize;
-        let columns = [self.hidden, self.heads * self.head_dim, self.intermediate];
-        let widest = columns.map(|k| k.next_multiple_of(256)).into_iter().max();
-        let widest = widest.unwrap_or(0);
+        let blocks = target.multiprocessors.max(1) as usize;
+        let query_rows = self.heads * self.head_dim;
         let repeat = self.heads / self.kv_heads;
+        let affine = [self.layers, self.head]
+            .iter()
+            .any(|packing| matches!(packing, Packing::Affine { .. }));
+
+        let padded = |columns: usize, packing: Packing| columns.next_multiple_of(packing.tile());
+        let of_layers = [self.hidden, query_rows, self.intermediate];
+        let widest = of_layers.map(|columns| padded(columns, self.layers));
+        let widest = widest.into_iter().max().unwrap_or(0);
+        let input = 2 * widest.max(padded(self.hidden, self.head));
         let key_warps = warps / (self.head_dim / 128).max(1);
         let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
             + 2 * repeat * (2 * self.head_dim + 8);
-        let row_blocks = |rows: usize| rows / 16 / target.multiprocessors.max(1) as usize + 2;
-        let qkv = (self.heads + 2 * self.kv_heads) * self.head_dim;
-        let most = qkv.max(self.hidden).max(2 * self.intermediate);
-        let pieces = (row_blocks(self.vocab) + warps + 2).max(row_blocks(most) * warps);
-        let rest = 4 * self.hidden
-            + (2 * widest).max(attention)
-            + widest / 8
-            + 64 * pieces
-            + 8 * (29 * self.sliding.len() + 3)
-            + 8 * self.head_dim
-            + 2048;
-        let tile = self.layers.tile_bytes().max(self.head.tile_bytes());
-        rest + 2 * warps * tile <= self.dynamic_shared_memory(target) as usize
+
+        // Of a block, and one more where blocks share row blocks.
+        let row_blocks = |rows: usize| rows.div_ceil(16).div_ceil(blocks);
+        let shared = (query_rows + 2 * self.kv_heads * self.head_dim).max(self.hidden);
+        let most = row_blocks(2 * self.intermediate).max(row_blocks(shared) + 1);
+        let pieces = (warps * most).max(row_blocks(self.vocab) + 1 + warps);
+
+        let layers = self.sliding.len();
+        let matrices = (7 * layers + 1) * if affine { 3 } else { 1 };
+        let kept = matrices + layers * (2 + if self.gemma { 6 } else { 4 });
+        let rotations = 1 + usize::from(self.sliding.contains(&true));
+        let parts = [
+            4 * self.hidden,
+            input.max(attention),
+            if affine { input / 16 } else { 0 },
+            64 * pieces,
+            256,
+            8 * kept,
+            4 * rotations * self.head_dim,
+            2 * warps * self.layers.tile_bytes().max(self.head.tile_bytes()),
+        ];
+        let bytes: usize = parts.iter().map(|part| part.next_multiple_of(128)).sum();
+        bytes <= self.dynamic_shared_memory(target) as usize
     }
 
     /// Words of scratch memory that are enough for the kernel, which checks it.

@@ -8,6 +8,7 @@ use mlx_core::quant::Mode;
 use mlx_core::{Array, Dtype, Result, ops};
 
 use super::sizes::{Packing, Sizes, Target, WARPS};
+use crate::bf12::graph::Encoded;
 use crate::block::graph::{Block, Slot, Weight};
 use crate::gated::Activation;
 use crate::graph::{exactly, on_cuda};
@@ -68,16 +69,10 @@ impl TokenStep {
     /// # Errors
     /// Where the kernel cannot be compiled or there is no memory for its scratch.
     pub fn new(model: &Model<'_>) -> Result<Option<Self>> {
-        if !on_cuda()? {
+        let Some(target) = target()? else {
             return Ok(None);
-        }
-        let gpu = cuda::gpu()?;
-        let target = Target {
-            multiprocessors: gpu.multiprocessors,
-            shared_memory: gpu.shared_memory_per_block,
         };
-        let sizes = sizes(model).filter(|sizes| sizes.serve(target));
-        let (Some(sizes), true) = (sizes, gpu.architecture >= Architecture::new(8, 0)) else {
+        let Some(sizes) = sizes(model).filter(|sizes| sizes.serve(target)) else {
             return Ok(None);
         };
         let kernel = Module::compile("decode_token", &sizes.source(target), &["-default-device"])?
@@ -170,6 +165,25 @@ impl TokenStep {
     }
 }
 
+/// Whether [`TokenStep::new`] would make the kernel for a model of `sizes`, of which constants do not
+/// matter.
+pub fn serves(sizes: &Sizes) -> Result<bool> {
+    Ok(target()?.is_some_and(|target| sizes.serve(target)))
+}
+
+/// This thread's GPU, if the kernel runs on such.
+fn target() -> Result<Option<Target>> {
+    if !on_cuda()? {
+        return Ok(None);
+    }
+    let gpu = cuda::gpu()?;
+    let runs = gpu.architecture >= Architecture::new(8, 0);
+    Ok(runs.then_some(Target {
+        multiprocessors: gpu.multiprocessors,
+        shared_memory: gpu.shared_memory_per_block,
+    }))
+}
+
 /// The table of `shape.cuh`: a row a layer and one for the rest; and the arrays in it.
 fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
     let mut rows: Vec<Vec<&Array>> = Vec::new();
@@ -190,8 +204,8 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
             block.attention_norm.weight,
             block.query_norm.weight,
             block.key_norm.weight,
-            block.attended_norm.map_or(mlp, |norm| norm.weight),
             mlp,
+            block.attended_norm.map_or(mlp, |norm| norm.weight),
             block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
         ]);
         rows.push(row);
@@ -221,7 +235,8 @@ fn words(matrix: Weight<'_>) -> Vec<&Array> {
     match matrix {
         Weight::Dense(w) => vec![w; 3],
         Weight::Packed(p) => vec![p.weight, p.scales, p.biases.unwrap_or(p.scales)],
-        Weight::Bf12(_) => Vec::new(),
+        Weight::Bf12(Encoded::Cuda(w)) => vec![w.buffer(); 3],
+        Weight::Bf12(Encoded::Host(_)) => Vec::new(),
     }
 }
 
@@ -327,7 +342,8 @@ fn packing(matrix: &Weight<'_>) -> Option<Packing> {
                 group: p.scheme.group_size as usize,
             })
         }
-        Weight::Bf12(_) => None,
+        Weight::Bf12(Encoded::Cuda(_)) => Some(Packing::Bf12),
+        Weight::Bf12(Encoded::Host(_)) => None,
     }
 }
 

@@ -65,6 +65,11 @@ impl Block {
         })
     }
 
+    /// Whether a GPU may make plain matrices for a pass over so many tokens. One stands for all.
+    pub(super) fn unpacks(&self, tokens: i32) -> bool {
+        self.mlp.down_proj.unpacks(tokens)
+    }
+
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         let always = [&self.attention_norm, &self.mlp_norm];
         let sometimes = self.attended_norm.iter().chain(&self.mlp_out_norm);

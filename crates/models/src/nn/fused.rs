@@ -2,13 +2,14 @@
 
 use std::cell::OnceCell;
 
-use kernels::decode::{Model, TokenStep};
+use kernels::decode::{self, Model, Packing, Sizes, TokenStep};
 use kernels::graph::{Norm, Weight};
 use mlx_core::Array;
 
 use super::{Embedding, Linear, RmsNorm, Stack};
 use crate::Result;
 use crate::cache::Cache;
+use crate::config::{Config, LayerType};
 
 /// The kernel, where there is one for the model and the device: found out when first needed.
 #[derive(Default)]
@@ -53,6 +54,26 @@ impl Fused {
         };
         Ok(self.step.get_or_init(|| step).as_ref())
     }
+}
+
+/// Whether there is such a kernel, on this thread's device, for the model of `config` with all matrices
+/// stored like this.
+pub(crate) fn serves(config: &Config, packing: Packing) -> Result<bool> {
+    let sliding = config.layer_types.iter().map(|t| *t == LayerType::Sliding);
+    let sizes = Sizes {
+        sliding: sliding.collect(),
+        hidden: config.hidden_size,
+        intermediate: config.intermediate_size,
+        vocab: config.vocab_size,
+        heads: config.num_attention_heads,
+        kv_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+        layers: packing,
+        embedding: packing,
+        head: packing,
+        ..Sizes::default()
+    };
+    Ok(!config.attention_bias && decode::serves(&sizes)?)
 }
 
 impl<'a> Ends<'a> {

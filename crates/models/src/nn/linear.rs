@@ -1,8 +1,6 @@
 //! A matrix, dense or quantized, with or without a bias.
 
-use std::sync::Arc;
-
-use kernels::graph::{self, Bf12, Packed, Weight};
+use kernels::graph::{self, Encoded, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
@@ -14,7 +12,7 @@ pub(crate) enum Matrix {
     /// Floats `[out, in]`.
     Dense(Array),
     /// Bfloat16 `[out, in]`, encoded.
-    Bf12(Arc<Bf12>),
+    Bf12(Encoded),
     /// Packed words, with scales and, for the affine mode, biases.
     Quantized {
         weight: Array,
@@ -29,11 +27,11 @@ impl Matrix {
         match at.stored()? {
             Stored::Dense => {
                 let weight = at.floats("weight")?;
-                let encoded = match at.may_encode() {
-                    true => graph::encode_bf12(&weight)?,
-                    false => None,
-                };
-                let Some(encoded) = encoded else {
+                if !at.may_encode() {
+                    return Ok(Self::Dense(weight));
+                }
+                let Some(encoded) = graph::encode_bf12(&weight)? else {
+                    at.refuse();
                     return Ok(Self::Dense(weight));
                 };
                 let bytes = weight.nbytes();
@@ -117,6 +115,15 @@ impl Matrix {
         }
     }
 
+    /// Whether a GPU may make a plain matrix of it for a product with so many rows.
+    pub(crate) fn unpacks(&self, rows: i32) -> bool {
+        match self {
+            Self::Dense(_) => false,
+            Self::Bf12(_) => true,
+            Self::Quantized { .. } => rows > 1,
+        }
+    }
+
     /// What is yet to be computed.
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         match self {
@@ -170,6 +177,11 @@ impl Linear {
             Some(_) => None,
             None => Some(self.matrix.as_weight()),
         }
+    }
+
+    /// Whether a GPU may make a plain matrix of it for a product with so many rows.
+    pub(crate) fn unpacks(&self, rows: i32) -> bool {
+        self.matrix.unpacks(rows)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

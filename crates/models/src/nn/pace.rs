@@ -2,9 +2,9 @@
 //!
 //! Building the graph of a prompt takes a fraction of the time of computing it, and what an operation
 //! allocates comes back only when it is done. Left alone, the host would have allocated the
-//! activations of every layer, and every unpacked matrix of a quantized model, before the first layer
-//! is computed. So it submits a layer at a time and waits for those that are some layers behind: the
-//! GPU has enough to do, and memory for a few layers is enough.
+//! activations of every layer, and every unpacked matrix, before the first layer is computed. So it
+//! submits a layer at a time and waits for those that are some layers behind: the GPU has enough to
+//! do, and memory for a few layers is enough.
 
 use std::collections::VecDeque;
 
@@ -25,9 +25,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// For a pass over so many tokens.
-    pub(crate) fn new(tokens: i32) -> Result<Self> {
-        let needed = tokens >= TOKENS && device::current()? != DeviceKind::Cpu;
+    /// For a pass over so many tokens, which may unpack matrices.
+    pub(crate) fn new(tokens: i32, unpacks: bool) -> Result<Self> {
+        let worth_it = unpacks || tokens >= TOKENS;
+        let needed = worth_it && device::current()? != DeviceKind::Cpu;
         Ok(Self {
             submitted: needed.then(VecDeque::new),
         })

@@ -63,7 +63,8 @@ impl Stack {
             }
         }
         let mut x = x.clone();
-        let mut pace = Pace::new(length)?;
+        let unpacks = self.layers.iter().any(|(b, _)| b.unpacks(length));
+        let mut pace = Pace::new(length, unpacks)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let rows = if i + 1 == self.layers.len() {
                 rows

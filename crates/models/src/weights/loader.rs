@@ -9,7 +9,6 @@ use std::sync::Arc;
 use mlx_core::{Array, Dtype};
 
 use super::random::Random;
-use super::room;
 use super::{Checkpoint, Manifest, Stored};
 use crate::{Error, Result};
 
@@ -29,19 +28,26 @@ pub(crate) struct Source<'a> {
     random: Option<Random>,
     /// Whether matrices may be held in another form than the files'.
     may_encode: bool,
+    refused: Cell<bool>,
     loaded: Cell<u64>,
     spared: Cell<u64>,
 }
 
 impl<'a> Source<'a> {
     /// `dtype` is that of the activations; every float tensor is cast to it.
-    pub(crate) fn new(checkpoint: &'a Checkpoint, manifest: &'a Manifest, dtype: Dtype) -> Self {
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        manifest: &'a Manifest,
+        dtype: Dtype,
+        may_encode: bool,
+    ) -> Self {
         Self {
             checkpoint,
             manifest,
             dtype,
             random: None,
-            may_encode: room::is_there(manifest.bytes),
+            may_encode,
+            refused: Cell::new(false),
             loaded: Cell::new(0),
             spared: Cell::new(0),
         }
@@ -56,6 +62,11 @@ impl<'a> Source<'a> {
     /// Bytes of the tensors asked for so far, as stored.
     pub(crate) fn loaded(&self) -> u64 {
         self.loaded.get()
+    }
+
+    /// Whether a matrix that might have been held in another form could not be.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused.get()
     }
 
     /// How many bytes fewer they are held in.
@@ -127,6 +138,11 @@ impl<'a> Loader<'a> {
     /// Whether a matrix may be held in another form.
     pub(crate) fn may_encode(&self) -> bool {
         self.source.may_encode
+    }
+
+    /// Says that this matrix cannot be held in another form.
+    pub(crate) fn refuse(&self) {
+        self.source.refused.set(true);
     }
 
     /// Says that the tensor `name`, an array of `bytes` bytes that is gone, is held in `held` bytes: the

@@ -9,7 +9,6 @@ mod checkpoint;
 mod loader;
 mod manifest;
 mod random;
-mod room;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
 pub(crate) use loader::{Loader, Source};

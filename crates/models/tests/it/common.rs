@@ -41,8 +41,11 @@ pub(crate) fn load(name: &str, dtype: Option<Dtype>) -> Model {
 }
 
 pub(crate) fn load_from(dir: &Path, dtype: Option<Dtype>) -> Model {
-    let options = LoadOptions::new().dtype(dtype);
-    let model = Model::load(dir, &options, &mut |_| {});
+    load_with(dir, &LoadOptions::new().dtype(dtype))
+}
+
+pub(crate) fn load_with(dir: &Path, options: &LoadOptions) -> Model {
+    let model = Model::load(dir, options, &mut |_| {});
     model.unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
 

@@ -5,7 +5,8 @@ struct Cursor {
     // `left` tiles of this product, the next of them `deep` tiles into the row block `block`.
     int layer, kind, left, block, deep;
     // From one tile to the next, the product's tiles of a row block, bytes of a row, and this lane's
-    // addresses in rows lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases.
+    // addresses in rows lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases; or
+    // in the units of the upper and the lower 8 rows.
     int step, depth, row_bytes;
     u64 upper, lower, scales, biases;
 
@@ -13,6 +14,12 @@ struct Cursor {
     __device__ __forceinline__ explicit Cursor(const u64* matrices_)
         : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), step(0), depth(0), row_bytes(0),
           upper(0), lower(0), scales(0), biases(0) {}
+
+    /// Of the present product.
+    __device__ __forceinline__ int bits() const { return kind == LOGITS ? LM_HEAD_BITS : BITS; }
+    __device__ __forceinline__ int tile_bytes() const {
+        return kind == LOGITS ? Product<LOGITS>::TILE_BYTES : Product<QKV>::TILE_BYTES;
+    }
 
     /// Makes `left` positive, unless this is the end of the last product.
     __device__ __forceinline__ void settle() {
@@ -23,8 +30,8 @@ struct Cursor {
     /// Moves on to the warp's next tile.
     __device__ __forceinline__ void skip() {
         left--;
-        upper += step * 128;
-        lower += step * 128;
+        upper += step * tile_bytes();
+        lower += step * tile_bytes();
         deep += step;
         if (deep >= depth) {
             do {
@@ -66,16 +73,22 @@ struct Cursor {
             matrix = GATE_PROJ, second = 1, row = block * 8, half = 0;
         } else if (kind == DOWN) {
             matrix = DOWN_PROJ;
-        } else if (kind == LOGITS && VOCAB % 16 != 0) {
-            // The last row block begins early, to end with the last row.
+        } else if (kind == LOGITS && VOCAB % 16 != 0 && LM_HEAD_BITS != 12) {
+            // The last row block begins early, to end with the last row; units are there for all.
             row = smaller(row, VOCAB - 16);
         }
         const u64* of_upper = first + matrix * MATRIX_WORDS;
         const u64* of_lower = of_upper + second * MATRIX_WORDS;
+        if (bits() == 12) {
+            u32 at = lane * 16 + deep * UNIT_BYTES;
+            upper = of_upper[0] + (u64)(u32)(row / UNIT_ROWS) * (u32)row_bytes + at;
+            lower = of_lower[0] + (u64)(u32)((row + half) / UNIT_ROWS) * (u32)row_bytes + at;
+            return;
+        }
         u32 column = lane % 8 * 16 + deep * 128;
         upper = of_upper[0] + (u64)(u32)(row + lane / 8) * (u32)row_bytes + column;
         lower = of_lower[0] + (u64)(u32)(row + half + lane / 8) * (u32)row_bytes + column;
-        if (ANY_AFFINE && (kind == LOGITS ? LM_HEAD_BITS : BITS) != 16) {
+        if (is_affine(bits())) {
             const u64* mine = lane < 16 ? of_upper : of_lower;
             int scaled = row + lane / 2 - (lane < 16 ? 0 : 8 - half);
             u32 of_row = kind == LOGITS ? row_bytes * 16 / LM_HEAD_BITS / LM_HEAD_GROUP : row_bytes * 16 / BITS / GROUP;

@@ -40,7 +40,7 @@ __device__ __forceinline__ void finish_input(u16* input, float* sums) {
     typedef Product<KIND> P;
     constexpr int PADDED = P::DEEP * P::TILE;
     for (int i = P::K + threadIdx.x; i < PADDED; i += THREADS) input[i] = 0;
-    if constexpr (P::BIT != 16) sum_groups<P::GROUP_SIZE>(input, sums, PADDED);
+    if constexpr (is_affine(P::BIT)) sum_groups<P::GROUP_SIZE>(input, sums, PADDED);
     __syncthreads();
 }
 
@@ -111,11 +111,10 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
 
 /// Has a layer's norms brought into the second-level cache. `words` are their addresses.
 __device__ __forceinline__ void prefetch_norms(const u64* words) {
-    const int word = threadIdx.x + INPUT_NORM;
-    if (word > MLP_OUT_NORM) return;
+    if (threadIdx.x >= KEPT_NORMS) return;
+    const int word = INPUT_NORM + threadIdx.x;
     bool of_head = word == QUERY_NORM || word == KEY_NORM;
-    if (GEMMA || of_head || word == INPUT_NORM || word == MLP_NORM)
-        prefetch_bytes(words[threadIdx.x], 2 * (of_head ? HEAD_DIM : HIDDEN));
+    prefetch_bytes(words[threadIdx.x], 2 * (of_head ? HEAD_DIM : HIDDEN));
 }
 
 /// The residual stream of a new token: its row of the embedding.
@@ -127,6 +126,10 @@ __device__ __forceinline__ void embed(int token, const u64* matrix, float* resid
         float x;
         if (EMBEDDING_BITS == 16) {
             x = bf16(__ldg(reinterpret_cast<const u16*>(matrix[0]) + row * HIDDEN + k));
+        } else if (EMBEDDING_BITS == 12) {
+            u64 unit = row / UNIT_ROWS * ceil_div(HIDDEN, UNIT_COLUMNS) + k / UNIT_COLUMNS;
+            x = unit_element(reinterpret_cast<const unsigned char*>(matrix[0]) + unit * UNIT_BYTES, token % UNIT_ROWS,
+                             k % UNIT_COLUMNS);
         } else {
             u32 word = __ldg(reinterpret_cast<const u32*>(matrix[0]) + row * (HIDDEN * EMBEDDING_BITS / 32) +
                              k * EMBEDDING_BITS / 32);

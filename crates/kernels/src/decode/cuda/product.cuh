@@ -8,6 +8,7 @@
 //   bfloat16  k = 8c + 2t + e      of column c: the pairs of the four columns
 //   8 bits    k = 16c + 4t + j     of column c: the pairs (0,2) and (1,3) of a word's four bytes
 //   4 bits    k = 8t + j           the pairs (0,4), (1,5), (2,6), (3,7) of a word's eight nibbles
+//   12 bits   k = 8t + j           the pairs of neighbours, so the vector lies as it is
 //
 // because `word >> 4i & 0x000f000f` are two nibbles half a word apart. Or-ed with 0x4300 they are
 // the bfloat16 numbers 128 + q, exactly; a byte is two nibbles, for two products. So with s and b
@@ -20,6 +21,7 @@ template <int BIT>
 __device__ __forceinline__ int permuted(int k) {
     int low = k & 31;
     int place = BIT == 16  ? (low >> 1 & 3) * 8 + (low >> 3) * 2 + (low & 1)
+                : BIT == 12 ? low
                 : BIT == 8 ? (low >> 2 & 3) * 8 + (low >> 4) * 4 + (low & 1) * 2 + (low >> 1 & 1)
                            : (low >> 3) * 8 + (low & 3) * 2 + (low >> 2 & 1);
     return (k & ~31) + place;
@@ -46,6 +48,65 @@ __device__ __forceinline__ void dense_tile(u32 rows, int swizzle, const uint4* x
     }
     upper += c[0][0] + c[1][0];
     lower += c[0][2] + c[1][2];
+}
+
+/// Adds to the sums of a unit's rows what its rare elements are beyond what stands in their place.
+__device__ __forceinline__ void add_rare(const unsigned char* unit, const u16* input, float& sum) {
+    const int lane = threadIdx.x % 32;
+    // Each lane has one of them or 0, and a row's sum is in its first lane.
+    auto add = [&](u32 rare) {
+        const int row = rare >> 7 & 7;
+        const float more = (bf16(rare >> 16) - rare_place(unit[UNIT_TOPS + row])) * bf16(input[rare & 127]);
+        for (u32 left = __ballot_sync(~0u, (rare & RARE) != 0); left != 0; left &= left - 1) {
+            const int from = __ffs(left) - 1;
+            const int to = 4 * __shfl_sync(~0u, row, from);
+            const float x = __shfl_sync(~0u, more, from);
+            if (lane == to) sum += x;
+        }
+    };
+    add(lane < RARE_HERE ? reinterpret_cast<const u32*>(unit + UNIT_RARE)[lane] : 0);
+    auto further = *reinterpret_cast<const u32* const*>(unit + UNIT_MORE);
+    if (further == nullptr) return;
+    const u32 count = __ldg(further);
+#pragma unroll 1
+    for (u32 first = 0; first < count; first += 32) add(first + lane < count ? __ldg(further + 1 + first + lane) : 0);
+}
+
+/// One tile of two units, which begin at `stage`; `input` are the tile's columns of it, and `x` this
+/// lane's of these.
+__device__ __forceinline__ void units_tile(const unsigned char* stage, const u16* input, const uint4* x, float& upper,
+                                           float& lower) {
+    const int lane = threadIdx.x % 32;
+    const unsigned char* second = stage + UNIT_BYTES;
+    const uint4* u = reinterpret_cast<const uint4*>(stage) + lane;
+    const uint4* l = reinterpret_cast<const uint4*>(second) + lane;
+    float c[2][4] = {};
+    uint4 u_high = u[64], l_high = l[64];
+    auto step = [&](int i, u32 u_low, u32 l_low, u32 u_high, u32 l_high, u32 b0, u32 b1) {
+        Four of_upper(u_low, u_high), of_lower(l_low, l_high);
+        multiply(c[i], of_upper.first, of_lower.first, of_upper.second, of_lower.second, b0, b1);
+    };
+    auto steps = [&](int j, u32 u_low0, u32 u_low1, u32 l_low0, u32 l_low1, u32 u_high, u32 l_high) {
+        uint4 b = first_column(x + j * 4);
+        step(0, u_low0, l_low0, u_high, l_high, b.x, b.y);
+        step(1, u_low1, l_low1, second_half(u_high), second_half(l_high), b.z, b.w);
+    };
+    uint4 u_low = u[0], l_low = l[0];
+    steps(0, u_low.x, u_low.y, l_low.x, l_low.y, u_high.x, l_high.x);
+    steps(1, u_low.z, u_low.w, l_low.z, l_low.w, u_high.y, l_high.y);
+    u_low = u[32], l_low = l[32];
+    steps(2, u_low.x, u_low.y, l_low.x, l_low.y, u_high.z, l_high.z);
+    steps(3, u_low.z, u_low.w, l_low.z, l_low.w, u_high.w, l_high.w);
+    const u32 u_top = stage[UNIT_TOPS + lane / 4], l_top = second[UNIT_TOPS + lane / 4];
+    upper += row_scale(u_top) * (c[0][0] + c[1][0]);
+    lower += row_scale(l_top) * (c[0][2] + c[1][2]);
+
+    constexpr int WORDS = (UNIT_BYTES - UNIT_RARE) / 4;
+    const unsigned char* mine = lane < WORDS ? stage : second - 4 * WORDS;
+    if (__any_sync(~0u, lane < 2 * WORDS && *reinterpret_cast<const u32*>(mine + UNIT_RARE + 4 * lane) != 0)) {
+        add_rare(stage, input, upper);
+        add_rare(second, input, lower);
+    }
 }
 
 /// The products of 32 columns of packed weights with `b`; `u` and `l` are the words of the upper
@@ -129,7 +190,7 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
                                                const unsigned char* ring, float* pieces) {
-    constexpr int TILE = 1024 / BIT;
+    constexpr int TILE = BIT == 12 ? UNIT_COLUMNS : 1024 / BIT;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int begin = line.begin(warp), left = line.count(warp);
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
@@ -146,6 +207,9 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
         const uint4* tile_x = x + deep * (TILE / 8);
         if constexpr (BIT == 16) {
             dense_tile(rows, swizzle, tile_x, upper, lower);
+        } else if constexpr (BIT == 12) {
+            const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
+            units_tile(stage, input + deep * TILE, tile_x, upper, lower);
         } else {
             constexpr int GROUPS = TILE / GROUP_SIZE, WORDS = larger(1, GROUPS / 2);
             const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;

@@ -2,7 +2,7 @@
 //
 //   GRID WARPS SMEM            blocks (one a multiprocessor), warps a block, bytes of shared memory
 //   LAYERS HIDDEN INTER VOCAB HEADS KV_HEADS HEAD_DIM
-//   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16
+//   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16, 12 the units of `unit.cuh`
 //   EMBEDDING_BITS EMBEDDING_GROUP, LM_HEAD_BITS LM_HEAD_GROUP
 //                              of the embedding and of the matrix that makes the logits
 //   GEMMA                      norms behind attention and MLP, GELU
@@ -10,9 +10,9 @@
 //   SCORE_SCALE RING_SCORE_SCALE POSITION_SCALE RING_POSITION_SCALE
 //   RINGS_LOW RINGS_HIGH       bit l: layer l has a sliding window
 //
-// and the products below follow. A product is cut into tiles of 16 rows times 128 bytes, the unit
-// in which weights are fetched; its tiles, row block by row block, form one line that is dealt to
-// the blocks in equal pieces, and a block's piece to its warps in the same way.
+// and the products below follow. A product is cut into tiles of 16 rows times 128 bytes, or, of 12 bits
+// an element, of two units: what is fetched at a time. Its tiles, row block by row block, form one line
+// that is dealt to the blocks in equal pieces, and a block's piece to its warps in the same way.
 
 #define THREADS (WARPS * 32)
 
@@ -26,6 +26,7 @@ constexpr int REPEAT = HEADS / KV_HEADS;
 constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr bool is_affine(int bits) { return bits <= 8; }
 
 template <int KIND>
 struct Product {
@@ -36,11 +37,13 @@ struct Product {
                                 : KIND == GATE_UP  ? 2 * INTER
                                 : KIND == LOGITS   ? VOCAB
                                                    : HIDDEN;
-    static constexpr int ROW_BYTES = K / 8 * BIT;
     /// Columns of a tile.
-    static constexpr int TILE = 1024 / BIT;
+    static constexpr int TILE = BIT == 12 ? UNIT_COLUMNS : 1024 / BIT;
     /// Tiles of a row block.
     static constexpr int DEEP = ceil_div(K, TILE);
+    /// From a row, or a row of units, to the next, and from one of its tiles to the next.
+    static constexpr int ROW_BYTES = BIT == 12 ? DEEP * UNIT_BYTES : K / 8 * BIT;
+    static constexpr int TILE_BYTES = BIT == 12 ? UNIT_BYTES : 128;
     static constexpr int BLOCKS = ceil_div(ROWS, 16);
     static constexpr int TILES = BLOCKS * DEEP;
     /// Whether two thread blocks may share a row block, each summing a part of its columns. The
@@ -69,13 +72,13 @@ struct Product {
     }
     static constexpr int PARTIALS = partials();
     /// From one tile of a warp to its next, see `share.cuh`.
-    static constexpr int STEP = KIND == LOGITS || (BITS != 16 && HIDDEN >= 2048) ? 1 : WARPS;
+    static constexpr int STEP = KIND == LOGITS || (is_affine(BITS) && HIDDEN >= 2048) ? 1 : WARPS;
     /// Sums of one warp over one row block: see `product.cuh`.
     static constexpr int BLOCKS_OF_CTA = ceil_div(BLOCKS, BLOCKS_OF_GRID) + (SPLIT ? 1 : 0);
     static constexpr int PIECES = STEP == 1 ? BLOCKS_OF_CTA + 1 + WARPS : BLOCKS_OF_CTA * WARPS;
     /// 4-byte words of scales of one row of a tile.
-    static constexpr int SCALE_WORDS = BIT == 16 ? 0 : larger(1, TILE / GROUP_SIZE / 2);
-    static constexpr int STAGE_BYTES = 2048 + 2 * 16 * 4 * SCALE_WORDS;
+    static constexpr int SCALE_WORDS = is_affine(BIT) ? larger(1, TILE / GROUP_SIZE / 2) : 0;
+    static constexpr int STAGE_BYTES = BIT == 12 ? 2 * UNIT_BYTES : 2048 + 2 * 16 * 4 * SCALE_WORDS;
 };
 
 /// Matrices of a layer, in the order of the table; `words` of a matrix are its weight and, if it is
@@ -87,8 +90,9 @@ enum Word {
     INPUT_NORM = 21,
     QUERY_NORM,
     KEY_NORM,
-    ATTENTION_OUT_NORM,
     MLP_NORM,
+    // With GEMMA.
+    ATTENTION_OUT_NORM,
     MLP_OUT_NORM,
     LAYER_WORDS = 32
 };
@@ -102,11 +106,13 @@ __device__ __forceinline__ bool is_ring(int layer) {
 
 // Shared memory, in bytes.
 constexpr int align_up(int bytes) { return (bytes + 127) / 128 * 128; }
-constexpr int MATRIX_WORDS = BITS == 16 ? 1 : 3;
+constexpr bool ANY_AFFINE = is_affine(BITS) || is_affine(LM_HEAD_BITS);
+constexpr int MATRIX_WORDS = ANY_AFFINE ? 3 : 1;
 /// What each block keeps of the tables: the matrices of the layers and of the logits, then the norms
 /// and the cache of each layer.
 constexpr int KEPT_MATRICES = (LAYERS * MATRICES + 1) * MATRIX_WORDS;
-enum KeptWord { KEPT_KEYS = MLP_OUT_NORM + 1 - INPUT_NORM, KEPT_VALUES, KEPT_WORDS };
+constexpr int KEPT_NORMS = (GEMMA ? MLP_OUT_NORM : MLP_NORM) + 1 - INPUT_NORM;
+enum KeptWord { KEPT_KEYS = KEPT_NORMS, KEPT_VALUES, KEPT_WORDS };
 constexpr int INPUT_BYTES =
     2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
                larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
@@ -126,7 +132,6 @@ constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::
                                      larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
                               Product<LOGITS>::PIECES);
 constexpr int GROUP_SUMS = INPUT_BYTES / 2 / 32;
-constexpr bool ANY_AFFINE = BITS != 16 || LM_HEAD_BITS != 16;
 constexpr int STAGE_BYTES = larger(Product<QKV>::STAGE_BYTES, Product<LOGITS>::STAGE_BYTES);
 
 constexpr int AT_RESIDUAL = 0;
@@ -136,7 +141,8 @@ constexpr int AT_PIECES = AT_SUMS + (ANY_AFFINE ? align_up(4 * GROUP_SUMS) : 0);
 constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64);
 constexpr int AT_TABLE = AT_REDUCE + 256;
 constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (KEPT_MATRICES + LAYERS * KEPT_WORDS));
-constexpr int AT_RING = AT_ROTATION + align_up(2 * (HEAD_DIM / 2) * 8);
+constexpr int ROTATIONS = RINGS_LOW != 0 || RINGS_HIGH != 0 ? 2 : 1;
+constexpr int AT_RING = AT_ROTATION + align_up(ROTATIONS * (HEAD_DIM / 2) * 8);
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
 

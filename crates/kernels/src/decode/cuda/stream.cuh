@@ -10,7 +10,7 @@
 //
 // A tile in the ring is 16 rows of 128 bytes, the 16-byte columns of row r exchanged by xor with
 // r % 8 so that `load_matrices` meets no bank twice; behind it lie the words of scales, then those
-// of biases, row by row.
+// of biases, row by row. Of 12 bits an element, it is two units as they are.
 
 struct Stream : Cursor {
     u32 ring;
@@ -54,8 +54,29 @@ struct Stream : Cursor {
     }
 
     __device__ __forceinline__ void copy_tile() {
-        const int lane = threadIdx.x % 32, row = lane / 8, column = lane % 8;
         u32 stage = ring + put * STAGE_BYTES;
+        if (bits() == 12) {
+            copy_units(stage);
+        } else {
+            copy_rows(stage);
+        }
+    }
+
+    /// Each lane copies what it will use, and the first four the ends.
+    __device__ __forceinline__ void copy_units(u32 stage) {
+        const int lane = threadIdx.x % 32;
+        u32 to = stage + lane * 16;
+#pragma unroll
+        for (int i = 0; i < 3; i++) {
+            copy16(to + i * 512, upper + i * 512, 16);
+            copy16(to + UNIT_BYTES + i * 512, lower + i * 512, 16);
+        }
+        if (lane < 2) copy16(to + 3 * 512, upper + 3 * 512, 16);
+        if (lane >= 2 && lane < 4) copy16(to + UNIT_BYTES + 3 * 512 - 32, lower + 3 * 512 - 32, 16);
+    }
+
+    __device__ __forceinline__ void copy_rows(u32 stage) {
+        const int lane = threadIdx.x % 32, row = lane / 8, column = lane % 8;
         u32 to = stage + row * 128 + (column ^ row) * 16, to4 = stage + (row + 4) * 128 + (column ^ (row + 4)) * 16;
         // Columns behind the end of the row become zeros; nothing is read for them.
         int bytes = deep * 128 + column * 16 < row_bytes ? 16 : 0;
@@ -77,7 +98,7 @@ struct Stream : Cursor {
     template <int KIND>
     __device__ __forceinline__ void copy_scales(u32 to) {
         typedef Product<KIND> P;
-        if constexpr (P::BIT != 16) {
+        if constexpr (is_affine(P::BIT)) {
             constexpr int WORDS = P::SCALE_WORDS, EACH = WORDS == 1 ? 1 : WORDS / 2;
             const int lane = threadIdx.x % 32;
             if (WORDS == 1 && lane % 2 != 0) return;

@@ -54,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     u16* activated = reinterpret_cast<u16*>(scratch + AT_ACTIVATED);
     float2* rotation = reinterpret_cast<float2*>(shared + AT_ROTATION);
     rotation_at(position, POSITION_SCALE, reinterpret_cast<const float*>(last[PERIODS]), rotation);
-    if (RINGS_LOW != 0 || RINGS_HIGH != 0)
+    if (ROTATIONS == 2)
         rotation_at(position, RING_POSITION_SCALE, reinterpret_cast<const float*>(last[RING_PERIODS]),
                     rotation + HEAD_DIM / 2);
     embed(*token, last + EMBEDDING, residual);
@@ -118,9 +118,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces);
     gather<LOGITS>(pieces, [&](int block, int row, float sum) {
         if constexpr (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
-        // See `Stream::aim`: the last row block may begin early.
-        int at = VOCAB % 16 == 0 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
-        if (at >= block * 16) logits[at] = sum;
+        // See `Cursor::aim`: the last row block may begin early, or end late.
+        int at = VOCAB % 16 == 0 || LM_HEAD_BITS == 12 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
+        if (at >= block * 16 && at < VOCAB) logits[at] = sum;
     });
     timeline.mark();
     if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
