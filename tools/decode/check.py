@@ -24,9 +24,12 @@ def error(out, ref):
 
 def check(m, brief=False):
     """A few tokens at several contexts. Wanted: logits nearer to the exact ones than a model that
-    rounds every operation's result; in the first layer, where nothing has been rounded twice, cache
-    entries that equal the reference's; nothing else in the caches touched; the same bits again."""
-    mine, coarse, first, entries = [], [], 0.0, 0.0
+    rounds every operation's result, and each near; in the first layer, where nothing has been rounded
+    twice, cache entries that equal the reference's; nothing else in the caches touched; the same bits
+    again. A token of random weights whose softmax is a near tie may be far away with any rounding (of 84
+    of a 4-bit model, float64 with inputs in bfloat16 had one at 5e-2), so near is 2e-2, or twice what
+    rounding does to that token."""
+    mine, coarse, first, entries, near = [], [], 0.0, 0.0, True
     same, untouched = True, True
     weights = None
     steps = 4 if DEVICE == "cuda" and not brief else 1
@@ -48,9 +51,10 @@ def check(m, brief=False):
             d.launch(at, place, held)
             synchronize()
             out = d.logits.clone()
-            _, exact, rounded = [r.step(int(d.token), at, c, places, counts) for r, c in zip(references, caches)]
+            inputs, exact, rounded = [r.step(int(d.token), at, c, places, counts) for r, c in zip(references, caches)]
             mine.append(error(out, exact))
             coarse.append(error(rounded, exact))
+            near &= mine[-1] < max(2e-2, 2 * coarse[-1], 2 * error(inputs, exact))
             for l in range(m.layers):
                 for cache, expected in zip(d.caches[l], caches[0][l]):
                     wrong = error(cache[:, places[l]], expected[:, places[l]])
@@ -64,7 +68,7 @@ def check(m, brief=False):
             synchronize()
             same &= torch.equal(out, d.logits)
     mean = lambda errors: sum(errors) / len(errors)
-    ok = mean(mine) < mean(coarse) and max(mine) < 2e-2 and first < 2e-3 and entries < 2e-2 and untouched and same
+    ok = mean(mine) < mean(coarse) and near and first < 2e-3 and entries < 2e-2 and untouched and same
     print(f"{'ok  ' if ok else 'FAIL'} {m.name:20} logits {mean(mine):.1e}, at most {max(mine):.1e} (rounding all "
           f"{mean(coarse):.1e}); cache, first layer {first:.1e}, all {entries:.1e}, others kept {untouched}; "
           f"repeatable {same}", flush=True)
