@@ -44,6 +44,7 @@ pub(crate) fn generate<M: LanguageModel>(
         memory: MemoryWatch::new(plan.model_bytes),
         started: Instant::now(),
         times: Times::default(),
+        reused: 0,
         steps: 0,
     };
     let outcome = run.all_tokens().and_then(|reason| run.last_piece(reason));
@@ -81,6 +82,8 @@ struct Run<'a, M> {
     memory: MemoryWatch,
     started: Instant,
     times: Times,
+    /// Tokens of the prompt that were in the caches already.
+    reused: usize,
     /// Tokens that were read.
     steps: usize,
 }
@@ -90,13 +93,7 @@ impl<M: LanguageModel> Run<'_, M> {
         if self.plan.max_tokens == 0 {
             return Ok(self.plan.at_max);
         }
-        let Plan {
-            prompt,
-            max_tokens,
-            sampling,
-            ..
-        } = self.plan;
-        self.model.begin(prompt, *max_tokens, sampling)?;
+        self.reused = self.model.begin(self.plan)?;
         let Some(mut token) = self.prefill()? else {
             return Ok(FinishReason::Cancelled);
         };
@@ -129,9 +126,9 @@ impl<M: LanguageModel> Run<'_, M> {
         }
     }
 
-    /// Runs the prompt; the first token, or `None` if it was cancelled on the way.
+    /// Runs what is new of the prompt; the first token, or `None` if it was cancelled on the way.
     fn prefill(&mut self) -> Result<Option<M::Token>> {
-        let mut rest = &self.plan.prompt[..];
+        let mut rest = &self.plan.prompt[self.reused..];
         while rest.len() > self.plan.prefill_chunk {
             if (self.cancelled)() {
                 return Ok(None);
@@ -167,13 +164,11 @@ impl<M: LanguageModel> Run<'_, M> {
     fn end(&mut self, finish_reason: FinishReason, peak_memory_bytes: u64) -> Generation {
         self.times.total = self.started.elapsed();
         let token_ids = std::mem::take(&mut self.text.token_ids);
-        let metrics = Metrics::new(
-            self.plan.prompt.len(),
-            token_ids.len(),
-            self.steps,
-            &self.times,
-        );
+        let new = self.plan.prompt.len() - self.reused;
+        let metrics = Metrics::new(new, token_ids.len(), self.steps, &self.times);
         let metrics = Metrics {
+            prompt_tokens: self.plan.prompt.len(),
+            reused_tokens: self.reused,
             peak_memory_bytes,
             ..metrics
         };

@@ -6,16 +6,16 @@
 
 use crate::Result;
 use crate::memory::MemoryUse;
-use crate::sample::Sampling;
+use crate::plan::Plan;
 
 /// A model with one set of KV caches and a sampler.
 pub(crate) trait LanguageModel {
     /// A sampled token that the device may still be computing.
     type Token;
 
-    /// Empties the caches and makes the sampler ready. `prompt` is all of it, for samplers that
-    /// look back; at most `max_tokens` are generated after it.
-    fn begin(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<()>;
+    /// Makes the caches and the sampler ready for `plan`. Returns how many tokens of the prompt are in
+    /// the caches already, fewer than all: none, unless the plan allows it.
+    fn begin(&mut self, plan: &Plan) -> Result<usize>;
 
     /// Runs `ids` into the caches and waits for it. No logits are computed.
     fn prefill(&mut self, ids: &[u32]) -> Result<()>;

@@ -73,12 +73,15 @@ impl FinishReason {
 pub struct Metrics {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of those, the first that were in the caches already: see
+    /// [`Options::reuse_prefix`](crate::Options::reuse_prefix).
+    pub reused_tokens: usize,
     /// Tokens generated, the end-of-sequence token not counted.
     pub generated_tokens: usize,
     /// Until the first token was known on the host; `None` if there was none.
     #[serde(rename = "time_to_first_token_s", serialize_with = "optional_seconds")]
     pub time_to_first_token: Option<Duration>,
-    /// Prompt tokens over `time_to_first_token`, a second.
+    /// Prompt tokens that were not reused over `time_to_first_token`, a second.
     pub prefill_tokens_per_second: Option<f64>,
     /// Tokens after the first over the time they took, a second; `None` if there was no second.
     pub decode_tokens_per_second: Option<f64>,
@@ -96,6 +99,7 @@ impl Metrics {
         let decode = times.first.map(|first| times.last.saturating_sub(first));
         Self {
             prompt_tokens: prompt,
+            reused_tokens: 0,
             generated_tokens: generated,
             time_to_first_token: times.first,
             prefill_tokens_per_second: times.first.and_then(|first| rate(prompt, first)),

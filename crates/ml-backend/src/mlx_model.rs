@@ -7,7 +7,8 @@ use models::{Logits, Model};
 use crate::Result;
 use crate::language_model::LanguageModel;
 use crate::memory::MemoryUse;
-use crate::sample::{Sampler, Sampling};
+use crate::plan::Plan;
+use crate::sample::Sampler;
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
 /// large vocabulary is a megabyte.
@@ -21,6 +22,8 @@ const EXPECTED_TOKENS: usize = 512;
 pub(crate) struct MlxModel {
     model: Model,
     cache: Cache,
+    /// The prompt and what was read since: the caches hold the first of these tokens.
+    tokens: Vec<u32>,
     sampler: Option<Sampler>,
 }
 
@@ -30,6 +33,7 @@ impl MlxModel {
         Self {
             model,
             cache,
+            tokens: Vec::new(),
             sampler: None,
         }
     }
@@ -46,19 +50,50 @@ impl MlxModel {
         mlx_core::async_eval(&[&token])?;
         Ok(token)
     }
+
+    /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
+    /// number of tokens. The last one is to be run, for its logits.
+    fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
+        let held = self.cache.offset().unsigned_abs() as usize;
+        let Some(held) = self.tokens.get(..held) else {
+            return 0;
+        };
+        let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let same = same.min(prompt.len().saturating_sub(1));
+        // Fewer than `held`, which came from an `i32`.
+        let surplus = (held.len() - same) as i32;
+        if self.cache.trim(surplus) == surplus {
+            same
+        } else {
+            0
+        }
+    }
+
+    fn reset(&mut self) {
+        self.cache.reset();
+        self.tokens.clear();
+    }
 }
 
 impl LanguageModel for MlxModel {
     /// Int32 `[1]`: as it was drawn, so is it the next step's input.
     type Token = Array;
 
-    fn begin(&mut self, prompt: &[u32], max_tokens: usize, sampling: &Sampling) -> Result<()> {
-        self.cache.reset();
-        let expected = prompt.len() + max_tokens.min(EXPECTED_TOKENS);
+    fn begin(&mut self, plan: &Plan) -> Result<usize> {
+        let prompt = &plan.prompt;
+        let kept = match plan.reuse_prefix {
+            true => self.keep_prefix_of(prompt),
+            false => 0,
+        };
+        if kept == 0 {
+            self.reset();
+        }
+        self.tokens.clone_from(prompt);
+        let expected = prompt.len() + plan.max_tokens.min(EXPECTED_TOKENS);
         self.cache.expect(i32::try_from(expected).unwrap_or(0));
         memory::reset_peak()?;
-        self.sampler = Some(Sampler::new(sampling, prompt)?);
-        Ok(())
+        self.sampler = Some(Sampler::new(&plan.sampling, prompt)?);
+        Ok(kept)
     }
 
     fn prefill(&mut self, ids: &[u32]) -> Result<()> {
@@ -77,11 +112,13 @@ impl LanguageModel for MlxModel {
     }
 
     fn read(&mut self, token: Array) -> Result<u32> {
-        Ok(token.item::<i32>()? as u32)
+        let id = token.item::<i32>()? as u32;
+        self.tokens.push(id);
+        Ok(id)
     }
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        self.cache.reset();
+        self.reset();
         let mut rows = Vec::new();
         for chunk in ids.chunks(LOGITS_CHUNK) {
             let logits = self
@@ -90,7 +127,7 @@ impl LanguageModel for MlxModel {
             let logits = logits.expect("a pass that was asked for logits gives them");
             rows.extend(logits.cast(Dtype::Float32)?.to_vec::<f32>()?);
         }
-        self.cache.reset();
+        self.reset();
         memory::clear_cache()?;
         Ok(rows)
     }
@@ -110,6 +147,7 @@ impl LanguageModel for MlxModel {
         // An evaluation that failed leaves work on a GPU's stream that may still use the buffers.
         let finished = device::synchronize();
         self.cache = self.model.new_cache();
+        self.tokens.clear();
         self.sampler = None;
         Ok(finished?)
     }

@@ -52,6 +52,11 @@ pub struct Options {
     pub ignore_eos: bool,
     /// Prompt tokens to run at once: fewer need less memory, more are faster. Unset is 2048.
     pub prefill_chunk: Option<usize>,
+    /// Begin where this prompt parts from the tokens of the model's last generation, which are still in
+    /// its caches: the next turn of a chat then costs no more than what is new in it. Tokens that are
+    /// run in other chunks are rounded otherwise, so in rare cases the text depends on what was
+    /// generated before; unset, it never does.
+    pub reuse_prefix: bool,
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
     /// reason before it answers. Unset leaves it to the template.
     pub enable_thinking: Option<bool>,
@@ -110,6 +115,13 @@ impl Options {
     #[must_use]
     pub fn ignore_eos(mut self, ignore_eos: bool) -> Self {
         self.ignore_eos = ignore_eos;
+        self
+    }
+
+    /// Sets [`reuse_prefix`](Self::reuse_prefix).
+    #[must_use]
+    pub fn reuse_prefix(mut self, reuse_prefix: bool) -> Self {
+        self.reuse_prefix = reuse_prefix;
         self
     }
 

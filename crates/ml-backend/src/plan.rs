@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) eos: Vec<u32>,
     pub(crate) stop: Vec<String>,
     pub(crate) prefill_chunk: usize,
+    /// Whether the caches' tokens may stand for the beginning of the prompt.
+    pub(crate) reuse_prefix: bool,
     pub(crate) sampling: Sampling,
     pub(crate) model_bytes: u64,
 }
@@ -99,6 +101,7 @@ impl Plan {
             },
             stop: options.stop.clone(),
             prefill_chunk: options.prefill_chunk.unwrap_or(DEFAULT_PREFILL_CHUNK),
+            reuse_prefix: options.reuse_prefix,
             sampling: Sampling::from_options(options),
             model_bytes: limits.model_bytes,
         })

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::language_model::LanguageModel;
 use crate::memory::MemoryUse;
 use crate::plan::{ModelLimits, Plan};
-use crate::sample::Sampling;
 use crate::text::{Decoder, Vocabulary};
 use crate::{Error, Options, Result};
 
@@ -31,6 +30,8 @@ pub(crate) enum Call {
 pub(crate) struct Script {
     pub(crate) script: Vec<u32>,
     pub(crate) calls: Vec<Call>,
+    /// Tokens of a prompt that the caches hold, for plans that may reuse them.
+    pub(crate) held_prefix: usize,
     /// Reading this step's token fails.
     pub(crate) fail_at: Option<usize>,
     /// Submitting the step after this one fails.
@@ -53,6 +54,7 @@ impl Script {
         Self {
             script,
             calls: Vec::new(),
+            held_prefix: 0,
             fail_at: None,
             fail_after: None,
             panic_at: None,
@@ -89,9 +91,13 @@ impl LanguageModel for Script {
     /// The step that makes the token.
     type Token = usize;
 
-    fn begin(&mut self, _prompt: &[u32], _max_tokens: usize, _sampling: &Sampling) -> Result<()> {
+    fn begin(&mut self, plan: &Plan) -> Result<usize> {
         self.calls.push(Call::Begin);
-        Ok(())
+        Ok(if plan.reuse_prefix {
+            self.held_prefix
+        } else {
+            0
+        })
     }
 
     fn prefill(&mut self, ids: &[u32]) -> Result<()> {

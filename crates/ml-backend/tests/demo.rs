@@ -223,6 +223,80 @@ fn a_generation_is_cancelled_from_another_thread() {
 }
 
 #[test]
+fn the_next_turn_of_a_chat_runs_only_what_is_new() {
+    for (name, plain) in [("qwen3-demo", qwen()), ("gemma3-demo", gemma())] {
+        // Its own: other tests generate in between on the shared ones.
+        let backend = load(name);
+        let reuse = greedy().reuse_prefix(true);
+        let mut messages = ask("What is 17 + 25?");
+        let mut held = 0;
+        for question in ["What is 123 + 456?", "What is 9 * 8?", "What is 70 - 4?"] {
+            let answer = backend.chat(&messages, &reuse).unwrap();
+            let expected = plain.chat(&messages, &greedy()).unwrap();
+            assert_eq!(answer.token_ids, expected.token_ids, "{name}: {messages:?}");
+            assert_eq!(answer.metrics.prompt_tokens, expected.metrics.prompt_tokens);
+            assert_eq!(expected.metrics.reused_tokens, 0);
+            let reused = answer.metrics.reused_tokens;
+            assert!(
+                reused >= held,
+                "{name}: {reused} of {held} tokens were reused"
+            );
+            held = answer.metrics.prompt_tokens + answer.token_ids.len();
+            messages.push(Message::assistant(&answer.text));
+            messages.push(Message::user(question));
+        }
+    }
+}
+
+#[test]
+fn what_a_prompt_shares_with_the_last_one_is_reused_and_no_more() {
+    let backend = load("qwen3-demo");
+    let ids = |text: &str| backend.encode(text).unwrap();
+    let run = |prompt: &[u32], options: &Options| {
+        let options = options.clone().max_tokens(8).ignore_eos(true);
+        let generation = backend.generate_ids(prompt, &options).unwrap();
+        (generation.token_ids, generation.metrics.reused_tokens)
+    };
+    let reuse = greedy().reuse_prefix(true);
+    let (first, second) = (ids("What is 17 + 25? It is"), ids("What is 17 + 26? It is"));
+    let shared = first
+        .iter()
+        .zip(&second)
+        .take_while(|(a, b)| a == b)
+        .count();
+    assert!(0 < shared && shared < second.len());
+    let expected = [&first, &second].map(|prompt| run(prompt, &greedy()).0);
+    backend.logits(&first).unwrap();
+    assert_eq!(
+        run(&first, &reuse),
+        (expected[0].clone(), 0),
+        "nothing is held"
+    );
+    assert_eq!(run(&second, &reuse), (expected[1].clone(), shared));
+    let again = (expected[1].clone(), second.len() - 1);
+    assert_eq!(
+        run(&second, &reuse),
+        again,
+        "the last token is run for its logits"
+    );
+    assert_eq!(run(&second[..1], &reuse).1, 0, "one token is the last one");
+    // What was generated counts as well.
+    let mut longer = first.clone();
+    longer.extend(run(&first, &greedy()).0);
+    assert_eq!(run(&longer, &reuse).1, longer.len() - 1);
+    assert_eq!(run(&longer, &greedy()).1, 0, "only who asks for it");
+    // A generation that was cancelled leaves what it had run.
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let cancelled = backend.generate_ids(&second, &reuse.clone().cancel(cancel));
+    assert!(
+        matches!(cancelled, Err(Error::Cancelled { .. })),
+        "{cancelled:?}"
+    );
+    assert_eq!(run(&first, &reuse).0, expected[0]);
+}
+
+#[test]
 fn the_seed_decides_what_is_drawn() {
     let draw = |seed| {
         let options = Options::new()

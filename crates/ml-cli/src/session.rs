@@ -59,9 +59,16 @@ pub(crate) fn figures(metrics: &Metrics, reason: &str) -> String {
         None => format!("{tokens} tokens"),
     };
     let first = metrics.time_to_first_token.unwrap_or_default();
+    let known = match metrics.reused_tokens {
+        0 => String::new(),
+        reused => format!(" after {reused} known ones"),
+    };
     format!(
-        "prompt {}; generated {}; first token after {:.2} s; peak memory {}; ended by {reason}",
-        rate(metrics.prompt_tokens, metrics.prefill_tokens_per_second),
+        "prompt {}{known}; generated {}; first token after {:.2} s; peak memory {}; ended by {reason}",
+        rate(
+            metrics.prompt_tokens - metrics.reused_tokens,
+            metrics.prefill_tokens_per_second
+        ),
         rate(metrics.generated_tokens, metrics.decode_tokens_per_second),
         first.as_secs_f64(),
         megabytes(metrics.peak_memory_bytes),

@@ -142,6 +142,23 @@ fn the_prompt_goes_in_by_chunks_and_only_its_last_asks_for_logits() {
 }
 
 #[test]
+fn what_the_caches_hold_of_a_prompt_is_not_run_again() {
+    let mut model = Script::new("a");
+    model.held_prefix = 4;
+    let options = options().prefill_chunk(3).reuse_prefix(true);
+    let metrics = run(&mut model, &plan(9, &options)).1.unwrap().metrics;
+    assert_eq!((metrics.prompt_tokens, metrics.reused_tokens), (9, 4));
+    assert!(model.calls.contains(&Call::Prefill(3)), "{:?}", model.calls);
+    assert!(model.calls.contains(&Call::First(2)), "{:?}", model.calls);
+    let seconds = metrics.time_to_first_token.unwrap().as_secs_f64();
+    let rate = metrics.prefill_tokens_per_second.unwrap();
+    assert!(
+        (rate * seconds - 5.0).abs() < 1e-6,
+        "only what was run counts"
+    );
+}
+
+#[test]
 fn the_buffer_cache_is_given_back_between_chunks_during_and_after() {
     let mut model = Script::from_ids(vec![97; 600]);
     run(&mut model, &plan(5, &options().prefill_chunk(2)))

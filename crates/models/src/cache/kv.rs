@@ -26,7 +26,7 @@ impl KvCache {
         self.offset
     }
 
-    /// Says how many tokens will probably come in all: the first buffers have room for them, and
+    /// Says how many tokens will probably be held in all: the next new buffers have room for them, and
     /// need not be copied to larger ones on the way.
     pub fn expect(&mut self, tokens: i32) {
         self.expected = tokens;
@@ -50,7 +50,7 @@ impl KvCache {
         let (start, stop) = (self.offset, self.offset + count);
         let buffers = match self.buffers.take() {
             Some(buffers) if stop <= buffers.capacity() => buffers,
-            Some(buffers) => buffers.grown(start, round_up(stop))?,
+            Some(buffers) => buffers.grown(start, round_up(stop.max(self.expected)))?,
             None => KvBuffers::new(heads, round_up(stop.max(self.expected)))?,
         };
         Ok(Slot {

@@ -92,15 +92,29 @@ impl Expected {
     }
 }
 
-/// Logits `[L, vocab]` of `ids`, in chunks, through `cache`.
+/// `ids` in chunks of `sizes`, in turn.
+fn chunks<'a>(mut ids: &'a [i32], sizes: &[usize]) -> Vec<&'a [i32]> {
+    let mut chunks = Vec::new();
+    for &size in sizes.iter().cycle() {
+        if ids.is_empty() {
+            break;
+        }
+        let (chunk, rest) = ids.split_at(size.min(ids.len()));
+        chunks.push(chunk);
+        ids = rest;
+    }
+    chunks
+}
+
+/// Logits `[L, vocab]` of `ids`, in chunks of these sizes in turn, through `cache`.
 pub(crate) fn logits_in_chunks(
     model: &Model,
     cache: &mut Cache,
     ids: &[i32],
-    chunk: usize,
+    sizes: &[usize],
 ) -> Vec<f32> {
     let mut all = Vec::new();
-    for part in ids.chunks(chunk) {
+    for part in chunks(ids, sizes) {
         let ids = Array::from_slice(part, &[part.len() as i32]).unwrap();
         let logits = model.forward(&ids, cache, Logits::All).unwrap().unwrap();
         all.extend(
@@ -119,13 +133,13 @@ pub(crate) fn greedy(
     model: &Model,
     cache: &mut Cache,
     prompt: &[i32],
-    chunk: usize,
+    sizes: &[usize],
     n: usize,
 ) -> Vec<i32> {
     let mut logits = None;
-    let chunks = prompt.chunks(chunk);
-    let count = chunks.len();
-    for (i, part) in chunks.enumerate() {
+    let parts = chunks(prompt, sizes);
+    let count = parts.len();
+    for (i, part) in parts.into_iter().enumerate() {
         let ids = Array::from_slice(part, &[part.len() as i32]).unwrap();
         let want = if i + 1 == count {
             Logits::Last

@@ -17,7 +17,9 @@ const FLOAT32_BOUND: f64 = 1e-4;
 /// The float64 logits of a quantized case; its `logits` are mlx-lm's in float32.
 const EXACT_QUANTIZED: &str = "logits_f64";
 
-const CHUNKS: [usize; 3] = [1, 7, 2048];
+/// Sizes of chunks, each taken in turn: of the last, single tokens and several follow each other, as in the
+/// turns of a chat.
+const CHUNKS: [&[usize]; 4] = [&[1], &[7], &[2048], &[1, 1, 5]];
 
 /// With our kernels where the device has them, and with MLX's own operations.
 fn on_both_paths(check: impl Fn()) {
@@ -43,10 +45,10 @@ fn check_family(family: &str) {
             cache.reset();
             let found = logits_in_chunks(&model, &mut cache, &ids, chunk);
             let error = relative_error(&found, &logits, vocab);
-            println!("{name}, chunks of {chunk}: {error:.2e}");
+            println!("{name}, chunks of {chunk:?}: {error:.2e}");
             assert!(
                 error <= FLOAT32_BOUND,
-                "{name}, chunks of {chunk}: relative error {error:.2e}"
+                "{name}, chunks of {chunk:?}: relative error {error:.2e}"
             );
             assert_eq!(cache.offset() as usize, ids.len());
         }
@@ -55,7 +57,7 @@ fn check_family(family: &str) {
             cache.reset();
             let prompt = &ids[..prompt as usize];
             let found = greedy(&model, &mut cache, prompt, chunk, continuation.len());
-            assert_eq!(found, continuation, "{name}, prefill chunks of {chunk}");
+            assert_eq!(found, continuation, "{name}, prefill chunks of {chunk:?}");
         }
     }
 }
@@ -93,10 +95,10 @@ fn check_quantized() {
             let found = logits_in_chunks(&model, &mut cache, &ids, chunk);
             for key in ["logits", EXACT_QUANTIZED] {
                 let error = relative_error(&found, &expected.floats(key), vocab);
-                println!("{name}, {key}, chunks of {chunk}: {error:.2e}");
+                println!("{name}, {key}, chunks of {chunk:?}: {error:.2e}");
                 assert!(
                     error <= FLOAT32_BOUND,
-                    "{name}, {key}, chunks of {chunk}: {error:.2e}"
+                    "{name}, {key}, chunks of {chunk:?}: {error:.2e}"
                 );
             }
         }
@@ -137,10 +139,10 @@ fn check_half_precision() {
                 let model = load_with(&fixture(&name), &options);
                 let vocab = model.info().vocab_size;
                 let bound = 2.0 * relative_error(&expected.floats(key), &exact, vocab);
-                for chunk in [1, 7] {
+                for chunk in [&[1][..], &[7], &[1, 1, 5]] {
                     let found = logits_in_chunks(&model, &mut model.new_cache(), &ids, chunk);
                     let error = relative_error(&found, &exact, vocab);
-                    let what = format!("{name}, {dtype}, encoded {encode}, chunks of {chunk}");
+                    let what = format!("{name}, {dtype}, encoded {encode}, chunks of {chunk:?}");
                     println!("{what}: {error:.2e} (bound {bound:.2e})");
                     assert!(error <= bound, "{what}: {error:.2e} above {bound:.2e}");
                 }
