@@ -23,7 +23,8 @@ pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers};
 pub use crate::matmul::graph::matmuls;
-pub use crate::quantized_matmul::graph::{Packed, dequantized_rows, quantized_matmuls};
+pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
+pub use crate::quantized_matmul::packed::Packed;
 pub use crate::rms_norm::graph::{Norm, residual, rms_norm};
 pub use crate::rope::graph::{Rotation, norm_rope};
 

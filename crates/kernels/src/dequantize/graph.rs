@@ -9,7 +9,7 @@ use mlx_core::{Array, Dtype, Result};
 
 use super::{AT_ONCE, SOURCE, THREADS, Variant};
 use crate::graph::{exactly, on_cuda};
-use crate::quantized_matmul::graph::Packed;
+use crate::quantized_matmul::packed::Packed;
 
 /// All of `w` as floats `[N, K]` of `dtype`. Its arrays begin where MLX's memory does, or at another
 /// multiple of 8 bytes.

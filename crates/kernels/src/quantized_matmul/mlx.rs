@@ -2,7 +2,7 @@
 
 use mlx_core::{Array, DeviceKind, Result, device, ops, quant};
 
-use super::graph::Packed;
+use super::packed::Packed;
 use crate::dequantize::graph::dequantized;
 use crate::graph::are_floats;
 

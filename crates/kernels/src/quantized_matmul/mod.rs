@@ -12,6 +12,7 @@ mod format;
 mod fp;
 pub(crate) mod graph;
 mod mlx;
+pub(crate) mod packed;
 mod rows;
 mod unpacked;
 
