@@ -5,7 +5,6 @@
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
 use crate::Result;
-use crate::memory::MemoryUse;
 use crate::plan::Plan;
 
 /// A model with one set of KV caches and a sampler.
@@ -40,4 +39,13 @@ pub(crate) trait LanguageModel {
 
     /// Frees the caches, also after a panic left them in an unknown state.
     fn drop_caches(&mut self) -> Result<()>;
+}
+
+/// What MLX holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryUse {
+    /// In arrays that are alive.
+    pub(crate) active: u64,
+    /// The most that `active` was since the generation began.
+    pub(crate) peak: u64,
 }

@@ -8,7 +8,7 @@
 use mlx_core::device::DeviceInfo;
 use mlx_core::{DeviceKind, memory};
 
-use crate::language_model::LanguageModel;
+use crate::language_model::{LanguageModel, MemoryUse};
 use crate::{Error, Result};
 
 /// Bytes that MLX may hold. A limit above what the device has is lowered to that.
@@ -96,15 +96,6 @@ pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -
         }),
         _ => Ok(()),
     }
-}
-
-/// What MLX holds, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemoryUse {
-    /// In arrays that are alive.
-    pub(crate) active: u64,
-    /// The most that `active` was since the generation began.
-    pub(crate) peak: u64,
 }
 
 /// Active memory of more than this many times the model's size is taken for a leak.

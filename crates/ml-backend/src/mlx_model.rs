@@ -5,8 +5,7 @@ use models::cache::Cache;
 use models::{Logits, Model};
 
 use crate::Result;
-use crate::language_model::LanguageModel;
-use crate::memory::MemoryUse;
+use crate::language_model::{LanguageModel, MemoryUse};
 use crate::plan::Plan;
 use crate::sample::Sampler;
 

@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::language_model::LanguageModel;
-use crate::memory::MemoryUse;
+use crate::language_model::{LanguageModel, MemoryUse};
 use crate::plan::{ModelLimits, Plan};
 use crate::text::{Decoder, Vocabulary};
 use crate::{Error, Options, Result};
