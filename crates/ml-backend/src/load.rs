@@ -81,6 +81,7 @@ struct Setup {
     threads: Option<usize>,
     plain_mlx: bool,
     random_weights: bool,
+    encode_bf16: Option<bool>,
 }
 
 impl Setup {
@@ -148,6 +149,16 @@ impl<'a> MlxBackendBuilder<'a> {
     #[must_use]
     pub fn plain_mlx(mut self, plain: bool) -> Self {
         self.setup.plain_mlx = plain;
+        self
+    }
+
+    /// Whether to hold bfloat16 matrices in 12 bits an element, without loss, where the device has
+    /// kernels for it (NVIDIA GPUs, and CPUs with AVX-512 BF16). Unless told, where that makes decoding
+    /// faster: on a GPU, whose prompts then pay for making them plain again, for large models. It also
+    /// takes a quarter of a GPU's memory less.
+    #[must_use]
+    pub fn encode_bf16(mut self, encode: bool) -> Self {
+        self.setup.encode_bf16 = Some(encode);
         self
     }
 
@@ -256,7 +267,8 @@ fn load(
     memory::clear_cache()?;
     let options = LoadOptions::new()
         .dtype(setup.dtype)
-        .random_weights(setup.random_weights);
+        .random_weights(setup.random_weights)
+        .encode(setup.encode_bf16);
     let bytes = Model::bytes_to_load(dir, &options)?;
     check_room(&device, bytes, device::free_memory()?)?;
     let model = Model::load(dir, &options, &mut |step| {

@@ -3,7 +3,8 @@
 mod common;
 
 use bench_shapes::{Family, Shape, Weights, checkpoint};
-use ml_backend::{MlxBackend, Options};
+use kernels::Isa;
+use ml_backend::{DeviceKind, MlxBackend, Options};
 
 fn shape(family: Family) -> Shape {
     Shape {
@@ -62,4 +63,34 @@ fn drawn_weights_behave_as_trained_ones_do() {
             assert_eq!(answer.token_ids.len(), 20);
         }
     }
+}
+
+/// 128 columns in each row of the tiny shape's matrices, or a multiple of them.
+#[test]
+fn bfloat16_is_held_in_12_bits_only_if_that_is_not_forbidden() {
+    let dir = tempfile::tempdir().unwrap();
+    checkpoint::write_hollow(dir.path(), &shape(Family::Qwen3), Weights::Bf16).unwrap();
+    let load = |encode: bool| {
+        let builder = MlxBackend::builder().device(common::device());
+        let builder = builder.random_weights(true).encode_bf16(encode);
+        builder.load(dir.path()).unwrap()
+    };
+    let (plain, encoded) = (load(false), load(true));
+    let bytes = plain.info().model.weight_bytes;
+    assert_eq!(plain.info().held_bytes, bytes);
+    let encodes = match plain.info().device.kind {
+        DeviceKind::Cpu => Isa::best() == Isa::Avx512Bf16,
+        other => other == DeviceKind::Cuda,
+    };
+    let held = encoded.info().held_bytes;
+    match encodes {
+        true => assert!(held * 100 < bytes * 80, "{held} of {bytes}"),
+        false => assert_eq!(held, bytes),
+    }
+    // The matrices are the same, and only sums are rounded otherwise.
+    let [plain, encoded] = [plain, encoded].map(|b| b.logits(&[5, 900, 17]).unwrap());
+    let far = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let apart: f64 = plain.iter().zip(&encoded).map(far).sum();
+    let size: f64 = plain.iter().map(|v| f64::from(*v).powi(2)).sum();
+    assert!(apart < 4e-4 * size, "{apart} of {size}");
 }
