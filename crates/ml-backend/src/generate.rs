@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::language_model::LanguageModel;
 use crate::memory::MemoryWatch;
-use crate::metrics::{FinishReason, Generation, Metrics, Piece, Times};
+use crate::metrics::{Counts, FinishReason, Generation, Metrics, Piece, Times};
 use crate::plan::Plan;
 use crate::text::{TextBuilder, Vocabulary};
 use crate::{Error, Result};
@@ -164,13 +164,15 @@ impl<M: LanguageModel> Run<'_, M> {
     fn end(&mut self, finish_reason: FinishReason, peak_memory_bytes: u64) -> Generation {
         self.times.total = self.started.elapsed();
         let token_ids = std::mem::take(&mut self.text.token_ids);
-        let new = self.plan.prompt.len() - self.reused;
-        let metrics = Metrics::new(new, token_ids.len(), self.steps, &self.times);
+        let counts = Counts {
+            prompt: self.plan.prompt.len(),
+            reused: self.reused,
+            generated: token_ids.len(),
+            steps: self.steps,
+        };
         let metrics = Metrics {
-            prompt_tokens: self.plan.prompt.len(),
-            reused_tokens: self.reused,
             peak_memory_bytes,
-            ..metrics
+            ..Metrics::new(counts, &self.times)
         };
         let text = std::mem::take(&mut self.text.text);
         Generation {

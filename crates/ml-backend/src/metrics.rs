@@ -93,21 +93,34 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// `steps` counts the tokens that were read, one that ended the generation included: it took
-    /// its time too.
-    pub(crate) fn new(prompt: usize, generated: usize, steps: usize, times: &Times) -> Self {
+    pub(crate) fn new(counts: Counts, times: &Times) -> Self {
+        let new = counts.prompt - counts.reused;
         let decode = times.first.map(|first| times.last.saturating_sub(first));
         Self {
-            prompt_tokens: prompt,
-            reused_tokens: 0,
-            generated_tokens: generated,
+            prompt_tokens: counts.prompt,
+            reused_tokens: counts.reused,
+            generated_tokens: counts.generated,
             time_to_first_token: times.first,
-            prefill_tokens_per_second: times.first.and_then(|first| rate(prompt, first)),
-            decode_tokens_per_second: decode.and_then(|time| rate(steps.saturating_sub(1), time)),
+            prefill_tokens_per_second: times.first.and_then(|first| rate(new, first)),
+            decode_tokens_per_second: decode
+                .and_then(|time| rate(counts.steps.saturating_sub(1), time)),
             peak_memory_bytes: 0,
             total_time: times.total,
         }
     }
+}
+
+/// Tokens of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// All of the prompt.
+    pub(crate) prompt: usize,
+    /// Of those, not run again.
+    pub(crate) reused: usize,
+    /// Handed out.
+    pub(crate) generated: usize,
+    /// Read, one that ended the generation included: it took its time too.
+    pub(crate) steps: usize,
 }
 
 /// Moments of a run, measured from its start.
@@ -137,6 +150,15 @@ fn optional_seconds<S: Serializer>(time: &Option<Duration>, s: S) -> Result<S::O
 mod tests {
     use super::*;
 
+    fn counts(prompt: usize, generated: usize, steps: usize) -> Counts {
+        Counts {
+            prompt,
+            reused: 0,
+            generated,
+            steps,
+        }
+    }
+
     #[test]
     fn rates_are_tokens_over_the_time_they_took() {
         let times = Times {
@@ -144,7 +166,7 @@ mod tests {
             last: Duration::from_millis(2500),
             total: Duration::from_millis(2600),
         };
-        let metrics = Metrics::new(100, 20, 21, &times);
+        let metrics = Metrics::new(counts(100, 20, 21), &times);
         assert_eq!(metrics.prefill_tokens_per_second, Some(200.0));
         assert_eq!(metrics.decode_tokens_per_second, Some(10.0));
     }
@@ -157,10 +179,10 @@ mod tests {
             last: Duration::from_millis(4),
             total: Duration::ZERO,
         };
-        let one = serde_json::to_value(Metrics::new(3, 1, 1, &times)).unwrap();
+        let one = serde_json::to_value(Metrics::new(counts(3, 1, 1), &times)).unwrap();
         assert!(one["decode_tokens_per_second"].is_null());
         assert_eq!(one["time_to_first_token_s"], 0.004);
-        let none = serde_json::to_value(Metrics::new(3, 0, 0, &Times::default())).unwrap();
+        let none = serde_json::to_value(Metrics::new(counts(3, 0, 0), &Times::default())).unwrap();
         assert!(none["time_to_first_token_s"].is_null());
         assert!(none["prefill_tokens_per_second"].is_null());
     }

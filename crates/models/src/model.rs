@@ -82,6 +82,42 @@ pub enum Logits {
     All,
 }
 
+/// A directory whose headers agree with its configuration, and what loading it with some options means.
+struct Opened {
+    config: Config,
+    checkpoint: Checkpoint,
+    manifest: Manifest,
+    /// With the dtype in use.
+    info: ModelInfo,
+    /// Of the weights, with all floats in that dtype.
+    bytes: u64,
+    /// Whether bfloat16 matrices may be held in 12 bits.
+    may_encode: bool,
+}
+
+impl Opened {
+    fn read(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        let config = Config::read(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let manifest = Manifest::check(&config, &checkpoint)?;
+        let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
+        info.dtype = options.dtype.unwrap_or(manifest.dtype);
+        let bytes = info.bytes_as(options.dtype);
+        let may_encode = match options.encode {
+            Some(encode) => encode,
+            None => encoding::pays(&config, &manifest, bytes, info.dtype)?,
+        };
+        Ok(Self {
+            config,
+            checkpoint,
+            manifest,
+            info,
+            bytes,
+            may_encode,
+        })
+    }
+}
+
 /// A model on this thread's device. Neither `Send` nor `Sync`, as its arrays are not.
 pub struct Model {
     config: Config,
@@ -101,22 +137,20 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let config = Config::read(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let manifest = Manifest::check(&config, &checkpoint)?;
+        let Opened {
+            config,
+            checkpoint,
+            manifest,
+            info,
+            bytes,
+            may_encode,
+        } = Opened::read(dir, options)?;
         let total = manifest.bytes;
         progress(LoadProgress::Opened {
             files: checkpoint.file_count(),
             bytes: total,
         });
 
-        let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
-        info.dtype = options.dtype.unwrap_or(manifest.dtype);
-        let bytes = info.bytes_as(options.dtype);
-        let may_encode = match options.encode {
-            Some(encode) => encode,
-            None => encoding::pays(&config, &manifest, bytes, info.dtype)?,
-        };
         let mut read = |may_encode: bool| -> Result<_> {
             let mut source = Source::new(&checkpoint, &manifest, info.dtype, may_encode);
             if options.random_weights {
@@ -153,20 +187,11 @@ impl Model {
     /// Bytes that the device of this thread must have for [`Model::load`] with these options, of a model
     /// whose caches are empty.
     pub fn bytes_to_load(dir: &Path, options: &LoadOptions) -> Result<u64> {
-        let config = Config::read(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let manifest = Manifest::check(&config, &checkpoint)?;
-        let info = ModelInfo::new(&config, &checkpoint, &manifest);
-        let dtype = options.dtype.unwrap_or(manifest.dtype);
-        let bytes = info.bytes_as(options.dtype);
-        let encodes = match options.encode {
-            Some(encode) => encode,
-            None => encoding::pays(&config, &manifest, bytes, dtype)?,
-        };
+        let opened = Opened::read(dir, options)?;
         // A processor holds matrices in 12 bits only where there is room for all of them.
-        Ok(match encodes && encoding::is_for_all()? {
-            true => encoding::bytes_to_load(&config, bytes),
-            false => bytes,
+        Ok(match opened.may_encode && encoding::is_for_all()? {
+            true => encoding::bytes_to_load(&opened.config, opened.bytes),
+            false => opened.bytes,
         })
     }
 

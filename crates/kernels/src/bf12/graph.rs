@@ -11,7 +11,7 @@ use crate::graph::{matmuls, matrix, matrix_mut, on_cpu, on_cuda, with_last};
 use crate::{Cpu, Isa};
 
 /// A bfloat16 matrix `[N, K]` in 12 bits an element, on the device where it was encoded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Encoded {
     /// For our CPU kernels.
     Host(Arc<Bf12>),

@@ -9,8 +9,8 @@
 //! The kernel (`cuda/token.cu` and what it includes) is compiled for one model on one GPU, so all
 //! sizes are constants in it. [`Sizes`] is what it has to know; [`TokenStep`] compiles it, gives it
 //! the addresses of weights and caches, and puts its launches into MLX's graph. Weights are bfloat16,
-//! plain or in 12 bits, or packed by 4 or 8 bits; products have bfloat16 inputs and float32 sums, and everything between
-//! them is float32. Other models run operation by operation.
+//! plain or in 12 bits, or packed by 4 or 8 bits; products have bfloat16 inputs and float32 sums, and
+//! everything between them is float32. Other models run operation by operation.
 
 mod sizes;
 mod step;

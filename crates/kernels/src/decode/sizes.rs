@@ -61,6 +61,11 @@ impl Packing {
         }
     }
 
+    /// Whether it has scales and biases.
+    fn is_affine(self) -> bool {
+        matches!(self, Self::Affine { .. })
+    }
+
     /// Columns of a tile.
     fn tile(self) -> usize {
         match self {
@@ -156,13 +161,16 @@ impl Sizes {
         heads && packings && layers && self.vocab >= 16 && self.has_room(target)
     }
 
+    /// Whether a product has packed weights; the embedding is not one.
+    fn any_affine(&self) -> bool {
+        self.layers.is_affine() || self.head.is_affine()
+    }
+
     /// Dynamic shared memory of a block. What it does not take is the first-level cache, which the
     /// scales of packed weights need: a fetch of 4 bytes brings 32. That makes a quarter of their time
     /// on Hopper; on GPUs with little shared memory, and without scales, the ring has all of it.
     pub(super) fn dynamic_shared_memory(&self, target: Target) -> u32 {
-        let has_scales = |packing| matches!(packing, Packing::Affine { .. });
-        let scales = has_scales(self.layers) || has_scales(self.head);
-        let cache = if scales && target.shared_memory >= 160 << 10 {
+        let cache = if self.any_affine() && target.shared_memory >= 160 << 10 {
             32 << 10
         } else {
             0
@@ -176,9 +184,7 @@ impl Sizes {
         let blocks = target.multiprocessors.max(1) as usize;
         let query_rows = self.heads * self.head_dim;
         let repeat = self.heads / self.kv_heads;
-        let affine = [self.layers, self.head]
-            .iter()
-            .any(|packing| matches!(packing, Packing::Affine { .. }));
+        let affine = self.any_affine();
 
         let padded = |columns: usize, packing: Packing| columns.next_multiple_of(packing.tile());
         let of_layers = [self.hidden, query_rows, self.intermediate];

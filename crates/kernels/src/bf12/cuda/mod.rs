@@ -57,7 +57,7 @@ impl Units {
             return Ok(None);
         }
         let (n, k) = (rows as usize, columns as usize);
-        let units = n.div_ceil(2 * UNIT_ROWS) * 2 * k.div_ceil(UNIT_COLUMNS);
+        let units = units(n, k);
         let Ok(count) = i32::try_from(units) else {
             return Ok(None);
         };
@@ -119,7 +119,7 @@ impl Units {
 
     /// All of it, bfloat16 `[N, K]`, bit for bit what was encoded.
     pub(super) fn unpacked(&self) -> Result<Array> {
-        let units = self.units();
+        let units = units(self.rows, self.columns);
         let shape = [self.rows as i32, self.columns as i32];
         let sizes = [units as i32, shape[0], shape[1]].map(Scalar::Int);
         let outputs = [(&shape[..], Dtype::Bfloat16)];
@@ -153,19 +153,11 @@ impl Units {
         let [made] = exactly(made);
         Ok(made)
     }
-
-    fn units(&self) -> usize {
-        self.rows.div_ceil(2 * UNIT_ROWS) * 2 * self.columns.div_ceil(UNIT_COLUMNS)
-    }
 }
 
-impl std::fmt::Debug for Units {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Units")
-            .field("rows", &self.rows)
-            .field("columns", &self.columns)
-            .finish_non_exhaustive()
-    }
+/// Units of a matrix, whose rows of units are an even number.
+fn units(rows: usize, columns: usize) -> usize {
+    rows.div_ceil(2 * UNIT_ROWS) * 2 * columns.div_ceil(UNIT_COLUMNS)
 }
 
 /// Where each unit's further rare elements begin, in words, and how many words there are; `None` if one

@@ -143,7 +143,7 @@ __device__ __forceinline__ void load_words(const u32* from, u32 (&to)[WORDS]) {
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* x, const u32* scales,
                                             const float* sums, bool odd, float& upper, float& lower) {
-    constexpr int TILE = 1024 / BIT, GROUPS = TILE / GROUP_SIZE, STEPS = GROUP_SIZE / 32;
+    constexpr int TILE = tile_columns(BIT), GROUPS = TILE / GROUP_SIZE, STEPS = GROUP_SIZE / 32;
     constexpr int WORDS = GROUPS == 1 ? 1 : GROUPS / 2;
     // Offset and weight of the second accumulator: both halves of a byte, or one nibble more.
     constexpr float OFFSET = BIT == 4 ? 128.0f : 128.0f * 17.0f;
@@ -190,7 +190,7 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
                                                const unsigned char* ring, float* pieces) {
-    constexpr int TILE = BIT == 12 ? UNIT_COLUMNS : 1024 / BIT;
+    constexpr int TILE = tile_columns(BIT);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int begin = line.begin(warp), left = line.count(warp);
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;

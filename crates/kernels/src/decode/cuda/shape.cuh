@@ -27,6 +27,7 @@ constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr bool is_affine(int bits) { return bits <= 8; }
+constexpr int tile_columns(int bits) { return bits == 12 ? UNIT_COLUMNS : 1024 / bits; }
 
 template <int KIND>
 struct Product {
@@ -38,7 +39,7 @@ struct Product {
                                 : KIND == LOGITS   ? VOCAB
                                                    : HIDDEN;
     /// Columns of a tile.
-    static constexpr int TILE = BIT == 12 ? UNIT_COLUMNS : 1024 / BIT;
+    static constexpr int TILE = tile_columns(BIT);
     /// Tiles of a row block.
     static constexpr int DEEP = ceil_div(K, TILE);
     /// From a row, or a row of units, to the next, and from one of its tiles to the next.

@@ -71,8 +71,8 @@ struct Stream : Cursor {
             copy16(to + i * 512, upper + i * 512, 16);
             copy16(to + UNIT_BYTES + i * 512, lower + i * 512, 16);
         }
-        if (lane < 2) copy16(to + 3 * 512, upper + 3 * 512, 16);
-        if (lane >= 2 && lane < 4) copy16(to + UNIT_BYTES + 3 * 512 - 32, lower + 3 * 512 - 32, 16);
+        if (lane < 2) copy16(to + UNIT_TOPS, upper + UNIT_TOPS, 16);
+        if (lane >= 2 && lane < 4) copy16(to + UNIT_BYTES + UNIT_TOPS - 32, lower + UNIT_TOPS - 32, 16);
     }
 
     __device__ __forceinline__ void copy_rows(u32 stage) {
