@@ -16,7 +16,7 @@ use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
-use crate::memory::{check_room, megabytes};
+use crate::memory::{check_room, keep_freed, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
@@ -281,6 +281,7 @@ fn load(
     memory::clear_cache()?;
     let limits = setup.limits(&device);
     limits.apply()?;
+    keep_freed(&device);
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {
         model: model.info().clone(),
