@@ -19,7 +19,7 @@ def kernel():
     import cupy
 
     folder = FOLDER / "../../bf12/cuda"
-    text = "".join((folder / f).read_text() for f in ("unit.cuh", "encode.cu", "unpack.cu"))
+    text = "".join((folder / f).read_text() for f in ("unit.cuh", "warp.cuh", "encode.cu", "unpack.cu"))
     cubin, _ = compile_source(text, arch_of_device())
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)

@@ -1,8 +1,8 @@
 //! The kernels as nodes of MLX's graph, and the choice between them and MLX's own operations.
 //!
 //! Each operation here takes and gives arrays. On the CPU it becomes a host operation that runs our
-//! kernel, unless [`force_mlx`] says otherwise; on a GPU it is MLX's. What the two compute is the
-//! same, so a model calls these and knows of no device.
+//! kernel, and on CUDA one of our launches where we have one, unless [`force_mlx`] says otherwise; else it
+//! is MLX's. What they compute is the same, so a model calls these and knows of no device.
 
 use std::cell::Cell;
 
@@ -16,6 +16,7 @@ pub use crate::argmax::graph::argmax;
 pub use crate::attention::graph::{Mask, attention};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
+pub use crate::columns::Columns;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;
@@ -24,9 +25,11 @@ pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers};
 pub use crate::matmul::graph::matmuls;
 pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
+pub use crate::quantized_matmul::mlx::unpacked_pair;
 pub use crate::quantized_matmul::packed::Packed;
-pub use crate::rms_norm::graph::{Norm, residual, rms_norm};
-pub use crate::rope::graph::{Rotation, norm_rope};
+pub use crate::rms_norm::graph::{Norm, residual, residual_norm, rms_norm};
+pub use crate::rope::graph::{Entered, Entry, Rotation, into_cache};
+pub use crate::rows::rows;
 
 thread_local! {
     static FORCE_MLX: Cell<bool> = const { Cell::new(false) };

@@ -22,9 +22,12 @@ pub mod matmul;
 pub mod quantized_matmul;
 pub mod rms_norm;
 pub mod rope;
+pub mod rows;
 pub mod threads;
 
+mod columns;
 mod cpu;
+mod cuda;
 mod dtype;
 mod error;
 mod gemm;

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 
-use kernels::Dtype;
-use kernels::bf12;
-use kernels::dequantize::{self, Variant};
+use kernels::gated::{self, Activation};
+use kernels::{Dtype, bf12, dequantize, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -24,26 +24,80 @@ struct Source {
     options: Vec<String>,
 }
 
+impl Source {
+    fn new(name: impl Debug, text: &'static str, options: Vec<String>) -> Self {
+        let name = format!("{name:?}");
+        Self {
+            name,
+            text,
+            options,
+        }
+    }
+}
+
 fn sources() -> Vec<Source> {
-    let mut sources = vec![Source {
-        name: "bandwidth".to_owned(),
-        text: include_str!("../src/bandwidth/read.cu"),
-        options: Vec::new(),
-    }];
-    sources.push(Source {
-        name: "bf12".to_owned(),
-        text: bf12::cuda::SOURCE,
-        options: Vec::new(),
-    });
-    for bits in [2, 3, 4, 5, 6, 8] {
-        for dtype in Dtype::ALL {
+    let mut sources = vec![
+        Source::new(
+            "bandwidth",
+            include_str!("../src/bandwidth/read.cu"),
+            Vec::new(),
+        ),
+        Source::new("kv_zeros", kv::cuda::ZEROS, kv::cuda::options()),
+        Source::new("kv_rearranged", kv::cuda::REARRANGED, kv::cuda::options()),
+        Source::new("rows", rows::SOURCE, rows::options()),
+    ];
+    for text in bf12::cuda::SOURCES {
+        sources.push(Source::new("bf12", text, Vec::new()));
+    }
+    for dtype in Dtype::ALL {
+        for bits in [2, 3, 4, 5, 6, 8] {
             let group = 64;
-            let variant = Variant { bits, group, dtype };
-            sources.push(Source {
-                name: format!("{variant:?}"),
-                text: dequantize::SOURCE,
-                options: variant.options().into(),
-            });
+            for (two, text) in [
+                (false, dequantize::SOURCE),
+                (true, dequantize::SOURCE),
+                (false, dequantize::ROWS_SOURCE),
+            ] {
+                let variant = dequantize::Variant {
+                    bits,
+                    group,
+                    dtype,
+                    two,
+                };
+                sources.push(Source::new(variant, text, variant.options()));
+            }
+        }
+        for activation in [Activation::Silu, Activation::GeluTanh] {
+            let variant = gated::cuda::Variant { activation, dtype };
+            sources.push(Source::new(variant, gated::cuda::SOURCE, variant.options()));
+        }
+        // Qwen3-0.6B's, Gemma's 27B, one that fills no warp, and the longest.
+        for width in [1024, 5376, 40, 16384] {
+            for (add, behind, norm) in [
+                (false, false, true),
+                (true, false, false),
+                (true, false, true),
+                (true, true, false),
+                (true, true, true),
+            ] {
+                let variant = rms_norm::cuda::Variant {
+                    width,
+                    dtype,
+                    add,
+                    behind,
+                    norm,
+                };
+                let (text, options) = (rms_norm::cuda::SOURCE, variant.options());
+                sources.push(Source::new(variant, text, options));
+            }
+        }
+        for (head_dim, heads, kv_heads) in [(128, 16, 8), (256, 4, 1), (80, 3, 1), (8, 2, 2)] {
+            let variant = rope::cuda::Variant {
+                head_dim,
+                heads,
+                kv_heads,
+                dtype,
+            };
+            sources.push(Source::new(variant, rope::cuda::SOURCE, variant.options()));
         }
     }
     sources

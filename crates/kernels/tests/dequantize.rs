@@ -4,19 +4,13 @@
 
 mod common;
 
-use common::Rng;
+use common::{Rng, open_device};
 use half::{bf16, f16};
-use kernels::graph::{Packed, dequantized, dequantized_rows};
-use mlx_core::device::{self, Choice};
+use kernels::graph::{Packed, dequantized, dequantized_rows, unpacked_pair};
 use mlx_core::quant::{self, Mode, Scheme};
 use mlx_core::{Array, DeviceKind, Dtype};
 
 const DTYPES: [Dtype; 3] = [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32];
-
-fn open() -> DeviceKind {
-    let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
-    device::open(choice).unwrap().kind
-}
 
 /// What a matrix is made of, and its numbers before they are rounded.
 struct Matrix {
@@ -71,11 +65,15 @@ impl Matrix {
         }
     }
 
-    /// Every number is within half a unit of its last place, with a product that may be rounded too.
-    fn check(&self, got: &Array, dtype: Dtype) {
+    /// These are the numbers of `rows`: each is within half a unit of its last place, with a product
+    /// that may be rounded too.
+    fn check(&self, got: &Array, rows: &[i32], dtype: Dtype) {
         assert_eq!(got.dtype(), dtype);
         let got = got.cast(Dtype::Float32).unwrap().to_vec::<f32>().unwrap();
-        assert_eq!(got.len(), self.exact.len());
+        let columns = self.exact.len() / self.words.dim(0) as usize;
+        assert_eq!(got.len(), rows.len() * columns);
+        let row = |&id: &i32| &self.exact[id as usize * columns..][..columns];
+        let exact: Vec<[f64; 2]> = rows.iter().flat_map(row).copied().collect();
         let half_unit = match dtype {
             Dtype::Bfloat16 => 2.0_f64.powi(-8),
             Dtype::Float16 => 2.0_f64.powi(-11),
@@ -86,7 +84,7 @@ impl Matrix {
             Dtype::Float16 => 2.0_f64.powi(-14),
             _ => 0.0,
         };
-        for (i, (&got, [product, bias])) in got.iter().zip(&self.exact).enumerate() {
+        for (i, (&got, [product, bias])) in got.iter().zip(&exact).enumerate() {
             let want = product + bias;
             let allowed = half_unit * 1.001 * (product.abs() + want.abs()).max(smallest);
             let off = (f64::from(got) - want).abs();
@@ -108,17 +106,21 @@ fn round(x: f64, dtype: Dtype) -> f64 {
     }
 }
 
+fn scheme(bits: i32, group_size: i32) -> Scheme {
+    Scheme {
+        mode: Mode::Affine,
+        group_size,
+        bits,
+    }
+}
+
 /// Every packing and dtype, with a matrix whose last block of numbers is not full.
 fn each(mut test: impl FnMut(&Matrix, Dtype)) {
     let mut rng = Rng::new(7);
     for bits in [2, 3, 4, 5, 6, 8] {
         for group_size in [32, 64, 128] {
             for dtype in DTYPES {
-                let scheme = Scheme {
-                    mode: Mode::Affine,
-                    group_size,
-                    bits,
-                };
+                let scheme = scheme(bits, group_size);
                 test(&Matrix::random(37, 384, scheme, dtype, &mut rng), dtype);
             }
         }
@@ -133,18 +135,21 @@ fn bits_of(array: &Array) -> Vec<u32> {
 
 #[test]
 fn numbers_are_scale_times_code_plus_bias() {
-    open();
-    let ids = Array::arange(0.0, 37.0, 1.0, Dtype::Int32).unwrap();
+    open_device();
+    let chosen = [36, 0, 5, 5, 17];
+    let ids = Array::from_slice(&chosen, &[5]).unwrap();
     each(|matrix, dtype| {
         let rows = dequantized_rows(matrix.packed(), &ids, dtype).unwrap();
-        matrix.check(&rows, dtype);
-        matrix.check(&dequantized(matrix.packed(), dtype).unwrap(), dtype);
+        matrix.check(&rows, &chosen, dtype);
+        let all: Vec<i32> = (0..37).collect();
+        let matrix_made = dequantized(matrix.packed(), dtype).unwrap();
+        matrix.check(&matrix_made, &all, dtype);
     });
 }
 
 #[test]
 fn a_gpu_gives_the_numbers_of_mlx_bit_for_bit() {
-    if open() == DeviceKind::Cpu {
+    if open_device() == DeviceKind::Cpu {
         eprintln!("skipped: ML_TEST_DEVICE names no GPU");
         return;
     }
@@ -164,7 +169,7 @@ fn a_gpu_gives_the_numbers_of_mlx_bit_for_bit() {
 
 #[test]
 fn what_the_kernel_lacks_is_left_to_mlx() {
-    open();
+    open_device();
     let mut rng = Rng::new(8);
     let scheme = Mode::Affine.defaults();
     let matrix = Matrix::random(5, 128, scheme, Dtype::Bfloat16, &mut rng);
@@ -172,7 +177,7 @@ fn what_the_kernel_lacks_is_left_to_mlx() {
     let wide = dequantized(matrix.packed(), Dtype::Float32).unwrap();
     assert_eq!(wide.dtype(), Dtype::Float32);
     let narrow = wide.cast(Dtype::Bfloat16).unwrap();
-    matrix.check(&narrow, Dtype::Bfloat16);
+    matrix.check(&narrow, &[0, 1, 2, 3, 4], Dtype::Bfloat16);
     // A mode without biases.
     let floats = Array::ones(&[4, 64], Dtype::Bfloat16).unwrap();
     let scheme = Mode::Mxfp4.defaults();
@@ -195,8 +200,34 @@ fn what_the_kernel_lacks_is_left_to_mlx() {
 }
 
 #[test]
+fn two_matrices_are_unpacked_together_on_a_gpu() {
+    if open_device() == DeviceKind::Cpu {
+        eprintln!("skipped: ML_TEST_DEVICE names no GPU");
+        return;
+    }
+    let mut rng = Rng::new(10);
+    let (four, eight) = (scheme(4, 64), scheme(8, 64));
+    let one = Matrix::random(37, 384, four, Dtype::Bfloat16, &mut rng);
+    // Packed alike, of another shape; and packed otherwise.
+    for scheme in [four, eight] {
+        let other = Matrix::random(1000, 640, scheme, Dtype::Bfloat16, &mut rng);
+        for pair in [[&one, &other], [&other, &one]] {
+            let x = Array::ones(&[1, 8, 384], Dtype::Bfloat16).unwrap();
+            let made = unpacked_pair(&x, pair.map(Matrix::packed))
+                .unwrap()
+                .unwrap();
+            for (made, matrix) in made.iter().zip(pair) {
+                let alone = dequantized(matrix.packed(), Dtype::Bfloat16).unwrap();
+                assert_eq!(made.shape(), alone.shape());
+                assert!(bits_of(made) == bits_of(&alone), "{scheme}");
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_of_a_view_are_unpacked() {
-    open();
+    open_device();
     let mut rng = Rng::new(9);
     let scheme = Mode::Affine.defaults();
     let matrix = Matrix::random(12, 256, scheme, Dtype::Bfloat16, &mut rng);

@@ -5,21 +5,15 @@
 
 mod common;
 
-use common::Rng;
+use common::{Rng, open_device};
 use half::bf16;
 use kernels::Isa;
 use kernels::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12, force_mlx};
-use mlx_core::device::{self, Choice};
 use mlx_core::{Array, DeviceKind, Dtype};
-
-fn open() -> DeviceKind {
-    let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
-    device::open(choice).unwrap().kind
-}
 
 /// Whether matrices are encoded on the device.
 fn encodes() -> bool {
-    let encodes = match open() {
+    let encodes = match open_device() {
         DeviceKind::Cpu => Isa::best() == Isa::Avx512Bf16,
         other => other == DeviceKind::Cuda,
     };
@@ -122,7 +116,7 @@ fn every_bit_comes_back() {
 
 #[test]
 fn rows_that_are_no_whole_units_come_back_on_a_gpu() {
-    if !encodes() || open() == DeviceKind::Cpu {
+    if !encodes() || open_device() == DeviceKind::Cpu {
         return;
     }
     let mut rng = Rng::new(12);
@@ -137,7 +131,7 @@ fn rows_that_are_no_whole_units_come_back_on_a_gpu() {
 
 #[test]
 fn what_cannot_be_encoded_is_refused_on_a_gpu() {
-    if !encodes() || open() == DeviceKind::Cpu {
+    if !encodes() || open_device() == DeviceKind::Cpu {
         return;
     }
     let mut rng = Rng::new(13);
@@ -164,7 +158,7 @@ fn what_cannot_be_encoded_is_refused_on_a_gpu() {
 
 #[test]
 fn nothing_is_encoded_on_the_plain_path() {
-    open();
+    open_device();
     let bits = weights(&mut Rng::new(14), 64, 512, 4000, false);
     force_mlx(true);
     let encoded = encode_bf12(&array(&bits, 512)).unwrap();

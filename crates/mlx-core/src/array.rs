@@ -96,6 +96,25 @@ impl Array {
         self.size() * self.dtype().size()
     }
 
+    /// Computes this array, and says whether its elements lie densely in row-major order.
+    pub fn is_dense(&self) -> Result<bool> {
+        self.eval()?;
+        let shape = self.shape();
+        // SAFETY: the handle is alive, and an array that is computed has strides.
+        let strides = unsafe { api().mlx_array_strides(self.raw) };
+        if shape.is_empty() || strides.is_null() {
+            return Ok(shape.is_empty());
+        }
+        // SAFETY: MLX keeps a stride for each axis, as long as the array lives.
+        let strides = unsafe { slice::from_raw_parts(strides, shape.len()) };
+        let mut dense = 1;
+        Ok(shape.iter().zip(strides).rev().all(|(&length, &stride)| {
+            let fits = length == 1 || stride == dense;
+            dense *= length as usize;
+            fits
+        }))
+    }
+
     /// The type of the elements.
     pub fn dtype(&self) -> Dtype {
         // SAFETY: the handle is alive.

@@ -1,6 +1,6 @@
 //! Attention as a node of MLX's graph.
 
-use mlx_core::{Array, Result, fast, host_op};
+use mlx_core::{Array, Dtype, Result, fast, host_op};
 
 use crate::Cpu;
 use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
@@ -21,6 +21,15 @@ pub enum Mask<'a> {
     },
     /// Booleans `[L, S]`, true where the query sees the key.
     Array(&'a Array),
+}
+
+/// Whether MLX's attention for such heads is one kernel on CUDA, which reads keys and values where they
+/// lie. Otherwise it is several, of which some may copy them before the queries are there.
+pub(crate) fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
+    // With this variable MLX can be told to do without cuDNN.
+    let without_cudnn = std::env::var_os("MLX_CUDA_USE_CUDNN_SDPA").is_some();
+    let half = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16);
+    half && matches!(dim, 64 | 96 | 128) && !without_cudnn
 }
 
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the

@@ -222,7 +222,11 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
         // Places that the kernel does not read get an address that is there.
         let filler = std::iter::repeat(any);
         for array in row.into_iter().chain(filler).take(ROW) {
-            arrays.push(array.contiguous()?);
+            // MLX would copy a part of a larger array, dense or not.
+            arrays.push(match array.is_dense()? {
+                true => array.clone(),
+                false => array.contiguous()?,
+            });
         }
     }
     let table = address_table(addresses, &arrays.iter().collect::<Vec<_>>())?;

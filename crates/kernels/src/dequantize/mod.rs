@@ -10,9 +10,12 @@
 pub(crate) mod graph;
 
 use crate::Dtype;
+use crate::cuda::dtype_option;
 
 /// CUDA C++ that needs no header.
-pub const SOURCE: &str = include_str!("dequantize.cu");
+pub const SOURCE: &str = concat!(include_str!("eights.cuh"), include_str!("dequantize.cu"));
+/// The same for chosen rows.
+pub const ROWS_SOURCE: &str = concat!(include_str!("eights.cuh"), include_str!("rows.cu"));
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -20,7 +23,7 @@ const THREADS: u32 = 256;
 const AT_ONCE: u32 = 2;
 
 /// What the code depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// Bits of a packed number.
     pub bits: i32,
@@ -28,22 +31,23 @@ pub struct Variant {
     pub group: i32,
     /// Of scales, biases and results.
     pub dtype: Dtype,
+    /// Whether a launch makes two matrices.
+    pub two: bool,
 }
 
 impl Variant {
     /// What the source is compiled with.
-    pub fn options(self) -> [String; 5] {
-        let dtype = match self.dtype {
-            Dtype::Bf16 => "BFLOAT16",
-            Dtype::F16 => "FLOAT16",
-            Dtype::F32 => "FLOAT32",
-        };
-        [
+    pub fn options(&self) -> Vec<String> {
+        let mut options = vec![
+            dtype_option(self.dtype),
             format!("-DBITS={}", self.bits),
             format!("-DGROUP={}", self.group),
-            format!("-D{dtype}"),
             format!("-DTHREADS={THREADS}"),
             format!("-DAT_ONCE={AT_ONCE}"),
-        ]
+        ];
+        if self.two {
+            options.push("-DTWO".to_owned());
+        }
+        options
     }
 }

@@ -4,12 +4,17 @@ use std::f64::consts::PI;
 
 use mlx_core::{Array, Result, host_op, ops};
 
-use super::Activation;
+use super::{Activation, cuda};
 use crate::Cpu;
+use crate::columns::Columns;
 use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
 
-/// `activation(gate) · up`, both of one shape and dtype.
-pub fn gated(activation: Activation, gate: &Array, up: &Array) -> Result<Array> {
+/// `activation(gate) · up`, both of as many rows and columns, and of one dtype.
+pub fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Result<Array> {
+    if let Some(made) = cuda::gated(activation, gate, up)? {
+        return Ok(made);
+    }
+    let (gate, up) = (&gate.to_array()?, &up.to_array()?);
     let fits = gate.shape() == up.shape() && gate.dtype() == up.dtype() && gate.ndim() >= 1;
     if !fits || !are_floats(&[gate]) || !on_cpu()? {
         return ops::mul(&mlx(activation, gate)?, up);

@@ -1,5 +1,6 @@
 //! Gated activations: what stands between the products of a feed-forward layer.
 
+pub mod cuda;
 pub(crate) mod graph;
 
 use std::ops::Range;

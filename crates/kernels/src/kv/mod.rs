@@ -7,6 +7,8 @@
 //! handles of the buffers, and it keeps a result of the last operation that wrote them, on which
 //! everything that reads or writes them next depends.
 
+pub mod cuda;
+
 use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use crate::Cpu;
@@ -107,8 +109,12 @@ fn next_id() -> u64 {
 }
 
 impl KvBuffers {
-    /// Room for `capacity` tokens.
-    pub fn new(heads: Heads, capacity: i32) -> Result<Self> {
+    /// Room for `capacity` tokens, of which the first `count` are about to be written: they are undefined,
+    /// the others zeros.
+    pub fn new(heads: Heads, capacity: i32, count: i32) -> Result<Self> {
+        if let Some(made) = cuda::zeros_behind(count, heads, capacity)? {
+            return Ok(Self::of(made));
+        }
         let room = || Array::zeros(&[1, heads.count, capacity, heads.dim], heads.dtype);
         Ok(Self::of([room()?, room()?]))
     }
@@ -153,7 +159,11 @@ impl KvBuffers {
     }
 
     /// New buffers that begin with the tokens of `ranges`, in this order.
-    pub fn rearranged(self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
+    pub fn rearranged(mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
+        self.settle_addressed()?;
+        if let Some(made) = cuda::rearranged(&self, ranges, capacity)? {
+            return Ok(Self::of(made));
+        }
         let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();
         if !on_cpu()? {
             let (keys, values) = self.settled()?;
@@ -204,18 +214,20 @@ impl KvBuffers {
 
     /// Writes the keys and values `[1, heads, L, dim]` of tokens from `start` on, by MLX's own
     /// operations.
-    pub fn write(self, keys: &Array, values: &Array, start: i32) -> Result<Self> {
-        let (old_keys, old_values) = self.settled()?;
-        let write = |buffer: Array, update: &Array| {
+    pub fn write(&mut self, keys: &Array, values: &Array, start: i32) -> Result<()> {
+        self.written.settle()?;
+        let write = |buffer: &mut Array, update: &Array| -> Result<()> {
             let shape = update.shape();
             let stop = [1, shape[1], start + shape[2], shape[3]];
+            let made = buffer.slice_update(update, &[0, 0, start, 0], &stop)?;
             // The buffer's handle ends here, so that the write can be in place.
-            buffer.slice_update(update, &[0, 0, start, 0], &stop)
+            *buffer = made;
+            Ok(())
         };
-        Ok(Self::of([
-            write(old_keys, keys)?,
-            write(old_values, values)?,
-        ]))
+        write(&mut self.keys, keys)?;
+        write(&mut self.values, values)?;
+        (self.id, self.lent) = (next_id(), false);
+        Ok(())
     }
 
     /// Keys and values of the first `count` tokens, `[1, heads, count, dim]`, for MLX's own
@@ -227,6 +239,24 @@ impl KvBuffers {
             tokens(&self.keys, 0, count)?,
             tokens(&self.values, 0, count)?,
         ))
+    }
+
+    /// The same for one CUDA kernel that also takes another result of the last one that wrote them, and
+    /// that is submitted before the next one writes them.
+    pub(crate) fn lent_to_kernel(&self, count: i32) -> Result<(Array, Array)> {
+        Ok((
+            tokens(&self.keys, 0, count)?,
+            tokens(&self.values, 0, count)?,
+        ))
+    }
+
+    /// The same as arrays of their own, where a kernel can make them.
+    pub(crate) fn copied(&mut self, count: i32) -> Result<(Array, Array)> {
+        let all = 0..count;
+        match cuda::rearranged(self, std::slice::from_ref(&all), count)? {
+            Some(copies) => Ok(copies.into()),
+            None => self.first(count),
+        }
     }
 
     /// The buffers and the operation that they wait for, to be written in place; whoever does so
@@ -245,6 +275,15 @@ impl KvBuffers {
             *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
         }
         Ok(([&self.keys, &self.values], self.written.result.as_ref()))
+    }
+
+    /// Waits for a kernel that knows the buffers by their addresses, if that wrote them last: nothing
+    /// but its own kind may be put behind it, since it must not run any more once it failed.
+    pub(crate) fn settle_addressed(&mut self) -> Result<()> {
+        match self.written.by_address {
+            Some(_) => self.written.settle(),
+            None => Ok(()),
+        }
     }
 
     /// Says that the operation whose result this is writes the buffers.

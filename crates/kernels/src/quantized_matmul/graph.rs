@@ -1,8 +1,7 @@
 //! Quantized products as a node of MLX's graph.
 
 use mlx_core::host_op::{self, Failure, View};
-use mlx_core::quant;
-use mlx_core::{Array, Dtype, Result, ops};
+use mlx_core::{Array, Dtype, Result};
 
 use super::packed::Packed;
 use super::{Format, Quantized, Scales};
@@ -47,14 +46,7 @@ pub fn dequantized_rows(w: Packed<'_>, ids: &Array, dtype: Dtype) -> Result<Arra
         .format()
         .filter(|_| ids.ndim() == 1 && ids.dtype() == Dtype::Int32);
     let (Some(format), true) = (format, on_cpu()?) else {
-        let biases = w.biases.map(|b| ops::take(b, ids, 0)).transpose()?;
-        return quant::dequantize(
-            &ops::take(w.weight, ids, 0)?,
-            &ops::take(w.scales, ids, 0)?,
-            biases.as_ref(),
-            w.scheme,
-            Some(dtype),
-        );
+        return crate::dequantize::graph::dequantized_rows(w, ids, dtype);
     };
     let inputs: Vec<&Array> = std::iter::once(ids).chain(w.arrays()).collect();
     let shape = [ids.dim(0), w.weight.dim(1) * 32 / w.scheme.bits];

@@ -3,7 +3,7 @@
 use mlx_core::{Array, DeviceKind, Result, device, ops, quant};
 
 use super::packed::Packed;
-use crate::dequantize::graph::dequantized;
+use crate::dequantize::graph::{dequantized, dequantized_pair};
 use crate::graph::are_floats;
 
 /// From this many rows on, a packed matrix is unpacked for the dense product on an NVIDIA GPU.
@@ -15,23 +15,35 @@ const UNPACK_FROM_ROWS: usize = 8;
 
 /// `x dequantize(w)ᵀ`. An unpacked matrix is freed after its product.
 pub(super) fn product(x: &Array, w: &Packed<'_>) -> Result<Array> {
-    if device::current()? == DeviceKind::Cuda && unpacks(x, w) {
+    if unpacks(x, w)? {
         let dense = dequantized(*w, x.dtype())?;
         return ops::matmul(x, &dense.t()?);
     }
     quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
 }
 
-fn unpacks(x: &Array, w: &Packed<'_>) -> bool {
-    let Some((&width, outer)) = x.shape().split_last() else {
-        return false;
+/// Two matrices as plain ones, made together, if a product with as many rows as `x` has, of its dtype,
+/// would unpack either.
+pub fn unpacked_pair(x: &Array, ws: [Packed<'_>; 2]) -> Result<Option<[Array; 2]>> {
+    for w in &ws {
+        if !unpacks(x, w)? {
+            return Ok(None);
+        }
+    }
+    dequantized_pair(ws, x.dtype()).map(Some)
+}
+
+fn unpacks(x: &Array, w: &Packed<'_>) -> Result<bool> {
+    let Some((_, outer)) = x.shape().split_last() else {
+        return Ok(false);
     };
     let rows: usize = outer.iter().map(|&n| n as usize).product();
     // Where a row is a single group, MLX has a kernel for Hopper that takes a minute to compile; it
     // leaves only single rows to the other one.
-    let from = match width <= w.scheme.group_size {
-        true => 2,
-        false => UNPACK_FROM_ROWS,
+    let from = match w.scales.shape().last() {
+        Some(&groups) if groups > 1 => UNPACK_FROM_ROWS,
+        _ => 2,
     };
-    rows >= from && w.weight.ndim() == 2 && are_floats(&[x])
+    let fits = rows >= from && w.weight.ndim() == 2 && are_floats(&[x]);
+    Ok(fits && device::current()? == DeviceKind::Cuda)
 }

@@ -11,7 +11,7 @@ mod dequantize;
 mod format;
 mod fp;
 pub(crate) mod graph;
-mod mlx;
+pub(crate) mod mlx;
 pub(crate) mod packed;
 mod rows;
 mod unpacked;

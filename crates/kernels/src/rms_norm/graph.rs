@@ -4,8 +4,9 @@ use mlx_core::host_op::{Failure, View};
 use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
 
 use super::Addend;
+use super::cuda::Rows;
 use crate::Cpu;
-use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
+use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 
 /// A normalisation: `x / sqrt(mean(x²) + eps) · weight` over the last axis.
 #[derive(Clone, Copy)]
@@ -36,6 +37,15 @@ pub(crate) fn norm<'a>(weight: &View<'a>, epsilon: f32) -> Result<super::Norm<'a
 
 /// `norm(x)`.
 pub fn rms_norm(x: &Array, by: Norm<'_>) -> Result<Array> {
+    let rows = Rows {
+        x,
+        addend: None,
+        norm: Some(by),
+    };
+    if let Some(made) = rows.on_gpu()? {
+        let [normed] = exactly(made);
+        return Ok(normed);
+    }
     if !by.fits(x) || !on_cpu()? {
         return by.mlx(x);
     }
@@ -59,6 +69,15 @@ pub fn rms_norm(x: &Array, by: Norm<'_>) -> Result<Array> {
 
 /// `x + addend`, or `x + norm(addend)`: a residual connection. Both of one shape and dtype.
 pub fn residual(x: &Array, addend: &Array, by: Option<Norm<'_>>) -> Result<Array> {
+    let rows = Rows {
+        x,
+        addend: Some((addend, by)),
+        norm: None,
+    };
+    if let Some(made) = rows.on_gpu()? {
+        let [sum] = exactly(made);
+        return Ok(sum);
+    }
     let fits = x.shape() == addend.shape()
         && x.dtype() == addend.dtype()
         && are_floats(&[x])
@@ -80,6 +99,26 @@ pub fn residual(x: &Array, addend: &Array, by: Option<Norm<'_>>) -> Result<Array
         let x = matrix(&inputs[0])?;
         Ok(super::add_norm(Cpu::shared(), x, addend, matrix_mut(sum)?)?)
     })
+}
+
+/// [`residual`], and the norm `then` of its result: what the next part of a model works on.
+pub fn residual_norm(
+    x: &Array,
+    addend: &Array,
+    by: Option<Norm<'_>>,
+    then: Norm<'_>,
+) -> Result<[Array; 2]> {
+    let rows = Rows {
+        x,
+        addend: Some((addend, by)),
+        norm: Some(then),
+    };
+    if let Some(made) = rows.on_gpu()? {
+        return Ok(exactly(made));
+    }
+    let sum = residual(x, addend, by)?;
+    let normed = rms_norm(&sum, then)?;
+    Ok([sum, normed])
 }
 
 /// `x + y`, which for float16 stays inside its range: the residual stream of some models (Gemma)

@@ -1,5 +1,6 @@
 //! Root-mean-square normalisation, alone and together with the residual sums around it.
 
+pub mod cuda;
 pub(crate) mod graph;
 
 use std::ops::Range;

@@ -1,9 +1,12 @@
-//! Normalisation and rotation of queries and keys as a node of MLX's graph.
+//! Normalisation and rotation of queries and keys as nodes of MLX's graph.
 
 use mlx_core::{Array, Result, fast, host_op};
 
-use super::Rope;
+use super::{Rope, cuda};
 use crate::Cpu;
+use crate::attention::graph::reads_in_place;
+use crate::block::graph::Slot;
+use crate::columns::Columns;
 use crate::graph::{heads_inside, heads_outside_mut, on_cpu};
 use crate::rms_norm::graph::{Norm, norm as kernel_norm, rms_norm};
 
@@ -18,8 +21,67 @@ pub struct Rotation<'a> {
     pub offset: i32,
 }
 
+/// What a layer's attention is given, before queries and keys are normalized and rotated.
+pub struct Entry<'a> {
+    /// `[1, L, heads · head_dim]`.
+    pub queries: Columns,
+    /// `[1, L, kv_heads · head_dim]`.
+    pub keys: Columns,
+    /// As the keys.
+    pub values: Columns,
+    /// Of each query.
+    pub query_norm: Norm<'a>,
+    /// Of each key.
+    pub key_norm: Norm<'a>,
+}
+
+/// What attention reads.
+pub struct Entered {
+    /// `[1, heads, L, head_dim]`.
+    pub queries: Array,
+    /// `[1, kv_heads, S, head_dim]`: those of all visible tokens.
+    pub keys: Array,
+    /// As the keys.
+    pub values: Array,
+}
+
+/// Normalizes and rotates queries and keys, and puts keys and values into `slot`, which has room for
+/// the L tokens.
+///
+/// On CUDA that writes the cache where it lies, and what is returned may be views of it: attention over them
+/// has to be submitted before the next operation that writes the cache.
+pub fn into_cache(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Entered> {
+    if let Some(queries) = cuda::into_cache(entry, by, slot)? {
+        let heads = slot.buffers.heads();
+        let (keys, values) = match reads_in_place(heads.dim, heads.dtype) {
+            true => slot.buffers.lent_to_kernel(slot.visible)?,
+            false => slot.buffers.copied(slot.visible)?,
+        };
+        return Ok(Entered {
+            queries: queries.transpose(&[0, 2, 1, 3])?,
+            keys,
+            values,
+        });
+    }
+    let dim = slot.buffers.heads().dim;
+    let by_head = |part: &Columns| -> Result<Array> {
+        let [tokens, _] = part.rows();
+        part.to_array()?.reshape(&[1, tokens, -1, dim])
+    };
+    let queries = norm_rope(&by_head(&entry.queries)?, entry.query_norm, by)?;
+    let keys = norm_rope(&by_head(&entry.keys)?, entry.key_norm, by)?;
+    let values = by_head(&entry.values)?.transpose(&[0, 2, 1, 3])?;
+    slot.buffers.write(&keys, &values, slot.start)?;
+    let (keys, values) = slot.buffers.first(slot.visible)?;
+    Ok(Entered {
+        queries,
+        keys,
+        values,
+    })
+}
+
 /// `rotate(norm(x))`: `x` is `[1, L, heads, head_dim]`, the result `[1, heads, L, head_dim]`.
-pub fn norm_rope(x: &Array, norm: Norm<'_>, by: Rotation<'_>) -> Result<Array> {
+fn norm_rope(x: &Array, norm: Norm<'_>, by: Rotation<'_>) -> Result<Array> {
     let shape = x.shape();
     let &[1, length, heads, dim] = shape else {
         return mlx(x, norm, by);

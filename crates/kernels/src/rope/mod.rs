@@ -3,6 +3,7 @@
 //! The angles of a call depend on the positions only, and a model makes the same call in every
 //! layer: a thread keeps the last few tables of cosines and sines.
 
+pub mod cuda;
 pub(crate) mod graph;
 mod table;
 

@@ -4,6 +4,8 @@
 use half::{bf16, f16};
 use kernels::quantized_matmul::{Format, Mode, Quantized, Scales};
 use kernels::{Cpu, Dtype, Isa, Layout, View, ViewMut};
+use mlx_core::DeviceKind;
+use mlx_core::device::{self, Choice};
 use proptest::prelude::*;
 
 /// A processor for each instruction set of this machine, alone and with company.
@@ -11,6 +13,12 @@ pub fn cpus() -> Vec<Cpu> {
     Isa::available()
         .flat_map(|isa| [1, 3].map(|threads| Cpu::new(isa, threads).unwrap()))
         .collect()
+}
+
+/// Opens the device that `ML_TEST_DEVICE` names, or else the CPU.
+pub fn open_device() -> DeviceKind {
+    let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
+    device::open(choice).unwrap().kind
 }
 
 /// A generator of numbers that are the same at every run (xorshift).

@@ -170,7 +170,7 @@ impl LayerCache {
     pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let count = keys.dim(2);
         let mut slot = self.take_room(count, Heads::of(keys))?;
-        slot.buffers = slot.buffers.write(keys, values, slot.start)?;
+        slot.buffers.write(keys, values, slot.start)?;
         let seen = slot.buffers.first(slot.visible)?;
         self.put_back(slot, count)?;
         Ok(seen)

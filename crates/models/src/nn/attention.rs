@@ -1,9 +1,10 @@
 //! Grouped-query attention with normalized queries and keys, as both families have it.
 
-use kernels::graph::{self, Heads};
+use kernels::graph::{self, Entry, Heads};
 use mlx_core::{Array, Dtype};
 
-use super::{Linear, RmsNorm, Rope};
+use super::linear::Matrix;
+use super::{Linear, Projections, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
 use crate::config::Config;
@@ -11,13 +12,11 @@ use crate::weights::Loader;
 
 /// The attention of one layer.
 pub(crate) struct Attention {
-    pub(super) q_proj: Linear,
-    pub(super) k_proj: Linear,
-    pub(super) v_proj: Linear,
+    /// Queries, keys and values.
+    pub(super) qkv: Projections<3>,
     pub(super) o_proj: Linear,
     pub(super) q_norm: RmsNorm,
     pub(super) k_norm: RmsNorm,
-    heads: i32,
     kv_heads: i32,
     head_dim: i32,
     scale: f64,
@@ -32,13 +31,10 @@ impl Attention {
     ) -> Result<Self> {
         let linear = |name: &str| Linear::load(&at.pp(name), config.attention_bias);
         Ok(Self {
-            q_proj: linear("q_proj")?,
-            k_proj: linear("k_proj")?,
-            v_proj: linear("v_proj")?,
+            qkv: Projections::new([linear("q_proj")?, linear("k_proj")?, linear("v_proj")?])?,
             o_proj: linear("o_proj")?,
             q_norm: norm(&at.pp("q_norm"), config.rms_norm_eps)?,
             k_norm: norm(&at.pp("k_norm"), config.rms_norm_eps)?,
-            heads: config.num_attention_heads as i32,
             kv_heads: config.num_key_value_heads as i32,
             head_dim: config.head_dim as i32,
             scale: config.attention_scale,
@@ -53,22 +49,31 @@ impl Attention {
         mask: &AttentionMask,
         cache: &mut LayerCache,
     ) -> Result<Array> {
-        let length = x.dim(1);
-        let by_head = |y: Array, heads: i32| y.reshape(&[1, length, heads, self.head_dim]);
-        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [queries, keys, values] = Linear::forward_all(x, projections)?;
-        let queries = by_head(queries, self.heads)?;
-        let keys = by_head(keys, self.kv_heads)?;
-        let values = by_head(values, self.kv_heads)?;
-
-        let offset = cache.offset();
-        let queries = rope.forward(&queries, &self.q_norm, offset)?;
-        let keys = rope.forward(&keys, &self.k_norm, offset)?;
-        let (keys, values) = cache.update(&keys, &values.transpose(&[0, 2, 1, 3])?)?;
+        let pair = [self.qkv.joined(), self.o_proj.matrix()];
+        let plain = Matrix::unpacked_pair(x, pair)?;
+        let [qkv, o] = Matrix::parts(&plain);
+        let [queries, keys, values] = self.qkv.forward(x, qkv)?;
+        let entry = Entry {
+            queries,
+            keys,
+            values,
+            query_norm: self.q_norm.as_norm(),
+            key_norm: self.k_norm.as_norm(),
+        };
+        let (length, offset) = (x.dim(1), cache.offset());
+        let mut slot = cache.take_room(length, self.key_heads(x.dtype()))?;
+        let seen = graph::into_cache(&entry, rope.at(offset), &mut slot)?;
+        cache.put_back(slot, length)?;
 
         let scale = self.score_scale(rope);
-        let mixed = graph::attention(&queries, &keys, &values, scale, mask.as_mask())?;
-        self.o_proj.forward(&mixed)
+        let mixed = graph::attention(
+            &seen.queries,
+            &seen.keys,
+            &seen.values,
+            scale,
+            mask.as_mask(),
+        )?;
+        self.o_proj.forward_with(&mixed, o)
     }
 
     /// What scores are multiplied by.
@@ -86,12 +91,10 @@ impl Attention {
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        let linear = [&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj];
         let norms = [&self.q_norm, &self.k_norm];
-        linear
-            .into_iter()
-            .flat_map(Linear::arrays)
-            .chain(norms.into_iter().flat_map(RmsNorm::arrays))
-            .collect()
+        let mut arrays = self.qkv.arrays();
+        arrays.extend(self.o_proj.arrays());
+        arrays.extend(norms.into_iter().flat_map(RmsNorm::arrays));
+        arrays
     }
 }

@@ -20,36 +20,71 @@ pub(crate) struct Block {
     pub(crate) mlp_out_norm: Option<RmsNorm>,
 }
 
+/// The residual stream between two parts of a model.
+pub(crate) struct Residual {
+    /// `[1, L, hidden]`.
+    pub(crate) x: Array,
+    /// The same through the norm of what follows; itself, if that is not known.
+    normed: Array,
+}
+
+impl Residual {
+    /// In front of the first block.
+    pub(crate) fn new(x: &Array, first: &Block) -> Result<Self> {
+        Ok(Self {
+            x: x.clone(),
+            normed: first.attention_norm.forward(x)?,
+        })
+    }
+
+    /// `x + out`, or `x + behind(out)`, in front of what has the norm `next`.
+    fn sum(
+        x: &Array,
+        out: &Array,
+        behind: Option<&RmsNorm>,
+        next: Option<&RmsNorm>,
+    ) -> Result<Self> {
+        let behind = behind.map(RmsNorm::as_norm);
+        let Some(next) = next else {
+            let x = graph::residual(x, out, behind)?;
+            let normed = x.clone();
+            return Ok(Self { x, normed });
+        };
+        let [x, normed] = graph::residual_norm(x, out, behind, next.as_norm())?;
+        Ok(Self { x, normed })
+    }
+}
+
 impl Block {
-    /// The last `rows` of the residual stream `x [1, L, hidden]` behind this block; adds L tokens to
-    /// `cache`.
+    /// The last `rows` of the residual stream `at [1, L, hidden]` behind this block, ready for the block
+    /// whose norm is `next`, if there is one; adds L tokens to `cache`.
     pub(crate) fn forward(
         &self,
-        x: &Array,
+        at: &Residual,
         rope: &Rope,
         mask: &AttentionMask,
         cache: &mut LayerCache,
         rows: i32,
-    ) -> Result<Array> {
-        let residual = |x: &Array, out: &Array, norm: &Option<RmsNorm>| {
-            graph::residual(x, out, norm.as_ref().map(RmsNorm::as_norm))
-        };
-        let h = self.attention_norm.forward(x)?;
-        let mixed = self.attention.forward(&h, rope, mask, cache)?;
-        let (x, mixed) = (last_rows(x, rows)?, last_rows(&mixed, rows)?);
-        let x = residual(&x, &mixed, &self.attended_norm)?;
-        let out = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
-        Ok(residual(&x, &out, &self.mlp_out_norm)?)
+        next: Option<&RmsNorm>,
+    ) -> Result<Residual> {
+        let mixed = self.attention.forward(&at.normed, rope, mask, cache)?;
+        let (x, mixed) = (last_rows(&at.x, rows)?, last_rows(&mixed, rows)?);
+        let behind = self.attended_norm.as_ref();
+        let at = Residual::sum(&x, &mixed, behind, Some(&self.mlp_norm))?;
+        let out = self.mlp.forward(&at.normed)?;
+        Residual::sum(&at.x, &out, self.mlp_out_norm.as_ref(), next)
     }
 
     /// The block for [`graph::Stack`], unless it has something that this lacks.
     pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
         let (attention, mlp) = (&self.attention, &self.mlp);
+        let [queries, keys, values] = attention.qkv.as_weights()?;
+        let [gate, up] = mlp.gate_up.as_weights()?;
         Some(graph::Block {
             attention_norm: self.attention_norm.as_norm(),
-            queries: attention.q_proj.as_weight()?,
-            keys: attention.k_proj.as_weight()?,
-            values: attention.v_proj.as_weight()?,
+            queries,
+            keys,
+            values,
             query_norm: attention.q_norm.as_norm(),
             key_norm: attention.k_norm.as_norm(),
             rotation: rope.at(0),
@@ -57,8 +92,8 @@ impl Block {
             output: attention.o_proj.as_weight()?,
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
             mlp_norm: self.mlp_norm.as_norm(),
-            gate: mlp.gate_proj.as_weight()?,
-            up: mlp.up_proj.as_weight()?,
+            gate,
+            up,
             activation: mlp.activation,
             down: mlp.down_proj.as_weight()?,
             mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),

@@ -66,6 +66,25 @@ impl Matrix {
         Ok(y)
     }
 
+    /// Two matrices as plain ones, made together, where products with as many rows as `x` would each
+    /// unpack theirs.
+    pub(super) fn unpacked_pair(x: &Array, pair: [Option<&Self>; 2]) -> Result<Option<[Self; 2]>> {
+        let [Some(one), Some(other)] = pair.map(|m| m.map(Self::as_weight)) else {
+            return Ok(None);
+        };
+        let (Weight::Packed(one), Weight::Packed(other)) = (one, other) else {
+            return Ok(None);
+        };
+        let made = graph::unpacked_pair(x, [one, other])?;
+        Ok(made.map(|pair| pair.map(Self::Dense)))
+    }
+
+    /// Each of a pair, if it is there.
+    pub(super) fn parts(pair: &Option<[Self; 2]>) -> [Option<&Self>; 2] {
+        pair.as_ref()
+            .map_or([None, None], |[one, other]| [Some(one), Some(other)])
+    }
+
     /// `x [.., in]` through each matrix; those of one kind are one operation.
     fn apply_all<const N: usize>(x: &Array, matrices: [&Self; N]) -> Result<[Array; N]> {
         let (mut dense, mut packed, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
@@ -88,10 +107,65 @@ impl Matrix {
         Ok(products.map(|y| y.expect("each matrix has a product")))
     }
 
+    /// One matrix of the rows of all of `matrices`; `None` for what cannot be put together.
+    pub(super) fn joined(matrices: &[&Self]) -> Result<Option<Self>> {
+        let Some((first, others)) = matrices.split_first() else {
+            return Ok(None);
+        };
+        let kind = |array: &Array| (array.dtype(), array.shape()[1..].to_vec());
+        let kinds = |m: &Self| m.arrays().into_iter().map(kind).collect::<Vec<_>>();
+        let alike = |m: &&Self| m.scheme() == first.scheme() && kinds(m) == kinds(first);
+        if first.arrays().is_empty() || !others.iter().all(alike) {
+            return Ok(None);
+        }
+        let arrays = (0..first.arrays().len()).map(|i| {
+            let parts: Vec<&Array> = matrices.iter().map(|m| m.arrays()[i]).collect();
+            Ok(ops::concatenate(&parts, 0)?)
+        });
+        Ok(first.with_arrays(arrays.collect::<Result<_>>()?))
+    }
+
+    /// The rows from `start` to `stop`, which lie where they are; not of an encoded matrix.
+    pub(super) fn rows_between(&self, start: i32, stop: i32) -> Result<Option<Self>> {
+        let rows = |array: &Array| Ok(array.slice(&[start, 0], &[stop, array.dim(1)])?);
+        let arrays = self.arrays().into_iter().map(rows);
+        Ok(self.with_arrays(arrays.collect::<Result<_>>()?))
+    }
+
+    /// The same with other arrays, as many as [`Matrix::arrays`] has; `None` for an encoded matrix.
+    fn with_arrays(&self, arrays: Vec<Array>) -> Option<Self> {
+        let mut arrays = arrays.into_iter();
+        match self {
+            Self::Dense(_) => Some(Self::Dense(arrays.next()?)),
+            Self::Bf12(_) => None,
+            Self::Quantized { scheme, .. } => Some(Self::Quantized {
+                weight: arrays.next()?,
+                scales: arrays.next()?,
+                biases: arrays.next(),
+                scheme: *scheme,
+            }),
+        }
+    }
+
+    fn scheme(&self) -> Option<Scheme> {
+        match self {
+            Self::Quantized { scheme, .. } => Some(*scheme),
+            Self::Dense(_) | Self::Bf12(_) => None,
+        }
+    }
+
+    /// Rows, which are the features that come out.
+    pub(super) fn outputs(&self) -> i32 {
+        match self {
+            Self::Dense(weight) | Self::Quantized { weight, .. } => weight.dim(0),
+            Self::Bf12(encoded) => encoded.rows() as i32,
+        }
+    }
+
     /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
     pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
         Ok(match self.as_weight() {
-            Weight::Dense(weight) => ops::take(weight, ids, 0)?,
+            Weight::Dense(weight) => graph::rows(weight, ids)?,
             Weight::Packed(weight) => graph::dequantized_rows(weight, ids, dtype)?,
             Weight::Bf12(weight) => graph::bf12_rows(weight, ids)?,
         })
@@ -161,7 +235,7 @@ impl Linear {
     }
 
     /// `x [.., in]` through each of several maps, together.
-    pub(crate) fn forward_all<const N: usize>(x: &Array, maps: [&Self; N]) -> Result<[Array; N]> {
+    pub(super) fn forward_all<const N: usize>(x: &Array, maps: [&Self; N]) -> Result<[Array; N]> {
         let mut products = Matrix::apply_all(x, maps.map(|map| &map.matrix))?;
         for (y, map) in products.iter_mut().zip(maps) {
             if let Some(bias) = &map.bias {
@@ -171,12 +245,35 @@ impl Linear {
         Ok(products)
     }
 
-    /// The matrix, for operations that have a product in them; none if there is a bias.
-    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+    /// The same, with its matrix as a plain one, if that has been made.
+    pub(super) fn forward_with(&self, x: &Array, plain: Option<&Matrix>) -> Result<Array> {
+        match plain {
+            Some(plain) => plain.apply(x),
+            None => self.forward(x),
+        }
+    }
+
+    /// A map without a bias.
+    pub(super) fn of(matrix: Matrix) -> Self {
+        Self { matrix, bias: None }
+    }
+
+    /// The matrix, if it is all there is: no bias.
+    pub(super) fn matrix(&self) -> Option<&Matrix> {
         match &self.bias {
             Some(_) => None,
-            None => Some(self.matrix.as_weight()),
+            None => Some(&self.matrix),
         }
+    }
+
+    /// Features that come out.
+    pub(super) fn outputs(&self) -> i32 {
+        self.matrix.outputs()
+    }
+
+    /// The matrix, for operations that have a product in them; none if there is a bias.
+    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
+        self.matrix().map(Matrix::as_weight)
     }
 
     /// Whether a GPU may make a plain matrix of it for a product with so many rows.

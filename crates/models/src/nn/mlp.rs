@@ -3,14 +3,15 @@
 use kernels::graph::{self, Activation};
 use mlx_core::Array;
 
-use super::Linear;
+use super::linear::Matrix;
+use super::{Linear, Projections};
 use crate::Result;
 use crate::weights::Loader;
 
 /// `down(activation(gate(x)) * up(x))`.
 pub(crate) struct GatedMlp {
-    pub(super) gate_proj: Linear,
-    pub(super) up_proj: Linear,
+    /// Gate and up.
+    pub(super) gate_up: Projections<2>,
     pub(super) down_proj: Linear,
     pub(super) activation: Activation,
 }
@@ -18,8 +19,10 @@ pub(crate) struct GatedMlp {
 impl GatedMlp {
     pub(crate) fn load(at: &Loader<'_>, activation: Activation) -> Result<Self> {
         Ok(Self {
-            gate_proj: Linear::load(&at.pp("gate_proj"), false)?,
-            up_proj: Linear::load(&at.pp("up_proj"), false)?,
+            gate_up: Projections::new([
+                Linear::load(&at.pp("gate_proj"), false)?,
+                Linear::load(&at.pp("up_proj"), false)?,
+            ])?,
             down_proj: Linear::load(&at.pp("down_proj"), false)?,
             activation,
         })
@@ -27,15 +30,15 @@ impl GatedMlp {
 
     /// `x [.., hidden]` to the same shape.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let [gate, up] = Linear::forward_all(x, [&self.gate_proj, &self.up_proj])?;
-        self.down_proj
-            .forward(&graph::gated(self.activation, &gate, &up)?)
+        let pair = [self.gate_up.joined(), self.down_proj.matrix()];
+        let plain = Matrix::unpacked_pair(x, pair)?;
+        let [gate_up, down] = Matrix::parts(&plain);
+        let [gate, up] = self.gate_up.forward(x, gate_up)?;
+        let gated = graph::gated(self.activation, &gate, &up)?;
+        self.down_proj.forward_with(&gated, down)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        [&self.gate_proj, &self.up_proj, &self.down_proj]
-            .into_iter()
-            .flat_map(Linear::arrays)
-            .collect()
+        [self.gate_up.arrays(), self.down_proj.arrays()].concat()
     }
 }

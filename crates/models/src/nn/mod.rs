@@ -9,6 +9,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod pace;
+mod projections;
 mod rope;
 mod stack;
 
@@ -19,5 +20,6 @@ pub(crate) use fused::{Ends, Fused, serves};
 pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
+pub(crate) use projections::Projections;
 pub(crate) use rope::Rope;
 pub(crate) use stack::Stack;

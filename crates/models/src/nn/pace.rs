@@ -5,6 +5,9 @@
 //! activations of every layer, and every unpacked matrix, before the first layer is computed. So it
 //! submits a layer at a time and waits for those that are some layers behind: the GPU has enough to
 //! do, and memory for a few layers is enough.
+//!
+//! On CUDA a pass is submitted before it is returned, long or short: its attention reads the caches where
+//! they lie, and what overwrites them later has to come behind it.
 
 use std::collections::VecDeque;
 
@@ -22,15 +25,18 @@ const TOKENS: i32 = 64;
 pub(crate) struct Pace {
     /// Their outputs; `None` where nobody runs ahead.
     submitted: Option<VecDeque<Array>>,
+    device: DeviceKind,
 }
 
 impl Pace {
     /// For a pass over so many tokens, which may unpack matrices.
     pub(crate) fn new(tokens: i32, unpacks: bool) -> Result<Self> {
         let worth_it = unpacks || tokens >= TOKENS;
-        let needed = worth_it && device::current()? != DeviceKind::Cpu;
+        let device = device::current()?;
+        let needed = worth_it && device != DeviceKind::Cpu;
         Ok(Self {
             submitted: needed.then(VecDeque::new),
+            device,
         })
     }
 
@@ -45,6 +51,14 @@ impl Pace {
             && let Some(oldest) = submitted.pop_front()
         {
             oldest.eval()?;
+        }
+        Ok(())
+    }
+
+    /// Called with the output of the last layer.
+    pub(crate) fn finish(self, last: &Array) -> Result<()> {
+        if self.device == DeviceKind::Cuda && self.submitted.is_none() {
+            mlx_core::async_eval(&[last])?;
         }
         Ok(())
     }

@@ -3,10 +3,9 @@
 
 use std::f64::consts::PI;
 
-use kernels::graph::{self, Rotation};
+use kernels::graph::Rotation;
 use mlx_core::Array;
 
-use super::RmsNorm;
 use crate::Result;
 use crate::config::{RopeParameters, RopeScaling};
 
@@ -42,13 +41,7 @@ impl Rope {
         self.attention_factor * self.attention_factor
     }
 
-    /// Normalizes and rotates `x [1, L, heads, head_dim]`, whose first token is at position
-    /// `offset`, and puts the heads first: `[1, heads, L, head_dim]`.
-    pub(crate) fn forward(&self, x: &Array, norm: &RmsNorm, offset: i32) -> Result<Array> {
-        Ok(graph::norm_rope(x, norm.as_norm(), self.at(offset))?)
-    }
-
-    /// The rotation of tokens from position `offset` on, for operations that have one in them.
+    /// The rotation of tokens from position `offset` on.
     pub(crate) fn at(&self, offset: i32) -> Rotation<'_> {
         Rotation {
             periods: &self.periods,

@@ -9,6 +9,7 @@ use kernels::decode::TokenStep;
 use kernels::graph;
 use mlx_core::{Array, Dtype};
 
+use super::block::Residual;
 use super::pace::Pace;
 use super::{Block, Rope};
 use crate::Result;
@@ -62,20 +63,24 @@ impl Stack {
                 return Ok(x);
             }
         }
-        let mut x = x.clone();
+        let Some((first, _)) = self.layers.first() else {
+            return Ok(x.clone());
+        };
+        let mut at = Residual::new(x, first)?;
         let unpacks = self.layers.iter().any(|(b, _)| b.unpacks(length));
         let mut pace = Pace::new(length, unpacks)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
-            let rows = if i + 1 == self.layers.len() {
-                rows
-            } else {
-                length
-            };
+            let next = self
+                .layers
+                .get(i + 1)
+                .map(|(block, _)| &block.attention_norm);
+            let rows = if next.is_some() { length } else { rows };
             let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
-            x = block.forward(&x, self.rope(*kind), mask, cache, rows)?;
-            pace.submit(&x)?;
+            at = block.forward(&at, self.rope(*kind), mask, cache, rows, next)?;
+            pace.submit(&at.x)?;
         }
-        Ok(x)
+        pace.finish(&at.x)?;
+        Ok(at.x)
     }
 
     /// The token `id` behind those in `cache` through `step`, which is made of these blocks: its

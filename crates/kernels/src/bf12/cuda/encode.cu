@@ -72,8 +72,6 @@ struct Order {
     }
 };
 
-__device__ __forceinline__ u32 my_unit() { return blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; }
-
 /// For each unit, the words that its further rare elements take, or -1 if it cannot be encoded: infinite
 /// elements have no exponent to spare.
 extern "C" __global__ void further_words(const u16* w, int* words, int units, int rows, int columns) {

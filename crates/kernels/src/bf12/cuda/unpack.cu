@@ -1,4 +1,4 @@
-// From units to bfloat16, bit for bit. Compiled behind `encode.cu`.
+// From units to bfloat16, bit for bit. Compiled behind `unit.cuh` and `warp.cuh`.
 
 /// Both elements of a pair of 112 + code times `scale`, a power of two twice: what comes out is no smaller
 /// than the smallest normal number, so nothing is rounded.
@@ -41,16 +41,4 @@ extern "C" __global__ void unpack(const unsigned char* from, u16* to, int units,
     for_each_rare(here, [&](int row, int column, u16 bits) {
         if (lane == row % 2 * 16 + column / 8) here_to[(u64)row * columns + column] = bits;
     });
-}
-
-/// The rows `ids`, a block a row. An id outside the matrix is that of its first or last row.
-extern "C" __global__ void unpack_rows(const unsigned char* from, const int* ids, u16* to, int rows, int columns) {
-    const int id = ids[blockIdx.x], row = id < 0 ? 0 : id >= rows ? rows - 1 : id;
-    const u64 deep = (columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS;
-    const unsigned char* of_row = from + row / UNIT_ROWS * deep * UNIT_BYTES;
-    for (int column = threadIdx.x; column < columns; column += blockDim.x) {
-        const float x = unit_element(of_row + (u64)(column / UNIT_COLUMNS) * UNIT_BYTES, row % UNIT_ROWS,
-                                     column % UNIT_COLUMNS);
-        to[(u64)blockIdx.x * columns + column] = __float_as_uint(x) >> 16;
-    }
 }

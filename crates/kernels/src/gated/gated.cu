@@ -1,0 +1,36 @@
+// The gate of an MLP: activation(gate) * up, in float32 from and to numbers of 16 or 32 bits.
+//
+// A thread makes eight results in a row. Gate and up are columns of arrays, often of the same one, since
+// their products are made together.
+//
+// Compiled behind number.cuh with SILU or GELU_TANH, and THREADS.
+
+/// g * sigmoid(t), where t is g itself, or makes the sigmoid what 0.5 (1 + tanh(t / 2)) is.
+__device__ __forceinline__ float activation(float g) {
+#ifdef SILU
+  const float t = g;
+#else
+  const float t = 1.5957691216057308f * (g + 0.044715f * g * g * g);
+#endif
+#ifdef FLOAT32
+  return g / (1.0f + expf(-t));
+#else
+  return __fdividef(g, 1.0f + __expf(-t));
+#endif
+}
+
+/// `eights` eights of results, `row` in a row. The first of gate and up begin at these numbers of their
+/// arrays, and rows are so many numbers apart.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    gated(const Number* gate, const Number* up, Number* y, int eights, int row, int gate_at, int gate_apart,
+          int up_at, int up_apart) {
+  const u32 i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= eights) return;
+  const u32 r = i / row, c = i % row * 8;
+  float g[8], u[8];
+  load(gate + gate_at + (u64)r * gate_apart + c, g);
+  load(up + up_at + (u64)r * up_apart + c, u);
+#pragma unroll
+  for (int j = 0; j < 8; j++) g[j] = activation(g[j]) * u[j];
+  store(g, y + (u64)i * 8);
+}

@@ -1,0 +1,129 @@
+//! From the products of an attention's input to its queries and the cache, as a CUDA kernel.
+
+use mlx_core::cuda::{Launch, Scalar};
+use mlx_core::{Array, Dtype as ArrayDtype, Result};
+
+use super::graph::{Entry, Rotation};
+use crate::Dtype;
+use crate::block::graph::Slot;
+use crate::cuda::{Compiled, dtype_option, serves};
+use crate::graph::{dtype, exactly};
+
+/// CUDA C++ that needs no header.
+pub const SOURCE: &str = crate::with_numbers!("into_cache.cu");
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+
+/// What the code depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Elements of a head.
+    pub head_dim: i32,
+    /// Query heads.
+    pub heads: i32,
+    /// Key heads.
+    pub kv_heads: i32,
+    /// Of everything.
+    pub dtype: Dtype,
+}
+
+impl Variant {
+    /// What the source is compiled with.
+    pub fn options(&self) -> Vec<String> {
+        vec![
+            dtype_option(self.dtype),
+            format!("-DHEAD_DIM={}", self.head_dim),
+            format!("-DHEADS={}", self.heads),
+            format!("-DKV_HEADS={}", self.kv_heads),
+            format!("-DTHREADS={THREADS}"),
+        ]
+    }
+
+    /// `None` for what the kernel lacks.
+    fn of(entry: &Entry<'_>, by: Rotation<'_>, slot: &Slot) -> Option<Self> {
+        let heads = slot.buffers.heads();
+        let parts = [&entry.queries, &entry.keys, &entry.values];
+        let [tokens, _] = entry.queries.rows();
+        let variant = Self {
+            head_dim: heads.dim,
+            heads: entry.queries.width().checked_div(heads.dim)?,
+            kv_heads: heads.count,
+            dtype: dtype(heads.dtype)?,
+        };
+        let widths = [variant.heads, heads.count, heads.count].map(|n| n * heads.dim);
+        let norms = [entry.query_norm.weight, entry.key_norm.weight];
+        let there = slot.start >= 0
+            && slot.start.checked_add(tokens)? <= slot.visible
+            && slot.visible <= slot.buffers.capacity();
+        let fits = heads.dim % 8 == 0
+            && tokens > 0
+            && by.offset >= 0
+            && by.periods.dtype() == ArrayDtype::Float32
+            && by.periods.shape() == [heads.dim / 2]
+            && parts.iter().zip(widths).all(|(part, width)| {
+                let [rows, apart] = part.rows();
+                part.array().dtype() == heads.dtype
+                    && (rows, part.width()) == (tokens, width)
+                    && apart % 8 == 0
+                    && part.start() % 8 == 0
+            })
+            && norms
+                .iter()
+                .all(|w| (w.dtype(), w.shape()) == (heads.dtype, &[heads.dim]));
+        (fits && there).then_some(variant)
+    }
+}
+
+/// Queries `[1, L, heads, head_dim]`, with keys and values written into `slot`; `None`, and nothing done,
+/// for what the kernel lacks.
+pub(super) fn into_cache(
+    entry: &Entry<'_>,
+    by: Rotation<'_>,
+    slot: &mut Slot,
+) -> Result<Option<Array>> {
+    if !serves()? {
+        return Ok(None);
+    }
+    let Some(variant) = Variant::of(entry, by, slot) else {
+        return Ok(None);
+    };
+    static COMPILED: Compiled<Variant> = Compiled::new();
+    let kernel = COMPILED.get(variant, "rotate_into_cache", SOURCE, Variant::options)?;
+    let parts = [&entry.queries, &entry.keys, &entry.values];
+    let [tokens, _] = entry.queries.rows();
+    let (start, capacity) = (slot.start, slot.buffers.capacity());
+    slot.buffers.settle_addressed()?;
+    let ([keys, values], written) = slot.buffers.in_place()?;
+    let mut inputs: Vec<&Array> = parts.iter().map(|part| part.array()).collect();
+    inputs.extend([entry.query_norm.weight, entry.key_norm.weight, by.periods]);
+    inputs.extend([keys, values, written.unwrap_or(by.periods)]);
+    let mut scalars = Vec::new();
+    for part in parts {
+        let [_, apart] = part.rows();
+        scalars.extend([Scalar::Int(part.start()), Scalar::Int(apart)]);
+    }
+    scalars.extend([entry.query_norm.eps, entry.key_norm.eps, by.scale].map(Scalar::Float));
+    scalars.extend([by.offset, start, capacity].map(Scalar::Int));
+    let shape = [1, tokens, variant.heads, variant.head_dim];
+    // Beside the queries a byte, for the next operation on the buffers to depend on: the queries are
+    // large, and would live as long as the cache.
+    let outputs = [
+        (&shape[..], entry.queries.array().dtype()),
+        (&[1][..], ArrayDtype::Uint8),
+    ];
+    let launch = Launch {
+        // A copy of the buffers would be written instead of them. Everything is dense: products,
+        // weights, and buffers.
+        copy_strided: false,
+        ..Launch::new([tokens.unsigned_abs(), 1, 1], [THREADS, 1, 1])
+    };
+    // SAFETY: the parameters are the kernel's, compiled for these heads. It reads `tokens` rows of the
+    // parts, and writes as many queries, and tokens of the buffers from `start` on, for which there is
+    // room. No other array has those buffers but views for operations that have been submitted; it
+    // depends on the last launch that wrote them, and `written_by` makes the next depend on this one.
+    let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch) }?;
+    let [queries, done] = exactly(made);
+    slot.buffers.written_by(done);
+    Ok(Some(queries))
+}

@@ -1,0 +1,78 @@
+//! Linear maps of one input.
+
+use kernels::graph::{Columns, Weight};
+use mlx_core::{Array, DeviceKind, device};
+
+use super::Linear;
+use super::linear::Matrix;
+use crate::Result;
+
+/// Several linear maps of one input.
+///
+/// On CUDA they are one matrix, where they can be: one product has a third of the launches and fills the
+/// GPU better, and one unpacking makes the matrix.
+pub(crate) struct Projections<const N: usize> {
+    maps: [Linear; N],
+    /// The matrices of `maps` are rows of it.
+    joined: Option<Matrix>,
+}
+
+impl<const N: usize> Projections<N> {
+    pub(crate) fn new(maps: [Linear; N]) -> Result<Self> {
+        let matrices = maps.each_ref().map(Linear::matrix);
+        let matrices: Option<Vec<&Matrix>> = matrices.into_iter().collect();
+        let joined = match matrices {
+            Some(matrices) if device::current()? == DeviceKind::Cuda => Matrix::joined(&matrices)?,
+            _ => None,
+        };
+        let Some(joined) = joined else {
+            return Ok(Self { maps, joined: None });
+        };
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(N);
+        for map in &maps {
+            let stop = start + map.outputs();
+            parts.extend(joined.rows_between(start, stop)?.map(Linear::of));
+            start = stop;
+        }
+        let joined = Some(joined);
+        Ok(match parts.try_into() {
+            Ok(maps) => Self { maps, joined },
+            Err(_) => Self { maps, joined: None },
+        })
+    }
+
+    /// The one matrix.
+    pub(super) fn joined(&self) -> Option<&Matrix> {
+        self.joined.as_ref()
+    }
+
+    /// `x [.., in]` through each map: `[.., out]`. `plain` is the one matrix, if it has been unpacked.
+    pub(super) fn forward(&self, x: &Array, plain: Option<&Matrix>) -> Result<[Columns; N]> {
+        let Some(joined) = plain.or(self.joined()) else {
+            let products = Linear::forward_all(x, self.maps.each_ref())?;
+            return Ok(products.map(Columns::all));
+        };
+        let y = joined.apply(x)?;
+        let mut start = 0;
+        Ok(self.maps.each_ref().map(|map| {
+            let columns = Columns::of(&y, start, map.outputs());
+            start += map.outputs();
+            columns
+        }))
+    }
+
+    /// The matrices, for operations that have the products in them; none if one has a bias.
+    pub(crate) fn as_weights(&self) -> Option<[Weight<'_>; N]> {
+        let weights = self.maps.each_ref().map(Linear::as_weight);
+        let weights: Option<Vec<Weight<'_>>> = weights.into_iter().collect();
+        weights?.try_into().ok()
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        let joined = self.joined.iter().flat_map(Matrix::arrays);
+        joined
+            .chain(self.maps.iter().flat_map(Linear::arrays))
+            .collect()
+    }
+}
