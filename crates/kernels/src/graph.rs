@@ -25,7 +25,7 @@ pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers};
 pub use crate::matmul::graph::matmuls;
 pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
-pub use crate::quantized_matmul::mlx::unpacked_pair;
+pub use crate::quantized_matmul::mlx::unpacked;
 pub use crate::quantized_matmul::packed::Packed;
 pub use crate::rms_norm::graph::{Norm, residual, residual_norm, rms_norm};
 pub use crate::rope::graph::{Entered, Entry, Rotation, into_cache};

@@ -52,16 +52,16 @@ fn sources() -> Vec<Source> {
     for dtype in Dtype::ALL {
         for bits in [2, 3, 4, 5, 6, 8] {
             let group = 64;
-            for (two, text) in [
-                (false, dequantize::SOURCE),
-                (true, dequantize::SOURCE),
-                (false, dequantize::ROWS_SOURCE),
+            for (matrices, text) in [
+                (1, dequantize::SOURCE),
+                (4, dequantize::SOURCE),
+                (1, dequantize::ROWS_SOURCE),
             ] {
                 let variant = dequantize::Variant {
                     bits,
                     group,
                     dtype,
-                    two,
+                    matrices,
                 };
                 sources.push(Source::new(variant, text, variant.options()));
             }

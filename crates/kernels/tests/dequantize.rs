@@ -6,7 +6,7 @@ mod common;
 
 use common::{Rng, open_device};
 use half::{bf16, f16};
-use kernels::graph::{Packed, dequantized, dequantized_rows, unpacked_pair};
+use kernels::graph::{Packed, dequantized, dequantized_rows, unpacked};
 use mlx_core::quant::{self, Mode, Scheme};
 use mlx_core::{Array, DeviceKind, Dtype};
 
@@ -200,29 +200,42 @@ fn what_the_kernel_lacks_is_left_to_mlx() {
 }
 
 #[test]
-fn two_matrices_are_unpacked_together_on_a_gpu() {
+fn several_matrices_are_unpacked_together_on_a_gpu() {
     if open_device() == DeviceKind::Cpu {
         eprintln!("skipped: ML_TEST_DEVICE names no GPU");
         return;
     }
     let mut rng = Rng::new(10);
-    let (four, eight) = (scheme(4, 64), scheme(8, 64));
-    let one = Matrix::random(37, 384, four, Dtype::Bfloat16, &mut rng);
-    // Packed alike, of another shape; and packed otherwise.
-    for scheme in [four, eight] {
-        let other = Matrix::random(1000, 640, scheme, Dtype::Bfloat16, &mut rng);
-        for pair in [[&one, &other], [&other, &one]] {
-            let x = Array::ones(&[1, 8, 384], Dtype::Bfloat16).unwrap();
-            let made = unpacked_pair(&x, pair.map(Matrix::packed))
-                .unwrap()
-                .unwrap();
-            for (made, matrix) in made.iter().zip(pair) {
-                let alone = dequantized(matrix.packed(), Dtype::Bfloat16).unwrap();
-                assert_eq!(made.shape(), alone.shape());
-                assert!(bits_of(made) == bits_of(&alone), "{scheme}");
-            }
+    let mut matrix = |rows, columns, bits| {
+        Matrix::random(rows, columns, scheme(bits, 64), Dtype::Bfloat16, &mut rng)
+    };
+    // Packed alike but for the last, and of several shapes.
+    let matrices = [
+        matrix(37, 384, 4),
+        matrix(1000, 640, 4),
+        matrix(1, 128, 4),
+        matrix(512, 512, 4),
+        matrix(40, 384, 4),
+        matrix(64, 256, 8),
+    ];
+    let x = Array::ones(&[1, 8, 384], Dtype::Bfloat16).unwrap();
+    for range in [0..1, 0..2, 1..4, 0..4, 0..5, 3..6] {
+        let matrices = &matrices[range.clone()];
+        let packed: Vec<Packed<'_>> = matrices.iter().map(Matrix::packed).collect();
+        let made = unpacked(&x, &packed).unwrap().unwrap();
+        assert_eq!(made.len(), matrices.len());
+        for (made, matrix) in made.iter().zip(matrices) {
+            let alone = dequantized(matrix.packed(), Dtype::Bfloat16).unwrap();
+            assert_eq!(made.shape(), alone.shape());
+            assert!(bits_of(made) == bits_of(&alone), "{range:?}");
         }
     }
+    let one = Array::ones(&[1, 1, 384], Dtype::Bfloat16).unwrap();
+    let packed = [matrices[0].packed()];
+    assert!(
+        unpacked(&one, &packed).unwrap().is_none(),
+        "a row needs none"
+    );
 }
 
 #[test]

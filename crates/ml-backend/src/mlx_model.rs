@@ -1,6 +1,8 @@
 //! A model of [`models`] behind the loop's trait: caches, sampler and MLX's memory figures.
 
-use mlx_core::{Array, Dtype, device, memory};
+use std::sync::Arc;
+
+use mlx_core::{Array, DeviceKind, Dtype, device, memory};
 use models::cache::Cache;
 use models::{Logits, Model};
 
@@ -155,5 +157,17 @@ impl LanguageModel for MlxModel {
 /// Ids were checked against the vocabulary, so they fit.
 fn ids_array(ids: &[u32]) -> Result<Array> {
     let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    Ok(Array::from_slice(&ids, &[ids.len() as i32])?)
+    let shape = [ids.len() as i32];
+    if ids.len() == 1 || device::current()? != DeviceKind::Cuda {
+        return Ok(Array::from_slice(&ids, &shape)?);
+    }
+    // The GPU would read the host's memory, page by page: 0.2 ms for a prompt of 2048 tokens.
+    let bytes: Vec<u8> = ids.into_iter().flat_map(i32::to_ne_bytes).collect();
+    let range = 0..bytes.len();
+    Ok(Array::from_owned_bytes(
+        Arc::new(bytes),
+        range,
+        &shape,
+        Dtype::Int32,
+    )?)
 }

@@ -1,10 +1,10 @@
 //! Unpacking as a node of MLX's graph.
 
-use mlx_core::cuda::{Kernel, Launch, Scalar};
+use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::quant::{self, Mode};
 use mlx_core::{Array, Dtype, Result, ops};
 
-use super::{AT_ONCE, ROWS_SOURCE, SOURCE, THREADS, Variant};
+use super::{AT_ONCE, MATRICES, ROWS_SOURCE, SOURCE, THREADS, Variant};
 use crate::cuda::{Compiled, serves};
 use crate::graph::exactly;
 use crate::quantized_matmul::packed::Packed;
@@ -13,20 +13,26 @@ use crate::quantized_matmul::packed::Packed;
 /// multiple of 8 bytes.
 pub fn dequantized(w: Packed<'_>, dtype: Dtype) -> Result<Array> {
     if let Some(plan) = Plan::of(&w, dtype)? {
-        return plan.launch();
+        let [made] = exactly(launch(&[plan])?);
+        return Ok(made);
     }
     quant::dequantize(w.weight, w.scales, w.biases, w.scheme, Some(dtype))
 }
 
-/// The same of two matrices, in one launch if they are packed alike.
-pub(crate) fn dequantized_pair(ws: [Packed<'_>; 2], dtype: Dtype) -> Result<[Array; 2]> {
-    if let [Some(one), Some(other)] = [Plan::of(&ws[0], dtype)?, Plan::of(&ws[1], dtype)?]
-        && one.variant == other.variant
-    {
-        return one.launch_with(&other);
+/// The same of several matrices, in one launch if they are packed alike.
+pub(crate) fn all_dequantized(ws: &[Packed<'_>], dtype: Dtype) -> Result<Vec<Array>> {
+    let plans = ws.iter().map(|w| Plan::of(w, dtype));
+    let plans: Vec<Option<Plan<'_>>> = plans.collect::<Result<_>>()?;
+    let plans: Option<Vec<Plan<'_>>> = plans.into_iter().collect();
+    match plans {
+        Some(plans)
+            if (1..=MATRICES).contains(&plans.len())
+                && plans.iter().all(|plan| plan.variant == plans[0].variant) =>
+        {
+            launch(&plans)
+        }
+        _ => ws.iter().map(|w| dequantized(*w, dtype)).collect(),
     }
-    let [one, other] = ws;
-    Ok([dequantized(one, dtype)?, dequantized(other, dtype)?])
 }
 
 /// The rows of `w` at `ids`, int32 `[L]`, as floats `[L, K]` of `dtype`. On CUDA rows that are not there
@@ -92,48 +98,13 @@ impl<'a> Plan<'a> {
                 bits: scheme.bits,
                 group: scheme.group_size,
                 dtype: crate::graph::dtype(dtype)?,
-                two: false,
+                matrices: 1,
             },
             inputs: [w.weight, w.scales, biases],
             dtype,
             shape: [rows, columns],
             eights,
         })
-    }
-
-    fn launch(&self) -> Result<Array> {
-        let kernel = compiled(self.variant)?;
-        let outputs = [(&self.shape[..], self.dtype)];
-        let launch = Launch::new([self.blocks(), 1, 1], [THREADS, 1, 1]);
-        // SAFETY: the parameters are the kernel's, compiled for this packing and dtype. It makes
-        // `eights` eights of numbers, which is what the output has room for and, by `Plan::of`, what
-        // the inputs hold, aligned as `dequantized` asks for; those that are not dense are copied.
-        let made = unsafe {
-            let scalars = [Scalar::Int(self.eights)];
-            kernel.launch(&self.inputs, &outputs, &scalars, launch)
-        }?;
-        let [made] = exactly(made);
-        Ok(made)
-    }
-
-    /// This matrix, and another of the same variant.
-    fn launch_with(&self, other: &Self) -> Result<[Array; 2]> {
-        let kernel = compiled(Variant {
-            two: true,
-            ..self.variant
-        })?;
-        let inputs = [self.inputs, other.inputs].concat();
-        let outputs = [self, other].map(|plan| (&plan.shape[..], plan.dtype));
-        let blocks = self.blocks();
-        let scalars = [self.eights, other.eights, blocks as i32].map(Scalar::Int);
-        let launch = Launch::new([blocks + other.blocks(), 1, 1], [THREADS, 1, 1]);
-        // SAFETY: as above, for each of the two; the first `blocks` blocks make the first.
-        let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch) }?;
-        Ok(exactly(made))
-    }
-
-    fn blocks(&self) -> u32 {
-        self.eights.unsigned_abs().div_ceil(THREADS * AT_ONCE)
     }
 
     /// The `count` rows at `ids`.
@@ -163,7 +134,26 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn compiled(variant: Variant) -> Result<Kernel> {
+/// All matrices of `plans`, up to [`MATRICES`] of one variant.
+fn launch(plans: &[Plan<'_>]) -> Result<Vec<Array>> {
+    let variant = Variant {
+        matrices: plans.len(),
+        ..plans[0].variant
+    };
     static COMPILED: Compiled<Variant> = Compiled::new();
-    COMPILED.get(variant, "dequantize", SOURCE, Variant::options)
+    let kernel = COMPILED.get(variant, "dequantize", SOURCE, Variant::options)?;
+    let inputs: Vec<&Array> = plans.iter().flat_map(|plan| plan.inputs).collect();
+    let outputs = plans.iter().map(|plan| (&plan.shape[..], plan.dtype));
+    let outputs: Vec<(&[i32], Dtype)> = outputs.collect();
+    let (mut scalars, mut blocks) = (Vec::new(), 0);
+    for plan in plans {
+        scalars.extend([plan.eights, blocks as i32].map(Scalar::Int));
+        blocks += plan.eights.unsigned_abs().div_ceil(THREADS * AT_ONCE);
+    }
+    let launch = Launch::new([blocks, 1, 1], [THREADS, 1, 1]);
+    // SAFETY: the parameters are the kernel's, compiled for this packing and dtype and so many matrices.
+    // It makes `eights` eights of numbers of each, which is what the output has room for and, by
+    // `Plan::of`, what the inputs hold, aligned as `dequantized` asks for; those that are not dense are
+    // copied.
+    unsafe { kernel.launch(&inputs, &outputs, &scalars, launch) }
 }

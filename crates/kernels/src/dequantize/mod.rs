@@ -22,6 +22,9 @@ const THREADS: u32 = 256;
 /// Eights of numbers that a thread makes.
 const AT_ONCE: u32 = 2;
 
+/// The most matrices of one launch.
+pub const MATRICES: usize = 4;
+
 /// What the code depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -31,23 +34,20 @@ pub struct Variant {
     pub group: i32,
     /// Of scales, biases and results.
     pub dtype: Dtype,
-    /// Whether a launch makes two matrices.
-    pub two: bool,
+    /// Matrices that a launch makes, up to [`MATRICES`].
+    pub matrices: usize,
 }
 
 impl Variant {
     /// What the source is compiled with.
     pub fn options(&self) -> Vec<String> {
-        let mut options = vec![
+        vec![
             dtype_option(self.dtype),
             format!("-DBITS={}", self.bits),
             format!("-DGROUP={}", self.group),
             format!("-DTHREADS={THREADS}"),
             format!("-DAT_ONCE={AT_ONCE}"),
-        ];
-        if self.two {
-            options.push("-DTWO".to_owned());
-        }
-        options
+            format!("-DMATRICES={}", self.matrices),
+        ]
     }
 }

@@ -3,7 +3,7 @@
 use mlx_core::{Array, DeviceKind, Result, device, ops, quant};
 
 use super::packed::Packed;
-use crate::dequantize::graph::{dequantized, dequantized_pair};
+use crate::dequantize::graph::{all_dequantized, dequantized};
 use crate::graph::are_floats;
 
 /// From this many rows on, a packed matrix is unpacked for the dense product on an NVIDIA GPU.
@@ -22,15 +22,15 @@ pub(super) fn product(x: &Array, w: &Packed<'_>) -> Result<Array> {
     quant::quantized_matmul(x, w.weight, w.scales, w.biases, true, w.scheme)
 }
 
-/// Two matrices as plain ones, made together, if a product with as many rows as `x` has, of its dtype,
-/// would unpack either.
-pub fn unpacked_pair(x: &Array, ws: [Packed<'_>; 2]) -> Result<Option<[Array; 2]>> {
-    for w in &ws {
+/// Matrices as plain ones, made together, if a product with as many rows as `x` has, of its dtype, would
+/// unpack each.
+pub fn unpacked(x: &Array, ws: &[Packed<'_>]) -> Result<Option<Vec<Array>>> {
+    for w in ws {
         if !unpacks(x, w)? {
             return Ok(None);
         }
     }
-    dequantized_pair(ws, x.dtype()).map(Some)
+    all_dequantized(ws, x.dtype()).map(Some)
 }
 
 fn unpacks(x: &Array, w: &Packed<'_>) -> Result<bool> {

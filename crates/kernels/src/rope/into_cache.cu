@@ -76,6 +76,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                       int position, int place, int capacity) {
   __shared__ float2 turns[HALF];
   const u64 token = blockIdx.x;
+#pragma unroll 1
   for (int p = threadIdx.x; p < HALF; p += THREADS) {
     // Of whole turns nothing remains; in float64, or large angles would lose what does.
     const float angle = scale * (float)(position + (int)token) / periods[p];
@@ -91,6 +92,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   q += q_at + token * q_apart, k += k_at + token * k_apart, v += v_at + token * v_apart;
   queries += token * HEADS * HEAD_DIM;
   const u64 first = (place + token) * HEAD_DIM, apart = (u64)capacity * HEAD_DIM;
+#pragma unroll 1
   for (int i = threadIdx.x / 32; i < HEADS + 2 * KV_HEADS; i += WARPS) {
     const bool query = i < HEADS, key = !query && i < HEADS + KV_HEADS;
     const int head = query ? i : key ? i - HEADS : i - HEADS - KV_HEADS;

@@ -41,18 +41,23 @@ impl Attention {
         })
     }
 
-    /// `x [1, L, hidden]` to the same shape; adds L tokens to `cache`.
+    /// What the products multiply with: one matrix for queries, keys and values, and the output's.
+    pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
+        [self.qkv.joined(), self.o_proj.matrix()]
+    }
+
+    /// `x [1, L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they
+    /// have been unpacked.
     pub(crate) fn forward(
         &self,
         x: &Array,
         rope: &Rope,
         mask: &AttentionMask,
         cache: &mut LayerCache,
+        plain: [Option<Matrix>; 2],
     ) -> Result<Array> {
-        let pair = [self.qkv.joined(), self.o_proj.matrix()];
-        let plain = Matrix::unpacked_pair(x, pair)?;
-        let [qkv, o] = Matrix::parts(&plain);
-        let [queries, keys, values] = self.qkv.forward(x, qkv)?;
+        let [qkv, o] = plain;
+        let [queries, keys, values] = self.qkv.forward(x, qkv.as_ref())?;
         let entry = Entry {
             queries,
             keys,
@@ -73,7 +78,7 @@ impl Attention {
             scale,
             mask.as_mask(),
         )?;
-        self.o_proj.forward_with(&mixed, o)
+        self.o_proj.forward_with(&mixed, o.as_ref())
     }
 
     /// What scores are multiplied by.

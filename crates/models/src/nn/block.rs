@@ -4,6 +4,7 @@
 use kernels::graph;
 use mlx_core::Array;
 
+use super::linear::Matrix;
 use super::{Attention, GatedMlp, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
@@ -67,11 +68,18 @@ impl Block {
         rows: i32,
         next: Option<&RmsNorm>,
     ) -> Result<Residual> {
-        let mixed = self.attention.forward(&at.normed, rope, mask, cache)?;
+        let [qkv, o, gate_up, down] = match rows == at.x.dim(1) {
+            // All products have as many rows.
+            true => Matrix::unpacked(&at.x, self.matrices())?,
+            false => [const { None }; 4],
+        };
+        let mixed = self
+            .attention
+            .forward(&at.normed, rope, mask, cache, [qkv, o])?;
         let (x, mixed) = (last_rows(&at.x, rows)?, last_rows(&mixed, rows)?);
         let behind = self.attended_norm.as_ref();
         let at = Residual::sum(&x, &mixed, behind, Some(&self.mlp_norm))?;
-        let out = self.mlp.forward(&at.normed)?;
+        let out = self.mlp.forward(&at.normed, [gate_up, down])?;
         Residual::sum(&at.x, &out, self.mlp_out_norm.as_ref(), next)
     }
 
@@ -98,6 +106,12 @@ impl Block {
             down: mlp.down_proj.as_weight()?,
             mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),
         })
+    }
+
+    fn matrices(&self) -> [Option<&Matrix>; 4] {
+        let [qkv, o] = self.attention.matrices();
+        let [gate_up, down] = self.mlp.matrices();
+        [qkv, o, gate_up, down]
     }
 
     /// Whether a GPU may make plain matrices for a pass over so many tokens. One stands for all.

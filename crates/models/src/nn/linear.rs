@@ -66,23 +66,23 @@ impl Matrix {
         Ok(y)
     }
 
-    /// Two matrices as plain ones, made together, where products with as many rows as `x` would each
-    /// unpack theirs.
-    pub(super) fn unpacked_pair(x: &Array, pair: [Option<&Self>; 2]) -> Result<Option<[Self; 2]>> {
-        let [Some(one), Some(other)] = pair.map(|m| m.map(Self::as_weight)) else {
-            return Ok(None);
+    /// `matrices` as plain ones, made together, if products with as many rows as `x` would unpack each;
+    /// else none.
+    pub(super) fn unpacked<const N: usize>(
+        x: &Array,
+        matrices: [Option<&Self>; N],
+    ) -> Result<[Option<Self>; N]> {
+        let packed = matrices.map(|m| match m.map(Self::as_weight) {
+            Some(Weight::Packed(packed)) => Some(packed),
+            _ => None,
+        });
+        let packed: Option<Vec<Packed<'_>>> = packed.into_iter().collect();
+        let made = match packed {
+            Some(packed) => graph::unpacked(x, &packed)?,
+            None => None,
         };
-        let (Weight::Packed(one), Weight::Packed(other)) = (one, other) else {
-            return Ok(None);
-        };
-        let made = graph::unpacked_pair(x, [one, other])?;
-        Ok(made.map(|pair| pair.map(Self::Dense)))
-    }
-
-    /// Each of a pair, if it is there.
-    pub(super) fn parts(pair: &Option<[Self; 2]>) -> [Option<&Self>; 2] {
-        pair.as_ref()
-            .map_or([None, None], |[one, other]| [Some(one), Some(other)])
+        let mut made = made.into_iter().flatten();
+        Ok(std::array::from_fn(|_| made.next().map(Self::Dense)))
     }
 
     /// `x [.., in]` through each matrix; those of one kind are one operation.

@@ -28,14 +28,17 @@ impl GatedMlp {
         })
     }
 
-    /// `x [.., hidden]` to the same shape.
-    pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let pair = [self.gate_up.joined(), self.down_proj.matrix()];
-        let plain = Matrix::unpacked_pair(x, pair)?;
-        let [gate_up, down] = Matrix::parts(&plain);
-        let [gate, up] = self.gate_up.forward(x, gate_up)?;
+    /// What the products multiply with: one matrix for gate and up, and the one behind them.
+    pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
+        [self.gate_up.joined(), self.down_proj.matrix()]
+    }
+
+    /// `x [.., hidden]` to the same shape. `plain` are the matrices, if they have been unpacked.
+    pub(super) fn forward(&self, x: &Array, plain: [Option<Matrix>; 2]) -> Result<Array> {
+        let [gate_up, down] = plain;
+        let [gate, up] = self.gate_up.forward(x, gate_up.as_ref())?;
         let gated = graph::gated(self.activation, &gate, &up)?;
-        self.down_proj.forward_with(&gated, down)
+        self.down_proj.forward_with(&gated, down.as_ref())
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
