@@ -42,8 +42,7 @@ fn sources() -> Vec<Source> {
             include_str!("../src/bandwidth/read.cu"),
             Vec::new(),
         ),
-        Source::new("kv_zeros", kv::cuda::ZEROS, kv::cuda::options()),
-        Source::new("kv_rearranged", kv::cuda::REARRANGED, kv::cuda::options()),
+        Source::new("kv", kv::cuda::SOURCE, kv::cuda::options()),
         Source::new("rows", rows::SOURCE, rows::options()),
     ];
     for text in bf12::cuda::SOURCES {
@@ -91,13 +90,16 @@ fn sources() -> Vec<Source> {
             }
         }
         for (head_dim, heads, kv_heads) in [(128, 16, 8), (256, 4, 1), (80, 3, 1), (8, 2, 2)] {
-            let variant = rope::cuda::Variant {
-                head_dim,
-                heads,
-                kv_heads,
-                dtype,
-            };
-            sources.push(Source::new(variant, rope::cuda::SOURCE, variant.options()));
+            for new in [true, false] {
+                let variant = rope::cuda::Variant {
+                    head_dim,
+                    heads,
+                    kv_heads,
+                    dtype,
+                    new,
+                };
+                sources.push(Source::new(variant, rope::cuda::SOURCE, variant.options()));
+            }
         }
     }
     sources

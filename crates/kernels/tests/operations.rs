@@ -299,7 +299,7 @@ impl Layer {
             dim: dim as i32,
             dtype,
         };
-        let mut buffers = KvBuffers::new(kind, total as i32 - 1, lengths[0] as i32).unwrap();
+        let mut buffers = KvBuffers::new(kind, total as i32 - 1);
         let (mut offset, mut held) = (0, Held::default());
         for &tokens in lengths {
             if offset + tokens > buffers.capacity() as usize {
@@ -371,10 +371,10 @@ impl Layer {
             .map(|t| t as usize)
             .collect();
         let count = order.len() as i32;
-        let (before_keys, before_values) = buffers.first(offset as i32).unwrap();
+        let [before_keys, before_values] = buffers.first(offset as i32).unwrap();
         let before = [values(&before_keys), values(&before_values)];
         let mut moved = buffers.rearranged(&ranges, count + 2).unwrap();
-        let (keys, vals) = moved.first(count).unwrap();
+        let [keys, vals] = moved.first(count).unwrap();
         for (before, after) in before.iter().zip([values(&keys), values(&vals)]) {
             let mut want = Vec::new();
             for head in before.chunks(offset * dim) {

@@ -12,6 +12,7 @@ pub mod cuda;
 use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use crate::Cpu;
+use crate::attention::graph::reads_in_place;
 use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
 use std::cell::Cell;
@@ -46,8 +47,10 @@ impl Heads {
 pub struct KvBuffers {
     /// Before the buffers, because it is also freed before them.
     written: Written,
-    keys: Array,
-    values: Array,
+    /// Keys and values; `None` before anybody needs them.
+    arrays: Option<[Array; 2]>,
+    heads: Heads,
+    capacity: i32,
     /// Of these buffers and no others.
     id: u64,
     /// Whether others may have views of the buffers, which are then copied before they are written
@@ -109,48 +112,59 @@ fn next_id() -> u64 {
 }
 
 impl KvBuffers {
-    /// Room for `capacity` tokens, of which the first `count` are about to be written: they are undefined,
-    /// the others zeros.
-    pub fn new(heads: Heads, capacity: i32, count: i32) -> Result<Self> {
-        if let Some(made) = cuda::zeros_behind(count, heads, capacity)? {
-            return Ok(Self::of(made));
-        }
-        let room = || Array::zeros(&[1, heads.count, capacity, heads.dim], heads.dtype);
-        Ok(Self::of([room()?, room()?]))
-    }
-
-    /// Buffers that nothing else has handles of.
-    fn of([keys, values]: [Array; 2]) -> Self {
+    /// Room for `capacity` tokens.
+    pub fn new(heads: Heads, capacity: i32) -> Self {
         Self {
-            keys,
-            values,
             written: Written::default(),
+            arrays: None,
+            heads,
+            capacity,
             id: next_id(),
             lent: false,
         }
     }
 
+    /// Buffers that nothing else has handles of.
+    fn of([keys, values]: [Array; 2]) -> Self {
+        let mut made = Self::new(Heads::of(&keys), keys.dim(2));
+        made.arrays = Some([keys, values]);
+        made
+    }
+
     /// Tokens that there is room for.
     pub fn capacity(&self) -> i32 {
-        self.keys.dim(2)
+        self.capacity
     }
 
     /// What the heads are.
     pub fn heads(&self) -> Heads {
-        Heads::of(&self.keys)
+        self.heads
     }
 
     /// Bytes of both.
     pub fn nbytes(&self) -> usize {
-        self.keys.nbytes() + self.values.nbytes()
+        let Heads { count, dim, dtype } = self.heads;
+        let axes = [2, count, self.capacity, dim].map(|n| n.max(0) as usize);
+        axes.iter().product::<usize>() * dtype.size()
     }
 
     /// What to evaluate for the buffers to hold everything that was written.
     pub fn arrays(&self) -> Vec<&Array> {
-        [&self.keys, &self.values]
-            .into_iter()
-            .chain(&self.written.result)
-            .collect()
+        let buffers = self.arrays.iter().flatten();
+        buffers.chain(&self.written.result).collect()
+    }
+
+    /// Keys and values, of zeros if there were none.
+    fn buffers(&mut self) -> Result<&mut [Array; 2]> {
+        let arrays = match self.arrays.take() {
+            Some(arrays) => arrays,
+            None => {
+                let Heads { count, dim, dtype } = self.heads;
+                let room = || Array::zeros(&[1, count, self.capacity, dim], dtype);
+                [room()?, room()?]
+            }
+        };
+        Ok(self.arrays.insert(arrays))
     }
 
     /// Larger buffers that begin with the first `held` tokens.
@@ -161,12 +175,12 @@ impl KvBuffers {
     /// New buffers that begin with the tokens of `ranges`, in this order.
     pub fn rearranged(mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
         self.settle_addressed()?;
-        if let Some(made) = cuda::rearranged(&self, ranges, capacity)? {
+        if let Some(made) = self.on_gpu(ranges, capacity)? {
             return Ok(Self::of(made));
         }
         let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();
         if !on_cpu()? {
-            let (keys, values) = self.settled()?;
+            self.written.settle()?;
             let room = |like: &Array| {
                 Array::zeros(
                     &[1, like.dim(1), capacity - held, like.dim(3)],
@@ -183,8 +197,10 @@ impl KvBuffers {
                 }
                 ops::concatenate(&parts.iter().collect::<Vec<_>>(), 2)
             };
-            return Ok(Self::of([join(&keys)?, join(&values)?]));
+            let [keys, values] = self.buffers()?;
+            return Ok(Self::of([join(keys)?, join(values)?]));
         }
+        self.buffers()?;
         let heads = self.heads();
         let shape = [1, heads.count, capacity, heads.dim];
         let spec = (&shape[..], heads.dtype);
@@ -224,57 +240,81 @@ impl KvBuffers {
             *buffer = made;
             Ok(())
         };
-        write(&mut self.keys, keys)?;
-        write(&mut self.values, values)?;
+        let [old_keys, old_values] = self.buffers()?;
+        write(old_keys, keys)?;
+        write(old_values, values)?;
         (self.id, self.lent) = (next_id(), false);
         Ok(())
     }
 
     /// Keys and values of the first `count` tokens, `[1, heads, count, dim]`, for MLX's own
     /// operations.
-    pub fn first(&mut self, count: i32) -> Result<(Array, Array)> {
+    pub fn first(&mut self, count: i32) -> Result<[Array; 2]> {
         self.written.settle()?;
         self.lent = true;
-        Ok((
-            tokens(&self.keys, 0, count)?,
-            tokens(&self.values, 0, count)?,
-        ))
+        self.views(count)
     }
 
-    /// The same for one CUDA kernel that also takes another result of the last one that wrote them, and
-    /// that is submitted before the next one writes them.
-    pub(crate) fn lent_to_kernel(&self, count: i32) -> Result<(Array, Array)> {
-        Ok((
-            tokens(&self.keys, 0, count)?,
-            tokens(&self.values, 0, count)?,
-        ))
-    }
-
-    /// The same as arrays of their own, where a kernel can make them.
-    pub(crate) fn copied(&mut self, count: i32) -> Result<(Array, Array)> {
-        let all = 0..count;
-        match cuda::rearranged(self, std::slice::from_ref(&all), count)? {
-            Some(copies) => Ok(copies.into()),
+    /// The same for attention that is submitted before the next operation writes the buffers, and that
+    /// takes queries which the last one that wrote them made.
+    pub(crate) fn seen_with_queries(&mut self, count: i32) -> Result<[Array; 2]> {
+        let made_by_mlx = self.written.result.is_none();
+        if made_by_mlx || reads_in_place(self.heads.dim, self.heads.dtype) {
+            return self.views(count);
+        }
+        match self.on_gpu(std::slice::from_ref(&(0..count)), count)? {
+            Some(copies) => Ok(copies),
             None => self.first(count),
         }
+    }
+
+    fn views(&mut self, count: i32) -> Result<[Array; 2]> {
+        let [keys, values] = self.buffers()?;
+        Ok([tokens(keys, 0, count)?, tokens(values, 0, count)?])
     }
 
     /// The buffers and the operation that they wait for, to be written in place; whoever does so
     /// calls [`KvBuffers::written_by`].
     pub(crate) fn in_place(&mut self) -> Result<([&Array; 2], Option<&Array>)> {
         if self.lent {
-            let own = Self {
-                keys: self.keys.clone(),
-                values: self.values.clone(),
-                written: std::mem::take(&mut self.written),
-                id: self.id,
-                lent: false,
-            };
-            let capacity = self.capacity();
+            let capacity = self.capacity;
+            let mut own = Self::new(self.heads, capacity);
+            own.arrays = self.arrays.clone();
+            own.written = std::mem::take(&mut self.written);
             // Of one part a concatenation would be no copy.
             *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
         }
-        Ok(([&self.keys, &self.values], self.written.result.as_ref()))
+        self.buffers()?;
+        let Self {
+            arrays, written, ..
+        } = self;
+        let Some([keys, values]) = arrays else {
+            unreachable!("they have just been made");
+        };
+        Ok(([keys, values], written.result.as_ref()))
+    }
+
+    /// Whether there are no buffers yet, so that an operation that writes the first tokens may make them.
+    pub(crate) fn are_to_be_made(&self) -> bool {
+        self.arrays.is_none()
+    }
+
+    /// Takes buffers that were made with tokens in them.
+    pub(crate) fn made(&mut self, buffers: [Array; 2]) {
+        *self = Self::of(buffers);
+    }
+
+    /// See [`cuda::rearranged`].
+    fn on_gpu(&mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Option<[Array; 2]>> {
+        let old_capacity = self.capacity;
+        let (heads, after) = (self.heads, self.written.result.clone());
+        let from = cuda::Old {
+            buffers: self.buffers()?,
+            capacity: old_capacity,
+            heads,
+            after,
+        };
+        cuda::rearranged(&from, ranges, capacity)
     }
 
     /// Waits for a kernel that knows the buffers by their addresses, if that wrote them last: nothing
@@ -301,11 +341,6 @@ impl KvBuffers {
     /// A number that stays the same as long as the buffers are the same.
     pub(crate) fn id(&self) -> u64 {
         self.id
-    }
-
-    fn settled(mut self) -> Result<(Array, Array)> {
-        self.written.settle()?;
-        Ok((self.keys, self.values))
     }
 }
 

@@ -26,18 +26,24 @@ pub struct Variant {
     pub kv_heads: i32,
     /// Of everything.
     pub dtype: Dtype,
+    /// Whether the cache is made.
+    pub new: bool,
 }
 
 impl Variant {
     /// What the source is compiled with.
     pub fn options(&self) -> Vec<String> {
-        vec![
+        let mut options = vec![
             dtype_option(self.dtype),
             format!("-DHEAD_DIM={}", self.head_dim),
             format!("-DHEADS={}", self.heads),
             format!("-DKV_HEADS={}", self.kv_heads),
             format!("-DTHREADS={THREADS}"),
-        ]
+        ];
+        if self.new {
+            options.push("-DNEW".to_owned());
+        }
+        options
     }
 
     /// `None` for what the kernel lacks.
@@ -50,6 +56,7 @@ impl Variant {
             heads: entry.queries.width().checked_div(heads.dim)?,
             kv_heads: heads.count,
             dtype: dtype(heads.dtype)?,
+            new: slot.buffers.are_to_be_made() && slot.start == 0,
         };
         let widths = [variant.heads, heads.count, heads.count].map(|n| n * heads.dim);
         let norms = [entry.query_norm.weight, entry.key_norm.weight];
@@ -92,37 +99,44 @@ pub(super) fn into_cache(
     let kernel = COMPILED.get(variant, "rotate_into_cache", SOURCE, Variant::options)?;
     let parts = [&entry.queries, &entry.keys, &entry.values];
     let [tokens, _] = entry.queries.rows();
-    let (start, capacity) = (slot.start, slot.buffers.capacity());
-    slot.buffers.settle_addressed()?;
-    let ([keys, values], written) = slot.buffers.in_place()?;
-    let mut inputs: Vec<&Array> = parts.iter().map(|part| part.array()).collect();
-    inputs.extend([entry.query_norm.weight, entry.key_norm.weight, by.periods]);
-    inputs.extend([keys, values, written.unwrap_or(by.periods)]);
+    let (heads, capacity) = (slot.buffers.heads(), slot.buffers.capacity());
     let mut scalars = Vec::new();
     for part in parts {
         let [_, apart] = part.rows();
         scalars.extend([Scalar::Int(part.start()), Scalar::Int(apart)]);
     }
     scalars.extend([entry.query_norm.eps, entry.key_norm.eps, by.scale].map(Scalar::Float));
-    scalars.extend([by.offset, start, capacity].map(Scalar::Int));
-    let shape = [1, tokens, variant.heads, variant.head_dim];
-    // Beside the queries a byte, for the next operation on the buffers to depend on: the queries are
-    // large, and would live as long as the cache.
-    let outputs = [
-        (&shape[..], entry.queries.array().dtype()),
-        (&[1][..], ArrayDtype::Uint8),
-    ];
-    let launch = Launch {
+    scalars.extend([by.offset, slot.start, capacity, tokens].map(Scalar::Int));
+    let mut inputs: Vec<&Array> = parts.iter().map(|part| part.array()).collect();
+    inputs.extend([entry.query_norm.weight, entry.key_norm.weight, by.periods]);
+    let queries = ([1, tokens, variant.heads, heads.dim], heads.dtype);
+    let launch = |blocks: i32| Launch {
         // A copy of the buffers would be written instead of them. Everything is dense: products,
         // weights, and buffers.
         copy_strided: false,
-        ..Launch::new([tokens.unsigned_abs(), 1, 1], [THREADS, 1, 1])
+        ..Launch::new([blocks.unsigned_abs(), 1, 1], [THREADS, 1, 1])
     };
+    if variant.new {
+        let room = ([1, heads.count, capacity, heads.dim], heads.dtype);
+        let outputs = [&queries, &room, &room].map(|(shape, dtype)| (&shape[..], *dtype));
+        // SAFETY: the parameters are the kernel's, compiled for these heads. It reads `tokens` rows of
+        // the parts, and writes as many queries, and all `capacity` tokens of keys and values.
+        let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch(capacity)) }?;
+        let [queries, keys, values] = exactly(made);
+        slot.buffers.made([keys, values]);
+        return Ok(Some(queries));
+    }
+    slot.buffers.settle_addressed()?;
+    let ([keys, values], written) = slot.buffers.in_place()?;
+    inputs.extend([keys, values, written.unwrap_or(by.periods)]);
+    // Beside the queries a byte, for the next operation on the buffers to depend on: the queries are
+    // large, and would live as long as the cache.
+    let outputs = [(&queries.0[..], queries.1), (&[1][..], ArrayDtype::Uint8)];
     // SAFETY: the parameters are the kernel's, compiled for these heads. It reads `tokens` rows of the
     // parts, and writes as many queries, and tokens of the buffers from `start` on, for which there is
     // room. No other array has those buffers but views for operations that have been submitted; it
     // depends on the last launch that wrote them, and `written_by` makes the next depend on this one.
-    let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch) }?;
+    let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch(tokens)) }?;
     let [queries, done] = exactly(made);
     slot.buffers.written_by(done);
     Ok(Some(queries))

@@ -4,7 +4,6 @@ use mlx_core::{Array, Result, fast, host_op};
 
 use super::{Rope, cuda};
 use crate::Cpu;
-use crate::attention::graph::reads_in_place;
 use crate::block::graph::Slot;
 use crate::columns::Columns;
 use crate::graph::{heads_inside, heads_outside_mut, on_cpu};
@@ -52,11 +51,7 @@ pub struct Entered {
 /// has to be submitted before the next operation that writes the cache.
 pub fn into_cache(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Entered> {
     if let Some(queries) = cuda::into_cache(entry, by, slot)? {
-        let heads = slot.buffers.heads();
-        let (keys, values) = match reads_in_place(heads.dim, heads.dtype) {
-            true => slot.buffers.lent_to_kernel(slot.visible)?,
-            false => slot.buffers.copied(slot.visible)?,
-        };
+        let [keys, values] = slot.buffers.seen_with_queries(slot.visible)?;
         return Ok(Entered {
             queries: queries.transpose(&[0, 2, 1, 3])?,
             keys,
@@ -72,7 +67,7 @@ pub fn into_cache(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Resul
     let keys = norm_rope(&by_head(&entry.keys)?, entry.key_norm, by)?;
     let values = by_head(&entry.values)?.transpose(&[0, 2, 1, 3])?;
     slot.buffers.write(&keys, &values, slot.start)?;
-    let (keys, values) = slot.buffers.first(slot.visible)?;
+    let [keys, values] = slot.buffers.first(slot.visible)?;
     Ok(Entered {
         queries,
         keys,

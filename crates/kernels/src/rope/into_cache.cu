@@ -5,7 +5,8 @@
 // then a warp takes a head at a time and holds it in registers. The two elements of a plane are half a
 // head apart.
 //
-// Compiled behind number.cuh with HEAD_DIM (even), HEADS, KV_HEADS, and THREADS.
+// Compiled behind number.cuh with HEAD_DIM (even), HEADS, KV_HEADS, and THREADS; with NEW if the cache is
+// made by it: then there is a block for each of its tokens, and zeros behind those that are there.
 
 constexpr int HALF = HEAD_DIM / 2;
 /// Neighbouring planes of a lane: as many as fill a warp, and no more bytes than are read at once.
@@ -65,17 +66,31 @@ __device__ __forceinline__ void copy(const Number* from, Number* to) {
   }
 }
 
-/// q, k and v are columns of arrays: their first numbers, and how many numbers rows are apart. The token
-/// of the first block is at `position`, and goes to `place` of buffers [KV_HEADS, capacity, HEAD_DIM].
-/// Queries become [tokens, HEADS, HEAD_DIM]. `after` and `done` are there for the order of launches only.
+/// q, k and v are columns of arrays: their first numbers, and how many numbers rows are apart. The first of
+/// the `tokens` is at `position`, and goes to `place` of buffers [KV_HEADS, capacity, HEAD_DIM]. Queries
+/// become [tokens, HEADS, HEAD_DIM]. `after` and `done` are there for the order of launches only.
 extern "C" __global__ void __launch_bounds__(THREADS)
     rotate_into_cache(const Number* q, const Number* k, const Number* v, const Number* q_weights,
-                      const Number* k_weights, const float* periods, Number* keys, Number* values,
-                      const void* after, Number* queries, u8* done, int q_at, int q_apart, int k_at,
-                      int k_apart, int v_at, int v_apart, float q_eps, float k_eps, float scale,
-                      int position, int place, int capacity) {
+                      const Number* k_weights, const float* periods,
+#ifdef NEW
+                      Number* queries, Number* keys, Number* values,
+#else
+                      Number* keys, Number* values, const void* after, Number* queries, u8* done,
+#endif
+                      int q_at, int q_apart, int k_at, int k_apart, int v_at, int v_apart, float q_eps,
+                      float k_eps, float scale, int position, int place, int capacity, int tokens) {
   __shared__ float2 turns[HALF];
   const u64 token = blockIdx.x;
+  const u64 first = (place + token) * HEAD_DIM, apart = (u64)capacity * HEAD_DIM;
+#ifdef NEW
+  if (token >= tokens) {
+    for (int i = threadIdx.x; i < KV_HEADS * HEAD_DIM; i += THREADS) {
+      const u64 at = first + i / HEAD_DIM * apart + i % HEAD_DIM;
+      keys[at] = values[at] = to_number(0);
+    }
+    return;
+  }
+#endif
 #pragma unroll 1
   for (int p = threadIdx.x; p < HALF; p += THREADS) {
     // Of whole turns nothing remains; in float64, or large angles would lose what does.
@@ -91,7 +106,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   __syncthreads();
   q += q_at + token * q_apart, k += k_at + token * k_apart, v += v_at + token * v_apart;
   queries += token * HEADS * HEAD_DIM;
-  const u64 first = (place + token) * HEAD_DIM, apart = (u64)capacity * HEAD_DIM;
 #pragma unroll 1
   for (int i = threadIdx.x / 32; i < HEADS + 2 * KV_HEADS; i += WARPS) {
     const bool query = i < HEADS, key = !query && i < HEADS + KV_HEADS;

@@ -51,7 +51,7 @@ impl KvCache {
         let buffers = match self.buffers.take() {
             Some(buffers) if stop <= buffers.capacity() => buffers,
             Some(buffers) => buffers.grown(start, round_up(stop.max(self.expected)))?,
-            None => KvBuffers::new(heads, round_up(stop.max(self.expected)), count)?,
+            None => KvBuffers::new(heads, round_up(stop.max(self.expected))),
         };
         Ok(Slot {
             buffers,

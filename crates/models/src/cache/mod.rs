@@ -173,7 +173,7 @@ impl LayerCache {
         slot.buffers.write(keys, values, slot.start)?;
         let seen = slot.buffers.first(slot.visible)?;
         self.put_back(slot, count)?;
-        Ok(seen)
+        Ok(seen.into())
     }
 
     /// Takes the buffers out, with room for the next `count` tokens; whoever writes those there

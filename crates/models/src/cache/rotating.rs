@@ -115,7 +115,7 @@ impl RotatingKvCache {
                 let capacity = (buffers.capacity() + GROWTH).min(self.max_size);
                 buffers.grown(self.held, capacity)?
             }
-            None => KvBuffers::new(heads, GROWTH.min(self.max_size), 1)?,
+            None => KvBuffers::new(heads, GROWTH.min(self.max_size)),
         };
         Ok(Slot {
             buffers,
@@ -138,7 +138,7 @@ impl RotatingKvCache {
                     buffers.rearranged(&self.still_visible(), capacity)?
                 }
             }
-            _ => KvBuffers::new(heads, capacity, count)?,
+            _ => KvBuffers::new(heads, capacity),
         };
         (self.held, self.next) = (start, start);
         Ok(Slot {
