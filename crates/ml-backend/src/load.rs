@@ -16,7 +16,7 @@ use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
-use crate::memory::{check_room, keep_freed, megabytes};
+use crate::memory::{Kept, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
@@ -281,7 +281,7 @@ fn load(
     memory::clear_cache()?;
     let limits = setup.limits(&device);
     limits.apply()?;
-    keep_freed(&device);
+    let kept = Kept::of(&device);
     let active_bytes = memory::active()? as u64;
     let loaded = OnEngine {
         model: model.info().clone(),
@@ -290,7 +290,7 @@ fn load(
         limits,
         active_bytes,
     };
-    Ok((MlxModel::new(model), loaded))
+    Ok((MlxModel::new(model, kept), loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

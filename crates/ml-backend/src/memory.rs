@@ -6,7 +6,7 @@
 //! models the later one's count.
 
 use mlx_core::device::DeviceInfo;
-use mlx_core::{DeviceKind, cuda, memory};
+use mlx_core::{DeviceKind, memory};
 
 use crate::language_model::{LanguageModel, MemoryUse};
 use crate::{Error, Result};
@@ -98,16 +98,36 @@ pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -
     }
 }
 
-/// The most that is kept of a GPU's memory beyond the model: the activations of a long chunk.
-const KEPT_BYTES: u64 = 4 << 30;
+/// What of the buffers that a generation frees stays in MLX's cache for the next one.
+///
+/// A system gets them back. On CUDA mapping memory again takes milliseconds, a fifth of a short prompt's
+/// time, so a part of the GPU's memory stays mapped while there is enough of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Bytes of freed buffers at most.
+    most: u64,
+    /// Bytes of all buffers at most.
+    in_all: u64,
+}
 
-/// Lets a GPU keep what one generation frees for the next one, of a sixteenth of its memory.
-pub(crate) fn keep_freed(device: &DeviceInfo) {
-    if device.kind != DeviceKind::Cuda {
-        return;
+impl Kept {
+    /// The most that is worth it: the activations of some long chunks.
+    const WORTH: u64 = 4 << 30;
+
+    pub(crate) fn of(device: &DeviceInfo) -> Self {
+        let memory = match device.kind {
+            DeviceKind::Cuda => device.memory_bytes,
+            DeviceKind::Cpu | DeviceKind::Metal => 0,
+        };
+        Self {
+            most: (memory / 16).min(Self::WORTH),
+            in_all: memory / 4 * 3,
+        }
     }
-    if let Err(error) = cuda::keep_freed(KEPT_BYTES.min(device.memory_bytes / 16)) {
-        tracing::debug!("freed memory goes back to the system: {error}");
+
+    /// Whether so many bytes of freed buffers may stay beside `active` ones.
+    pub(crate) fn allows(self, freed: u64, active: u64) -> bool {
+        freed <= self.most && freed.saturating_add(active) <= self.in_all
     }
 }
 
@@ -207,6 +227,25 @@ mod tests {
         let limits = asked.clamped_to(&device(8 << 30, Some(6 << 30)));
         assert_eq!((limits.cache, limits.memory), (8 << 30, 8 << 30));
         assert_eq!(limits.wired, Some(6 << 30));
+    }
+
+    #[test]
+    fn only_a_gpu_with_memory_to_spare_keeps_freed_buffers() {
+        let cpu = Kept::of(&device(64 << 30, None));
+        assert!(!cpu.allows(1, 0));
+        let mut gpu = device(16 << 30, None);
+        gpu.kind = DeviceKind::Cuda;
+        let small = Kept::of(&gpu);
+        assert!(small.allows(1 << 30, 11 << 30));
+        assert!(!small.allows((1 << 30) + 1, 0), "more than a sixteenth");
+        assert!(
+            !small.allows(1 << 30, (11 << 30) + 1),
+            "the GPU is nearly full"
+        );
+        gpu.memory_bytes = 140 << 30;
+        let large = Kept::of(&gpu);
+        assert!(large.allows(4 << 30, 20 << 30));
+        assert!(!large.allows((4 << 30) + 1, 0));
     }
 
     #[test]

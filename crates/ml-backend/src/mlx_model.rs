@@ -8,6 +8,7 @@ use models::{Logits, Model};
 
 use crate::Result;
 use crate::language_model::{LanguageModel, MemoryUse};
+use crate::memory::Kept;
 use crate::plan::Plan;
 use crate::sample::Sampler;
 
@@ -26,12 +27,14 @@ pub(crate) struct MlxModel {
     /// The prompt and what was read since: the caches hold the first of these tokens.
     tokens: Vec<u32>,
     sampler: Option<Sampler>,
+    kept: Kept,
 }
 
 impl MlxModel {
-    pub(crate) fn new(model: Model) -> Self {
+    pub(crate) fn new(model: Model, kept: Kept) -> Self {
         let cache = model.new_cache();
         Self {
+            kept,
             model,
             cache,
             tokens: Vec::new(),
@@ -141,7 +144,13 @@ impl LanguageModel for MlxModel {
     }
 
     fn release_buffers(&mut self) -> Result<()> {
-        Ok(memory::clear_cache()?)
+        match self
+            .kept
+            .allows(memory::cache()? as u64, memory::active()? as u64)
+        {
+            true => Ok(()),
+            false => Ok(memory::clear_cache()?),
+        }
     }
 
     fn drop_caches(&mut self) -> Result<()> {
@@ -150,6 +159,8 @@ impl LanguageModel for MlxModel {
         self.cache = self.model.new_cache();
         self.tokens.clear();
         self.sampler = None;
+        // There may be too little memory.
+        memory::clear_cache()?;
         Ok(finished?)
     }
 }

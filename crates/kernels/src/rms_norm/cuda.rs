@@ -11,8 +11,9 @@ use crate::graph::dtype;
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = crate::with_numbers!("residual.cu");
 
-/// Elements of a row that a thread holds, if the row is not too long.
-const EACH: usize = 16;
+/// Elements of a row that a thread holds, if the row is not too long: more make more code, which MLX hashes
+/// at each launch.
+const EACH: usize = 8;
 /// Elements of the longest row: a thread of the largest block then holds 32.
 const LONGEST: usize = 16384;
 

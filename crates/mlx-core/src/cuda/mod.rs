@@ -39,7 +39,6 @@ mod gpu;
 mod headers;
 mod image;
 mod nvrtc;
-mod pool;
 
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -47,7 +46,6 @@ use std::sync::Arc;
 pub use compiler::{Compiler, Image};
 pub(crate) use gpu::synchronize;
 pub use gpu::{Architecture, Gpu, gpu};
-pub use pool::keep_freed;
 
 use crate::ffi::{ArrayVec, api, list_failure};
 use crate::stream::Stream;
