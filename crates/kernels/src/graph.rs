@@ -51,6 +51,12 @@ pub(crate) fn on_cuda() -> mlx_core::Result<bool> {
     Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cuda)
 }
 
+/// Whether [`into_cache`] writes caches where they lie, so that attention has to be submitted before the
+/// next operation that writes them.
+pub fn writes_in_place() -> mlx_core::Result<bool> {
+    crate::cuda::serves()
+}
+
 /// The element type of an array, if kernels have it.
 pub(crate) fn dtype(dtype: mlx_core::Dtype) -> Option<Dtype> {
     match dtype {

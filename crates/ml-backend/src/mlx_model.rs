@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlx_core::{Array, DeviceKind, Dtype, device, memory};
+use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
 use models::cache::Cache;
 use models::{Logits, Model};
 
@@ -169,7 +169,9 @@ impl LanguageModel for MlxModel {
 fn ids_array(ids: &[u32]) -> Result<Array> {
     let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let shape = [ids.len() as i32];
-    if ids.len() == 1 || device::current()? != DeviceKind::Cuda {
+    // After a failure MLX's wait for a copy to the GPU may fail, whatever becomes of the copy.
+    let copies = device::current()? == DeviceKind::Cuda && !cuda::has_failed();
+    if ids.len() == 1 || !copies {
         return Ok(Array::from_slice(&ids, &shape)?);
     }
     // The GPU would read the host's memory, page by page: 0.2 ms for a prompt of 2048 tokens.

@@ -93,6 +93,12 @@ pub(crate) fn compute(vec: &ArrayVec, each: impl Iterator<Item = mlx_array>) -> 
     status
 }
 
+/// Whether something that this thread had a GPU do with CUDA failed, for want of memory say. MLX goes on,
+/// but it never learns that the failure is over, and waits in ways of its own.
+pub fn has_failed() -> bool {
+    FAILED.get()
+}
+
 /// Remembers a failure on CUDA.
 fn noted(status: i32) -> i32 {
     if status != 0 && opened_first() == Some(DeviceKind::Cuda) {

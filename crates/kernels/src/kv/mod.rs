@@ -174,8 +174,11 @@ impl KvBuffers {
 
     /// New buffers that begin with the tokens of `ranges`, in this order.
     pub fn rearranged(mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
+        // Behind a kernel that knows the buffers by their addresses MLX's own operations do it: it is where
+        // a GPU runs out of memory, and it is known that they do not mind.
+        let addressed = self.written.by_address.is_some();
         self.settle_addressed()?;
-        if let Some(made) = self.on_gpu(ranges, capacity)? {
+        if !addressed && let Some(made) = self.on_gpu(ranges, capacity)? {
             return Ok(Self::of(made));
         }
         let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();

@@ -47,6 +47,8 @@ pub use compiler::{Compiler, Image};
 pub(crate) use gpu::synchronize;
 pub use gpu::{Architecture, Gpu, gpu};
 
+pub use crate::submit::has_failed;
+
 use crate::ffi::{ArrayVec, api, list_failure};
 use crate::stream::Stream;
 use crate::{Array, DeviceKind, Dtype, Error, Result, device};

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use kernels::graph;
 use mlx_core::{Array, DeviceKind, device};
 
 use crate::Result;
@@ -25,18 +26,18 @@ const TOKENS: i32 = 64;
 pub(crate) struct Pace {
     /// Their outputs; `None` where nobody runs ahead.
     submitted: Option<VecDeque<Array>>,
-    device: DeviceKind,
+    /// Whether a pass must be submitted in any case.
+    in_place: bool,
 }
 
 impl Pace {
     /// For a pass over so many tokens, which may unpack matrices.
     pub(crate) fn new(tokens: i32, unpacks: bool) -> Result<Self> {
         let worth_it = unpacks || tokens >= TOKENS;
-        let device = device::current()?;
-        let needed = worth_it && device != DeviceKind::Cpu;
+        let needed = worth_it && device::current()? != DeviceKind::Cpu;
         Ok(Self {
             submitted: needed.then(VecDeque::new),
-            device,
+            in_place: graph::writes_in_place()?,
         })
     }
 
@@ -57,7 +58,7 @@ impl Pace {
 
     /// Called with the output of the last layer.
     pub(crate) fn finish(self, last: &Array) -> Result<()> {
-        if self.device == DeviceKind::Cuda && self.submitted.is_none() {
+        if self.in_place && self.submitted.is_none() {
             mlx_core::async_eval(&[last])?;
         }
         Ok(())
