@@ -60,8 +60,9 @@ impl Columns {
 
     /// Rows of the array, and how many elements they are apart.
     pub(crate) fn rows(&self) -> [i32; 2] {
-        let apart = self.array.dim(-1);
-        let size = self.array.size() as i32;
-        [size.checked_div(apart).unwrap_or(0), apart]
+        let Some((&apart, outer)) = self.array.shape().split_last() else {
+            return [1, 1];
+        };
+        [outer.iter().product(), apart]
     }
 }

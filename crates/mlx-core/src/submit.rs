@@ -93,8 +93,8 @@ pub(crate) fn compute(vec: &ArrayVec, each: impl Iterator<Item = mlx_array>) -> 
     status
 }
 
-/// Whether something that this thread had a GPU do with CUDA failed, for want of memory say. MLX goes on,
-/// but it never learns that the failure is over, and waits in ways of its own.
+/// Whether something has failed on this thread that it asked of a GPU through CUDA, for want of memory say.
+/// MLX goes on, but its own waits on this thread may fail from then on, whatever they wait for.
 pub fn has_failed() -> bool {
     FAILED.get()
 }
