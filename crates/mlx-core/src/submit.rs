@@ -100,7 +100,7 @@ pub fn has_failed() -> bool {
 }
 
 /// Remembers a failure on CUDA.
-fn noted(status: i32) -> i32 {
+pub(crate) fn noted(status: i32) -> i32 {
     if status != 0 && opened_first() == Some(DeviceKind::Cuda) {
         FAILED.set(true);
     }

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::device::require_open;
 use crate::ffi::{EMPTY, api, array_op, op_failure, refusal};
-use crate::{Array, Dtype, Element, Error, Result};
+use crate::{Array, Dtype, Element, Error, Result, submit};
 
 /// Bytes that an array can be made over, such as a memory-mapped file.
 pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -143,7 +143,8 @@ impl Array {
                 Some(drop_owner),
             )
         };
-        if status == 0 {
+        // A copy to a GPU is computed there and then.
+        if submit::noted(status) == 0 {
             Ok(Array::from_raw(out))
         } else {
             Err(op_failure(OP, &[], described(shape, dtype)))
