@@ -170,7 +170,7 @@ fn ids_array(ids: &[u32]) -> Result<Array> {
     let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let shape = [ids.len() as i32];
     // After a failure MLX's wait for a copy to the GPU may fail, whatever becomes of the copy.
-    let copies = device::current()? == DeviceKind::Cuda && !cuda::has_failed();
+    let copies = device::current()? == DeviceKind::Cuda && cuda::failures() == 0;
     if ids.len() == 1 || !copies {
         return Ok(Array::from_slice(&ids, &shape)?);
     }

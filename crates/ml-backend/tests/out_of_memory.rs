@@ -23,6 +23,20 @@ fn fill_the_gpu() -> Vec<Array> {
     ballast
 }
 
+/// The GPU is full but for this many floats while `work` runs.
+fn with_room_for<T>(floats: i32, work: impl FnOnce() -> T) -> T {
+    let spare = Array::zeros(&[floats], Dtype::Float32).unwrap();
+    spare.eval().unwrap();
+    let ballast = fill_the_gpu();
+    drop(spare);
+    memory::clear_cache().unwrap();
+    let result = work();
+    drop(ballast);
+    device::synchronize().unwrap();
+    memory::clear_cache().unwrap();
+    result
+}
+
 #[test]
 fn a_gpu_that_is_full_ends_a_generation_and_the_next_one_works() {
     if common::device() != Device::Cuda {
@@ -56,30 +70,33 @@ fn a_gpu_that_is_full_ends_a_generation_and_the_next_one_works() {
     };
     let prompt = [5, 6, 7];
     let before = backend.generate_ids(&prompt, &options(50)).unwrap();
-
-    // Room for the first caches and a few larger ones: a decode step is so fast that memory has to be
-    // taken before the generation and not beside it.
-    device::open(device::Choice::Cuda).unwrap();
-    let spare = Array::zeros(&[75_000_000], Dtype::Float32).unwrap();
-    spare.eval().unwrap();
-    let ballast = fill_the_gpu();
-    drop(spare);
-    memory::clear_cache().unwrap();
-    let error = backend
-        .generate_ids(&prompt, &options(4000))
-        .expect_err("the GPU is full");
-    let Error::Interrupted { partial, source } = &error else {
-        panic!("{error}");
+    let fails = |prompt: &[u32]| {
+        let result = backend.generate_ids(prompt, &options(4000));
+        let Err(Error::Interrupted { partial, source }) = result else {
+            panic!("the GPU is full: {result:?}");
+        };
+        println!("after {} tokens: {source}", partial.token_ids.len());
+        assert!(source.to_string().contains("out of memory"), "{source}");
+        partial.token_ids
     };
-    println!("after {} tokens: {source}", partial.token_ids.len());
-    assert!(source.to_string().contains("out of memory"), "{source}");
-    assert_eq!(partial.token_ids[..50], before.token_ids);
+    let works = || {
+        let after = backend.generate_ids(&prompt, &options(50)).unwrap();
+        assert_eq!(after.token_ids, before.token_ids);
+    };
 
-    drop(ballast);
-    device::synchronize().unwrap();
-    memory::clear_cache().unwrap();
-    let after = backend.generate_ids(&prompt, &options(50)).unwrap();
-    assert_eq!(after.token_ids, before.token_ids);
+    device::open(device::Choice::Cuda).unwrap();
+    // Room for the first caches and none to three larger ones, so that what fails is another allocation
+    // each time: a decode step is so fast that memory has to be taken before the generation and not
+    // beside it.
+    for floats in [45_000_000, 58_000_000, 75_000_000, 76_000_000, 95_000_000] {
+        let partial = with_room_for(floats, || fails(&prompt));
+        assert_eq!(partial[..50], before.token_ids);
+        works();
+    }
+    let long = vec![5; 3000];
+    let partial = with_room_for(50_000_000, || fails(&long));
+    assert!(partial.is_empty(), "{partial:?}");
+    works();
 }
 
 #[test]

@@ -27,7 +27,7 @@ use mlx_sys::mlx_array;
 pub use create::Bytes;
 pub(crate) use create::check_shape;
 
-use crate::ffi::{ArrayVec, EMPTY, api, list_failure, op_failure};
+use crate::ffi::{ArrayVec, EMPTY, api, list_failure, op_failure, refusal};
 use crate::{Dtype, Result, submit};
 
 /// A reference to an n-dimensional array of MLX.
@@ -113,6 +113,23 @@ impl Array {
             dense *= length as usize;
             fits
         }))
+    }
+
+    /// Waits for this array, which was submitted; an `Err` if it was not. [`Array::eval`] would submit
+    /// it, and an operation that failed would be tried again.
+    pub fn wait(&self) -> Result<()> {
+        submit::finish_all()?;
+        // SAFETY: the handle is alive.
+        match unsafe { submit::is_there(self.raw) } {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(refusal(
+                "wait",
+                &[&self],
+                String::new(),
+                "it is not submitted",
+            )),
+            Err(_) => Err(op_failure("wait", &[&self], String::new())),
+        }
     }
 
     /// The type of the elements.

@@ -5,7 +5,7 @@
 //! to the caller ([`crate::Array::from_owned_bytes`], where they are not copied) are not counted.
 
 use crate::ffi::{api, check};
-use crate::{DeviceKind, Error, Result, device};
+use crate::{DeviceKind, Error, Result, cuda, device, submit};
 
 macro_rules! figures {
     ($($(#[$doc:meta])* $name:ident = $call:ident;)*) => {$(
@@ -61,12 +61,20 @@ pub fn reset_peak() -> Result<()> {
 }
 
 /// Gives the freed buffers back to the system, and lets go of lent bytes no longer in use.
+///
+/// On CUDA this waits for what was submitted: the driver keeps what MLX frees until then, and has nothing
+/// for whoever asks it otherwise, such as a graph that is launched for the first time.
 pub fn clear_cache() -> Result<()> {
-    device::require_open("clear_cache")?;
+    let kind = device::require_open("clear_cache")?;
     // SAFETY: take nothing.
     check("clear_cache", unsafe { api().mlxb_release_unused() })?;
     // SAFETY: as above.
-    check("clear_cache", unsafe { api().mlx_clear_cache() })
+    check("clear_cache", unsafe { api().mlx_clear_cache() })?;
+    if kind == DeviceKind::Cuda {
+        submit::finish_all()?;
+        cuda::release_freed();
+    }
+    Ok(())
 }
 
 /// Keeps up to this many bytes resident for the GPU; gives the limit there was.

@@ -12,18 +12,19 @@ use std::time::{Duration, Instant};
 
 use mlx_sys::mlx_array;
 
-use crate::DeviceKind;
 use crate::cuda::{self, exit};
 use crate::device::opened_first;
-use crate::ffi::{ArrayVec, api};
+use crate::ffi::{ArrayVec, api, refusal};
+use crate::stream::Stream;
+use crate::{DeviceKind, Result};
 
 /// Who submitted last.
 static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);
 static ONE_AT_A_TIME: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// Whether something failed on this thread; see [`wait`].
-    static FAILED: Cell<bool> = const { Cell::new(false) };
+    /// How often something failed on this thread; see [`wait`].
+    static FAILURES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A thread's turn to submit.
@@ -49,7 +50,7 @@ pub(crate) fn turn_within(time: Duration) -> Option<Turn> {
 
 /// This thread's turn, where turns are taken. Fails when the GPU does not finish what it has, and
 /// when the process ends.
-fn turn() -> Result<Option<Turn>, i32> {
+fn turn() -> std::result::Result<Option<Turn>, i32> {
     if opened_first() != Some(DeviceKind::Cuda) {
         return Ok(None);
     }
@@ -93,18 +94,43 @@ pub(crate) fn compute(vec: &ArrayVec, each: impl Iterator<Item = mlx_array>) -> 
     status
 }
 
-/// Whether something has failed on this thread that it asked of a GPU through CUDA, for want of memory say.
-/// MLX goes on, but its own waits on this thread may fail from then on, whatever they wait for.
-pub fn has_failed() -> bool {
-    FAILED.get()
+/// How often something has failed on this thread that it asked of a GPU through CUDA, for want of memory
+/// say. MLX goes on, but its own waits on this thread may fail from the first time on, whatever they wait
+/// for; and an operation that was made before the last time may be the one that failed.
+pub fn failures() -> u64 {
+    FAILURES.get()
 }
 
-/// Remembers a failure on CUDA.
+/// Counts a failure on CUDA.
 pub(crate) fn noted(status: i32) -> i32 {
     if status != 0 && opened_first() == Some(DeviceKind::Cuda) {
-        FAILED.set(true);
+        FAILURES.set(FAILURES.get() + 1);
     }
     status
+}
+
+/// Waits for everything that was submitted: on CUDA by whichever thread, and while none records anything.
+pub(crate) fn finish_all() -> Result<()> {
+    const OP: &str = "synchronize";
+    if opened_first() != Some(DeviceKind::Cuda) {
+        return Stream::current(OP)?.synchronize();
+    }
+    turn()
+        .and_then(|_turn| cuda::synchronize())
+        .map_err(|status| refusal(OP, &[], String::new(), format!("CUDA error {status}")))
+}
+
+/// Whether the array is computed.
+///
+/// # Safety
+/// The handle is alive.
+pub(crate) unsafe fn is_there(array: mlx_array) -> std::result::Result<bool, i32> {
+    let mut there = false;
+    // SAFETY: the caller vouches for the handle; `there` is written by the call.
+    match unsafe { api()._mlx_array_is_available(&mut there, array) } {
+        0 => Ok(there),
+        failed => Err(failed),
+    }
 }
 
 /// Waits for an array that was submitted. Gives MLX's status.
@@ -122,19 +148,16 @@ unsafe fn wait(array: mlx_array) -> i32 {
     /// After so long the GPU is asked as well: work that failed there is never done.
     const PATIENCE: Duration = Duration::from_secs(1);
     let (mut begun, mut synchronized) = (Instant::now(), false);
-    while FAILED.get() {
-        let mut there = false;
-        // SAFETY: the caller vouches for the handle; `there` is written by the call.
-        let status = unsafe { api()._mlx_array_is_available(&mut there, array) };
-        if status != 0 {
-            return status;
-        }
-        if there {
-            break;
+    while FAILURES.get() > 0 {
+        // SAFETY: the caller vouches for the handle.
+        match unsafe { is_there(array) } {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(status) => return status,
         }
         if begun.elapsed() > PATIENCE {
             // The driver, which has no last error. Behind this everything submitted has run.
-            if synchronized || cuda::synchronize().is_err() {
+            if synchronized || finish_all().is_err() {
                 return 1;
             }
             (begun, synchronized) = (Instant::now(), true);
@@ -159,13 +182,11 @@ mod tests {
         let y = ops::matmul(&x, &x).unwrap();
         let vec = ArrayVec::new("eval", &[&y]).unwrap();
         assert_eq!(submit(&vec), 0);
-        FAILED.set(true);
+        FAILURES.set(1);
         // SAFETY: the handle is alive.
         assert_eq!(unsafe { wait(y.raw()) }, 0);
-        let mut there = false;
         // SAFETY: as above.
-        unsafe { api()._mlx_array_is_available(&mut there, y.raw()) };
-        assert!(there);
+        assert_eq!(unsafe { is_there(y.raw()) }, Ok(true));
         assert_eq!(y.to_vec::<f32>().unwrap(), vec![64.0; 256 * 256]);
     }
 }

@@ -121,7 +121,7 @@ impl TokenStep {
         let ([_, _, capacity], [start, held, ring]) = (place(false), place(true));
         let scalars = [offset, capacity, start, held, ring].map(Scalar::Int);
         let last = self.last.borrow_mut().take();
-        let last = last.filter(|(_, launched)| !launched.is_given_up());
+        let last = last.filter(|(done, launched)| launched.leads_on(done));
         let after = last.as_ref().map_or(id, |(done, _)| done);
         let inputs = [id, &self.table, &caches, &self.scratch, after];
         let outputs: [(&[i32], Dtype); 2] = [(&[self.vocab], Dtype::Float32), (&[1], Dtype::Uint8)];
@@ -132,9 +132,9 @@ impl TokenStep {
         // that wrote them, and `last` and `written_by` make the next ones depend on this.
         let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
         let [logits, done] = exactly(made);
-        let launched = Launched::default();
+        let launched = Launched::now();
         for slot in slots {
-            slot.buffers.written_by_address(done.clone(), &launched);
+            slot.buffers.written_by_address(done.clone(), launched);
         }
         *self.last.borrow_mut() = Some((done, launched));
         Ok(logits)

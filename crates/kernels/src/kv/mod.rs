@@ -15,9 +15,7 @@ use crate::Cpu;
 use crate::attention::graph::reads_in_place;
 use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
-use std::cell::Cell;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Key heads of a layer.
@@ -67,38 +65,51 @@ struct Written {
     by_address: Option<Launched>,
 }
 
-/// What becomes of a kernel that knows buffers of several layers by their addresses.
+/// A launch of a kernel that knows buffers, and tables of their addresses, by addresses.
 ///
 /// MLX keeps an operation that failed, for want of memory say, and runs it when its result is asked for
-/// again. By then the first of the buffers may be gone. So whoever saw it fail and lets go of a buffer
-/// gives it up, and nobody asks for its result any more.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Launched(Rc<Cell<bool>>);
+/// again. What it needs may be gone by then, or never have been computed: a graph of operations that the
+/// driver refuses is lost, and MLX takes them for done. So after a failure nobody asks for the result of a
+/// launch that was made before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Launched {
+    /// Failures of this thread before it.
+    failures: u64,
+}
 
 impl Launched {
-    /// Whether it must not run any more.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.0.get()
+    /// One that is made now.
+    pub(crate) fn now() -> Self {
+        Self {
+            failures: mlx_core::cuda::failures(),
+        }
+    }
+
+    /// Whether it may be what failed.
+    fn may_have_failed(self) -> bool {
+        mlx_core::cuda::failures() != self.failures
+    }
+
+    /// Whether another operation may come behind the launch, whose result this is.
+    pub(crate) fn leads_on(self, result: &Array) -> bool {
+        !self.may_have_failed() || result.wait().is_ok()
     }
 }
 
 impl Written {
     /// Waits for it.
     fn settle(&mut self) -> Result<()> {
-        let Some(result) = self.result.take() else {
-            return Ok(());
-        };
-        let settled = result.eval();
-        if let (Err(_), Some(launched)) = (&settled, &self.by_address) {
-            launched.0.set(true);
+        match (self.result.take(), self.by_address) {
+            (Some(result), Some(launched)) if launched.may_have_failed() => result.wait(),
+            (Some(result), _) => result.eval(),
+            (None, _) => Ok(()),
         }
-        settled
     }
 }
 
 impl Drop for Written {
     fn drop(&mut self) {
-        if self.by_address.as_ref().is_some_and(|l| !l.is_given_up()) {
+        if self.by_address.is_some() {
             // What went wrong shows where the result itself is asked for.
             let _ = self.settle();
         }
@@ -174,11 +185,8 @@ impl KvBuffers {
 
     /// New buffers that begin with the tokens of `ranges`, in this order.
     pub fn rearranged(mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
-        // Behind a kernel that knows the buffers by their addresses MLX's own operations do it: it is where
-        // a GPU runs out of memory, and it is known that they do not mind.
-        let addressed = self.written.by_address.is_some();
         self.settle_addressed()?;
-        if !addressed && let Some(made) = self.on_gpu(ranges, capacity)? {
+        if let Some(made) = self.on_gpu(ranges, capacity)? {
             return Ok(Self::of(made));
         }
         let held: i32 = ranges.iter().map(|range| range.end - range.start).sum();
@@ -336,9 +344,9 @@ impl KvBuffers {
     }
 
     /// Says the same of a kernel that knows the buffers by their addresses.
-    pub(crate) fn written_by_address(&mut self, result: Array, launched: &Launched) {
+    pub(crate) fn written_by_address(&mut self, result: Array, launched: Launched) {
         self.written_by(result);
-        self.written.by_address = Some(launched.clone());
+        self.written.by_address = Some(launched);
     }
 
     /// A number that stays the same as long as the buffers are the same.

@@ -66,39 +66,68 @@ pub fn gpu() -> Result<Gpu> {
 /// Waits for everything that was submitted to the GPU, by whichever thread. Fails with the driver's
 /// status.
 pub(crate) fn synchronize() -> Result<(), i32> {
-    type Retain = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int;
-    type SetCurrent = unsafe extern "C" fn(*mut c_void) -> c_int;
-    type Synchronize = unsafe extern "C" fn() -> c_int;
-    const UNKNOWN: i32 = 999; // CUDA_ERROR_UNKNOWN
-    static FUNCTIONS: OnceLock<Option<(Retain, SetCurrent, Synchronize)>> = OnceLock::new();
-    let functions = FUNCTIONS.get_or_init(|| {
-        // SAFETY: as in `ask`; the three functions have these types since CUDA 7.
-        unsafe {
-            let driver = libloading::Library::new("libcuda.so.1").ok()?;
-            let driver = std::mem::ManuallyDrop::new(driver);
-            Some((
-                *driver.get::<Retain>(b"cuDevicePrimaryCtxRetain\0").ok()?,
-                *driver.get::<SetCurrent>(b"cuCtxSetCurrent\0").ok()?,
-                *driver.get::<Synchronize>(b"cuCtxSynchronize\0").ok()?,
-            ))
-        }
-    });
-    let Some((retain, set_current, wait)) = functions else {
-        return Err(UNKNOWN);
-    };
+    let driver = Driver::get().ok_or(UNKNOWN)?;
     let mut context = std::ptr::null_mut();
     // SAFETY: MLX computes on device 0, in its primary context, which lives as long as the process:
     // one more reference to it changes nothing, and it is what a thread that uses MLX has as current.
     let status = unsafe {
-        match retain(&mut context, 0) {
-            0 => match set_current(context) {
-                0 => wait(),
+        match (driver.retain)(&mut context, 0) {
+            0 => match (driver.set_current)(context) {
+                0 => (driver.synchronize)(),
                 failed => failed,
             },
             failed => failed,
         }
     };
     if status == 0 { Ok(()) } else { Err(status) }
+}
+
+/// Has the driver give back what MLX freed and nothing submitted uses any more. What it refuses stays as
+/// it is.
+pub(crate) fn release_freed() {
+    let Some(driver) = Driver::get() else {
+        return;
+    };
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: MLX allocates from the default pool of device 0, which lives as long as the process; only
+    // what is free in it goes.
+    unsafe {
+        if (driver.default_pool)(&mut pool, 0) == 0 {
+            (driver.trim_pool)(pool, 0);
+        }
+    }
+}
+
+const UNKNOWN: i32 = 999; // CUDA_ERROR_UNKNOWN
+
+/// What is asked of the driver again and again.
+struct Driver {
+    retain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
+    set_current: unsafe extern "C" fn(*mut c_void) -> c_int,
+    synchronize: unsafe extern "C" fn() -> c_int,
+    default_pool: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
+    trim_pool: unsafe extern "C" fn(*mut c_void, usize) -> c_int,
+}
+
+impl Driver {
+    fn get() -> Option<&'static Driver> {
+        static DRIVER: OnceLock<Option<Driver>> = OnceLock::new();
+        let driver = DRIVER.get_or_init(|| {
+            // SAFETY: as in `ask`; the functions have these types since CUDA 11.2.
+            unsafe {
+                let driver = libloading::Library::new("libcuda.so.1").ok()?;
+                let driver = std::mem::ManuallyDrop::new(driver);
+                Some(Driver {
+                    retain: *driver.get(b"cuDevicePrimaryCtxRetain\0").ok()?,
+                    set_current: *driver.get(b"cuCtxSetCurrent\0").ok()?,
+                    synchronize: *driver.get(b"cuCtxSynchronize\0").ok()?,
+                    default_pool: *driver.get(b"cuDeviceGetDefaultMemPool\0").ok()?,
+                    trim_pool: *driver.get(b"cuMemPoolTrimTo\0").ok()?,
+                })
+            }
+        });
+        driver.as_ref()
+    }
 }
 
 type CuInit = unsafe extern "C" fn(u32) -> c_int;

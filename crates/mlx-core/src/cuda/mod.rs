@@ -44,10 +44,10 @@ use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
 pub use compiler::{Compiler, Image};
-pub(crate) use gpu::synchronize;
 pub use gpu::{Architecture, Gpu, gpu};
+pub(crate) use gpu::{release_freed, synchronize};
 
-pub use crate::submit::has_failed;
+pub use crate::submit::failures;
 
 use crate::ffi::{ArrayVec, api, list_failure};
 use crate::stream::Stream;
