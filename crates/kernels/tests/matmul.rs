@@ -1,6 +1,6 @@
 //! Dense products, compared with float64.
 
-#![allow(clippy::unwrap_used)] // In what tests share, too.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! A GPU that runs out of memory in the middle of an answer.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 mod common;
 
 use bench_shapes::{Family, Shape, Weights, checkpoint};

@@ -137,14 +137,13 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
+        let opened = Opened::read(dir, options)?;
         let Opened {
             config,
             checkpoint,
             manifest,
-            info,
-            bytes,
-            may_encode,
-        } = Opened::read(dir, options)?;
+            ..
+        } = &opened;
         let total = manifest.bytes;
         progress(LoadProgress::Opened {
             files: checkpoint.file_count(),
@@ -152,7 +151,7 @@ impl Model {
         });
 
         let mut read = |may_encode: bool| -> Result<_> {
-            let mut source = Source::new(&checkpoint, &manifest, info.dtype, may_encode);
+            let mut source = Source::new(checkpoint, manifest, opened.info.dtype, may_encode);
             if options.random_weights {
                 source = source.drawn(Random::new(config.family));
             }
@@ -168,18 +167,18 @@ impl Model {
                 });
                 Ok(())
             };
-            let decoder = families::load(&config, &root, head.as_ref(), &mut on_part)?;
+            let decoder = families::load(config, &root, head.as_ref(), &mut on_part)?;
             Ok((decoder, source.spared(), source.has_refused()))
         };
-        let (mut decoder, mut spared, refused) = read(may_encode)?;
+        let (mut decoder, mut spared, refused) = read(opened.may_encode)?;
         if refused && encoding::is_for_all()? {
             drop(decoder);
             (decoder, spared, _) = read(false)?;
         }
         Ok(Self {
-            config,
-            info,
-            held_bytes: bytes.saturating_sub(spared),
+            held_bytes: opened.bytes.saturating_sub(spared),
+            config: opened.config,
+            info: opened.info,
             decoder,
         })
     }

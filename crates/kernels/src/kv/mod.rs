@@ -167,6 +167,11 @@ impl KvBuffers {
 
     /// Keys and values, of zeros if there were none.
     fn buffers(&mut self) -> Result<&mut [Array; 2]> {
+        Ok(self.parts()?.0)
+    }
+
+    /// The same, with what wrote them last.
+    fn parts(&mut self) -> Result<(&mut [Array; 2], &Written)> {
         let arrays = match self.arrays.take() {
             Some(arrays) => arrays,
             None => {
@@ -175,7 +180,7 @@ impl KvBuffers {
                 [room()?, room()?]
             }
         };
-        Ok(self.arrays.insert(arrays))
+        Ok((self.arrays.insert(arrays), &self.written))
     }
 
     /// Larger buffers that begin with the first `held` tokens.
@@ -295,14 +300,8 @@ impl KvBuffers {
             // Of one part a concatenation would be no copy.
             *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
         }
-        self.buffers()?;
-        let Self {
-            arrays, written, ..
-        } = self;
-        let Some([keys, values]) = arrays else {
-            unreachable!("they have just been made");
-        };
-        Ok(([keys, values], written.result.as_ref()))
+        let (buffers, written) = self.parts()?;
+        Ok((buffers.each_ref(), written.result.as_ref()))
     }
 
     /// Whether there are no buffers yet, so that an operation that writes the first tokens may make them.

@@ -1,5 +1,9 @@
 //! What the tests share: random arrays, and plain float64 references to compare with.
-#![allow(dead_code, unreachable_pub)] // Each test file uses a part of it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 
 use half::{bf16, f16};
 use kernels::quantized_matmul::{Format, Mode, Quantized, Scales};

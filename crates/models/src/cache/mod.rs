@@ -165,17 +165,6 @@ impl LayerCache {
         }
     }
 
-    /// Adds keys and values `[1, kv_heads, L, head_dim]` of the next L tokens, and returns those
-    /// that attention now reads, `[1, kv_heads, S, head_dim]`.
-    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let count = keys.dim(2);
-        let mut slot = self.take_room(count, Heads::of(keys))?;
-        slot.buffers.write(keys, values, slot.start)?;
-        let seen = slot.buffers.first(slot.visible)?;
-        self.put_back(slot, count)?;
-        Ok(seen.into())
-    }
-
     /// Takes the buffers out, with room for the next `count` tokens; whoever writes those there
     /// gives the buffers back with [`LayerCache::put_back`]. `heads` is asked for at first use.
     pub(crate) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {

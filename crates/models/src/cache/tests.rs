@@ -1,9 +1,10 @@
 //! Caches against the definition: which positions does each query see?
 
+use kernels::graph::{Heads, Slot};
 use mlx_core::device::{self, Choice};
 use mlx_core::{Array, Dtype};
 
-use super::{AttentionMask, KvCache, LayerCache, RotatingKvCache};
+use super::{AttentionMask, KvCache, RotatingKvCache};
 
 /// A small generator, so that each sequence of updates is another one and still repeats.
 struct Rng(u64);
@@ -31,24 +32,26 @@ fn tokens_at(start: i32, count: i32) -> (Array, Array) {
     )
 }
 
-/// [`LayerCache::update`] of a cache by itself.
+/// Adds the next tokens, and gives what attention reads then.
 fn update_rotating(cache: &mut RotatingKvCache, keys: &Array, values: &Array) -> (Array, Array) {
-    let mut layer = LayerCache::Rotating(std::mem::replace(cache, RotatingKvCache::new(1, 0)));
-    let seen = layer.update(keys, values).unwrap();
-    if let LayerCache::Rotating(updated) = layer {
-        *cache = updated;
-    }
+    let count = keys.dim(2);
+    let mut slot = cache.take_room(count, Heads::of(keys)).unwrap();
+    let seen = write(&mut slot, keys, values);
+    cache.put_back(slot, count).unwrap();
     seen
 }
 
 /// As [`update_rotating`].
 fn update_full(cache: &mut KvCache, keys: &Array, values: &Array) -> (Array, Array) {
-    let mut layer = LayerCache::Full(std::mem::take(cache));
-    let seen = layer.update(keys, values).unwrap();
-    if let LayerCache::Full(updated) = layer {
-        *cache = updated;
-    }
+    let mut slot = cache.take_room(keys.dim(2), Heads::of(keys)).unwrap();
+    let seen = write(&mut slot, keys, values);
+    cache.put_back(slot);
     seen
+}
+
+fn write(slot: &mut Slot, keys: &Array, values: &Array) -> (Array, Array) {
+    slot.buffers.write(keys, values, slot.start).unwrap();
+    slot.buffers.first(slot.visible).unwrap().into()
 }
 
 /// The positions in an array that a cache returned, having checked all heads and elements.
