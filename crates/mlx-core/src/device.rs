@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::null;
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_sys::mlx_device_info;
 
@@ -96,6 +97,7 @@ pub struct DeviceInfo {
 }
 
 static FIRST: OnceLock<DeviceKind> = OnceLock::new();
+static CUDA_IS_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Loads the native library for `choice` and makes the device this thread's.
 ///
@@ -119,6 +121,7 @@ pub fn open(choice: Choice) -> Result<DeviceInfo> {
     let info = describe(kind, &device, loaded.path.clone())?;
     FIRST.get_or_init(|| kind);
     if kind == DeviceKind::Cuda {
+        CUDA_IS_OPEN.store(true, Ordering::Relaxed);
         cuda::exit::prepare();
     }
     Ok(info)
@@ -246,14 +249,14 @@ pub fn free_memory() -> Result<Option<u64>> {
     }
 }
 
-/// The device that the process opened first.
-pub(crate) fn opened_first() -> Option<DeviceKind> {
-    FIRST.get().copied()
+/// Whether a thread of this process has opened CUDA.
+pub(crate) fn cuda_is_open() -> bool {
+    CUDA_IS_OPEN.load(Ordering::Relaxed)
 }
 
-/// The device of the process, or the error of `op` that there is none.
+/// The device that the process opened first, or the error of `op` that there is none.
 pub(crate) fn require_open(op: &'static str) -> Result<DeviceKind> {
-    opened_first().ok_or(Error::NotOpen { op })
+    FIRST.get().copied().ok_or(Error::NotOpen { op })
 }
 
 /// The device that this thread's operations run on.

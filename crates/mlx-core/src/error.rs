@@ -80,6 +80,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A GPU has too little memory left.
+    #[error("out of memory: {needed} bytes are needed on the GPU, {available} are free")]
+    OutOfMemory {
+        /// Bytes needed, some of them for the driver.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+
     /// A CUDA kernel could not be compiled.
     #[error("cannot compile the CUDA kernels of {module}:\n{reason}")]
     Compile {

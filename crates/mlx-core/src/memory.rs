@@ -65,16 +65,43 @@ pub fn reset_peak() -> Result<()> {
 /// On CUDA this waits for what was submitted: the driver keeps what MLX frees until then, and has nothing
 /// for whoever asks it otherwise, such as a graph that is launched for the first time.
 pub fn clear_cache() -> Result<()> {
-    let kind = device::require_open("clear_cache")?;
+    device::require_open("clear_cache")?;
     // SAFETY: take nothing.
     check("clear_cache", unsafe { api().mlxb_release_unused() })?;
     // SAFETY: as above.
     check("clear_cache", unsafe { api().mlx_clear_cache() })?;
-    if kind == DeviceKind::Cuda {
-        submit::finish_all()?;
-        cuda::release_freed();
+    match device::cuda_is_open() {
+        true => submit::release_freed(),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+/// What a GPU must have free beside what is asked for: its driver allocates too, as for a graph that is
+/// launched for the first time.
+const DRIVERS_BYTES: u64 = 64 << 20;
+
+/// Sees to it that `bytes` can be allocated on this thread's GPU, if need be by [`clear_cache`]. On a device
+/// without memory of its own it does nothing.
+///
+/// Whoever allocates much asks first. MLX's allocation would fail, too, but the driver may fail behind it:
+/// where it has no memory to update a graph, MLX (0.32.2) does not notice and launches the graph of before.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where they cannot.
+pub fn make_room(bytes: u64) -> Result<()> {
+    if device::current()? != DeviceKind::Cuda {
+        return Ok(());
+    }
+    let needed = bytes.saturating_add(DRIVERS_BYTES);
+    let lacks = || cuda::available_memory().filter(|available| *available < needed);
+    if lacks().is_none() {
+        return Ok(());
+    }
+    clear_cache()?;
+    match lacks() {
+        Some(available) => Err(Error::OutOfMemory { needed, available }),
+        None => Ok(()),
+    }
 }
 
 /// Keeps up to this many bytes resident for the GPU; gives the limit there was.

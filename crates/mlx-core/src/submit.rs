@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use mlx_sys::mlx_array;
 
+use crate::Result;
 use crate::cuda::{self, exit};
-use crate::device::opened_first;
+use crate::device::cuda_is_open;
 use crate::ffi::{ArrayVec, api, refusal};
 use crate::stream::Stream;
-use crate::{DeviceKind, Result};
 
 /// Who submitted last.
 static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);
@@ -51,7 +51,7 @@ pub(crate) fn turn_within(time: Duration) -> Option<Turn> {
 /// This thread's turn, where turns are taken. Fails when the GPU does not finish what it has, and
 /// when the process ends.
 fn turn() -> std::result::Result<Option<Turn>, i32> {
-    if opened_first() != Some(DeviceKind::Cuda) {
+    if !cuda_is_open() {
         return Ok(None);
     }
     let mut last = SUBMITTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +79,7 @@ pub(crate) fn submit(vec: &ArrayVec) -> i32 {
 
 /// Computes the arrays of `vec`, whose handles `each` has. Gives MLX's status.
 pub(crate) fn compute(vec: &ArrayVec, each: impl Iterator<Item = mlx_array>) -> i32 {
-    if opened_first() != Some(DeviceKind::Cuda) {
+    if !cuda_is_open() {
         // SAFETY: the vector holds live arrays.
         return unsafe { api().mlx_eval(vec.raw()) };
     }
@@ -103,7 +103,7 @@ pub fn failures() -> u64 {
 
 /// Counts a failure on CUDA.
 pub(crate) fn noted(status: i32) -> i32 {
-    if status != 0 && opened_first() == Some(DeviceKind::Cuda) {
+    if status != 0 && cuda_is_open() {
         FAILURES.set(FAILURES.get() + 1);
     }
     status
@@ -112,12 +112,23 @@ pub(crate) fn noted(status: i32) -> i32 {
 /// Waits for everything that was submitted: on CUDA by whichever thread, and while none records anything.
 pub(crate) fn finish_all() -> Result<()> {
     const OP: &str = "synchronize";
-    if opened_first() != Some(DeviceKind::Cuda) {
+    if !cuda_is_open() {
         return Stream::current(OP)?.synchronize();
     }
     turn()
         .and_then(|_turn| cuda::synchronize())
         .map_err(|status| refusal(OP, &[], String::new(), format!("CUDA error {status}")))
+}
+
+/// Waits as [`finish_all`] does, and has CUDA's driver give back what nothing uses any more.
+pub(crate) fn release_freed() -> Result<()> {
+    finish_all()?;
+    if cuda_is_open()
+        && let Ok(_turn) = turn()
+    {
+        cuda::release_freed();
+    }
+    Ok(())
 }
 
 /// Whether the array is computed.

@@ -38,6 +38,12 @@ impl Heads {
             dtype: array.dtype(),
         }
     }
+
+    /// Bytes of keys and values of so many tokens.
+    pub fn bytes(self, tokens: i32) -> usize {
+        let axes = [2, self.count, tokens, self.dim].map(|n| n.max(0) as usize);
+        axes.iter().product::<usize>() * self.dtype.size()
+    }
 }
 
 /// Keys and values `[1, heads, capacity, dim]`.
@@ -154,9 +160,7 @@ impl KvBuffers {
 
     /// Bytes of both.
     pub fn nbytes(&self) -> usize {
-        let Heads { count, dim, dtype } = self.heads;
-        let axes = [2, count, self.capacity, dim].map(|n| n.max(0) as usize);
-        axes.iter().product::<usize>() * dtype.size()
+        self.heads.bytes(self.capacity)
     }
 
     /// What to evaluate for the buffers to hold everything that was written.

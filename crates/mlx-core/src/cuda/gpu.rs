@@ -85,17 +85,31 @@ pub(crate) fn synchronize() -> Result<(), i32> {
 /// Has the driver give back what MLX freed and nothing submitted uses any more. What it refuses stays as
 /// it is.
 pub(crate) fn release_freed() {
-    let Some(driver) = Driver::get() else {
-        return;
-    };
-    let mut pool = std::ptr::null_mut();
-    // SAFETY: MLX allocates from the default pool of device 0, which lives as long as the process; only
-    // what is free in it goes.
-    unsafe {
-        if (driver.default_pool)(&mut pool, 0) == 0 {
-            (driver.trim_pool)(pool, 0);
-        }
+    if let Some((driver, pool)) = Driver::with_pool() {
+        // SAFETY: the pool lives as long as the process; only what is free in it goes.
+        unsafe { (driver.trim_pool)(pool, 0) };
     }
+}
+
+/// Bytes that MLX can allocate: those that the driver has free, and those that it holds for MLX and MLX does
+/// not use. Asked on a thread that uses MLX.
+pub(crate) fn available_memory() -> Option<u64> {
+    let (driver, pool) = Driver::with_pool()?;
+    let (mut free, mut total) = (0, 0);
+    // SAFETY: both figures are written by the call; MLX has made its context the thread's.
+    if unsafe { (driver.memory)(&mut free, &mut total) } != 0 {
+        return None;
+    }
+    let figure = |number: c_int| {
+        let mut bytes = 0u64;
+        // SAFETY: the pool lives as long as the process; the figure is 64 bits wide, and written by the call.
+        match unsafe { (driver.pool_attribute)(pool, number, (&raw mut bytes).cast()) } {
+            0 => bytes,
+            _ => 0,
+        }
+    };
+    // CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT and CU_MEMPOOL_ATTR_USED_MEM_CURRENT.
+    Some(free as u64 + figure(5).saturating_sub(figure(7)))
 }
 
 const UNKNOWN: i32 = 999; // CUDA_ERROR_UNKNOWN
@@ -107,6 +121,8 @@ struct Driver {
     synchronize: unsafe extern "C" fn() -> c_int,
     default_pool: unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int,
     trim_pool: unsafe extern "C" fn(*mut c_void, usize) -> c_int,
+    memory: unsafe extern "C" fn(*mut usize, *mut usize) -> c_int,
+    pool_attribute: unsafe extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int,
 }
 
 impl Driver {
@@ -123,10 +139,21 @@ impl Driver {
                     synchronize: *driver.get(b"cuCtxSynchronize\0").ok()?,
                     default_pool: *driver.get(b"cuDeviceGetDefaultMemPool\0").ok()?,
                     trim_pool: *driver.get(b"cuMemPoolTrimTo\0").ok()?,
+                    memory: *driver.get(b"cuMemGetInfo_v2\0").ok()?,
+                    pool_attribute: *driver.get(b"cuMemPoolGetAttribute\0").ok()?,
                 })
             }
         });
         driver.as_ref()
+    }
+
+    /// With the pool that MLX allocates from, the default one of device 0.
+    fn with_pool() -> Option<(&'static Driver, *mut c_void)> {
+        let driver = Driver::get()?;
+        let mut pool = std::ptr::null_mut();
+        // SAFETY: MLX has initialised the driver; `pool` is written by the call.
+        let status = unsafe { (driver.default_pool)(&mut pool, 0) };
+        (status == 0 && !pool.is_null()).then_some((driver, pool))
     }
 }
 

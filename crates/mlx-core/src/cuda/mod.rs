@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 pub use compiler::{Compiler, Image};
 pub use gpu::{Architecture, Gpu, gpu};
-pub(crate) use gpu::{release_freed, synchronize};
+pub(crate) use gpu::{available_memory, release_freed, synchronize};
 
 pub use crate::submit::failures;
 

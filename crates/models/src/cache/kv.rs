@@ -47,17 +47,38 @@ impl KvCache {
 
     /// See [`LayerCache::take_room`](super::LayerCache::take_room).
     pub(super) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
-        let (start, stop) = (self.offset, self.offset + count);
+        let capacity = self.capacity_with(count);
         let buffers = match self.buffers.take() {
-            Some(buffers) if stop <= buffers.capacity() => buffers,
-            Some(buffers) => buffers.grown(start, round_up(stop.max(self.expected)))?,
-            None => KvBuffers::new(heads, round_up(stop.max(self.expected))),
+            Some(buffers) if buffers.capacity() == capacity => buffers,
+            Some(buffers) => buffers.grown(self.offset, capacity)?,
+            None => KvBuffers::new(heads, capacity),
         };
         Ok(Slot {
             buffers,
-            start,
-            visible: stop,
+            start: self.offset,
+            visible: self.offset + count,
         })
+    }
+
+    /// See [`LayerCache::new_bytes`](super::LayerCache::new_bytes).
+    pub(super) fn new_bytes(&self, count: i32, heads: Heads) -> usize {
+        match self.capacity_with(count) {
+            capacity if capacity > self.capacity() => heads.bytes(capacity),
+            _ => 0,
+        }
+    }
+
+    /// Tokens that the buffers have room for.
+    fn capacity(&self) -> i32 {
+        self.buffers.as_ref().map_or(0, KvBuffers::capacity)
+    }
+
+    /// The same once there is room for `count` more.
+    fn capacity_with(&self, count: i32) -> i32 {
+        match self.offset + count {
+            stop if stop > self.capacity() => round_up(stop.max(self.expected)),
+            _ => self.capacity(),
+        }
     }
 
     /// See [`LayerCache::put_back`](super::LayerCache::put_back).

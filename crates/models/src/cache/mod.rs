@@ -151,6 +151,10 @@ impl Cache {
         })
     }
 
+    pub(crate) fn layers(&self) -> &[LayerCache] {
+        &self.layers
+    }
+
     pub(crate) fn layer_mut(&mut self, index: usize) -> &mut LayerCache {
         &mut self.layers[index]
     }
@@ -162,6 +166,14 @@ impl LayerCache {
         match self {
             Self::Full(cache) => cache.offset(),
             Self::Rotating(cache) => cache.offset(),
+        }
+    }
+
+    /// Bytes of new buffers that the next `count` tokens need. A sliding window is small, and not counted.
+    pub(crate) fn new_bytes(&self, count: i32, heads: Heads) -> usize {
+        match self {
+            Self::Full(cache) => cache.new_bytes(count, heads),
+            Self::Rotating(_) => 0,
         }
     }
 

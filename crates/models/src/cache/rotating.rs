@@ -165,7 +165,7 @@ impl RotatingKvCache {
         [0..kept, oldest.start + dropped..oldest.end, newest]
     }
 
-    /// The mask for `count` new tokens over what [`RotatingKvCache::update`] will return for them.
+    /// The mask for `count` new tokens over what attention will read for them.
     pub(super) fn mask(&self, count: i32) -> Result<AttentionMask> {
         let before = if count == 1 {
             self.held

@@ -1,6 +1,6 @@
 //! Caches against the definition: which positions does each query see?
 
-use kernels::graph::{Heads, Slot};
+use kernels::graph::{Heads, KvBuffers, Slot};
 use mlx_core::device::{self, Choice};
 use mlx_core::{Array, Dtype};
 
@@ -52,6 +52,25 @@ fn update_full(cache: &mut KvCache, keys: &Array, values: &Array) -> (Array, Arr
 fn write(slot: &mut Slot, keys: &Array, values: &Array) -> (Array, Array) {
     slot.buffers.write(keys, values, slot.start).unwrap();
     slot.buffers.first(slot.visible).unwrap().into()
+}
+
+#[test]
+fn new_buffers_are_announced_with_their_bytes() {
+    device::open(Choice::Cpu).unwrap();
+    let mut rng = Rng(4);
+    let mut cache = KvCache::new();
+    cache.expect(300);
+    for _ in 0..20 {
+        let (keys, values) = tokens_at(cache.offset(), 1 + rng.below(200));
+        let bytes = |cache: &KvCache| cache.buffers().map_or(0, KvBuffers::nbytes);
+        let before = bytes(&cache);
+        let announced = cache.new_bytes(keys.dim(2), Heads::of(&keys));
+        update_full(&mut cache, &keys, &values);
+        let made = Some(bytes(&cache)).filter(|now| *now != before);
+        assert_eq!(announced, made.unwrap_or(0));
+        // Two heads of four floats, keys and values.
+        assert!(bytes(&cache) >= 64 * cache.offset() as usize);
+    }
 }
 
 /// The positions in an array that a cache returned, having checked all heads and elements.

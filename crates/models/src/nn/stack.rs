@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 
 use kernels::decode::TokenStep;
 use kernels::graph;
-use mlx_core::{Array, Dtype};
+use mlx_core::{Array, Dtype, memory};
 
 use super::block::Residual;
 use super::pace::Pace;
@@ -45,6 +45,7 @@ impl Stack {
     /// `[1, rows, hidden]`. Adds L tokens to `cache`.
     pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let length = x.dim(1);
+        self.make_room(cache, length, x.dtype())?;
         let masks = cache.masks(length)?;
         let kinds = || self.layers.iter().map(|(_, kind)| *kind);
         if let Some(joined) = self.joined(x)? {
@@ -86,6 +87,7 @@ impl Stack {
     /// The token `id` behind those in `cache` through `step`, which is made of these blocks: its
     /// logits. Adds it to `cache`.
     pub(super) fn decode(&self, step: &TokenStep, id: &Array, cache: &mut Cache) -> Result<Array> {
+        self.make_room(cache, 1, Dtype::Bfloat16)?;
         let offset = cache.offset();
         let mut slots = Vec::with_capacity(self.layers.len());
         for (i, (block, _)) in self.layers.iter().enumerate() {
@@ -97,6 +99,20 @@ impl Stack {
             cache.layer_mut(i).put_back(slot, 1)?;
         }
         Ok(logits)
+    }
+
+    /// Fails where the device has no room for what `count` more tokens need in `cache`, before anything
+    /// has changed.
+    fn make_room(&self, cache: &Cache, count: i32, dtype: Dtype) -> Result<()> {
+        let layers = self.layers.iter().zip(cache.layers());
+        let bytes = layers.map(|((block, _), layer)| {
+            let heads = block.attention.key_heads(dtype);
+            layer.new_bytes(count, heads) as u64
+        });
+        match bytes.sum() {
+            0 => Ok(()),
+            bytes => Ok(memory::make_room(bytes)?),
+        }
     }
 
     /// The blocks for kernels, each with whether it has a sliding window, unless one has something
