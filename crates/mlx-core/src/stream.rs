@@ -14,7 +14,7 @@ use std::cell::Cell;
 use mlx_sys::{mlx_device, mlx_stream};
 
 use crate::ffi::{api, check};
-use crate::{DeviceKind, Result, device};
+use crate::{DeviceKind, Result, device, submit};
 
 thread_local! {
     static CURRENT: Cell<Option<Stream>> = const { Cell::new(None) };
@@ -62,6 +62,7 @@ impl Stream {
         let mut raw = mlx_stream {
             ctx: std::ptr::null_mut(),
         };
+        let _undisturbed = submit::undisturbed();
         // SAFETY: `raw` is an empty handle for MLX to fill, `device` is alive.
         let status = unsafe { api().mlx_get_default_stream(&mut raw, device.raw()) };
         check("stream", status)?;

@@ -48,6 +48,12 @@ pub(crate) fn turn_within(time: Duration) -> Option<Turn> {
     }
 }
 
+/// While this is held no thread records anything on CUDA: for calls of the driver's outside of an evaluation,
+/// which would break what another one records.
+pub(crate) fn undisturbed() -> Option<Turn> {
+    cuda_is_open().then(|| SUBMITTING.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// This thread's turn, where turns are taken. Fails when the GPU does not finish what it has, and
 /// when the process ends.
 fn turn() -> std::result::Result<Option<Turn>, i32> {
@@ -123,9 +129,7 @@ pub(crate) fn finish_all() -> Result<()> {
 /// Waits as [`finish_all`] does, and has CUDA's driver give back what nothing uses any more.
 pub(crate) fn release_freed() -> Result<()> {
     finish_all()?;
-    if cuda_is_open()
-        && let Ok(_turn) = turn()
-    {
+    if let Some(_undisturbed) = undisturbed() {
         cuda::release_freed();
     }
     Ok(())
