@@ -204,4 +204,17 @@ mod tests {
         assert_eq!(unsafe { is_there(y.raw()) }, Ok(true));
         assert_eq!(y.to_vec::<f32>().unwrap(), vec![64.0; 256 * 256]);
     }
+
+    #[test]
+    fn only_what_is_submitted_can_be_waited_for() {
+        device::open(Choice::Cpu).unwrap();
+        let x = Array::full(&[64, 64], 0.5, Dtype::Float32).unwrap();
+        let y = ops::matmul(&x, &x).unwrap();
+        let error = y.wait().unwrap_err().to_string();
+        assert!(error.contains("not submitted"), "{error}");
+        crate::async_eval(&[&y]).unwrap();
+        y.wait().unwrap();
+        // SAFETY: the handle is alive.
+        assert_eq!(unsafe { is_there(y.raw()) }, Ok(true));
+    }
 }

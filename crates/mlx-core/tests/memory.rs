@@ -72,6 +72,19 @@ on_each_device! {
         assert_eq!(memory::set_cache_limit(previous).unwrap(), 1 << 20);
     }
 
+    fn room_is_refused_where_a_gpu_cannot_have_it() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap();
+        memory::make_room(1 << 20).unwrap();
+        let much = memory::make_room(u64::MAX);
+        if device::current().unwrap() == DeviceKind::Cuda {
+            let error = much.unwrap_err();
+            let has_figures = matches!(error, Error::OutOfMemory { needed, available } if needed > available);
+            assert!(has_figures, "{error}");
+        } else {
+            much.unwrap();
+        }
+    }
+
     fn setting_a_memory_limit_gives_the_one_before() {
         let _alone = ONE_AT_A_TIME.lock().unwrap();
         let previous = memory::set_memory_limit(1 << 30).unwrap();
