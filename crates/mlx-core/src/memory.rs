@@ -70,10 +70,7 @@ pub fn clear_cache() -> Result<()> {
     check("clear_cache", unsafe { api().mlxb_release_unused() })?;
     // SAFETY: as above.
     check("clear_cache", unsafe { api().mlx_clear_cache() })?;
-    match device::cuda_is_open() {
-        true => submit::release_freed(),
-        false => Ok(()),
-    }
+    submit::release_freed()
 }
 
 /// What a GPU must have free beside what is asked for: its driver allocates too, as for a graph that is

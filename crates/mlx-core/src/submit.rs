@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use mlx_sys::mlx_array;
 
-use crate::Result;
 use crate::cuda::{self, exit};
 use crate::device::cuda_is_open;
 use crate::ffi::{ArrayVec, api, refusal};
 use crate::stream::Stream;
+use crate::{DeviceKind, Result};
 
 /// Who submitted last.
 static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);
@@ -57,10 +57,9 @@ pub(crate) fn undisturbed() -> Option<Turn> {
 /// This thread's turn, where turns are taken. Fails when the GPU does not finish what it has, and
 /// when the process ends.
 fn turn() -> std::result::Result<Option<Turn>, i32> {
-    if !cuda_is_open() {
+    let Some(mut last) = undisturbed() else {
         return Ok(None);
-    }
-    let mut last = SUBMITTING.lock().unwrap_or_else(PoisonError::into_inner);
+    };
     if exit::has_begun() {
         drop(last);
         return Err(exit::hold());
@@ -115,24 +114,34 @@ pub(crate) fn noted(status: i32) -> i32 {
     status
 }
 
-/// Waits for everything that was submitted: on CUDA by whichever thread, and while none records anything.
+/// Waits for everything that this thread submitted, on CUDA for that of others too.
 pub(crate) fn finish_all() -> Result<()> {
-    const OP: &str = "synchronize";
-    if !cuda_is_open() {
-        return Stream::current(OP)?.synchronize();
+    let stream = Stream::current("synchronize")?;
+    match stream.kind() {
+        DeviceKind::Cuda => gpu_finished().map(drop),
+        DeviceKind::Cpu | DeviceKind::Metal => stream.synchronize(),
     }
-    turn()
-        .and_then(|_turn| cuda::synchronize())
-        .map_err(|status| refusal(OP, &[], String::new(), format!("CUDA error {status}")))
 }
 
-/// Waits as [`finish_all`] does, and has CUDA's driver give back what nothing uses any more.
+/// Waits for everything that was submitted to CUDA, where it is open, and has the driver give back what
+/// nothing uses any more.
 pub(crate) fn release_freed() -> Result<()> {
-    finish_all()?;
-    if let Some(_undisturbed) = undisturbed() {
+    if let Some(_turn) = gpu_finished()? {
         cuda::release_freed();
     }
     Ok(())
+}
+
+/// The turn, once the GPU has done everything; `None` where CUDA is not open.
+fn gpu_finished() -> Result<Option<Turn>> {
+    let finished = turn().and_then(|turn| match turn {
+        Some(turn) => cuda::synchronize().map(|()| Some(turn)),
+        None => Ok(None),
+    });
+    finished.map_err(|status| {
+        let message = format!("CUDA error {status}");
+        refusal("synchronize", &[], String::new(), message)
+    })
 }
 
 /// Whether the array is computed.

@@ -7,8 +7,6 @@
 //! Functions of MLX report a failure by a return value that is not zero or a handle whose `ctx` is
 //! null; [`take_last_error`] then has the message.
 
-// Generated from C headers that say neither what every item is nor follow Rust's naming, and
-// whose functions are as safe as their C documentation says.
 #[allow(
     missing_docs,
     non_camel_case_types,
@@ -18,7 +16,9 @@
     unsafe_op_in_unsafe_fn,
     clippy::all,
     clippy::undocumented_unsafe_blocks,
-    rustdoc::all
+    rustdoc::all,
+    reason = "generated from C headers, which neither say what every item is nor follow Rust's naming, \
+              and whose functions are as safe as their C documentation says"
 )]
 mod bindings {
     include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
