@@ -1,0 +1,204 @@
+//! What the demo model answers, in each form that can be asked for.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{demo, failure, feed, ml, output, stdout, text, with_demo, without_tokenizer};
+
+#[test]
+fn the_demo_model_answers_on_standard_output_and_reports_on_standard_error() {
+    let output =
+        output(with_demo("generate").args(["--prompt", "What is 17 + 25?", "--temp", "0"]));
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let answer = text(&output.stdout);
+    assert!(
+        answer.contains("42") && answer.ends_with('\n'),
+        "{answer:?}"
+    );
+    let first = stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("device cpu") && first.contains("MLX 0."),
+        "{first}"
+    );
+    assert!(stderr.contains("tokens at"), "{stderr}");
+}
+
+#[test]
+fn a_prompt_comes_from_standard_input_too() {
+    let args = ["--prompt", "-", "--temp", "0"];
+    for input in [
+        &b"What is 17 + 25?"[..],
+        b"What is 17 + 25?\n",
+        b"What is 17 + 25?\r\n",
+    ] {
+        let output = feed(with_demo("generate").args(args), input);
+        assert!(text(&output.stdout).contains("42"), "{output:?}");
+    }
+    let line = String::from_utf8(feed(with_demo("generate").args(args), b"caf\xe9").stderr);
+    assert!(line.unwrap().contains("not UTF-8 text (byte 3)"));
+    let empty = feed(with_demo("generate").args(args), b"\n");
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(text(&empty.stderr).starts_with("ml: the prompt is empty"));
+}
+
+#[test]
+fn json_is_one_object_with_text_ids_and_figures() {
+    let prompt = ["--prompt", "What is 17 + 25?", "--temp", "0"];
+    let plain = stdout(with_demo("generate").args(prompt));
+    let json = stdout(with_demo("generate").args(prompt).arg("--json"));
+    assert_eq!(json.lines().count(), 1);
+    let object: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(object["text"].as_str(), Some(plain.trim_end()));
+    assert_eq!(object["finish_reason"], "stop");
+    assert_eq!(object["device"], "cpu");
+    let ids = object["token_ids"].as_array().unwrap();
+    assert_eq!(object["metrics"]["generated_tokens"], ids.len());
+    for figure in [
+        "prompt_tokens",
+        "time_to_first_token_s",
+        "peak_memory_bytes",
+        "total_time_s",
+    ] {
+        assert!(
+            object["metrics"][figure].as_f64().unwrap() > 0.0,
+            "{figure}: {json}"
+        );
+    }
+}
+
+#[test]
+fn ids_in_and_ids_out_need_no_tokenizer() {
+    let dir = without_tokenizer();
+    let mut ml = ml();
+    ml.args([
+        "generate", "--device", "cpu", "--temp", "0", "--tokens", "5,6,7",
+    ]);
+    ml.args(["--max-tokens", "4", "--ignore-eos", "--model"])
+        .arg(dir.path());
+    let line = failure(&mut ml);
+    assert!(line.contains("--print-ids"), "{line}");
+
+    let ids = stdout(ml.arg("--print-ids"));
+    assert_eq!(ids.lines().count(), 1);
+    assert_eq!(
+        ids.trim_end()
+            .split(',')
+            .filter(|id| id.parse::<u32>().is_ok())
+            .count(),
+        4
+    );
+    let mut same = with_demo("generate");
+    same.args([
+        "--temp",
+        "0",
+        "--tokens",
+        "5,6,7",
+        "--max-tokens",
+        "4",
+        "--ignore-eos",
+    ]);
+    assert_eq!(stdout(same.arg("--print-ids")), ids);
+}
+
+#[test]
+fn a_token_id_outside_the_vocabulary_is_refused() {
+    let line = failure(with_demo("generate").args(["--tokens", "4000000000", "--print-ids"]));
+    assert!(line.contains("4000000000"), "{line}");
+}
+
+#[test]
+fn the_largest_of_the_written_logits_is_the_greedy_token() {
+    let dir = without_tokenizer();
+    let file = dir.path().join("logits.safetensors");
+    let mut ml = ml();
+    ml.args(["logits", "--device", "cpu", "--tokens", "5,6,7", "--model"])
+        .arg(dir.path());
+    stdout(ml.arg("--out").arg(&file));
+
+    let bytes = fs::read(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let logits = tensors.tensor("logits").unwrap();
+    assert_eq!(logits.dtype(), safetensors::Dtype::F32);
+    let [3, vocabulary] = logits.shape()[..] else {
+        panic!("{:?}", logits.shape())
+    };
+    let last = logits.data()[2 * vocabulary * 4..].chunks_exact(4);
+    let last: Vec<f32> = last
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect();
+    let best = (0..vocabulary)
+        .max_by(|&a, &b| last[a].total_cmp(&last[b]))
+        .unwrap();
+
+    let mut greedy = with_demo("generate");
+    greedy.args(["--tokens", "5,6,7", "--print-ids", "--ignore-eos"]);
+    let id = stdout(greedy.args(["--temp", "0", "--max-tokens", "1"]));
+    assert_eq!(id.trim_end(), best.to_string());
+}
+
+#[test]
+fn a_seed_makes_an_answer_repeatable() {
+    let answer = |seed: &str| {
+        let mut ml = with_demo("generate");
+        ml.args([
+            "--prompt",
+            "hello",
+            "--raw",
+            "--temp",
+            "2",
+            "--max-tokens",
+            "12",
+        ]);
+        stdout(ml.args(["--ignore-eos", "--print-ids", "--seed", seed]))
+    };
+    assert_eq!(answer("1"), answer("1"));
+    assert_ne!(answer("1"), answer("2"));
+}
+
+#[test]
+fn info_names_what_there_is() {
+    let object: Value = serde_json::from_str(&stdout(with_demo("info").arg("--json"))).unwrap();
+    assert_eq!(object["model_type"], "qwen3");
+    for figure in [
+        "layers",
+        "parameters",
+        "weight_bytes",
+        "cache_bytes_per_token",
+        "vocab_size",
+    ] {
+        assert!(object[figure].as_u64().unwrap() > 0, "{figure}: {object}");
+    }
+    assert_eq!(object["device"]["kind"], "cpu");
+    let text = stdout(&mut with_demo("info"));
+    for name in [
+        "architecture",
+        "parameters",
+        "quantization",
+        "weights",
+        "cache",
+        "device",
+        "MLX",
+    ] {
+        assert!(
+            text.lines().any(|line| line.starts_with(name)),
+            "{name}: {text}"
+        );
+    }
+}
+
+#[test]
+fn info_shows_a_model_where_the_native_library_is_missing() {
+    let nowhere = TempDir::new().unwrap();
+    let mut ml = ml();
+    ml.args(["info", "--model"])
+        .arg(demo())
+        .env("MLX_NATIVE_DIR", nowhere.path());
+    let text = stdout(&mut ml);
+    assert!(
+        text.contains("Qwen3") && text.contains("not loaded"),
+        "{text}"
+    );
+}

@@ -1,0 +1,150 @@
+//! What is wrong is one clear line, and the exit status says whose mistake it is.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::{demo, failure, ml, output, stdout, text, without_tokenizer};
+
+#[test]
+fn wrong_use_exits_2() {
+    let wrong: &[&[&str]] = &[
+        &[],
+        &["frobnicate"],
+        &["generate"],
+        &["generate", "--model", "m"],
+        &["generate", "--prompt", "p"],
+        &["generate", "--model", "m", "--prompt", "p", "--tokens", "1"],
+        &[
+            "generate", "--model", "m", "--prompt", "p", "--raw", "--system", "s",
+        ],
+        &[
+            "generate",
+            "--model",
+            "m",
+            "--prompt",
+            "p",
+            "--json",
+            "--print-ids",
+        ],
+        &["generate", "--model", "m", "--tokens", "1,x"],
+        &["generate", "--model", "m", "--tokens", ""],
+        &["generate", "--model", "m", "--prompt", "p", "--temp", "-1"],
+        &["generate", "--model", "m", "--prompt", "p", "--temp", "nan"],
+        &[
+            "generate",
+            "--model",
+            "m",
+            "--prompt",
+            "p",
+            "--max-tokens",
+            "0",
+        ],
+        &[
+            "generate", "--model", "m", "--prompt", "p", "--device", "tpu",
+        ],
+        &[
+            "generate", "--model", "m", "--prompt", "p", "--dtype", "int4",
+        ],
+        &[
+            "generate", "--model", "m", "--prompt", "p", "--top-p", "1.5",
+        ],
+        &["chat"],
+        &["info"],
+        &["logits", "--model", "m", "--tokens", "1"],
+        &["logits", "--model", "m", "--out", "f"],
+    ];
+    for args in wrong {
+        let output = output(ml().args(*args));
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        assert_ne!(text(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_exit_0() {
+    for args in [&["--help"][..], &["--version"], &["generate", "--help"]] {
+        assert!(!stdout(ml().args(args)).is_empty(), "{args:?}");
+    }
+}
+
+fn with_config(config: &str) -> TempDir {
+    let dir = TempDir::new().expect("a temporary folder");
+    fs::write(dir.path().join("config.json"), config).expect("it can be written");
+    dir
+}
+
+fn truncated() -> TempDir {
+    let dir = without_tokenizer();
+    let weights = dir.path().join("model.safetensors");
+    let bytes = fs::read(&weights).expect("the demo model has weights");
+    fs::write(&weights, &bytes[..bytes.len() / 2]).expect("it can be written");
+    dir
+}
+
+/// Each directory with what its error line has to name.
+fn unusable_directories() -> [(TempDir, &'static str); 4] {
+    [
+        (TempDir::new().expect("a temporary folder"), "config.json"),
+        (with_config(r#"{"model_type": "qwen3","#), "config.json"),
+        (with_config(r#"{"model_type": "mamba"}"#), "mamba"),
+        (truncated(), "model.safetensors"),
+    ]
+}
+
+#[test]
+fn an_unusable_directory_is_one_clear_line_within_a_second() {
+    for (dir, named) in unusable_directories() {
+        for command in ["generate", "chat", "info", "logits"] {
+            let mut ml = ml();
+            ml.arg(command).arg("--model").arg(dir.path());
+            match command {
+                "generate" => ml.args(["--prompt", "hello"]),
+                "logits" => ml
+                    .args(["--tokens", "1", "--out"])
+                    .arg(dir.path().join("out")),
+                _ => &mut ml,
+            };
+            let start = Instant::now();
+            let line = failure(&mut ml);
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "{:?}",
+                start.elapsed()
+            );
+            assert!(line.contains(named), "{line}");
+            assert!(line.contains(&*dir.path().to_string_lossy()), "{line}");
+        }
+    }
+}
+
+#[test]
+fn an_unsupported_model_type_is_told_what_is_supported() {
+    let dir = with_config(r#"{"model_type": "mamba"}"#);
+    let line = failure(ml().args(["info", "--model"]).arg(dir.path()));
+    assert!(line.contains("qwen3") && line.contains("gemma3"), "{line}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let line = failure(ml().args(["info", "--model", "no/such/model"]));
+    assert!(line.contains("no/such/model"), "{line}");
+}
+
+#[test]
+fn a_missing_accelerator_is_an_error_that_says_so() {
+    let missing = if cfg!(target_os = "macos") {
+        "cuda"
+    } else {
+        "metal"
+    };
+    let mut ml = ml();
+    ml.args([
+        "generate", "--prompt", "hello", "--device", missing, "--model",
+    ])
+    .arg(demo());
+    let line = failure(&mut ml);
+    assert!(line.contains(missing), "{line}");
+}
