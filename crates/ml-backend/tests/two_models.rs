@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
 
 use ml_backend::{Backend, Message, MlxBackend, Options};
@@ -13,6 +14,22 @@ fn model(name: &str) -> PathBuf {
         .join(name)
 }
 
+const QUESTIONS: [(&str, &str); 2] = [("What is 17 + 25?", "42"), ("What is 30 + 4?", "34")];
+
+fn load(name: &str) -> MlxBackend {
+    MlxBackend::builder()
+        .device(common::device())
+        .load(model(name))
+        .unwrap()
+}
+
+fn ask(backend: &MlxBackend, (question, answer): (&str, &str)) {
+    let options = Options::new().temperature(0.0).max_tokens(16);
+    let said = backend.chat(&[Message::user(question)], &options);
+    let text = said.unwrap().text;
+    assert!(text.contains(answer), "{question} {text}");
+}
+
 /// On a GPU each model's decode kernel takes every multiprocessor and its blocks wait for each other:
 /// two at a time would wait for ever if their threads did not take turns.
 #[test]
@@ -20,18 +37,10 @@ fn two_models_answer_at_the_same_time() {
     let threads: Vec<_> = ["qwen3-demo", "gemma3-demo"]
         .map(|name| {
             thread::spawn(move || {
-                let backend = MlxBackend::builder()
-                    .device(common::device())
-                    .load(model(name))
-                    .unwrap();
-                for (question, answer) in [("What is 17 + 25?", "42"), ("What is 30 + 4?", "34")] {
+                let backend = load(name);
+                for question in QUESTIONS {
                     for _ in 0..8 {
-                        let options = Options::new().temperature(0.0).max_tokens(16);
-                        let said = backend
-                            .chat(&[Message::user(question)], &options)
-                            .unwrap()
-                            .text;
-                        assert!(said.contains(answer), "{name}: {question} {said}");
+                        ask(&backend, question);
                     }
                 }
             })
@@ -40,4 +49,22 @@ fn two_models_answer_at_the_same_time() {
     for thread in threads {
         thread.join().unwrap();
     }
+}
+
+/// With the last handle of a model its thread ends. On CUDA that takes down what MLX had for it, which
+/// must not meet the other model's recording of a product.
+#[test]
+fn a_model_goes_while_another_one_answers() {
+    let (stop, stopped) = channel::<()>();
+    let answering = thread::spawn(move || {
+        let backend = load("qwen3-demo");
+        while stopped.try_recv() == Err(TryRecvError::Empty) {
+            ask(&backend, QUESTIONS[0]);
+        }
+    });
+    for _ in 0..8 {
+        ask(&load("gemma3-demo"), QUESTIONS[1]);
+    }
+    drop(stop);
+    answering.join().unwrap();
 }

@@ -41,6 +41,7 @@ mod error;
 mod ffi;
 mod stream;
 mod submit;
+mod turn;
 
 pub use array::{Array, Bytes, async_eval, eval};
 pub use device::DeviceKind;

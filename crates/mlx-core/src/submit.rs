@@ -1,80 +1,27 @@
 //! Handing work to the device and waiting for it; by one thread at a time on CUDA.
 //!
-//! MLX records a product as a captured CUDA graph. While one thread captures, another that has the
-//! driver load a kernel for the first time breaks the capture, and MLX then ends the process. So
-//! there threads take turns in submitting; waiting for results they do together.
+//! There threads take turns in submitting ([`turn`]); waiting for results they do together.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mlx_sys::mlx_array;
 
-use crate::cuda::{self, exit};
 use crate::device::cuda_is_open;
 use crate::ffi::{ArrayVec, api, refusal};
 use crate::stream::Stream;
-use crate::{DeviceKind, Result};
-
-/// Who submitted last.
-static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);
-static ONE_AT_A_TIME: AtomicBool = AtomicBool::new(false);
+use crate::turn::{self, Turn};
+use crate::{DeviceKind, Result, cuda};
 
 thread_local! {
     /// How often something failed on this thread; see [`wait`].
     static FAILURES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A thread's turn to submit.
-pub(crate) type Turn = MutexGuard<'static, Option<ThreadId>>;
-
-/// From now on a thread that submits to the GPU first waits for what another one has submitted.
-pub(crate) fn one_thread_at_a_time() {
-    ONE_AT_A_TIME.store(true, Ordering::Relaxed);
-}
-
-/// The turn, if it can be had within `time`.
-pub(crate) fn turn_within(time: Duration) -> Option<Turn> {
-    let begun = Instant::now();
-    loop {
-        match SUBMITTING.try_lock() {
-            Ok(turn) => return Some(turn),
-            Err(TryLockError::Poisoned(turn)) => return Some(turn.into_inner()),
-            Err(TryLockError::WouldBlock) if begun.elapsed() > time => return None,
-            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-/// While this is held no thread records anything on CUDA: for calls of the driver's outside of an evaluation,
-/// which would break what another one records.
-pub(crate) fn undisturbed() -> Option<Turn> {
-    cuda_is_open().then(|| SUBMITTING.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// This thread's turn, where turns are taken. Fails when the GPU does not finish what it has, and
-/// when the process ends.
-fn turn() -> std::result::Result<Option<Turn>, i32> {
-    let Some(mut last) = undisturbed() else {
-        return Ok(None);
-    };
-    if exit::has_begun() {
-        drop(last);
-        return Err(exit::hold());
-    }
-    let this = thread::current().id();
-    let other = last.replace(this).is_some_and(|last| last != this);
-    if other && ONE_AT_A_TIME.load(Ordering::Relaxed) {
-        cuda::synchronize()?;
-    }
-    Ok(Some(last))
-}
-
 /// Submits the arrays of `vec` and does not wait. Gives MLX's status.
 pub(crate) fn submit(vec: &ArrayVec) -> i32 {
-    let _turn = match turn() {
+    let _turn = match turn::to_submit() {
         Ok(turn) => turn,
         Err(status) => return status,
     };
@@ -134,7 +81,7 @@ pub(crate) fn release_freed() -> Result<()> {
 
 /// The turn, once the GPU has done everything; `None` where CUDA is not open.
 fn gpu_finished() -> Result<Option<Turn>> {
-    let finished = turn().and_then(|turn| match turn {
+    let finished = turn::to_submit().and_then(|turn| match turn {
         Some(turn) => cuda::synchronize().map(|()| Some(turn)),
         None => Ok(None),
     });

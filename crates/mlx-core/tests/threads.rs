@@ -74,7 +74,9 @@ fn a_process_opens_a_device_and_its_threads_work_side_by_side() {
                 if seed % 2 == 0 {
                     device::open(Choice::Auto).unwrap();
                 }
-                checksum(seed).unwrap()
+                let sum = checksum(seed).unwrap();
+                device::leave();
+                sum
             })
         })
         .collect();

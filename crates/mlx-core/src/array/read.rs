@@ -5,7 +5,7 @@
 //! whether the evaluated array is dense, and has it copied where it is not.
 
 use crate::ffi::{api, check, op_failure, refusal};
-use crate::{Array, Element, Error, Result, submit};
+use crate::{Array, Element, Error, Result, turn};
 
 impl Array {
     /// The only element of an array of size 1; computes it first.
@@ -69,7 +69,7 @@ impl Array {
         }
         let data = {
             // On CUDA this may move the array to memory that the host can read.
-            let _undisturbed = submit::undisturbed();
+            let _undisturbed = turn::undisturbed();
             // SAFETY: the handle is alive. MLX casts its pointer to the type in the function's name
             // without looking at the dtype, so this is the address of the first element's first byte.
             unsafe { api().mlx_array_data_uint8(self.raw()) }

@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use super::gpu::synchronize;
-use crate::submit::turn_within;
+use crate::turn;
 
 /// For somebody who is submitting; then the process ends all the same.
 const FOR_A_TURN: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ pub(crate) fn hold() -> i32 {
 extern "C" fn end() {
     let _ = ENDING.set(thread::current().id());
     // Whoever comes later sees that the process ends; whoever has the turn now has submitted then.
-    drop(turn_within(FOR_A_TURN));
+    drop(turn::within(FOR_A_TURN));
     // What went wrong on the GPU is nobody's concern any more.
     let _ = synchronize();
     thread::sleep(FOR_WORKERS);

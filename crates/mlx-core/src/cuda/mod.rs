@@ -203,7 +203,7 @@ impl Kernel {
             blocks_wait,
         } = launch;
         if blocks_wait {
-            crate::submit::one_thread_at_a_time();
+            crate::turn::one_thread_at_a_time();
         }
         let raw_launch = mlxb_launch {
             grid,
