@@ -13,7 +13,7 @@ use mlx_core::{Array, DeviceKind};
 use crate::{Dtype, Layout, View, ViewMut};
 
 pub use crate::argmax::graph::argmax;
-pub use crate::attention::graph::{Mask, attention};
+pub use crate::attention::graph::{Mask, attend, attention};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Slot, Stack, Weight};
 pub use crate::columns::Columns;
@@ -51,7 +51,7 @@ pub(crate) fn on_cuda() -> mlx_core::Result<bool> {
     Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cuda)
 }
 
-/// Whether [`into_cache`] writes caches where they lie, so that attention has to be submitted before the
+/// Whether [`attend`] writes caches where they lie, so that attention has to be submitted before the
 /// next operation that writes them.
 pub fn writes_in_place() -> mlx_core::Result<bool> {
     crate::cuda::serves()
@@ -168,7 +168,7 @@ pub(crate) fn heads_inside_mut<'a>(
     output: &'a mut host_op::ViewMut<'_>,
     planes: usize,
 ) -> Result<ViewMut<'a>, Failure> {
-    if output.shape().len() != 3 || output.shape()[0] != 1 {
+    if output.shape().len() != 2 {
         return Err(format!(
             "an output of shape {:?} has no heads inside",
             output.shape()

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use kernels::gated::{self, Activation};
-use kernels::{Dtype, bf12, dequantize, kv, rms_norm, rope, rows};
+use kernels::{Dtype, attention, bf12, dequantize, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -64,6 +64,15 @@ fn sources() -> Vec<Source> {
                 };
                 sources.push(Source::new(variant, text, variant.options()));
             }
+        }
+        // Shorter than a warp's part, the published ones, and one that fills no power of two.
+        for head_dim in [16, 64, 80, 128, 256] {
+            if dtype == Dtype::F32 {
+                continue;
+            }
+            let variant = attention::cuda::Variant { head_dim, dtype };
+            let (text, options) = (attention::cuda::SOURCE, variant.options());
+            sources.push(Source::new(variant, text, options));
         }
         for activation in [Activation::Silu, Activation::GeluTanh] {
             let variant = gated::cuda::Variant { activation, dtype };

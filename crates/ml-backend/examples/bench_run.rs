@@ -4,6 +4,7 @@
 //!     bench_run MODEL --prompt 512 --gen 64 [--device cpu] [--threads 2]          # one repetition
 //!     bench_run --shape qwen3-8b --weights q4 --prompt 512 --gen 64 --device cuda # of random weights
 //!     bench_run --bandwidth [--device cuda] [--threads 2]                         # memory, read only
+//!     bench_run --shape qwen3-8b --weights q4 --write DIR                         # the same for other engines
 //!
 //! Prints one JSON line a repetition. The first follows a warm-up, which reads every weight and fills every
 //! buffer once. Random weights are drawn on the device.
@@ -29,6 +30,9 @@ struct Args {
     /// Types of the random weights
     #[arg(long, default_value = "bf16", requires = "shape")]
     weights: Weights,
+    /// Write random weights into this directory, with their dimensions as `shape.json`, and run no model
+    #[arg(long, value_name = "DIR", requires = "shape")]
+    write: Option<PathBuf>,
     /// Measure how fast memory is read, and run no model
     #[arg(long, conflicts_with_all = ["model", "shape"])]
     bandwidth: bool,
@@ -39,6 +43,10 @@ struct Args {
     /// Repetitions, with the weights loaded once
     #[arg(long, default_value_t = 1)]
     repeat: usize,
+    /// Tokens by which the prompt of each repetition is longer than that of the one before, as prompts
+    /// of a chat are; 0 is a prompt of one length
+    #[arg(long, default_value_t = 0)]
+    longer_by: usize,
     #[arg(long, default_value = "auto")]
     device: Device,
     /// MLX's own operations only
@@ -72,6 +80,11 @@ fn run(args: &Args) -> Result<Vec<Value>> {
     match (&args.model, &args.shape) {
         (Some(model), _) => repetitions(model, args),
         (None, Some(shape)) => {
+            if let Some(dir) = &args.write {
+                checkpoint::write(dir, shape, args.weights)?;
+                std::fs::write(dir.join("shape.json"), serde_json::to_string(shape)?)?;
+                return Ok(Vec::new());
+            }
             // A config and headers; the values are drawn.
             let dir = tempfile::tempdir()?;
             checkpoint::write_hollow(dir.path(), shape, args.weights)?;
@@ -115,16 +128,19 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
         builder = builder.encode_bf16(encode);
     }
     let backend = builder.load(model)?;
-    let prompt = random_ids(args.prompt, backend.info().model.vocab_size);
+    let repeat = args.repeat.max(1);
+    let longest = args.prompt + args.longer_by * repeat;
+    let ids = random_ids(longest, backend.info().model.vocab_size);
     // One more than is counted: decode tokens are those after the first.
     let options = |tokens: usize| {
         let options = Options::new().temperature(0.0).ignore_eos(true);
         options.max_tokens(tokens + 1)
     };
-    backend.generate_ids(&prompt, &options(args.gen_tokens.min(8)))?;
-    let one = |_| -> Result<Value> {
+    backend.generate_ids(&ids[..args.prompt], &options(args.gen_tokens.min(8)))?;
+    let one = |i: usize| -> Result<Value> {
+        let prompt = &ids[..args.prompt + args.longer_by * i];
         let metrics = backend
-            .generate_ids(&prompt, &options(args.gen_tokens))?
+            .generate_ids(prompt, &options(args.gen_tokens))?
             .metrics;
         let first = metrics.time_to_first_token.context("no token came")?;
         let device = &backend.info().device;
@@ -135,7 +151,7 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "device": device.kind.to_string(),
             "device_name": device.name,
             "threads": cpu.pool().threads(),
-            "prompt": args.prompt,
+            "prompt": prompt.len(),
             "gen": args.gen_tokens,
             "plain_mlx": args.plain_mlx,
             "prefill_tps": metrics.prefill_tokens_per_second,
@@ -148,7 +164,7 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
         }))
     };
-    (0..args.repeat.max(1)).map(one).collect()
+    (1..=repeat).map(one).collect()
 }
 
 /// How fast the memory that a model's weights are in is read.

@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
-use mlx_core::device;
-
 use crate::generate::{Surroundings, generate};
 use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
@@ -137,9 +135,6 @@ where
             serve(model, job);
         }
     }
-    drop(model);
-    // Another model may be in the middle of an answer.
-    device::leave();
 }
 
 fn serve<M: LanguageModel>(model: &mut M, job: Job) {

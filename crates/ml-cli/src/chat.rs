@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use ml_backend::{DeviceKind, Error, FinishReason, Generation, Message, MlxBackend, Options};
+use ml_backend::{Error, FinishReason, Generation, Message, MlxBackend, Options};
 
 use crate::answer::follow;
 use crate::args::ChatArgs;
@@ -81,11 +81,10 @@ impl<'a> Conversation<'a> {
     fn new(backend: &'a MlxBackend, args: &ChatArgs) -> Self {
         let messages: Vec<Message> = args.system.iter().map(Message::system).collect();
         let fixed = messages.len();
-        // Each turn begins with all turns before it, which a GPU runs again in milliseconds.
-        let on_cpu = backend.info().device.kind == DeviceKind::Cpu;
         Self {
             backend,
-            options: args.sampling.options().reuse_prefix(on_cpu),
+            // Each turn begins with all turns before it.
+            options: args.sampling.options().reuse_prefix(true),
             messages,
             fixed,
         }

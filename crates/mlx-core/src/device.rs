@@ -16,7 +16,7 @@ use mlx_sys::mlx_device_info;
 
 use crate::ffi::{self, api, check, string};
 use crate::stream::{Device, Stream};
-use crate::{Error, Result, cuda, turn};
+use crate::{Error, Result, cuda};
 
 /// What an array can be computed on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -267,17 +267,6 @@ pub fn current() -> Result<DeviceKind> {
 /// Waits until everything this thread submitted is done.
 pub fn synchronize() -> Result<()> {
     Stream::current("synchronize")?.synchronize()
-}
-
-/// Says that this thread computes nothing any more. Called last on a thread that ends while others
-/// go on, once its arrays are gone.
-///
-/// MLX takes down what it has for a thread when the thread ends. On CUDA that breaks what another
-/// thread records at that moment, and MLX then ends the process; so from here on no other thread
-/// submits to the GPU until this one has ended. If it goes on after all, they wait for what it
-/// computes next.
-pub fn leave() {
-    turn::leave();
 }
 
 /// An owned `mlx_device_info`: what MLX knows of a device, by key.

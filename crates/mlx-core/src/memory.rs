@@ -63,7 +63,7 @@ pub fn reset_peak() -> Result<()> {
 /// Gives the freed buffers back to the system, and lets go of lent bytes no longer in use.
 ///
 /// On CUDA this waits for what was submitted: the driver keeps what MLX frees until then, and has nothing
-/// for whoever asks it otherwise, such as a graph that is launched for the first time.
+/// for whoever asks it otherwise, such as a library that loads a kernel.
 pub fn clear_cache() -> Result<()> {
     device::require_open("clear_cache")?;
     // SAFETY: take nothing.
@@ -73,15 +73,15 @@ pub fn clear_cache() -> Result<()> {
     submit::release_freed()
 }
 
-/// What a GPU must have free beside what is asked for: its driver allocates too, as for a graph that is
+/// What a GPU must have free beside what is asked for: its driver allocates too, as for a kernel that is
 /// launched for the first time.
 const DRIVERS_BYTES: u64 = 64 << 20;
 
 /// Sees to it that `bytes` can be allocated on this thread's GPU, if need be by [`clear_cache`]. On a device
 /// without memory of its own it does nothing.
 ///
-/// Whoever allocates much asks first. MLX's allocation would fail, too, but the driver may fail behind it:
-/// where it has no memory to update a graph, MLX (0.32.2) does not notice and launches the graph of before.
+/// Whoever allocates much asks first. MLX's allocation would fail, too, but where it has just room enough the
+/// driver may fail behind it, in what MLX (0.32.2) does not look at.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] where they cannot.

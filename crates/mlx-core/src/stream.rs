@@ -14,7 +14,7 @@ use std::cell::Cell;
 use mlx_sys::{mlx_device, mlx_stream};
 
 use crate::ffi::{api, check};
-use crate::{DeviceKind, Result, device, turn};
+use crate::{DeviceKind, Result, device};
 
 thread_local! {
     static CURRENT: Cell<Option<Stream>> = const { Cell::new(None) };
@@ -58,12 +58,10 @@ impl Stream {
 
     /// This thread's stream on a device, which MLX makes the first time it is asked for.
     fn default_of(kind: DeviceKind) -> Result<Stream> {
-        turn::prepare();
         let device = Device::new(kind)?;
         let mut raw = mlx_stream {
             ctx: std::ptr::null_mut(),
         };
-        let _undisturbed = turn::undisturbed();
         // SAFETY: `raw` is an empty handle for MLX to fill, `device` is alive.
         let status = unsafe { api().mlx_get_default_stream(&mut raw, device.raw()) };
         check("stream", status)?;

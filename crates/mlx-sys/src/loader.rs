@@ -146,6 +146,10 @@ fn set_cuda_defaults() {
     let defaults = [
         // Rounds the operands of float32 products to 11 bits: float32 shall be float32.
         ("MLX_ENABLE_TF32", "0"),
+        // Records each product by capturing the stream, which breaks, and takes the process with it, when
+        // another thread has the driver load a kernel meanwhile; and launches graphs without looking
+        // whether they could be updated. Our kernels are few and long, so plain launches are as fast.
+        ("MLX_USE_CUDA_GRAPHS", "0"),
         // Fails an evaluation once graphs of many different forms were run, which the lengths of
         // prompts alone bring about in a program that runs for long.
         ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),

@@ -246,12 +246,9 @@ impl Model {
             return Ok(None);
         }
         let logits = self.decoder.logits(&hidden)?;
-        let vocab = self.config.vocab_size as i32;
-        let shape: &[i32] = if want == Logits::Last {
-            &[vocab]
-        } else {
-            &[rows, vocab]
-        };
-        Ok(Some(logits.reshape(shape)?))
+        Ok(Some(match want {
+            Logits::Last => logits.reshape(&[-1])?,
+            _ => logits,
+        }))
     }
 }

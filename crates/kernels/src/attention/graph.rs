@@ -2,8 +2,11 @@
 
 use mlx_core::{Array, Dtype, Result, fast, host_op};
 
+use super::cuda;
 use crate::Cpu;
+use crate::block::graph::Slot;
 use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
+use crate::rope::graph::{Entered, Entry, Rotation, enter, into_cache};
 
 /// Which of S keys each of L queries sees; the last query belongs to the last key.
 #[derive(Clone, Copy)]
@@ -32,8 +35,31 @@ pub(crate) fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
     half && matches!(dim, 64 | 96 | 128) && !without_cudnn
 }
 
+/// Attention of L tokens: queries and keys are normalized and rotated, keys and values put into `slot`,
+/// which has room for them, and the queries see what `mask` lets them of its visible tokens. The result is
+/// `[L, heads · head_dim]`.
+///
+/// On CUDA the cache is written and read where it lies: the result has to be submitted before the next
+/// operation that writes the cache.
+pub fn attend(
+    entry: &Entry<'_>,
+    by: Rotation<'_>,
+    slot: &mut Slot,
+    scale: f32,
+    mask: Mask<'_>,
+) -> Result<Array> {
+    let seen = match enter(entry, by, slot)? {
+        Some(queries) => match cuda::attention(&queries, slot, scale, mask)? {
+            Some(mixed) => return Ok(mixed),
+            None => Entered::of(&queries, slot)?,
+        },
+        None => into_cache(entry, by, slot)?,
+    };
+    attention(&seen.queries, &seen.keys, &seen.values, scale, mask)
+}
+
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the
-/// result is `[1, L, Hq · D]`, as the projection after it takes it.
+/// result is `[L, Hq · D]`, as the projection after it takes it.
 pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
     let &[1, heads, length, dim] = q.shape() else {
         return mlx(q, k, v, scale, mask);
@@ -47,7 +73,7 @@ pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) ->
         _ => (mask.rule(), None),
     };
     let inputs: Vec<&Array> = [q, k, v].into_iter().chain(array).collect();
-    let shape = [1, length, heads * dim];
+    let shape = [length, heads * dim];
     host_op::single("attention", &inputs, &shape, q.dtype(), move |inputs, y| {
         let mask = match rule {
             Some(rule) => rule,
@@ -82,8 +108,6 @@ fn mlx(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Ar
         Mask::Window { array, .. } | Mask::Array(array) => fast::Mask::Array(array),
     };
     let mixed = fast::scaled_dot_product_attention(q, k, v, scale, mask)?;
-    let (length, width) = (mixed.dim(2), mixed.dim(1) * mixed.dim(3));
-    mixed
-        .transpose(&[0, 2, 1, 3])?
-        .reshape(&[mixed.dim(0), length, width])
+    let (rows, width) = (mixed.dim(0) * mixed.dim(2), mixed.dim(1) * mixed.dim(3));
+    mixed.transpose(&[0, 2, 1, 3])?.reshape(&[rows, width])
 }

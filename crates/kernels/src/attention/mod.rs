@@ -6,6 +6,7 @@
 //! values: a decode step ([`few`]) reads those once, at the speed of memory, and a prefill
 //! ([`many`]) packs a block of them once for many queries.
 
+pub mod cuda;
 mod few;
 pub(crate) mod graph;
 mod many;

@@ -79,13 +79,13 @@ impl Stack {
 
     /// Whether [`Stack::run`] can run now, on this stream and under these masks.
     pub fn serves(&self, x: &Array, masks: &[Mask<'_>]) -> Result<bool> {
-        let fits = x.ndim() == 3 && x.dim(0) == 1 && x.dim(1) > 0 && x.dtype() == self.dtype;
+        let fits = x.ndim() == 2 && x.dim(0) > 0 && x.dtype() == self.dtype;
         let simple = masks.iter().all(|mask| mask.rule().is_some());
         Ok(fits && masks.len() == self.blocks.len() && simple && on_cpu()?)
     }
 
-    /// The residual stream `x [1, L, hidden]`, whose first token is at position `offset`, through
-    /// all blocks; of the result the last `rows`, `[1, rows, hidden]`. A slot and a mask for each
+    /// The residual stream `x [L, hidden]`, whose first token is at position `offset`, through
+    /// all blocks; of the result the last `rows`, `[rows, hidden]`. A slot and a mask for each
     /// block; the new keys and values are written into the slots.
     pub fn run(
         &self,
@@ -115,7 +115,7 @@ impl Stack {
         }
         // Beside the result a byte, for the next operation on the buffers to depend on: the result
         // itself may be large, and would live as long as the cache.
-        let shape = [1, rows, x.dim(2)];
+        let shape = [rows, x.dim(1)];
         let outputs = [(&shape[..], x.dtype()), (&[1][..], Dtype::Uint8)];
         let (blocks, offset) = (Arc::clone(&self.blocks), offset.max(0) as usize);
         let work = move |inputs: &[host_op::View<'_>],

@@ -288,6 +288,12 @@ impl KvBuffers {
         }
     }
 
+    /// The buffers, for an operation that reads them where they lie, takes what their last writer made, and is
+    /// submitted before the next one writes them.
+    pub(crate) fn seen_in_place(&mut self) -> Result<[&Array; 2]> {
+        Ok(self.buffers()?.each_ref())
+    }
+
     fn views(&mut self, count: i32) -> Result<[Array; 2]> {
         let [keys, values] = self.buffers()?;
         Ok([tokens(keys, 0, count)?, tokens(values, 0, count)?])

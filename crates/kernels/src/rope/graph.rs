@@ -22,9 +22,9 @@ pub struct Rotation<'a> {
 
 /// What a layer's attention is given, before queries and keys are normalized and rotated.
 pub struct Entry<'a> {
-    /// `[1, L, heads · head_dim]`.
+    /// `[L, heads · head_dim]`.
     pub queries: Columns,
-    /// `[1, L, kv_heads · head_dim]`.
+    /// `[L, kv_heads · head_dim]`.
     pub keys: Columns,
     /// As the keys.
     pub values: Columns,
@@ -44,19 +44,32 @@ pub struct Entered {
     pub values: Array,
 }
 
+impl Entered {
+    /// Of what [`enter`] gave.
+    pub(crate) fn of(queries: &Array, slot: &mut Slot) -> Result<Self> {
+        let [keys, values] = slot.buffers.seen_with_queries(slot.visible)?;
+        Ok(Self {
+            queries: queries.transpose(&[0, 2, 1, 3])?,
+            keys,
+            values,
+        })
+    }
+}
+
+/// [`into_cache`] by one kernel of ours: queries `[1, L, heads, head_dim]`; `None`, and nothing done, where
+/// there is none.
+pub(crate) fn enter(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Option<Array>> {
+    cuda::into_cache(entry, by, slot)
+}
+
 /// Normalizes and rotates queries and keys, and puts keys and values into `slot`, which has room for
 /// the L tokens.
 ///
 /// On CUDA that writes the cache where it lies, and what is returned may be views of it: attention over them
 /// has to be submitted before the next operation that writes the cache.
 pub fn into_cache(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Entered> {
-    if let Some(queries) = cuda::into_cache(entry, by, slot)? {
-        let [keys, values] = slot.buffers.seen_with_queries(slot.visible)?;
-        return Ok(Entered {
-            queries: queries.transpose(&[0, 2, 1, 3])?,
-            keys,
-            values,
-        });
+    if let Some(queries) = enter(entry, by, slot)? {
+        return Entered::of(&queries, slot);
     }
     let dim = slot.buffers.heads().dim;
     let by_head = |part: &Columns| -> Result<Array> {

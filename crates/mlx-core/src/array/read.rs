@@ -5,7 +5,7 @@
 //! whether the evaluated array is dense, and has it copied where it is not.
 
 use crate::ffi::{api, check, op_failure, refusal};
-use crate::{Array, Element, Error, Result, turn};
+use crate::{Array, Element, Error, Result};
 
 impl Array {
     /// The only element of an array of size 1; computes it first.
@@ -67,13 +67,9 @@ impl Array {
         if size == 0 {
             return Ok(Vec::new());
         }
-        let data = {
-            // On CUDA this may move the array to memory that the host can read.
-            let _undisturbed = turn::undisturbed();
-            // SAFETY: the handle is alive. MLX casts its pointer to the type in the function's name
-            // without looking at the dtype, so this is the address of the first element's first byte.
-            unsafe { api().mlx_array_data_uint8(self.raw()) }
-        };
+        // SAFETY: the handle is alive. MLX casts its pointer to the type in the function's name
+        // without looking at the dtype, so this is the address of the first element's first byte.
+        let data = unsafe { api().mlx_array_data_uint8(self.raw()) };
         if data.is_null() {
             return Err(op_failure(op, &[&self], String::new()));
         }

@@ -32,8 +32,6 @@ macro_rules! on_each_device {
                 eprintln!("on {choice:?}");
                 $body
             }
-            // Other tests may be in the middle of theirs.
-            mlx_core::device::leave();
         }
     )*};
 }

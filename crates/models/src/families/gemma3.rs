@@ -75,8 +75,7 @@ impl Gemma3 {
 
 impl Decoder for Gemma3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let embedded = self.embed_tokens.forward(ids)?.expand_dims(0)?;
-        let x = ops::mul(&embedded, &self.embed_scale)?;
+        let x = ops::mul(&self.embed_tokens.forward(ids)?, &self.embed_scale)?;
         self.norm.forward(&self.layers.forward(&x, cache, rows)?)
     }
 

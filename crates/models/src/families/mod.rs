@@ -14,14 +14,14 @@ use crate::weights::Loader;
 /// From token ids to normalized hidden states, and from those to logits.
 pub(crate) trait Decoder {
     /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
-    /// last `rows` of them, `[1, rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
+    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array>;
 
     /// The token `id`, int32 `[1]`, that follows those in `cache`, straight to its float32 logits
     /// `[vocab]`, in one operation; `None`, and nothing done, where there is no such operation.
     fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>>;
 
-    /// Hidden states `[.., hidden]` through the head: logits `[.., vocab]`.
+    /// Hidden states `[rows, hidden]` through the head: logits `[rows, vocab]`.
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }
 

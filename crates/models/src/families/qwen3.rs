@@ -64,7 +64,7 @@ impl Qwen3 {
 
 impl Decoder for Qwen3 {
     fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let x = self.embed_tokens.forward(ids)?.expand_dims(0)?;
+        let x = self.embed_tokens.forward(ids)?;
         self.norm.forward(&self.layers.forward(&x, cache, rows)?)
     }
 

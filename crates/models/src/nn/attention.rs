@@ -46,7 +46,7 @@ impl Attention {
         [self.qkv.joined(), self.o_proj.matrix()]
     }
 
-    /// `x [1, L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they
+    /// `x [L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they
     /// have been unpacked.
     pub(crate) fn forward(
         &self,
@@ -65,19 +65,11 @@ impl Attention {
             query_norm: self.q_norm.as_norm(),
             key_norm: self.k_norm.as_norm(),
         };
-        let (length, offset) = (x.dim(1), cache.offset());
+        let (length, offset) = (x.dim(0), cache.offset());
         let mut slot = cache.take_room(length, self.key_heads(x.dtype()))?;
-        let seen = graph::into_cache(&entry, rope.at(offset), &mut slot)?;
-        cache.put_back(slot, length)?;
-
         let scale = self.score_scale(rope);
-        let mixed = graph::attention(
-            &seen.queries,
-            &seen.keys,
-            &seen.values,
-            scale,
-            mask.as_mask(),
-        )?;
+        let mixed = graph::attend(&entry, rope.at(offset), &mut slot, scale, mask.as_mask())?;
+        cache.put_back(slot, length)?;
         self.o_proj.forward_with(&mixed, o.as_ref())
     }
 

@@ -5,7 +5,7 @@ use kernels::graph;
 use mlx_core::Array;
 
 use super::linear::Matrix;
-use super::{Attention, GatedMlp, RmsNorm, Rope};
+use super::{Attention, GatedMlp, Linear, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
 
@@ -23,7 +23,7 @@ pub(crate) struct Block {
 
 /// The residual stream between two parts of a model.
 pub(crate) struct Residual {
-    /// `[1, L, hidden]`.
+    /// `[L, hidden]`.
     pub(crate) x: Array,
     /// The same through the norm of what follows; itself, if that is not known.
     normed: Array,
@@ -57,7 +57,7 @@ impl Residual {
 }
 
 impl Block {
-    /// The last `rows` of the residual stream `at [1, L, hidden]` behind this block, ready for the block
+    /// The last `rows` of the residual stream `at [L, hidden]` behind this block, ready for the block
     /// whose norm is `next`, if there is one; adds L tokens to `cache`.
     pub(crate) fn forward(
         &self,
@@ -68,7 +68,7 @@ impl Block {
         rows: i32,
         next: Option<&RmsNorm>,
     ) -> Result<Residual> {
-        let [qkv, o, gate_up, down] = match rows == at.x.dim(1) {
+        let [qkv, o, gate_up, down] = match rows == at.x.dim(0) {
             // All products have as many rows.
             true => Matrix::unpacked(&at.x, self.matrices())?,
             false => [const { None }; 4],
@@ -119,6 +119,32 @@ impl Block {
         self.mlp.down_proj.unpacks(tokens)
     }
 
+    /// About what a pass over `x [L, hidden]` allocates here: the products, as much again between them,
+    /// and plain matrices.
+    pub(super) fn pass_bytes(&self, x: &Array) -> usize {
+        let rows = x.dim(0);
+        let numbers = self.linears().map(|linear| {
+            let outputs = linear.outputs().unsigned_abs() as usize;
+            let plain = match linear.unpacks(rows) {
+                true => linear.inputs().unsigned_abs() as usize,
+                false => 0,
+            };
+            outputs * (2 * rows.unsigned_abs() as usize + plain)
+        });
+        numbers.sum::<usize>() * x.dtype().size()
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let (attention, mlp) = (&self.attention, &self.mlp);
+        let ends = [&attention.o_proj, &mlp.down_proj];
+        attention
+            .qkv
+            .maps()
+            .iter()
+            .chain(mlp.gate_up.maps())
+            .chain(ends)
+    }
+
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         let always = [&self.attention_norm, &self.mlp_norm];
         let sometimes = self.attended_norm.iter().chain(&self.mlp_out_norm);
@@ -130,11 +156,11 @@ impl Block {
     }
 }
 
-/// `x[:, -rows.., :]` of `x [1, L, width]`.
+/// `x[-rows.., :]` of `x [L, width]`.
 fn last_rows(x: &Array, rows: i32) -> Result<Array> {
-    let (length, width) = (x.dim(1), x.dim(2));
+    let (length, width) = (x.dim(0), x.dim(1));
     if rows >= length {
         return Ok(x.clone());
     }
-    Ok(x.slice(&[0, length - rows, 0], &[1, length, width])?)
+    Ok(x.slice(&[length - rows, 0], &[length, width])?)
 }

@@ -162,6 +162,15 @@ impl Matrix {
         }
     }
 
+    /// Columns, which are the features that go in.
+    fn inputs(&self) -> i32 {
+        match self {
+            Self::Dense(weight) => weight.dim(1),
+            Self::Quantized { weight, scheme, .. } => weight.dim(1) * 32 / scheme.bits,
+            Self::Bf12(encoded) => encoded.cols() as i32,
+        }
+    }
+
     /// The rows at `ids [L]`, as floats `[L, in]`, of `dtype` if they were packed.
     pub(crate) fn rows(&self, ids: &Array, dtype: Dtype) -> Result<Array> {
         Ok(match self.as_weight() {
@@ -269,6 +278,11 @@ impl Linear {
     /// Features that come out.
     pub(super) fn outputs(&self) -> i32 {
         self.matrix.outputs()
+    }
+
+    /// Features that go in.
+    pub(super) fn inputs(&self) -> i32 {
+        self.matrix.inputs()
     }
 
     /// The matrix, for operations that have a product in them; none if there is a bias.

@@ -3,8 +3,8 @@
 //! Building the graph of a prompt takes a fraction of the time of computing it, and what an operation
 //! allocates comes back only when it is done. Left alone, the host would have allocated the
 //! activations of every layer, and every unpacked matrix, before the first layer is computed. So it
-//! submits a layer at a time and waits for those that are some layers behind: the GPU has enough to
-//! do, and memory for a few layers is enough.
+//! submits a few layers at a time and waits for those that are some way behind: the GPU has enough to
+//! do, and memory for a few layers is enough. The first layer goes alone, since the GPU waits for it.
 //!
 //! On CUDA a pass is submitted before it is returned, long or short: its attention reads the caches where
 //! they lie, and what overwrites them later has to come behind it.
@@ -16,27 +16,40 @@ use mlx_core::{Array, DeviceKind, device};
 
 use crate::Result;
 
-/// Layers that are submitted and not yet waited for.
+/// Groups of layers that are submitted and not yet waited for.
 const AHEAD: usize = 2;
+
+/// What a group may take: each submission costs the host as much as several operations.
+const GROUP_BYTES: usize = 256 << 20;
+
+/// Layers of a group at most: while one is built the GPU should have another.
+const GROUP_LAYERS: usize = 4;
 
 /// Tokens of a pass from which on its activations are worth it.
 const TOKENS: i32 = 64;
 
 /// The layers under way.
 pub(crate) struct Pace {
-    /// Their outputs; `None` where nobody runs ahead.
+    /// The outputs of their groups; `None` where nobody runs ahead.
     submitted: Option<VecDeque<Array>>,
+    /// Layers of a group.
+    group: usize,
+    /// Layers until the next group is whole.
+    left: usize,
     /// Whether a pass must be submitted in any case.
     in_place: bool,
 }
 
 impl Pace {
-    /// For a pass over so many tokens, which may unpack matrices.
-    pub(crate) fn new(tokens: i32, unpacks: bool) -> Result<Self> {
+    /// For a pass over so many tokens, of which a layer takes so many bytes, unpacked matrices among them
+    /// if it has any.
+    pub(crate) fn new(tokens: i32, layer_bytes: usize, unpacks: bool) -> Result<Self> {
         let worth_it = unpacks || tokens >= TOKENS;
         let needed = worth_it && device::current()? != DeviceKind::Cpu;
         Ok(Self {
             submitted: needed.then(VecDeque::new),
+            group: (GROUP_BYTES / layer_bytes.max(1)).clamp(1, GROUP_LAYERS),
+            left: 1,
             in_place: graph::writes_in_place()?,
         })
     }
@@ -46,6 +59,11 @@ impl Pace {
         let Some(submitted) = &mut self.submitted else {
             return Ok(());
         };
+        self.left -= 1;
+        if self.left > 0 {
+            return Ok(());
+        }
+        self.left = self.group;
         mlx_core::async_eval(&[layer])?;
         submitted.push_back(layer.clone());
         if submitted.len() > AHEAD
@@ -58,7 +76,8 @@ impl Pace {
 
     /// Called with the output of the last layer.
     pub(crate) fn finish(self, last: &Array) -> Result<()> {
-        if self.in_place && self.submitted.is_none() {
+        let all_submitted = self.submitted.is_some() && self.left == self.group;
+        if self.in_place && !all_submitted {
             mlx_core::async_eval(&[last])?;
         }
         Ok(())

@@ -47,6 +47,11 @@ impl<const N: usize> Projections<N> {
         self.joined.as_ref()
     }
 
+    /// Each of them.
+    pub(super) fn maps(&self) -> &[Linear; N] {
+        &self.maps
+    }
+
     /// `x [.., in]` through each map: `[.., out]`. `plain` is the one matrix, if it has been unpacked.
     pub(super) fn forward(&self, x: &Array, plain: Option<&Matrix>) -> Result<[Columns; N]> {
         let Some(joined) = plain.or(self.joined()) else {

@@ -41,10 +41,10 @@ impl Stack {
         }
     }
 
-    /// The residual stream `x [1, L, hidden]` behind all blocks, of which the last `rows` are wanted:
-    /// `[1, rows, hidden]`. Adds L tokens to `cache`.
+    /// The residual stream `x [L, hidden]` behind all blocks, of which the last `rows` are wanted:
+    /// `[rows, hidden]`. Adds L tokens to `cache`.
     pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let length = x.dim(1);
+        let length = x.dim(0);
         self.make_room(cache, length, x.dtype())?;
         let masks = cache.masks(length)?;
         let kinds = || self.layers.iter().map(|(_, kind)| *kind);
@@ -69,7 +69,7 @@ impl Stack {
         };
         let mut at = Residual::new(x, first)?;
         let unpacks = self.layers.iter().any(|(b, _)| b.unpacks(length));
-        let mut pace = Pace::new(length, unpacks)?;
+        let mut pace = Pace::new(length, first.pass_bytes(x), unpacks)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let next = self
                 .layers
