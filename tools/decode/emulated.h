@@ -1,6 +1,6 @@
 // The kernel on a processor: enough of CUDA for `crates/kernels/src/decode/cuda` to compile as C++ and
 // to run to the end with the right results, for machines without a GPU. `emulator.py` puts this header
-// in the place of `instructions.cuh`.
+// in the place of `instructions.cuh` and `tiles.cuh`.
 //
 // A thread of the kernel is a fiber, which runs until it must wait for others; the fibers of a warp meet
 // where its lanes exchange values, those of a block at barriers. The order in which blocks and warps run

@@ -13,6 +13,8 @@ from source import FILES, FOLDER, defines
 # Few blocks, since each is hundreds of fibers, but more than row blocks have ends.
 GRID = 7
 HEADER = Path(__file__).parent / "emulated.h"
+# What the header stands for.
+INSTRUCTIONS = ["instructions.cuh", "../../cuda/tiles.cuh"]
 
 ENTRY = """
 extern "C" void launch(unsigned long long seed, const int* token, const u64* table, const u64* caches, u32* scratch,
@@ -27,7 +29,7 @@ extern "C" void launch(unsigned long long seed, const int* token, const u64* tab
 
 
 def text(m, arch):
-    kernel = "".join((FOLDER / f).read_text() for f in FILES if f != "instructions.cuh")
+    kernel = "".join((FOLDER / f).read_text() for f in FILES if f not in INSTRUCTIONS)
     kernel = re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", kernel)
 
     def variables(match):

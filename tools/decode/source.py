@@ -14,8 +14,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "crates/kernels/src/decode/cuda"
 FILES = [
-    "instructions.cuh", "element.cuh", "../../bf12/cuda/unit.cuh", "shape.cuh", "share.cuh", "barrier.cuh",
-    "cursor.cuh", "stream.cuh", "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
+    "instructions.cuh", "../../cuda/tiles.cuh", "element.cuh", "../../bf12/cuda/unit.cuh", "shape.cuh",
+    "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh", "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
 ]
 
 

@@ -1,5 +1,7 @@
 //! Two models in one process, used at the same time.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 mod common;
 
 use std::path::PathBuf;

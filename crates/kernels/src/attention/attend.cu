@@ -6,7 +6,7 @@
 // scores, their softmax and its sums in registers, as the matrix units give and take them: lane l has of
 // an 8 by 8 part the elements 2 (l % 4) and the next of row l / 4.
 //
-// Compiled behind number.cuh and tiles.cuh with HEAD_DIM (a multiple of 16), WARPS, and KEYS (a multiple
+// Compiled behind number.cuh, tiles.cuh and fragments.cuh with HEAD_DIM (a multiple of 16), WARPS, and KEYS (a multiple
 // of 16).
 
 constexpr int THREADS = 32 * WARPS;
@@ -49,9 +49,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const u32 keys_at = shared_address(shared), values_at = keys_at + 2 * TILE;
   const u32 queries_at = values_at + 2 * TILE;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int heads = gridDim.y, head = blockIdx.y;
-  // The last queries see most keys, and should not be the last to start.
-  const int first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
+  const int heads = gridDim.x, head = blockIdx.x;
+  // The last queries see most keys: they start first, of all heads, and the short work fills the gaps.
+  const int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
   const int before = visible - tokens;
   const u64 kv = (u64)(head / (heads / kv_heads)) * capacity * HEAD_DIM;
   keys += kv, values += kv;

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use crate::bf12::cuda::{UNIT_BYTES, UNIT_COLUMNS};
 
 /// The kernel's files, in the order in which each needs those before it.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     include_str!("cuda/instructions.cuh"),
+    include_str!("../cuda/tiles.cuh"),
     include_str!("cuda/element.cuh"),
     include_str!("../bf12/cuda/unit.cuh"),
     include_str!("cuda/shape.cuh"),

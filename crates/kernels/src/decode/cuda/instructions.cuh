@@ -1,46 +1,15 @@
 // The instructions that CUDA C++ has no name for, and nothing else, so that `tools/decode/emulated.h`
-// can put others in their place: asynchronous copies into shared memory, matrix fragments and their
-// product, conversions, accesses that order others.
+// can put others in their place, as in that of tiles.cuh: products of matrix fragments, conversions, accesses
+// that order others.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned short u16;
 
-__device__ __forceinline__ u32 shared_address(const void* p) {
-    return (u32)__cvta_generic_to_shared(p);
-}
-
-/// Copies 16 bytes from device memory, of which all behind the first `bytes` become zero.
-__device__ __forceinline__ void copy16(u32 to, u64 from, int bytes) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(bytes)
-                 : "memory");
-}
-
-/// The same with 4 bytes.
+/// As `copy16`, with 4 bytes.
 __device__ __forceinline__ void copy4(u32 to, u64 from, int bytes) {
     asm volatile("cp.async.ca.shared.global.L2::128B [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
-}
-
-/// Closes this thread's current group of copies.
-__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-
-/// Waits until at most `PENDING` of this thread's groups of copies are under way.
-template <int PENDING>
-__device__ __forceinline__ void copies_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
-
-/// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8, and
-/// receives the two elements 2 (l % 4) and the next of row l / 4 of each.
-__device__ __forceinline__ uint4 load_matrices(u32 row) {
-    uint4 m;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m.x), "=r"(m.y), "=r"(m.z), "=r"(m.w)
-                 : "r"(row)
-                 : "memory");
-    return m;
 }
 
 /// c += A B for 16x16 A and 16x8 B of bfloat16, with float32 sums.
