@@ -12,9 +12,9 @@ use mlx_core::{Array, Result};
 use super::Mask as Rule;
 use super::graph::Mask;
 use crate::Dtype;
-use crate::block::graph::Slot;
 use crate::cuda::{Compiled, dtype_option, serves};
 use crate::graph::{dtype, exactly};
+use crate::kv::Slot;
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = concat!(

@@ -1,11 +1,11 @@
 //! Attention as a node of MLX's graph.
 
-use mlx_core::{Array, Dtype, Result, fast, host_op};
+use mlx_core::{Array, Result, fast, host_op};
 
 use super::cuda;
 use crate::Cpu;
-use crate::block::graph::Slot;
 use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
+use crate::kv::Slot;
 use crate::rope::graph::{Entered, Entry, Rotation, enter, into_cache};
 
 /// Which of S keys each of L queries sees; the last query belongs to the last key.
@@ -24,15 +24,6 @@ pub enum Mask<'a> {
     },
     /// Booleans `[L, S]`, true where the query sees the key.
     Array(&'a Array),
-}
-
-/// Whether MLX's attention for such heads is one kernel on CUDA, which reads keys and values where they
-/// lie. Otherwise it is several, of which some may copy them before the queries are there.
-pub(crate) fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
-    // With this variable MLX can be told to do without cuDNN.
-    let without_cudnn = std::env::var_os("MLX_CUDA_USE_CUDNN_SDPA").is_some();
-    let half = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16);
-    half && matches!(dim, 64 | 96 | 128) && !without_cudnn
 }
 
 /// Attention of L tokens: queries and keys are normalized and rotated, keys and values put into `slot`,

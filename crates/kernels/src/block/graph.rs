@@ -15,7 +15,7 @@ use crate::attention::graph::Mask;
 use crate::bf12::Bf12;
 use crate::bf12::graph::Encoded;
 use crate::graph::{are_floats, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
-use crate::kv::KvBuffers;
+use crate::kv::Slot;
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::quantized;
 use crate::quantized_matmul::packed::Packed;
@@ -38,17 +38,6 @@ pub enum Weight<'a> {
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
 pub type Block<'a> = super::Block<Weight<'a>, Norm<'a>, Rotation<'a>>;
-
-/// Where a block's keys and values are.
-#[derive(Debug)]
-pub struct Slot {
-    /// The buffers.
-    pub buffers: KvBuffers,
-    /// Where the first new token goes.
-    pub start: i32,
-    /// Tokens that the new ones attend to, from the first on; the mask may hide some.
-    pub visible: i32,
-}
 
 /// All blocks of a decoder, ready to be run as one operation.
 #[derive(Clone)]

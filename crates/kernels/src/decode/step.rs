@@ -9,10 +9,10 @@ use mlx_core::{Array, Dtype, Result, ops};
 
 use super::sizes::{Packing, Sizes, Target, WARPS};
 use crate::bf12::graph::Encoded;
-use crate::block::graph::{Block, Slot, Weight};
+use crate::block::graph::{Block, Weight};
 use crate::gated::Activation;
 use crate::graph::{exactly, on_cuda};
-use crate::kv::Launched;
+use crate::kv::{Launched, Slot};
 use crate::rms_norm::graph::Norm;
 
 const ADDRESSES: &str = include_str!("cuda/addresses.cu");

@@ -8,15 +8,18 @@
 //! everything that reads or writes them next depends.
 
 pub mod cuda;
+mod written;
 
 use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use crate::Cpu;
-use crate::attention::graph::reads_in_place;
 use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use written::Launched;
+use written::Written;
 
 /// Key heads of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,64 +65,15 @@ pub struct KvBuffers {
     lent: bool,
 }
 
-/// A result of the last operation that wrote the buffers in place.
-#[derive(Debug, Default)]
-struct Written {
-    result: Option<Array>,
-    /// Of a kernel that knows the buffers by their addresses: MLX would not keep them for it, so they
-    /// wait for it before they go.
-    by_address: Option<Launched>,
-}
-
-/// A launch of a kernel that knows buffers, and tables of their addresses, by addresses.
-///
-/// MLX keeps an operation that failed, for want of memory say, and runs it when its result is asked for
-/// again. What it needs may be gone by then, or never have been computed: a graph of operations that the
-/// driver refuses is lost, and MLX takes them for done. So after a failure nobody asks for the result of a
-/// launch that was made before it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Launched {
-    /// Failures of this thread before it.
-    failures: u64,
-}
-
-impl Launched {
-    /// One that is made now.
-    pub(crate) fn now() -> Self {
-        Self {
-            failures: mlx_core::cuda::failures(),
-        }
-    }
-
-    /// Whether it may be what failed.
-    fn may_have_failed(self) -> bool {
-        mlx_core::cuda::failures() != self.failures
-    }
-
-    /// Whether another operation may come behind the launch, whose result this is.
-    pub(crate) fn leads_on(self, result: &Array) -> bool {
-        !self.may_have_failed() || result.wait().is_ok()
-    }
-}
-
-impl Written {
-    /// Waits for it.
-    fn settle(&mut self) -> Result<()> {
-        match (self.result.take(), self.by_address) {
-            (Some(result), Some(launched)) if launched.may_have_failed() => result.wait(),
-            (Some(result), _) => result.eval(),
-            (None, _) => Ok(()),
-        }
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        if self.by_address.is_some() {
-            // What went wrong shows where the result itself is asked for.
-            let _ = self.settle();
-        }
-    }
+/// Where a layer's keys and values are.
+#[derive(Debug)]
+pub struct Slot {
+    /// The buffers.
+    pub buffers: KvBuffers,
+    /// Where the first new token goes.
+    pub start: i32,
+    /// Tokens that the new ones attend to, from the first on; the mask may hide some.
+    pub visible: i32,
 }
 
 /// A number that no other buffers have.
@@ -362,6 +316,15 @@ impl KvBuffers {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
+}
+
+/// Whether MLX's attention for such heads is one kernel on CUDA, which reads keys and values where they
+/// lie. Otherwise it is several, of which some may copy them before the queries are there.
+fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
+    // With this variable MLX can be told to do without cuDNN.
+    let without_cudnn = std::env::var_os("MLX_CUDA_USE_CUDNN_SDPA").is_some();
+    let half = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16);
+    half && matches!(dim, 64 | 96 | 128) && !without_cudnn
 }
 
 /// `array[:, :, start..stop, :]`.

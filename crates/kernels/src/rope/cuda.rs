@@ -5,9 +5,9 @@ use mlx_core::{Array, Dtype as ArrayDtype, Result};
 
 use super::graph::{Entry, Rotation};
 use crate::Dtype;
-use crate::block::graph::Slot;
 use crate::cuda::{Compiled, dtype_option, serves};
 use crate::graph::{dtype, exactly};
+use crate::kv::Slot;
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = crate::with_numbers!("into_cache.cu");

@@ -4,9 +4,9 @@ use mlx_core::{Array, Result, fast, host_op};
 
 use super::{Rope, cuda};
 use crate::Cpu;
-use crate::block::graph::Slot;
 use crate::columns::Columns;
 use crate::graph::{heads_inside, heads_outside_mut, on_cpu};
+use crate::kv::Slot;
 use crate::rms_norm::graph::{Norm, norm as kernel_norm, rms_norm};
 
 /// A rotation of half-split pairs: plane `i` turns by `scale · position / periods[i]`.
