@@ -6,7 +6,6 @@ BENCH_RUN is `bench_run` of ml-backend's examples; the peers are importable from
 line a repetition, and the medians on standard error."""
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -44,7 +43,7 @@ class Row:
         engines = self.args.engines.split(",")
         if engines != ["ours"]:
             written = [self.args.bench_run, "--shape", self.shape, "--weights", self.weights, "--write", self.model]
-            subprocess.run(written, check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(written, check=True)
         if "llama.cpp" in engines:
             dimensions = (self.model / "shape.json").read_text()
             subprocess.run([sys.executable, HERE / "fast_gguf.py", dimensions, GGUF[self.weights], self.gguf], check=True)
@@ -53,7 +52,8 @@ class Row:
         sizes = ["--prompt", str(self.args.prompt), "--gen", str(self.args.gen)]
         named = ["--shape", self.shape, "--weights", self.weights]
         if engine == "ours":
-            return lines([self.args.bench_run, *named, *sizes, "--device", "cuda", "--repeat", str(self.args.repeat)])
+            repeated = ["--repeat", str(self.args.repeat), "--longer-by", str(self.args.longer_by)]
+            return lines([self.args.bench_run, *named, *sizes, "--device", "cuda", *repeated])
         script, reads = {
             "mlx-lm": ("mlx_lm_run.py", [self.model, "--device", "gpu"]),
             "llama.cpp": ("llama_cpp_run.py", [self.gguf]),
@@ -69,26 +69,30 @@ def main():
     parser.add_argument("--rows", default=ROWS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeat", type=int, default=5, help="repetitions of ours a process")
+    parser.add_argument("--longer-by", type=int, default=0, help="tokens, from repetition to repetition")
     parser.add_argument("--prompt", type=int, default=2048)
     parser.add_argument("--gen", type=int, default=256)
     args = parser.parse_args()
     for line in lines([args.bench_run, "--bandwidth", "--device", "cuda"]):
         print(json.dumps(line), flush=True)
     for name in args.rows.split(","):
-        folder = tempfile.mkdtemp()
-        row, runs = Row(args, name, folder), {}
-        row.prepare()
-        for _ in range(args.rounds):
-            for engine in args.engines.split(","):
-                for line in row.run(engine):
-                    print(json.dumps(line), flush=True)
-                    runs.setdefault(engine, []).append(line)
-        for engine, done in runs.items():
-            prefill, decode = (statistics.median(run[k] for run in done) for k in ("prefill_tps", "decode_tps"))
-            first = sorted(run["ttft_s"] * 1e3 for run in done)
-            print(f"{name:16} {engine:10} n {len(done):2}  prefill {prefill:8.0f}  decode {decode:7.1f}  first token "
-                  f"{first[0]:.2f} to {first[-1]:.2f} ms", file=sys.stderr, flush=True)
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory() as folder:
+            time_row(Row(args, name, folder), name)
+
+
+def time_row(row, name):
+    runs = {}
+    row.prepare()
+    for _ in range(row.args.rounds):
+        for engine in row.args.engines.split(","):
+            for line in row.run(engine):
+                print(json.dumps(line), flush=True)
+                runs.setdefault(engine, []).append(line)
+    for engine, done in runs.items():
+        prefill, decode = (statistics.median(run[k] for run in done) for k in ("prefill_tps", "decode_tps"))
+        first = sorted(run["ttft_s"] * 1e3 for run in done)
+        print(f"{name:16} {engine:10} n {len(done):2}  prefill {prefill:8.0f}  decode {decode:7.1f}  first token "
+              f"{first[0]:.2f} to {first[-1]:.2f} ms", file=sys.stderr, flush=True)
 
 
 main()

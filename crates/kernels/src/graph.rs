@@ -13,7 +13,7 @@ use mlx_core::{Array, DeviceKind};
 use crate::{Dtype, Layout, View, ViewMut};
 
 pub use crate::argmax::graph::argmax;
-pub use crate::attention::graph::{Mask, attend, attention};
+pub use crate::attention::graph::{Mask, attend};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Stack, Weight};
 pub use crate::columns::Columns;
@@ -163,7 +163,7 @@ pub(crate) fn heads_outside_mut<'a>(
     Ok(ViewMut::new(output.bytes_mut(), layout)?)
 }
 
-/// An output `[1, L, heads · dim]` as planes of heads.
+/// An output `[L, heads · dim]` as planes of heads.
 pub(crate) fn heads_inside_mut<'a>(
     output: &'a mut host_op::ViewMut<'_>,
     planes: usize,

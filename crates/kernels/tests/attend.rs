@@ -108,6 +108,9 @@ impl Case {
         let capacity = lengths.iter().sum::<usize>() as i32 + 37;
         // One for the operation, and one to see what it is to compute.
         let [mut one, mut other] = [(); 2].map(|()| KvBuffers::new(kind, capacity));
+        let unused = vec![f32::NAN; (kv_heads * capacity * dim) as usize];
+        let unused = Array::from_slice(&unused, &[1, kv_heads, capacity, dim]).unwrap();
+        let unused = unused.cast(dtype).unwrap();
         let mut offset = 0;
         for &tokens in lengths {
             let rows = tokens as i32;
@@ -154,6 +157,10 @@ impl Case {
             let parts = [&seen.queries, &seen.keys, &seen.values].map(values);
             [one, other] = slots.map(|slot| slot.buffers);
             offset += rows;
+            // What is behind the tokens may be anything.
+            let behind = [1, kv_heads, capacity - offset, dim];
+            let behind = unused.slice(&[0; 4], &behind).unwrap();
+            one.write(&behind, &behind, offset).unwrap();
 
             assert_eq!(mixed.shape(), [rows, heads * dim]);
             let want = self.attention(parts.each_ref().map(|p| &p[..]), tokens, scale.into());
@@ -180,8 +187,14 @@ fn queries_attend_to_what_the_cache_holds() {
     open_device();
     let mut rng = Rng::new(6);
     for dtype in [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32] {
-        for (heads, kv_heads, dim) in [(4, 2, 128), (4, 1, 256), (3, 3, 64), (2, 1, 80), (6, 2, 16)]
-        {
+        for (heads, kv_heads, dim) in [
+            (4, 2, 128),
+            (4, 1, 256),
+            (3, 3, 64),
+            (2, 1, 80),
+            (6, 2, 16),
+            (2, 2, 144),
+        ] {
             for sees in [Sees::UpToItself, Sees::TheLast(50), Sees::TheLast(9)] {
                 let case = Case {
                     heads,
@@ -189,8 +202,8 @@ fn queries_attend_to_what_the_cache_holds() {
                     dim,
                     sees,
                 };
-                // Not a whole tile, one more than a tile of queries, one token, few behind many.
-                case.run(&[37, 65, 1, 5], dtype, &mut rng);
+                // Not a whole tile, several tiles of keys, one token, few behind many.
+                case.run(&[37, 225, 1, 5], dtype, &mut rng);
             }
             let case = Case {
                 heads,
@@ -201,4 +214,79 @@ fn queries_attend_to_what_the_cache_holds() {
             case.run(&[1, 1, 70], dtype, &mut rng);
         }
     }
+}
+
+/// So many heads that a GPU has its larger blocks for them.
+#[test]
+fn many_heads_attend_as_few_do() {
+    open_device();
+    let mut rng = Rng::new(7);
+    for (dim, sees) in [(128, Sees::UpToItself), (64, Sees::TheLast(100))] {
+        let case = Case {
+            heads: 256,
+            kv_heads: 64,
+            dim,
+            sees,
+        };
+        case.run(&[30, 140], Dtype::Bfloat16, &mut rng);
+    }
+}
+
+/// The cache is read where it lies, so what is submitted first has to read what was there then.
+#[test]
+fn what_is_written_later_is_not_seen() {
+    open_device();
+    let mut rng = Rng::new(8);
+    let dtype = Dtype::Bfloat16;
+    let (heads, dim, rows) = (4, 128, 200);
+    let norms = [
+        random(&[dim], dtype, &mut rng),
+        random(&[dim], dtype, &mut rng),
+    ];
+    let [query_norm, key_norm] = norms.each_ref().map(|weight| Norm { weight, eps: 1e-6 });
+    let periods: Vec<f32> = (0..dim / 2).map(|i| 10.0 + i as f32).collect();
+    let periods = Array::from_slice(&periods, &[dim / 2]).unwrap();
+    let kind = Heads {
+        count: heads,
+        dim,
+        dtype,
+    };
+    let inputs: Vec<Array> = (0..6)
+        .map(|_| random(&[rows, 3 * heads * dim], dtype, &mut rng))
+        .collect();
+    let run = |wait: bool| {
+        let mut buffers = KvBuffers::new(kind, rows);
+        let mut results = Vec::new();
+        // Each overwrites all keys and values of the one before.
+        for joint in &inputs {
+            let part = |i: i32| Columns::of(joint, i * heads * dim, heads * dim);
+            let [queries, keys, values] = [0, 1, 2].map(part);
+            let entry = Entry {
+                queries,
+                keys,
+                values,
+                query_norm,
+                key_norm,
+            };
+            let by = Rotation {
+                periods: &periods,
+                scale: 1.0,
+                offset: 0,
+            };
+            let mut slot = Slot {
+                buffers,
+                start: 0,
+                visible: rows,
+            };
+            let mixed = attend(&entry, by, &mut slot, 0.1, Mask::Causal).unwrap();
+            buffers = slot.buffers;
+            mlx_core::async_eval(&[&mixed]).unwrap();
+            if wait {
+                mixed.eval().unwrap();
+            }
+            results.push(mixed);
+        }
+        results.iter().map(values).collect::<Vec<_>>()
+    };
+    assert!(run(false) == run(true));
 }

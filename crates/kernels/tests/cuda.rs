@@ -65,12 +65,7 @@ fn sources() -> Vec<Source> {
                 sources.push(Source::new(variant, text, variant.options()));
             }
         }
-        // Shorter than a warp's part, the published ones, and one that fills no power of two.
-        for head_dim in [16, 64, 80, 128, 256] {
-            if dtype == Dtype::F32 {
-                continue;
-            }
-            let variant = attention::cuda::Variant { head_dim, dtype };
+        for variant in attention_variants(dtype) {
             let (text, options) = (attention::cuda::SOURCE, variant.options());
             sources.push(Source::new(variant, text, options));
         }
@@ -112,6 +107,29 @@ fn sources() -> Vec<Source> {
         }
     }
     sources
+}
+
+/// Short heads, the published ones, and some that fill no power of two.
+fn attention_variants(dtype: Dtype) -> Vec<attention::cuda::Variant> {
+    let variant = |head_dim, parts| attention::cuda::Variant {
+        head_dim,
+        dtype,
+        parts,
+    };
+    if dtype == Dtype::F32 {
+        return Vec::new();
+    }
+    let of_one = [16, 64, 80, 128, 144, 240, 256].map(|dim| variant(dim, 1));
+    let of_two = [16, 64, 80, 128].map(|dim| variant(dim, 2));
+    [&of_one[..], &of_two[..]].concat()
+}
+
+/// What a block may ask for on GPUs of workstations (sm_86, sm_89, sm_120).
+#[test]
+fn attention_fits_the_smallest_shared_memory() {
+    for variant in attention_variants(Dtype::Bf16) {
+        assert!(variant.shared_memory() <= 99 << 10, "{variant:?}");
+    }
 }
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.

@@ -1,23 +1,21 @@
 // Attention of many queries over a cache, with the softmax computed on the way (FlashAttention-2,
 // arXiv:2307.08691).
 //
-// A block takes 16 neighbouring queries a warp, of one head, and walks over the keys that they see, a tile
+// A block takes 16 or 32 neighbouring queries a warp, of one head, and walks over the keys that they see, a tile
 // of KEYS at a time; the tiles behind are on their way into shared memory meanwhile. A warp holds its
 // scores, their softmax and its sums in registers, as the matrix units give and take them: lane l has of
 // an 8 by 8 part the elements 2 (l % 4) and the next of row l / 4.
 //
-// Compiled behind number.cuh, tiles.cuh and fragments.cuh with HEAD_DIM (a multiple of 16), WARPS, and KEYS (a multiple
-// of 16).
+// Compiled behind number.cuh, tiles.cuh and fragments.cuh with HEAD_DIM (a multiple of 16), WARPS, PARTS (sixteens of a
+// warp's queries), and KEYS (a multiple of 16).
 
 constexpr int THREADS = 32 * WARPS;
-constexpr int QUERIES = 16 * WARPS;
+constexpr int QUERIES = 16 * PARTS * WARPS;
 /// Sixteens of a head's elements.
 constexpr int STEPS = HEAD_DIM / 16;
 /// Bytes from row to row in shared memory: of eight rows the same 16 bytes lie in different banks.
 constexpr int PITCH = HEAD_DIM * 2 + 16;
 constexpr int TILE = KEYS * PITCH;
-/// Whether a warp's queries stay in its registers: those of longer heads have no room beside the sums.
-constexpr bool HELD = HEAD_DIM <= 128;
 
 __device__ __forceinline__ float exp2_of(float x) {
   float y;
@@ -25,7 +23,7 @@ __device__ __forceinline__ float exp2_of(float x) {
   return y;
 }
 
-/// Starts to copy the `count` rows at `from` into shared memory; rows behind the first `there` become zero.
+/// Starts to copy the COUNT rows at `from` into shared memory; rows behind the first `there` become zero.
 template <int COUNT>
 __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, u32 to) {
   constexpr int PIECES = HEAD_DIM / 8;
@@ -67,92 +65,96 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (i < tiles) fetch<KEYS>(all + (u64)at * HEAD_DIM, HEAD_DIM, visible - at, to + i % 2 * TILE);
     copies_commit();
   };
-  if (!HELD) fetch<QUERIES>(queries + first * apart, apart, tokens - first, queries_at);
+  fetch<QUERIES>(queries + first * apart, apart, tokens - first, queries_at);
   fetch_tile(keys, 0, keys_at);
   fetch_tile(values, 0, values_at);
 
-  // This lane's rows are `row` and `row + 8`.
-  const int row = first + warp * 16 + lane / 4, column = lane % 4 * 2;
-  uint4 held[HELD ? STEPS : 1];
-  if (HELD) {
-    auto two = [&](int row, int at) {
-      return row < tokens ? *(const u32*)(queries + row * apart + at + column) : 0;
-    };
-#pragma unroll
-    for (int step = 0; step < STEPS; step++) {
-      const int at = step * 16;
-      held[step] = {two(row, at), two(row + 8, at), two(row, at + 8), two(row + 8, at + 8)};
-    }
-  }
+  // This lane's rows are `row` and `row + 8`, and those 16 further on.
+  const int row = first + warp * 16 * PARTS + lane / 4, column = lane % 4 * 2;
   // Where this lane's rows of fragments begin: of queries and values 16 rows and then 8 elements on, of keys
   // 8 rows, 8 elements on, and then 8 rows on.
   const u32 along = lane % 16 * PITCH + lane / 16 * 16;
   const u32 across = (lane / 16 * 8 + lane % 8) * PITCH + lane / 8 % 2 * 16;
-  const u32 query_row = queries_at + warp * 16 * PITCH + along;
+  const u32 query_row = queries_at + warp * 16 * PARTS * PITCH + along;
 
   const float factor = scale * 1.44269504f;  // log2 e
   const float unseen = __uint_as_float(0xff800000);  // minus infinity
-  float sum[HEAD_DIM / 8][4] = {}, most[2] = {unseen, unseen}, total[2] = {};
+  float sum[PARTS][HEAD_DIM / 8][4] = {}, most[PARTS][2], total[PARTS][2] = {};
+#pragma unroll
+  for (int p = 0; p < PARTS; p++) most[p][0] = most[p][1] = unseen;
 #pragma unroll 1
   for (int i = 0; i < tiles; i++) {
     copies_wait<1>();
     __syncthreads();
     fetch_tile(keys, i + 1, keys_at);
-    float score[KEYS / 8][4] = {};
+    float score[PARTS][KEYS / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
-      const uint4 a = HELD ? held[HELD ? step : 0] : load_matrices(query_row + step * 32);
+      uint4 a[PARTS];
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) a[p] = load_matrices(query_row + p * 16 * PITCH + step * 32);
 #pragma unroll
       for (int j = 0; j < KEYS / 16; j++) {
         const uint4 b = load_matrices(keys_at + i % 2 * TILE + j * 16 * PITCH + across + step * 32);
-        multiply(score[2 * j], a, b.x, b.y);
-        multiply(score[2 * j + 1], a, b.z, b.w);
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+          multiply(score[p][2 * j], a[p], b.x, b.y);
+          multiply(score[p][2 * j + 1], a[p], b.z, b.w);
+        }
       }
     }
 
     const int at = (from + i) * KEYS;
-    // What the warp's first query does not see up to, or its last one not from.
-    const bool all_seen = (causal ? at + KEYS - 1 <= before + first + warp * 16 : at + KEYS <= visible) &&
-                          (window <= 0 || at > before + first + warp * 16 + 15 - window);
+    // Whether all queries of the warp see the whole tile: the first one up to its end, the last one from its
+    // beginning on.
+    const int up_to = before + first + warp * 16 * PARTS, from_on = up_to + 16 * PARTS - 1 - window;
+    const bool all_seen = (causal ? at + KEYS - 1 <= up_to : at + KEYS <= visible) &&
+                          (window <= 0 || at > from_on);
     if (!all_seen) {
 #pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
+      for (int p = 0; p < PARTS; p++) {
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const int key = at + j * 8 + column + e % 2, own = before + row + e / 2 * 8;
-          const bool seen = (causal ? key <= own : key < visible) && (window <= 0 || key > own - window);
-          if (!seen) score[j][e] = unseen;
+        for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+          for (int e = 0; e < 4; e++) {
+            const int key = at + j * 8 + column + e % 2, own = before + row + p * 16 + e / 2 * 8;
+            const bool seen = (causal ? key <= own : key < visible) && (window <= 0 || key > own - window);
+            if (!seen) score[p][j][e] = unseen;
+          }
         }
       }
     }
 
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      float highest = most[half];
+    for (int p = 0; p < PARTS; p++) {
 #pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-        highest = fmaxf(highest, fmaxf(score[j][2 * half], score[j][2 * half + 1]));
-      }
-      highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 1));
-      highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 2));
-      // Of a row that has seen nothing yet all weights are zero.
-      const float base = highest == unseen ? 0 : highest * factor;
-      const float shrink = exp2_of(most[half] * factor - base);
-      most[half] = highest;
-      float weights = 0;
+      for (int half = 0; half < 2; half++) {
+        float highest = most[p][half];
 #pragma unroll
-      for (int j = 0; j < KEYS / 8; j++) {
-#pragma unroll
-        for (int e = 2 * half; e < 2 * half + 2; e++) {
-          score[j][e] = exp2_of(score[j][e] * factor - base);
-          weights += score[j][e];
+        for (int j = 0; j < KEYS / 8; j++) {
+          highest = fmaxf(highest, fmaxf(score[p][j][2 * half], score[p][j][2 * half + 1]));
         }
-      }
-      total[half] = total[half] * shrink + weights;
+        highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 1));
+        highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 2));
+        // Of a row that has seen nothing yet all weights are zero.
+        const float base = highest == unseen ? 0 : highest * factor;
+        const float shrink = exp2_of(most[p][half] * factor - base);
+        most[p][half] = highest;
+        float weights = 0;
 #pragma unroll
-      for (int d = 0; d < HEAD_DIM / 8; d++) {
-        sum[d][2 * half] *= shrink;
-        sum[d][2 * half + 1] *= shrink;
+        for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+          for (int e = 2 * half; e < 2 * half + 2; e++) {
+            score[p][j][e] = exp2_of(score[p][j][e] * factor - base);
+            weights += score[p][j][e];
+          }
+        }
+        total[p][half] = total[p][half] * shrink + weights;
+#pragma unroll
+        for (int d = 0; d < HEAD_DIM / 8; d++) {
+          sum[p][d][2 * half] *= shrink;
+          sum[p][d][2 * half + 1] *= shrink;
+        }
       }
     }
 
@@ -161,29 +163,41 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     fetch_tile(values, i + 1, values_at);
 #pragma unroll
     for (int j = 0; j < KEYS / 16; j++) {
-      const float* low = score[2 * j];
-      const float* high = score[2 * j + 1];
-      const uint4 a = {to_two(low[0], low[1]), to_two(low[2], low[3]), to_two(high[0], high[1]),
-                       to_two(high[2], high[3])};
+      uint4 a[PARTS];
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        const float* low = score[p][2 * j];
+        const float* high = score[p][2 * j + 1];
+        a[p] = {to_two(low[0], low[1]), to_two(low[2], low[3]), to_two(high[0], high[1]),
+                to_two(high[2], high[3])};
+      }
 #pragma unroll
       for (int d = 0; d < STEPS; d++) {
         const uint4 b = load_transposed(values_at + i % 2 * TILE + j * 16 * PITCH + along + d * 32);
-        multiply(sum[2 * d], a, b.x, b.y);
-        multiply(sum[2 * d + 1], a, b.z, b.w);
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+          multiply(sum[p][2 * d], a[p], b.x, b.y);
+          multiply(sum[p][2 * d + 1], a[p], b.z, b.w);
+        }
       }
     }
   }
 
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
-    total[half] += __shfl_xor_sync(~0u, total[half], 1);
-    total[half] += __shfl_xor_sync(~0u, total[half], 2);
-    if (row + 8 * half >= tokens) continue;
-    Number* to = sums + (row + 8 * half) * apart + column;
-    const float by = 1 / total[half];
+  for (int p = 0; p < PARTS; p++) {
 #pragma unroll
-    for (int d = 0; d < HEAD_DIM / 8; d++) {
-      *(u32*)(to + d * 8) = to_two(sum[d][2 * half] * by, sum[d][2 * half + 1] * by);
+    for (int half = 0; half < 2; half++) {
+      float of_row = total[p][half];
+      of_row += __shfl_xor_sync(~0u, of_row, 1);
+      of_row += __shfl_xor_sync(~0u, of_row, 2);
+      const int to_row = row + p * 16 + half * 8;
+      if (to_row >= tokens) continue;
+      Number* to = sums + to_row * apart + column;
+      const float by = 1 / of_row;
+#pragma unroll
+      for (int d = 0; d < HEAD_DIM / 8; d++) {
+        *(u32*)(to + d * 8) = to_two(sum[p][d][2 * half] * by, sum[p][d][2 * half + 1] * by);
+      }
     }
   }
 }

@@ -1,12 +1,12 @@
 //! Attention over a cache as a CUDA kernel.
 //!
-//! MLX's attention is cuDNN's, which makes a plan for every pair of a prompt's length and a cache's: 50 to
-//! 80 ms for each new prompt of a 28-layer model, on an H200. Heads longer than 128 it does not have; MLX
-//! then writes all scores to memory. This kernel needs no plan and takes 1.5 to 1.8 times as long as a plan of
-//! cuDNN's does (82 and 53 µs for 16 heads of 128 and 2048 tokens, 160 and 87 for 32), so that serves where
-//! the lengths come again and again and the work is large.
+//! MLX's attention is cuDNN's, which makes a plan for every length of a prompt and of a cache: 50 to 80 ms
+//! for each new prompt of a 28-layer model, on an H200. Heads longer than 128 it does not have; MLX then
+//! writes all scores to memory. This kernel needs no plan. It takes 1.5 times as long as a plan that is there
+//! (82 and 53 µs for 16 heads of 128 and 2048 tokens, 130 and 87 for 32), which is a fiftieth of a prompt's
+//! time. A single query is left to MLX, whose kernel for it has the keys shared out among blocks.
 
-use mlx_core::cuda::{Launch, Scalar};
+use mlx_core::cuda::{self, Launch, Scalar};
 use mlx_core::{Array, Result};
 
 use super::Mask as Rule;
@@ -24,7 +24,7 @@ pub const SOURCE: &str = concat!(
     include_str!("attend.cu")
 );
 
-/// Warps of a block, each with 16 queries.
+/// Warps of a block, each with queries of its own.
 const WARPS: u32 = 4;
 /// Queries that a launch has blocks for in its second dimension.
 const MOST_QUERIES: i32 = 65535 * 16 * WARPS as i32;
@@ -36,6 +36,9 @@ pub struct Variant {
     pub head_dim: u32,
     /// Of everything; not float32.
     pub dtype: Dtype,
+    /// Sixteens of a warp's queries: 1, or 2 for heads of up to 128. Each key that is read from shared memory
+    /// serves them all, but fewer blocks are there to share the work.
+    pub parts: u32,
 }
 
 impl Variant {
@@ -45,47 +48,54 @@ impl Variant {
             dtype_option(self.dtype),
             format!("-DHEAD_DIM={}", self.head_dim),
             format!("-DWARPS={WARPS}"),
+            format!("-DPARTS={}", self.parts),
             format!("-DKEYS={}", self.keys()),
         ]
     }
 
-    /// `None` for what the kernel lacks.
-    fn of(head_dim: i32, dtype: Option<Dtype>) -> Option<Self> {
-        let head_dim = u32::try_from(head_dim).ok()?;
-        let dtype = dtype.filter(|dtype| *dtype != Dtype::F32)?;
-        let fits = (16..=256).contains(&head_dim) && head_dim.is_multiple_of(16);
-        fits.then_some(Self { head_dim, dtype })
+    /// For `length` queries of so many heads; `None` for what the kernel lacks.
+    fn of(head_dim: i32, dtype: Option<Dtype>, heads: u32, length: u32) -> Result<Option<Self>> {
+        let (Ok(head_dim @ 16..=256), Some(dtype @ (Dtype::Bf16 | Dtype::F16))) =
+            (u32::try_from(head_dim), dtype)
+        else {
+            return Ok(None);
+        };
+        if !head_dim.is_multiple_of(16) || !serves()? {
+            return Ok(None);
+        }
+        // With fewer blocks than these the GPU waits for the last of them.
+        let enough = 3 * cuda::gpu()?.multiprocessors;
+        let blocks = u64::from(heads) * u64::from(length.div_ceil(32 * WARPS));
+        let parts = if head_dim <= 128 && blocks >= enough.into() {
+            2
+        } else {
+            1
+        };
+        Ok(Some(Self {
+            head_dim,
+            dtype,
+            parts,
+        }))
     }
 
-    /// Keys of a tile: as many as leave room for two blocks on a multiprocessor.
+    /// Queries of a block.
+    fn queries(&self) -> u32 {
+        16 * self.parts * WARPS
+    }
+
+    /// Keys of a tile: as many as registers and shared memory have room for.
     fn keys(&self) -> u32 {
-        if self.holds_queries() { 64 } else { 32 }
+        match (self.parts, self.head_dim) {
+            (1, ..=128) => 64,
+            (1, _) => 32,
+            _ => 48,
+        }
     }
 
-    /// Whether queries stay in registers.
-    fn holds_queries(&self) -> bool {
-        self.head_dim <= 128
+    /// Bytes that a block asks for: the queries, and two tiles of keys and two of values.
+    pub fn shared_memory(&self) -> u32 {
+        (4 * self.keys() + self.queries()) * (self.head_dim * 2 + 16)
     }
-
-    /// Bytes: two tiles of keys and two of values, and what queries registers do not hold.
-    fn shared_memory(&self) -> u32 {
-        let queries = if self.holds_queries() { 0 } else { 16 * WARPS };
-        (4 * self.keys() + queries) * (self.head_dim * 2 + 16)
-    }
-}
-
-/// Whether cuDNN is better: for the whole chunks of long prompts, which come again in the next one, if they
-/// are large enough to make up for the launch of a plan.
-fn suits_cudnn(heads: i32, dim: i32, length: i32, visible: i32) -> bool {
-    /// Tokens: a divisor of a chunk.
-    const WHOLE: i32 = 1024;
-    /// Products of a query's element and a key's. 8B has 1.7e10 in a chunk of 2048, 0.6B half of that.
-    const LARGE: f64 = 1.2e10;
-    let work = [heads, dim, length, visible].map(f64::from);
-    dim <= 128
-        && length % WHOLE == 0
-        && visible % WHOLE == 0
-        && work.iter().product::<f64>() > LARGE
 }
 
 /// What [`super::graph::attend`] gives, of `queries [1, L, heads, head_dim]` that the last writer of `slot`
@@ -99,34 +109,32 @@ pub(super) fn attention(
     let (causal, window) = match mask.rule() {
         Some(Rule::None) => (false, 0),
         Some(Rule::Causal) => (true, 0),
-        Some(Rule::Window(width)) => (true, i32::try_from(width).unwrap_or(i32::MAX)),
-        Some(Rule::Rows { .. }) | None => return Ok(None),
+        Some(Rule::Window(width @ 1..)) => (true, i32::try_from(width).unwrap_or(i32::MAX)),
+        Some(Rule::Window(0) | Rule::Rows { .. }) | None => return Ok(None),
     };
     let (kept, capacity, visible) = (slot.buffers.heads(), slot.buffers.capacity(), slot.visible);
-    let (&[1, length, heads, dim], Some(variant)) =
-        (queries.shape(), Variant::of(kept.dim, dtype(kept.dtype)))
-    else {
+    let &[1, length @ (2..), heads @ (1..), dim] = queries.shape() else {
         return Ok(None);
     };
     let fits = (dim, queries.dtype()) == (kept.dim, kept.dtype)
         && kept.count > 0
         && heads % kept.count == 0
-        && heads > 0
-        && length <= MOST_QUERIES
-        && (1..=visible).contains(&length)
+        && length <= visible.min(MOST_QUERIES)
         && visible <= capacity
-        && (!causal || window >= 0);
-    if !fits || suits_cudnn(heads, dim, length, visible) || !serves()? {
+        && scale > 0.0;
+    let [heads_there, queries_there] = [heads, length].map(i32::unsigned_abs);
+    let dtype = dtype(kept.dtype).filter(|_| fits);
+    let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there)? else {
         return Ok(None);
-    }
+    };
     static COMPILED: Compiled<Variant> = Compiled::new();
     let kernel = COMPILED.get(variant, "attend", SOURCE, Variant::options)?;
-    let blocks = length.unsigned_abs().div_ceil(16 * WARPS);
+    let blocks = queries_there.div_ceil(variant.queries());
     let launch = Launch {
         shared_memory: variant.shared_memory(),
         // A copy of the buffers could be made before they are written. Everything is dense.
         copy_strided: false,
-        ..Launch::new([heads.unsigned_abs(), blocks, 1], [32 * WARPS, 1, 1])
+        ..Launch::new([heads_there, blocks, 1], [32 * WARPS, 1, 1])
     };
     let counts = [kept.count, length, visible, capacity].map(Scalar::Int);
     let mut scalars = counts.to_vec();

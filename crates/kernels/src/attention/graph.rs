@@ -6,7 +6,8 @@ use super::cuda;
 use crate::Cpu;
 use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
 use crate::kv::Slot;
-use crate::rope::graph::{Entered, Entry, Rotation, enter, into_cache};
+use crate::rope;
+use crate::rope::graph::{Entered, Entry, Rotation, in_parts};
 
 /// Which of S keys each of L queries sees; the last query belongs to the last key.
 #[derive(Clone, Copy)]
@@ -39,19 +40,19 @@ pub fn attend(
     scale: f32,
     mask: Mask<'_>,
 ) -> Result<Array> {
-    let seen = match enter(entry, by, slot)? {
+    let seen = match rope::cuda::into_cache(entry, by, slot)? {
         Some(queries) => match cuda::attention(&queries, slot, scale, mask)? {
             Some(mixed) => return Ok(mixed),
             None => Entered::of(&queries, slot)?,
         },
-        None => into_cache(entry, by, slot)?,
+        None => in_parts(entry, by, slot)?,
     };
     attention(&seen.queries, &seen.keys, &seen.values, scale, mask)
 }
 
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the
 /// result is `[L, Hq · D]`, as the projection after it takes it.
-pub fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
+fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
     let &[1, heads, length, dim] = q.shape() else {
         return mlx(q, k, v, scale, mask);
     };

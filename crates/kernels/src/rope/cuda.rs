@@ -84,7 +84,7 @@ impl Variant {
 
 /// Queries `[1, L, heads, head_dim]`, with keys and values written into `slot`; `None`, and nothing done,
 /// for what the kernel lacks.
-pub(super) fn into_cache(
+pub(crate) fn into_cache(
     entry: &Entry<'_>,
     by: Rotation<'_>,
     slot: &mut Slot,

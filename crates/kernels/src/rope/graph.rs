@@ -45,7 +45,7 @@ pub struct Entered {
 }
 
 impl Entered {
-    /// Of what [`enter`] gave.
+    /// Of what [`cuda::into_cache`] gave.
     pub(crate) fn of(queries: &Array, slot: &mut Slot) -> Result<Self> {
         let [keys, values] = slot.buffers.seen_with_queries(slot.visible)?;
         Ok(Self {
@@ -56,21 +56,20 @@ impl Entered {
     }
 }
 
-/// [`into_cache`] by one kernel of ours: queries `[1, L, heads, head_dim]`; `None`, and nothing done, where
-/// there is none.
-pub(crate) fn enter(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Option<Array>> {
-    cuda::into_cache(entry, by, slot)
-}
-
 /// Normalizes and rotates queries and keys, and puts keys and values into `slot`, which has room for
 /// the L tokens.
 ///
 /// On CUDA that writes the cache where it lies, and what is returned may be views of it: attention over them
 /// has to be submitted before the next operation that writes the cache.
 pub fn into_cache(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Entered> {
-    if let Some(queries) = enter(entry, by, slot)? {
-        return Entered::of(&queries, slot);
+    match cuda::into_cache(entry, by, slot)? {
+        Some(queries) => Entered::of(&queries, slot),
+        None => in_parts(entry, by, slot),
     }
+}
+
+/// The same by single operations.
+pub(crate) fn in_parts(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> Result<Entered> {
     let dim = slot.buffers.heads().dim;
     let by_head = |part: &Columns| -> Result<Array> {
         let [tokens, _] = part.rows();
