@@ -4,7 +4,7 @@
 //! for each new prompt of a 28-layer model, on an H200. Heads longer than 128 it does not have; MLX then
 //! writes all scores to memory. This kernel needs no plan. It takes 1.5 times as long as a plan that is there
 //! (82 and 53 µs for 16 heads of 128 and 2048 tokens, 130 and 87 for 32), which is a fiftieth of a prompt's
-//! time. A single query is left to MLX, whose kernel for it has the keys shared out among blocks.
+//! time. A single query is left to MLX where that has a kernel for it, which shares the keys out among blocks.
 
 use mlx_core::cuda::{self, Launch, Scalar};
 use mlx_core::{Array, Result};
@@ -14,7 +14,7 @@ use super::graph::Mask;
 use crate::Dtype;
 use crate::cuda::{Compiled, dtype_option, serves};
 use crate::graph::{dtype, exactly};
-use crate::kv::Slot;
+use crate::kv::{Slot, reads_in_place};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = concat!(
@@ -113,7 +113,7 @@ pub(super) fn attention(
         Some(Rule::Window(0) | Rule::Rows { .. }) | None => return Ok(None),
     };
     let (kept, capacity, visible) = (slot.buffers.heads(), slot.buffers.capacity(), slot.visible);
-    let &[1, length @ (2..), heads @ (1..), dim] = queries.shape() else {
+    let &[1, length @ (1..), heads @ (1..), dim] = queries.shape() else {
         return Ok(None);
     };
     let fits = (dim, queries.dtype()) == (kept.dim, kept.dtype)
@@ -121,7 +121,8 @@ pub(super) fn attention(
         && heads % kept.count == 0
         && length <= visible.min(MOST_QUERIES)
         && visible <= capacity
-        && scale > 0.0;
+        && scale > 0.0
+        && !(length == 1 && window == 0 && reads_in_place(dim, kept.dtype));
     let [heads_there, queries_there] = [heads, length].map(i32::unsigned_abs);
     let dtype = dtype(kept.dtype).filter(|_| fits);
     let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there)? else {

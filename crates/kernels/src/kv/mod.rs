@@ -320,7 +320,7 @@ impl KvBuffers {
 
 /// Whether MLX's attention for such heads is one kernel on CUDA, which reads keys and values where they
 /// lie. Otherwise it is several, of which some may copy them before the queries are there.
-fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
+pub(crate) fn reads_in_place(dim: i32, dtype: Dtype) -> bool {
     // With this variable MLX can be told to do without cuDNN.
     let without_cudnn = std::env::var_os("MLX_CUDA_USE_CUDNN_SDPA").is_some();
     let half = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16);
