@@ -17,12 +17,6 @@ constexpr int STEPS = HEAD_DIM / 16;
 constexpr int PITCH = HEAD_DIM * 2 + 16;
 constexpr int TILE = KEYS * PITCH;
 
-__device__ __forceinline__ float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// Starts to copy the COUNT rows at `from` into shared memory; rows behind the first `there` become zero.
 template <int COUNT>
 __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, u32 to) {
@@ -138,14 +132,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         highest = fmaxf(highest, __shfl_xor_sync(~0u, highest, 2));
         // Of a row that has seen nothing yet all weights are zero.
         const float base = highest == unseen ? 0 : highest * factor;
-        const float shrink = exp2_of(most[p][half] * factor - base);
+        const float shrink = exp2_fast(most[p][half] * factor - base);
         most[p][half] = highest;
         float weights = 0;
 #pragma unroll
         for (int j = 0; j < KEYS / 8; j++) {
 #pragma unroll
           for (int e = 2 * half; e < 2 * half + 2; e++) {
-            score[p][j][e] = exp2_of(score[p][j][e] * factor - base);
+            score[p][j][e] = exp2_fast(score[p][j][e] * factor - base);
             weights += score[p][j][e];
           }
         }

@@ -1,0 +1,126 @@
+"""Compares attention's CUDA kernel with float64 on a machine without a GPU. Needs g++ and numpy.
+
+    python tools/attention/check.py
+
+The kernel is compiled as C++ behind `tools/decode/emulated.h`: every thread is a fiber, and an asynchronous copy
+has not arrived before it is waited for. What is behind the visible keys is not a number."""
+
+import ctypes
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+KERNEL = ROOT / "crates/kernels/src/attention/attend.cu"
+WARPS = 4
+# Elements of a head, sixteens of a warp's queries, and keys of a tile, as `Variant` has them.
+VARIANTS = [(16, 1, 64), (64, 1, 64), (80, 1, 64), (128, 1, 64), (144, 1, 32), (256, 1, 32), (64, 2, 48), (128, 2, 48)]
+# Query heads, key heads, queries, visible keys, capacity, whether causal, and the window.
+CASES = [
+    (2, 1, 37, 37, 300, True, 0), (2, 2, 1, 263, 305, True, 0), (1, 1, 1, 263, 305, True, 50),
+    (2, 1, 70, 262, 305, True, 9), (1, 1, 65, 300, 301, True, 50), (1, 1, 5, 268, 305, True, 0),
+    (1, 1, 70, 72, 109, False, 0), (3, 1, 130, 400, 400, True, 200),
+]
+
+# In the place of tiles.cuh and fragments.cuh, beside what emulated.h has.
+INSTRUCTIONS = """
+#undef THREADS
+#undef blockIdx
+using std::max, std::min;
+typedef u16 Number;
+struct Place { int x, y; };
+static Place gridDim;
+inline Place place() {
+    const int block = emulated::block_index.x;
+    return {block % gridDim.x, block / gridDim.x};
+}
+#define blockIdx place()
+inline void multiply(float (&c)[4], uint4 a, u32 b0, u32 b1) { multiply(c, a.x, a.y, a.z, a.w, b0, b1); }
+inline u32 to_two(float low, float high) { return to_bf16x2(low, high); }
+inline uint4 load_transposed(u32 row) {
+    auto shown = emulated::show(row);
+    const u32 lane = emulated::now->lane;
+    u16 m[4][2];
+    for (int i = 0; i < 8; i++) {
+        const u64 at = shown[8 * (i / 2) + lane % 4 * 2 + i % 2][0] + lane / 4 * 2;
+        std::memcpy(&m[i / 2][i % 2], emulated::now->block->shared + at, 2);
+    }
+    uint4 words;
+    std::memcpy(&words, m, 16);
+    return words;
+}
+"""
+ENTRY = """
+extern "C" void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
+                       int tokens, int visible, int capacity, bool causal, int window, float scale) {
+    gridDim = {heads, (tokens + QUERIES - 1) / QUERIES};
+    emulated::launch(gridDim.x * gridDim.y, WARPS, 4 * TILE + QUERIES * PITCH, seed, [&] {
+        attend(q, k, v, sums, kv_heads, tokens, visible, capacity, causal, window, scale);
+    });
+}
+"""
+
+
+def compiled(head_dim, parts, keys, folder):
+    sizes = dict(HEAD_DIM=head_dim, WARPS=WARPS, PARTS=parts, KEYS=keys, THREADS=32 * WARPS)
+    header = (ROOT / "tools/decode/emulated.h").read_text()
+    kernel = re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", KERNEL.read_text())
+    source = Path(folder) / f"{head_dim}-{parts}.cpp"
+    defines = "".join(f"#define {name} {value}\n" for name, value in sizes.items())
+    source.write_text(defines + header + INSTRUCTIONS + kernel + ENTRY)
+    library = source.with_suffix(".so")
+    subprocess.run(["g++", "-std=c++20", "-O2", "-w", "-shared", "-fPIC", "-o", library, source], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def to_bf16(x):
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def to_float(x):
+    return (x.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def error(library, case, rng):
+    heads, kv_heads, tokens, visible, capacity, causal, window = case
+    head_dim = library.head_dim
+    q = to_bf16(rng.standard_normal((tokens, heads, head_dim)))
+    k, v = (to_bf16(rng.standard_normal((kv_heads, capacity, head_dim))) for _ in "kv")
+    nothing = 0x7FC0
+    k[:, visible:] = v[:, visible:] = nothing
+    sums, scale = np.full_like(q, nothing), 1.5 / math.sqrt(head_dim)
+    arrays = [a.ctypes.data_as(ctypes.c_void_p) for a in (q, k, v, sums)]
+    seed = ctypes.c_ulonglong(int(rng.integers(1 << 60)))
+    library.launch(seed, *arrays, heads, kv_heads, tokens, visible, capacity, causal, window, ctypes.c_float(scale))
+
+    keys, values = (to_float(a)[:, :visible].repeat(heads // kv_heads, 0) for a in (k, v))
+    own, key = np.arange(tokens)[:, None] + visible - tokens, np.arange(visible)[None]
+    seen = (key <= own if causal else key < visible) & (key > own - window if window else True)
+    scores = np.where(seen, np.einsum("lhd,hsd->hls", to_float(q), keys) * scale, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    exact = np.einsum("hls,hsd->lhd", weights / weights.sum(-1, keepdims=True), values)
+    wrong = np.linalg.norm(to_float(sums) - exact) / np.linalg.norm(exact)
+    return wrong if np.isfinite(wrong) else math.inf
+
+
+def main():
+    rng, failed = np.random.default_rng(5), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for head_dim, parts, keys in VARIANTS:
+            library = compiled(head_dim, parts, keys, folder)
+            library.head_dim = head_dim
+            errors = [error(library, case, rng) for case in CASES]
+            # Weights and sums are rounded to bfloat16 once each.
+            ok = max(errors) < 4e-3
+            failed += not ok
+            print(f"{'ok  ' if ok else 'FAIL'} {head_dim} elements, {16 * parts} queries a warp: at most {max(errors):.1e}")
+    sys.exit(failed != 0)
+
+
+main()
