@@ -150,8 +150,8 @@ fn set_cuda_defaults() {
         // another thread has the driver load a kernel meanwhile; and launches graphs without looking
         // whether they could be updated. Our kernels are few and long, so plain launches are as fast.
         ("MLX_USE_CUDA_GRAPHS", "0"),
-        // Fails an evaluation once plans of attention, or graphs, of many different forms were made, which the lengths of
-        // prompts alone bring about in a program that runs for long.
+        // Fails an evaluation once plans of attention, or graphs, of many different forms were made, which
+        // the lengths of prompts alone bring about in a program that runs for long.
         ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
     ];
     for (name, value) in defaults {
