@@ -31,10 +31,17 @@ __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, 
   }
 }
 
+#if __CUDA_ARCH__ >= 1200
+// Shared memory has room for two blocks at most: registers saved for a third would be spilled for nothing.
+#define BOUNDS __launch_bounds__(THREADS, 2)
+#else
+#define BOUNDS __launch_bounds__(THREADS)
+#endif
+
 /// Queries [tokens, heads, HEAD_DIM] to sums [tokens, heads, HEAD_DIM]; keys and values are
 /// [kv_heads, capacity, HEAD_DIM], of which the first `visible` are there, the queries' own the last of
 /// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void BOUNDS
     attend(const Number* queries, const Number* keys, const Number* values, Number* sums, int kv_heads,
            int tokens, int visible, int capacity, bool causal, int window, float scale) {
   extern __shared__ __align__(16) unsigned char shared[];
