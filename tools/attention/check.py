@@ -7,15 +7,16 @@ has not arrived before it is waited for. What is behind the visible keys is not 
 
 import ctypes
 import math
-import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools/decode"))
+
+from emulator import HEADER, compiled, with_array  # noqa: E402
+
 KERNEL = ROOT / "crates/kernels/src/attention/attend.cu"
 WARPS = 4
 # Elements of a head, sixteens of a warp's queries, and keys of a tile, as `Variant` has them.
@@ -66,16 +67,10 @@ extern "C" void launch(unsigned long long seed, const u16* q, const u16* k, cons
 """
 
 
-def compiled(head_dim, parts, keys, folder):
+def text(head_dim, parts, keys):
     sizes = dict(HEAD_DIM=head_dim, WARPS=WARPS, PARTS=parts, KEYS=keys, THREADS=32 * WARPS)
-    header = (ROOT / "tools/decode/emulated.h").read_text()
-    kernel = re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", KERNEL.read_text())
-    source = Path(folder) / f"{head_dim}-{parts}.cpp"
     defines = "".join(f"#define {name} {value}\n" for name, value in sizes.items())
-    source.write_text(defines + header + INSTRUCTIONS + kernel + ENTRY)
-    library = source.with_suffix(".so")
-    subprocess.run(["g++", "-std=c++20", "-O2", "-w", "-shared", "-fPIC", "-o", library, source], check=True)
-    return ctypes.CDLL(str(library))
+    return defines + HEADER.read_text() + INSTRUCTIONS + with_array(KERNEL.read_text()) + ENTRY
 
 
 def to_bf16(x):
@@ -111,15 +106,14 @@ def error(library, case, rng):
 
 def main():
     rng, failed = np.random.default_rng(5), 0
-    with tempfile.TemporaryDirectory() as folder:
-        for head_dim, parts, keys in VARIANTS:
-            library = compiled(head_dim, parts, keys, folder)
-            library.head_dim = head_dim
-            errors = [error(library, case, rng) for case in CASES]
-            # Weights and sums are rounded to bfloat16 once each.
-            ok = max(errors) < 4e-3
-            failed += not ok
-            print(f"{'ok  ' if ok else 'FAIL'} {head_dim} elements, {16 * parts} queries a warp: at most {max(errors):.1e}")
+    for head_dim, parts, keys in VARIANTS:
+        library = compiled(text(head_dim, parts, keys))
+        library.head_dim = head_dim
+        errors = [error(library, case, rng) for case in CASES]
+        # Weights and sums are rounded to bfloat16 once each.
+        ok = max(errors) < 4e-3
+        failed += not ok
+        print(f"{'ok  ' if ok else 'FAIL'} {head_dim} elements, {16 * parts} queries a warp: at most {max(errors):.1e}")
     sys.exit(failed != 0)
 
 

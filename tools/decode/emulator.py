@@ -28,9 +28,13 @@ extern "C" void launch(unsigned long long seed, const int* token, const u64* tab
 """
 
 
+def with_array(kernel):
+    """The kernel with the emulator's shared memory."""
+    return re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", kernel)
+
+
 def text(m, arch):
-    kernel = "".join((FOLDER / f).read_text() for f in FILES if f not in INSTRUCTIONS)
-    kernel = re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", kernel)
+    kernel = with_array("".join((FOLDER / f).read_text() for f in FILES if f not in INSTRUCTIONS))
 
     def variables(match):
         names = [n.strip() for n in match[1].split(",")]
@@ -42,8 +46,8 @@ def text(m, arch):
             + kernel.replace("#define THREADS (WARPS * 32)\n", "") + ENTRY)
 
 
-def compiled(m, arch):
-    source = text(m, arch)
+def compiled(source):
+    """The library, kept from run to run."""
     folder = Path(tempfile.gettempdir()) / "decode-emulated"
     folder.mkdir(exist_ok=True)
     name = hashlib.sha256(source.encode()).hexdigest()[:24]
@@ -59,7 +63,7 @@ class Kernel:
     """Launches with the arguments of `decode_token`: addresses, then int32s."""
 
     def __init__(self, m, arch="90a"):
-        self.launch = compiled(m, arch).launch
+        self.launch = compiled(text(m, arch)).launch
 
     def __call__(self, addresses, numbers):
         seed = ctypes.c_ulonglong(random.getrandbits(64))

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Rng, open_device};
+use common::{Rng, open_device, values};
 use kernels::graph::{
     Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Slot, attend, into_cache,
 };
@@ -36,12 +36,6 @@ fn random(shape: &[i32], dtype: Dtype, rng: &mut Rng) -> Array {
         .collect();
     let array = Array::from_slice(&floats, shape).unwrap();
     array.cast(dtype).unwrap()
-}
-
-fn values(array: &Array) -> Vec<f64> {
-    let floats = array.cast(Dtype::Float32).unwrap();
-    let floats = floats.contiguous().unwrap().to_vec::<f32>().unwrap();
-    floats.into_iter().map(f64::from).collect()
 }
 
 impl Case {

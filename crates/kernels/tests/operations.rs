@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Rng, open_device};
+use common::{Rng, open_device, values};
 use half::{bf16, f16};
 use kernels::gated::Activation;
 use kernels::graph::{
@@ -60,12 +60,6 @@ impl Numbers {
     fn row(&self, i: usize, width: usize) -> &[f64] {
         &self.values[i * width..][..width]
     }
-}
-
-fn values(array: &Array) -> Vec<f64> {
-    let floats = array.cast(Dtype::Float32).unwrap();
-    let floats = floats.contiguous().unwrap().to_vec::<f32>().unwrap();
-    floats.into_iter().map(f64::from).collect()
 }
 
 /// Every number is the wanted one, to one rounding of the result and some float32 ones of `size`.

@@ -17,12 +17,7 @@ use crate::graph::{dtype, exactly};
 use crate::kv::{Slot, reads_in_place};
 
 /// CUDA C++ that needs no header.
-pub const SOURCE: &str = concat!(
-    include_str!("../cuda/number.cuh"),
-    include_str!("../cuda/tiles.cuh"),
-    include_str!("fragments.cuh"),
-    include_str!("attend.cu")
-);
+pub const SOURCE: &str = crate::with_numbers!("../cuda/tiles.cuh", "fragments.cuh", "attend.cu");
 
 /// Warps of a block, each with queries of its own.
 const WARPS: u32 = 4;

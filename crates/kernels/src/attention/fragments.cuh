@@ -1,4 +1,4 @@
-// Fragments of BFLOAT16 or FLOAT16 numbers, their product, and powers of two. Behind number.cuh.
+// Fragments of BFLOAT16 or FLOAT16 numbers and their product. Behind number.cuh.
 
 /// As `load_matrices`, of their transposes.
 __device__ __forceinline__ uint4 load_transposed(u32 row) {
@@ -28,11 +28,5 @@ __device__ __forceinline__ void multiply(float (&c)[4], uint4 a, u32 b0, u32 b1)
 __device__ __forceinline__ u32 to_two(float low, float high) {
   u32 y;
   asm("cvt.rn." NUMBER "x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-  return y;
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }

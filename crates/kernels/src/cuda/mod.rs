@@ -12,8 +12,8 @@ use crate::graph::on_cuda;
 #[macro_export]
 #[doc(hidden)]
 macro_rules! with_numbers {
-    ($source:literal) => {
-        concat!(include_str!("../cuda/number.cuh"), include_str!($source))
+    ($($source:literal),+) => {
+        concat!(include_str!("../cuda/number.cuh"), $(include_str!($source)),+)
     };
 }
 

@@ -1,5 +1,5 @@
-// Tiles of 16-bit numbers: copies into shared memory that go on while one computes, and fragments for the
-// matrix units. Behind what names u32 and u64.
+// Tiles of 16-bit numbers: copies into shared memory that go on while one computes, fragments for the matrix
+// units, and the power of two that a softmax takes. Behind what names u32 and u64.
 
 __device__ __forceinline__ u32 shared_address(const void* p) {
   return (u32)__cvta_generic_to_shared(p);
@@ -29,4 +29,10 @@ __device__ __forceinline__ uint4 load_matrices(u32 row) {
                : "r"(row)
                : "memory");
   return m;
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }

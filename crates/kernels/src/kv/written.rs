@@ -14,8 +14,8 @@ pub(super) struct Written {
 /// A launch of a kernel that knows buffers, and tables of their addresses, by addresses.
 ///
 /// MLX keeps an operation that failed, for want of memory say, and runs it when its result is asked for
-/// again. What it needs may be gone by then, or never have been computed: a graph of operations that the
-/// driver refuses is lost, and MLX takes them for done. So after a failure nobody asks for the result of a
+/// again. What it needs may be gone by then, or never have been computed: what the driver refused in the
+/// midst of a pass MLX may take for done. So after a failure nobody asks for the result of a
 /// launch that was made before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Launched {

@@ -25,6 +25,13 @@ pub fn open_device() -> DeviceKind {
     device::open(choice).unwrap().kind
 }
 
+/// The numbers of an array of the graph, in row-major order.
+pub fn values(array: &mlx_core::Array) -> Vec<f64> {
+    let floats = array.cast(mlx_core::Dtype::Float32).unwrap();
+    let floats = floats.contiguous().unwrap().to_vec::<f32>().unwrap();
+    floats.into_iter().map(f64::from).collect()
+}
+
 /// A generator of numbers that are the same at every run (xorshift).
 pub struct Rng(u64);
 

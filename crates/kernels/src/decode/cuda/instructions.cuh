@@ -42,12 +42,6 @@ __device__ __forceinline__ u32 nibbles(u32 word) {
     return y;
 }
 
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /// Adds 1. Whoever reads the sum with `read_acquire` sees what was written before, in this thread or,
 /// with a barrier between, in this block.
 __device__ __forceinline__ void add_release(u32* to) {
