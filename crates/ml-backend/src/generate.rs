@@ -41,7 +41,7 @@ pub(crate) fn generate<M: LanguageModel>(
         cancelled: surroundings.cancelled,
         emit: surroundings.emit,
         text: TextBuilder::new(surroundings.vocabulary, &plan.stop),
-        memory: MemoryWatch::new(plan.model_bytes),
+        memory: MemoryWatch::default(),
         started: Instant::now(),
         times: Times::default(),
         reused: 0,

@@ -48,4 +48,7 @@ pub(crate) struct MemoryUse {
     pub(crate) active: u64,
     /// The most that `active` was since the generation began.
     pub(crate) peak: u64,
+    /// What the weights and caches of all models of this process take: like the other two, not this
+    /// model's alone.
+    pub(crate) accounted: u64,
 }

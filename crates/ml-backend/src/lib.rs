@@ -41,6 +41,7 @@
 
 #![deny(unsafe_code)]
 
+mod account;
 mod backend;
 pub mod chat;
 mod engine;

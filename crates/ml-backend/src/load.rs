@@ -14,6 +14,7 @@ use mlx_core::memory;
 use models::tokenizer::{StreamDecoder, Tokenizer};
 use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 
+use crate::account::Share;
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
 use crate::memory::{Kept, check_room, megabytes};
@@ -198,9 +199,7 @@ impl<'a> MlxBackendBuilder<'a> {
         let (engine, on_engine) = Engine::start(load, progress)?;
 
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
-        let mut limits = ModelLimits::new(&info, eos);
-        // Mapped weights are not MLX's to count; weights cast to another dtype are larger.
-        limits.model_bytes = on_engine.held_bytes.max(on_engine.active_bytes);
+        let limits = ModelLimits::new(&info, eos);
         let info = LoadedModel {
             dir: dir.to_owned(),
             model: on_engine.model,
@@ -247,8 +246,6 @@ struct OnEngine {
     held_bytes: u64,
     device: DeviceInfo,
     limits: MemoryLimits,
-    /// What MLX holds with the model loaded.
-    active_bytes: u64,
 }
 
 /// What happens on the engine thread before it serves.
@@ -271,6 +268,8 @@ fn load(
         .encode(setup.encode_bf16);
     let bytes = Model::bytes_to_load(dir, &options)?;
     check_room(&device, bytes, device::free_memory()?)?;
+    let mut share = Share::new(bytes);
+    let before = memory::active()?;
     let model = Model::load(dir, &options, &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
@@ -282,15 +281,16 @@ fn load(
     let limits = setup.limits(&device);
     limits.apply()?;
     let kept = Kept::of(&device);
-    let active_bytes = memory::active()? as u64;
+    // Mapped weights are not MLX's to count; weights cast to another dtype are larger than in the file.
+    let active = memory::active()?.saturating_sub(before) as u64;
+    share.set(model.held_bytes().max(active));
     let loaded = OnEngine {
         model: model.info().clone(),
         held_bytes: model.held_bytes(),
         device,
         limits,
-        active_bytes,
     };
-    Ok((MlxModel::new(model, kept), loaded))
+    Ok((MlxModel::new(model, kept, share), loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

@@ -131,34 +131,28 @@ impl Kept {
     }
 }
 
-/// Active memory of more than this many times the model's size is taken for a leak.
+/// Active memory of more than this many times what the process's models and caches take is taken for a
+/// leak.
 const SUSPICIOUS_TIMES: u64 = 3;
 
 /// Gives MLX's buffer cache back, and says so when a generation holds more than it should.
+#[derive(Default)]
 pub(crate) struct MemoryWatch {
-    model_bytes: u64,
     warned: bool,
 }
 
 impl MemoryWatch {
-    pub(crate) fn new(model_bytes: u64) -> Self {
-        Self {
-            model_bytes,
-            warned: false,
-        }
-    }
-
     /// Called now and then: clears the buffer cache, and warns at most once a generation.
     pub(crate) fn tidy<M: LanguageModel>(&mut self, model: &mut M) -> Result<()> {
         model.release_buffers()?;
         let held = model.memory()?;
-        if held.active > self.model_bytes.saturating_mul(SUSPICIOUS_TIMES) && !self.warned {
+        if held.active > held.accounted.saturating_mul(SUSPICIOUS_TIMES) && !self.warned {
             self.warned = true;
             tracing::warn!(
                 active_mb = megabytes(held.active),
-                model_mb = megabytes(self.model_bytes),
+                models_mb = megabytes(held.accounted),
                 peak_mb = megabytes(held.peak),
-                "active memory is more than {SUSPICIOUS_TIMES} times the model's size"
+                "active memory is more than {SUSPICIOUS_TIMES} times what the models and their caches take"
             );
         }
         Ok(())
@@ -290,20 +284,21 @@ mod tests {
         model.held = MemoryUse {
             active,
             peak: 900_000_000,
+            accounted: 100_000_000,
         };
         model
     }
 
     #[test]
-    fn more_than_three_times_the_model_is_warned_of_once_and_cleaned_up() {
+    fn more_than_three_times_the_models_is_warned_of_once_and_cleaned_up() {
         let mut model = holding(300_000_001);
         let log = logged(|| {
-            let mut watch = MemoryWatch::new(100_000_000);
+            let mut watch = MemoryWatch::default();
             watch.tidy(&mut model).unwrap();
             watch.finish(&mut model).unwrap();
         });
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
-        for figure in ["active_mb=300", "model_mb=100", "peak_mb=900"] {
+        for figure in ["active_mb=300", "models_mb=100", "peak_mb=900"] {
             assert!(log.contains(figure), "{log}");
         }
         assert_eq!(
@@ -318,10 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn three_times_the_model_is_nothing_to_worry_about() {
+    fn three_times_the_models_is_nothing_to_worry_about() {
         let mut model = holding(300_000_000);
         let log = logged(|| {
-            let mut watch = MemoryWatch::new(100_000_000);
+            let mut watch = MemoryWatch::default();
             assert_eq!(watch.finish(&mut model).unwrap().peak, 900_000_000);
         });
         assert_eq!(log, "");

@@ -7,6 +7,7 @@ use models::cache::Cache;
 use models::{Logits, Model};
 
 use crate::Result;
+use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse};
 use crate::memory::Kept;
 use crate::plan::Plan;
@@ -28,13 +29,19 @@ pub(crate) struct MlxModel {
     tokens: Vec<u32>,
     sampler: Option<Sampler>,
     kept: Kept,
+    /// Bytes of the weights.
+    weights: u64,
+    share: Share,
 }
 
 impl MlxModel {
-    pub(crate) fn new(model: Model, kept: Kept) -> Self {
+    /// `share` is what the weights take.
+    pub(crate) fn new(model: Model, kept: Kept, share: Share) -> Self {
         let cache = model.new_cache();
         Self {
             kept,
+            weights: share.bytes(),
+            share,
             model,
             cache,
             tokens: Vec::new(),
@@ -137,9 +144,11 @@ impl LanguageModel for MlxModel {
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
+        self.share.set(self.weights + self.cache.nbytes() as u64);
         Ok(MemoryUse {
             active: memory::active()? as u64,
             peak: memory::peak()? as u64,
+            accounted: Share::total(),
         })
     }
 

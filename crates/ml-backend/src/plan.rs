@@ -18,8 +18,6 @@ pub(crate) struct ModelLimits {
     pub(crate) context: Option<usize>,
     /// Tokens that end an answer.
     pub(crate) eos: Vec<u32>,
-    /// Bytes that the model takes without caches.
-    pub(crate) model_bytes: u64,
 }
 
 impl ModelLimits {
@@ -33,7 +31,6 @@ impl ModelLimits {
             vocab_size: info.vocab_size,
             context: info.max_position_embeddings,
             eos,
-            model_bytes: info.weight_bytes,
         }
     }
 
@@ -68,7 +65,6 @@ pub(crate) struct Plan {
     /// Whether the caches' tokens may stand for the beginning of the prompt.
     pub(crate) reuse_prefix: bool,
     pub(crate) sampling: Sampling,
-    pub(crate) model_bytes: u64,
 }
 
 impl Plan {
@@ -103,7 +99,6 @@ impl Plan {
             prefill_chunk: options.prefill_chunk.unwrap_or(DEFAULT_PREFILL_CHUNK),
             reuse_prefix: options.reuse_prefix,
             sampling: Sampling::from_options(options),
-            model_bytes: limits.model_bytes,
         })
     }
 }
@@ -117,7 +112,6 @@ mod tests {
             vocab_size: 10,
             context,
             eos: vec![1, 2],
-            model_bytes: 1,
         }
     }
 

@@ -61,6 +61,7 @@ impl Script {
             held: MemoryUse {
                 active: 10,
                 peak: 20,
+                accounted: 100,
             },
             freed: None,
         }
@@ -173,13 +174,12 @@ impl Decoder for LetterDecoder {
     }
 }
 
-/// A model that ends at [`EOS`], weighs 100 bytes and holds 100,000 tokens.
+/// A model that ends at [`EOS`] and holds 100,000 tokens.
 pub(crate) fn limits() -> ModelLimits {
     ModelLimits {
         vocab_size: 0x11_0000,
         context: Some(100_000),
         eos: vec![EOS],
-        model_bytes: 100,
     }
 }
 
