@@ -254,6 +254,11 @@ pub(crate) fn cuda_is_open() -> bool {
     CUDA_IS_OPEN.load(Ordering::Relaxed)
 }
 
+/// Whether the library that was loaded is the one for CUDA, which the processor may be used with as well.
+pub(crate) fn library_is_cudas() -> bool {
+    mlx_sys::loaded().is_ok_and(|loaded| loaded.backend == mlx_sys::Choice::Cuda)
+}
+
 /// The device that the process opened first, or the error of `op` that there is none.
 pub(crate) fn require_open(op: &'static str) -> Result<DeviceKind> {
     FIRST.get().copied().ok_or(Error::NotOpen { op })

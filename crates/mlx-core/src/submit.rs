@@ -12,7 +12,7 @@ use crate::device::cuda_is_open;
 use crate::ffi::{ArrayVec, api, refusal};
 use crate::stream::Stream;
 use crate::turn::{self, Turn};
-use crate::{DeviceKind, Result, cuda};
+use crate::{DeviceKind, Error, Result, cuda, device};
 
 thread_local! {
     /// How often something failed on this thread; see [`wait`].
@@ -66,7 +66,14 @@ pub(crate) fn finish_all() -> Result<()> {
     let stream = Stream::current("synchronize")?;
     match stream.kind() {
         DeviceKind::Cuda => gpu_finished().map(drop),
-        DeviceKind::Cpu | DeviceKind::Metal => stream.synchronize(),
+        DeviceKind::Cpu | DeviceKind::Metal => {
+            stream.synchronize()?;
+            // With CUDA's library a processor's thread says through the GPU that it is done.
+            match device::library_is_cudas() {
+                true => cuda::synchronize().map_err(synchronize_failure),
+                false => Ok(()),
+            }
+        }
     }
 }
 
@@ -85,10 +92,12 @@ fn gpu_finished() -> Result<Option<Turn>> {
         Some(turn) => cuda::synchronize().map(|()| Some(turn)),
         None => Ok(None),
     });
-    finished.map_err(|status| {
-        let message = format!("CUDA error {status}");
-        refusal("synchronize", &[], String::new(), message)
-    })
+    finished.map_err(synchronize_failure)
+}
+
+fn synchronize_failure(status: i32) -> Error {
+    let message = format!("CUDA error {status}");
+    refusal("synchronize", &[], String::new(), message)
 }
 
 /// Whether the array is computed.
