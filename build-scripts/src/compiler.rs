@@ -1,14 +1,12 @@
-//! Finds a C++ compiler, checks that it speaks C++20 before anything long begins, and asks it where
-//! the C headers are.
+//! Finds a C++ compiler and checks that it speaks C++20 before anything long begins.
 
 use std::env;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::command::{self, capture, on_path};
 use crate::error::{Error, IoContext, Result};
-use crate::host::Host;
 
 /// A program that only a C++20 compiler with its standard library accepts.
 const PROBE: &str = "#include <concepts>\n#include <span>\n#include <source_location>\n\
@@ -89,37 +87,6 @@ impl Compiler {
             reason: command::reason(&finished.stderr, "it said nothing"),
         })
     }
-}
-
-/// Arguments with which clang finds the C headers that pip's libclang comes without.
-pub(crate) fn system_headers(host: &Host) -> Vec<String> {
-    let ask = |words: &[&str]| {
-        let (program, arguments) = words.split_first()?;
-        let said = capture(Command::new(program).args(arguments)).ok()?.stdout;
-        let path = PathBuf::from(said.trim());
-        path.is_dir().then(|| path.display().to_string())
-    };
-    if host.is_macos() {
-        let sdk = ask(&["xcrun", "--show-sdk-path"]).map(|sdk| format!("-isysroot{sdk}"));
-        let own = ask(&["xcrun", "clang", "-print-resource-dir"])
-            .map(|resources| format!("-isystem{resources}/include"));
-        return sdk.into_iter().chain(own).collect();
-    }
-    let chosen = env::var("CXX").unwrap_or_default();
-    let chosen = Compiler::parse(&chosen).words;
-    let named = ["c++", "cc", "g++", "gcc", "clang++", "clang"].map(|name| vec![name.to_owned()]);
-    std::iter::once(chosen)
-        .chain(named)
-        .find_map(|words| {
-            let words = words
-                .iter()
-                .map(String::as_str)
-                .chain(["-print-file-name=include"]);
-            ask(&words.collect::<Vec<_>>())
-        })
-        .map(|headers| format!("-isystem{headers}"))
-        .into_iter()
-        .collect()
 }
 
 #[cfg(test)]

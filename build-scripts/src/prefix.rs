@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bridge::{LIBRARY, Target, library_dir};
 use crate::build::Build;
-use crate::compiler::{Compiler, system_headers};
+use crate::compiler::Compiler;
 use crate::error::{Error, IoContext, Result};
 use crate::host::Host;
 use crate::layout::Layout;
@@ -19,15 +19,11 @@ pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
 /// The file in a prefix that holds the digest of what it was made from.
 const STAMP: &str = "stamp";
 
-/// A folder with the native libraries, and what bindgen needs to read their C headers.
+/// A folder with the native libraries.
 #[derive(Clone, Debug)]
 pub struct NativePrefix {
     /// The folder that has libmlx and the bridge.
     pub library_dir: PathBuf,
-    /// Arguments with which clang finds the headers, the system's included.
-    pub clang_args: Vec<String>,
-    /// The folder of libclang.
-    pub libclang_dir: PathBuf,
 }
 
 /// Makes the prefix of `backend` in this repository unless it is there and current.
@@ -61,7 +57,9 @@ pub fn ensure(backend: Backend, progress: &dyn Fn(&str)) -> Result<NativePrefix>
             settings: &[],
         })
     })?;
-    build.describe(library_dir(&folder), &[folder.join("include")])
+    Ok(NativePrefix {
+        library_dir: library_dir(&folder),
+    })
 }
 
 /// Refuses a backend that is another system's, before anything is fetched.
@@ -128,25 +126,7 @@ impl Build<'_> {
         let library_dir = library_dir
             .canonicalize()
             .at("cannot resolve", &library_dir)?;
-        let own = dir.join("include");
-        if own.join("mlxb.h").is_file() {
-            self.describe(library_dir, &[own])
-        } else {
-            self.describe(
-                library_dir,
-                &[self.locked(|| self.mlx_c())?, self.layout.csrc()],
-            )
-        }
-    }
-
-    fn describe(&self, library_dir: PathBuf, include: &[PathBuf]) -> Result<NativePrefix> {
-        let headers = include.iter().map(|dir| format!("-I{}", dir.display()));
-        let clang_args = headers.chain(system_headers(&self.host)).collect();
-        Ok(NativePrefix {
-            library_dir,
-            clang_args,
-            libclang_dir: self.libclang()?,
-        })
+        Ok(NativePrefix { library_dir })
     }
 }
 

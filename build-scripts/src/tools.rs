@@ -1,13 +1,11 @@
 //! Build tools: taken from PATH where a good one is there, else from a pinned wheel.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::Build;
 use crate::command::{capture, on_path};
 use crate::error::Result;
-use crate::wheels::wheels_are;
 
 /// The oldest cmake whose language the project's CMakeLists.txt speaks.
 const MIN_CMAKE: (u32, u32) = (3, 24);
@@ -28,25 +26,6 @@ impl Build<'_> {
         match on_path("ninja").filter(works) {
             Some(found) => Ok(found),
             None => Ok(self.tool("ninja")?.join("bin/ninja")),
-        }
-    }
-
-    /// The folder of libclang, for bindgen.
-    ///
-    /// The pinned one is preferred to the system's, so that everybody generates the same bindings;
-    /// `LIBCLANG_PATH` overrides it. Takes the lock: not to be called while holding it.
-    pub(crate) fn libclang(&self) -> Result<PathBuf> {
-        match env::var_os("LIBCLANG_PATH") {
-            Some(chosen) => Ok(chosen.into()),
-            None => {
-                // Asked on every run, so without the lock where there is nothing to do.
-                let folder = self.layout.tools().join("libclang");
-                let wheels = [self.pins.one("libclang", &self.host)?];
-                if !wheels_are(&wheels, &folder) {
-                    self.locked(|| self.wheels(&wheels, &folder))?;
-                }
-                Ok(folder.join("clang/native"))
-            }
         }
     }
 

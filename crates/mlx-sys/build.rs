@@ -1,15 +1,13 @@
-//! Makes the native library and generates the bindings to it.
+//! Makes the native library.
 //!
-//! The library is opened at run time and not linked: a dependency's rpath does not reach the
-//! program that uses it, so linking would need an environment variable at every start, and one
-//! program could not choose between CUDA and the CPU. So bindgen makes a struct of function
-//! pointers, and the place of the prefixes is compiled in.
+//! It is opened at run time and not linked: a dependency's rpath does not reach the program that
+//! uses it, so linking would need an environment variable at every start, and one program could
+//! not choose between CUDA and the CPU. So the place of the prefixes is compiled in.
 
 use std::env;
 use std::error::Error;
-use std::path::PathBuf;
 
-use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE, NativePrefix};
+use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE};
 
 fn main() {
     if let Err(error) = run() {
@@ -42,7 +40,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     ] {
         println!("cargo::rerun-if-changed={}", file.display());
     }
-    for variable in [NATIVE_DIR_VARIABLE, "LIBCLANG_PATH", "CXX"] {
+    for variable in [NATIVE_DIR_VARIABLE, "CXX"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     println!(
@@ -59,35 +57,5 @@ fn run() -> Result<(), Box<dyn Error>> {
         "cargo::metadata=library_dir={}",
         prefix.library_dir.display()
     );
-    bindings(&prefix)
-}
-
-fn bindings(prefix: &NativePrefix) -> Result<(), Box<dyn Error>> {
-    // SAFETY: this program has one thread, and nothing before this line read the environment
-    // concurrently.
-    unsafe { env::set_var("LIBCLANG_PATH", &prefix.libclang_dir) };
-
-    let mut builder = bindgen::Builder::default()
-        .header_contents("api.h", "#include \"mlx/c/mlx.h\"\n#include \"mlxb.h\"\n")
-        .allowlist_item("_?mlxb?_.*|MLXB?_.*")
-        // A static variable of each C file, which no library exports.
-        .blocklist_var("mlx_array_empty")
-        // Variadic; only C++ calls it.
-        .blocklist_function("_mlx_error")
-        // Its guard, so that half.h is skipped: the half-precision accessors exist on some
-        // processors only, and need headers that gcc and clang do not share.
-        .clang_arg("-DMLX_HALF_H")
-        .dynamic_library_name("Api")
-        .dynamic_link_require_all(true)
-        .default_enum_style(bindgen::EnumVariation::Consts)
-        .prepend_enum_name(false)
-        .generate_comments(true)
-        .layout_tests(false)
-        .merge_extern_blocks(true);
-    for argument in &prefix.clang_args {
-        builder = builder.clang_arg(argument);
-    }
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?);
-    builder.generate()?.write_to_file(out.join("bindings.rs"))?;
     Ok(())
 }

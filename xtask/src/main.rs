@@ -4,6 +4,7 @@
 //! that fails exits 1 with one line.
 
 mod bench;
+mod bindings;
 mod build;
 mod check_metal;
 mod demo;
@@ -26,6 +27,8 @@ struct Cli {
 enum Task {
     /// Time this project, and others beside it, against the memory bandwidth
     Bench(bench::Args),
+    /// Make the Rust declarations of the C headers, or check that those in git are current
+    Bindings(bindings::Args),
     /// Make the native library: fetch MLX, compile the bridge
     Build(build::Args),
     /// Compile and link the macOS library on Linux, and check its symbols
@@ -41,6 +44,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Bench(args) => bench::run_task(&args),
+        Task::Bindings(args) => bindings::run_task(&args),
         Task::Build(args) => build::run(&args),
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::bindings;
 use crate::build;
 use crate::check_metal;
 use crate::dist;
@@ -14,6 +15,7 @@ pub(crate) fn run_task() -> Result<()> {
         build_scripts::cuda_compiler(&|line| eprintln!("{line}"))?;
     }
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    bindings::check()?;
     let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
     run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
     run(&mut cargo(&[

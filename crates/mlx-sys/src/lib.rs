@@ -1,8 +1,8 @@
 //! MLX's C API (mlx-c 0.7.0) and the project's own bridge, as a table of functions.
 //!
 //! The native library is opened when the program starts to use it, not linked: see [`api`]. What
-//! is here is as unsafe as C; `mlx-core` wraps it. Signatures and constants come from bindgen over
-//! the C headers, whose documentation applies.
+//! is here is as unsafe as C; `mlx-core` wraps it. Signatures and constants are bindgen's, made
+//! of the C headers by `cargo xtask bindings`; the documentation there applies.
 //!
 //! Functions of MLX report a failure by a return value that is not zero or a handle whose `ctx` is
 //! null; [`take_last_error`] then has the message.
@@ -20,9 +20,8 @@
     reason = "generated from C headers, which neither say what every item is nor follow Rust's naming, \
               and whose functions are as safe as their C documentation says"
 )]
-mod bindings {
-    include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
-}
+#[rustfmt::skip]
+mod bindings;
 
 mod error;
 mod load_error;
