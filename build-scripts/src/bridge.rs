@@ -4,6 +4,7 @@
 //! when a step fails, where a user should read one line. The build folder is kept, so a change to
 //! the bridge recompiles one file.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,78 +16,81 @@ use crate::command::step;
 use crate::compiler::Compiler;
 use crate::error::{IoContext, Result};
 use crate::files;
-use crate::host::Host;
+use crate::machine::Machine;
+use crate::prefix::COMPILER_VARIABLES;
+use crate::target;
 
 /// The name of the library that this module makes, without `lib` and the extension.
 pub(crate) const LIBRARY: &str = "mlxbridge";
 
-/// What the bridge is built for, and with what.
-pub(crate) struct Target<'a> {
-    /// The folder into which the wheel was unpacked.
-    pub(crate) prefix: &'a Path,
+/// By this a Mac's compilers build for an older macOS; cmake is told which, so it has no say.
+const DEPLOYMENT_TARGET: &str = "MACOSX_DEPLOYMENT_TARGET";
+
+/// What the bridge is built from, with what, and for what.
+pub(crate) struct Bridge<'a> {
+    /// Its sources.
+    pub(crate) csrc: &'a Path,
+    /// MLX's unpacked wheel.
+    pub(crate) mlx: &'a Path,
+    /// The folder that cmake may keep.
+    pub(crate) work: &'a Path,
     /// The machine that will run it.
-    pub(crate) host: Host,
+    pub(crate) target: &'a Machine,
     /// The C++ compiler.
     pub(crate) compiler: Compiler,
     /// What it computes on.
     pub(crate) backend: Backend,
-    /// More settings for cmake, as `-DNAME=value`.
-    pub(crate) settings: &'a [&'a str],
+}
+
+/// The finished bridge.
+pub(crate) struct Built {
+    library: PathBuf,
+    /// Folders and files of C headers.
+    headers: [PathBuf; 2],
 }
 
 impl Build<'_> {
-    /// Builds the bridge against the unpacked wheel and puts it beside libmlx.
-    pub(crate) fn bridge(&self, target: &Target<'_>) -> Result<()> {
+    /// Compiles the bridge and links it against the unpacked wheel.
+    pub(crate) fn bridge(&self, bridge: &Bridge<'_>) -> Result<Built> {
         let (cmake, ninja, mlx_c) = (self.cmake()?, self.ninja()?, self.mlx_c()?);
-        let Target {
-            prefix,
-            host,
-            compiler,
-            backend,
-            settings,
-        } = target;
-        let (library, libraries) = (host.shared_library(LIBRARY), library_dir(prefix));
-        let folder = prefix.join("build");
+        let libmlx = library_dir(bridge.mlx).join(bridge.target.shared_library("mlx"));
+        let folder = bridge.work.join("build");
 
         let mut configure = Command::new(&cmake);
-        configure
-            .arg("-S")
-            .arg(self.layout.csrc())
-            .arg("-B")
-            .arg(&folder);
+        configure.arg("-S").arg(bridge.csrc).arg("-B").arg(&folder);
         configure
             .args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
-            .args(*settings);
+            .args(target::settings(bridge.target, &self.host));
         configure.arg(define("CMAKE_MAKE_PROGRAM", &ninja));
-        configure.arg(define("CMAKE_CXX_COMPILER", compiler.for_cmake()));
-        configure.arg(define("MLXB_BACKEND", backend.name()));
+        configure.arg(define("CMAKE_CXX_COMPILER", bridge.compiler.for_cmake()));
+        configure.arg(define("MLXB_BACKEND", bridge.backend.name()));
         configure.arg(define("MLX_C_DIR", &mlx_c));
-        configure.arg(define("MLX_DIR", prefix.join("mlx")));
-        configure.arg(define(
-            "MLX_LIBRARY",
-            libraries.join(host.shared_library("mlx")),
-        ));
+        configure.arg(define("MLX_DIR", bridge.mlx.join("mlx")));
+        configure.arg(define("MLX_LIBRARY", libmlx));
         self.configure(&folder, &mut configure)?;
 
         let mut make = Command::new(&ninja);
         make.arg("-C").arg(&folder).arg("-j").arg(jobs());
         step(
             "compiling the MLX bridge",
-            &mut make,
-            &prefix.join("compile.log"),
+            make.env_remove(DEPLOYMENT_TARGET),
+            &bridge.work.join("compile.log"),
             |line| {
                 if let Some(short) = shorten(line) {
                     self.say(short);
                 }
             },
         )?;
-        files::copy_atomic(&folder.join(&library), &libraries.join(&library))?;
-        self.headers(&mlx_c, prefix)
+        Ok(Built {
+            library: folder.join(bridge.target.shared_library(LIBRARY)),
+            headers: [mlx_c.join("mlx"), bridge.csrc.join("mlxb.h")],
+        })
     }
 
     /// Runs cmake, from nothing if its settings are others than last time or it did not finish.
     fn configure(&self, folder: &Path, command: &mut Command) -> Result<()> {
-        let settings = format!("{command:?}");
+        let flags = COMPILER_VARIABLES.map(|name| env::var_os(name).unwrap_or_default());
+        let settings = format!("{command:?} {flags:?}");
         let marker = folder.join("settings");
         if fs::read_to_string(&marker).is_ok_and(|found| found == settings) {
             return Ok(());
@@ -97,19 +101,21 @@ impl Build<'_> {
         files::create_dir(folder)?;
         self.say("configuring the MLX bridge");
         let log = folder.with_file_name("configure.log");
+        command.env_remove(DEPLOYMENT_TARGET);
         step("configuring the MLX bridge", command, &log, |_| {})?;
         files::write_atomic(&marker, settings.as_bytes())
     }
+}
 
-    /// Puts the C headers into the prefix, which then has all that bindgen reads.
-    fn headers(&self, mlx_c: &Path, prefix: &Path) -> Result<()> {
-        let target = prefix.join("include");
-        let temporary = files::temp_beside(&target)?;
-        let fresh = temporary.path().join("fresh");
-        files::copy_dir(&mlx_c.join("mlx"), &fresh.join("mlx"))?;
-        let own = self.layout.csrc().join("mlxb.h");
-        fs::copy(&own, fresh.join("mlxb.h")).at("cannot copy", &own)?;
-        files::replace_dir(&fresh, &target)
+impl Built {
+    /// Puts the bridge beside the libmlx of a prefix, and the C headers into the prefix.
+    pub(crate) fn install(&self, prefix: &Path) -> Result<()> {
+        let copy = |from: &Path, to: PathBuf| fs::copy(from, to).at("cannot copy", from).map(drop);
+        let name = self.library.file_name().unwrap_or_default();
+        copy(&self.library, library_dir(prefix).join(name))?;
+        let ([mlx_c, own], include) = (&self.headers, prefix.join("include"));
+        files::copy_dir(mlx_c, &include.join("mlx"))?;
+        copy(own, include.join("mlxb.h"))
     }
 }
 

@@ -2,32 +2,40 @@
 
 use std::cell::OnceCell;
 
+use crate::cache::Cache;
 use crate::error::Result;
-use crate::files;
-use crate::host::Host;
-use crate::layout::Layout;
+use crate::machine::Machine;
 use crate::pins::Pins;
 use crate::python::Python;
 
 /// One run of the native build.
 pub(crate) struct Build<'a> {
-    pub(crate) layout: &'a Layout,
-    pub(crate) host: Host,
+    pub(crate) cache: Cache,
+    /// The machine that builds.
+    pub(crate) host: Machine,
     pub(crate) pins: Pins,
     progress: &'a dyn Fn(&str),
     pub(crate) python: OnceCell<Python>,
 }
 
 impl<'a> Build<'a> {
-    pub(crate) fn new(layout: &'a Layout, progress: &'a dyn Fn(&str)) -> Result<Self> {
-        let pins = Pins::parse(&files::read(&layout.pins())?)?;
-        Ok(Self {
-            layout,
-            host: Host::current(),
+    /// A build of what this project pins, in the user's cache.
+    pub(crate) fn new(progress: &'a dyn Fn(&str)) -> Result<Self> {
+        Ok(Self::with(
+            Pins::of_this_project()?,
+            Cache::of_user()?,
+            progress,
+        ))
+    }
+
+    pub(crate) fn with(pins: Pins, cache: Cache, progress: &'a dyn Fn(&str)) -> Self {
+        Self {
+            cache,
+            host: Machine::current(),
             pins,
             progress,
             python: OnceCell::new(),
-        })
+        }
     }
 
     /// Reports what is being done.

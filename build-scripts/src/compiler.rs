@@ -22,16 +22,15 @@ pub(crate) struct Compiler {
 impl Compiler {
     /// `$CXX`, else the first of c++, g++ and clang++ on PATH; checked.
     pub(crate) fn find() -> Result<Self> {
-        let compiler = match env::var("CXX") {
+        match env::var("CXX") {
             Ok(chosen) if !chosen.trim().is_empty() => Self::parse(&chosen),
             _ => ["c++", "g++", "clang++"]
                 .iter()
                 .find_map(on_path)
                 .map(|path| Self::at(&path))
                 .ok_or(Error::NoCompiler)?,
-        };
-        compiler.check()?;
-        Ok(compiler)
+        }
+        .checked()
     }
 
     /// The program at `path`.
@@ -42,7 +41,7 @@ impl Compiler {
     }
 
     /// What CXX says: a path, or words such as `ccache g++`.
-    fn parse(chosen: &str) -> Self {
+    pub(crate) fn parse(chosen: &str) -> Self {
         if Path::new(chosen).is_file() {
             return Self {
                 words: vec![chosen.to_owned()],
@@ -64,7 +63,8 @@ impl Compiler {
         command
     }
 
-    fn check(&self) -> Result<()> {
+    /// Itself, if it speaks C++20.
+    pub(crate) fn checked(self) -> Result<Self> {
         let folder = env::temp_dir();
         let mut builder = tempfile::Builder::new();
         let mut probe = builder
@@ -80,7 +80,7 @@ impl Compiler {
             .arg(probe.path());
         let finished = capture(&mut command).map_err(|_| Error::NoCompiler)?;
         if finished.ok {
-            return Ok(());
+            return Ok(self);
         }
         Err(Error::OldCompiler {
             compiler: self.words.join(" "),
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_program_that_is_no_compiler_is_refused_with_its_own_words() {
         let error = Compiler::parse("sh -c false")
-            .check()
+            .checked()
             .unwrap_err()
             .to_string();
         assert!(
@@ -114,7 +114,7 @@ mod tests {
             "{error}"
         );
         let error = Compiler::parse("/nowhere/c++")
-            .check()
+            .checked()
             .unwrap_err()
             .to_string();
         assert!(error.contains("none was found"), "{error}");

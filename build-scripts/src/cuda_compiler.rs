@@ -2,28 +2,38 @@
 //!
 //! Of the CUDA library's wheels it takes two; the others are gigabytes that only running needs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::build::Build;
 use crate::error::Result;
-use crate::layout::Layout;
-use crate::wheels::wheels_are;
+use crate::pins::Wheel;
 
 /// The wheels that have it.
 const PACKAGES: [&str; 2] = ["nvidia_cuda_nvrtc-", "nvidia_cuda_runtime-"];
 
-/// The library `libnvrtc` in this repository, unpacked from pinned wheels unless it is there.
+/// The library `libnvrtc`, unpacked from pinned wheels unless it is there.
 ///
 /// # Errors
 /// As [`crate::ensure`]; NVIDIA has none for macOS.
 pub fn cuda_compiler(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let layout = Layout::of_this_repository();
-    let build = Build::new(&layout, progress)?;
+    let build = Build::new(progress)?;
+    let folder = build.locked_unpacked("nvrtc", &wheels(&build)?)?;
+    Ok(library(&folder))
+}
+
+/// The same library, if [`cuda_compiler`] was called before; tests need not fetch 100 MB.
+pub fn cuda_compiler_if_there() -> Option<PathBuf> {
+    let build = Build::new(&|_| {}).ok()?;
+    let library = library(&build.unpacked_folder("nvrtc", &wheels(&build).ok()?));
+    library.is_file().then_some(library)
+}
+
+pub(crate) fn wheels<'a>(build: &'a Build<'_>) -> Result<Vec<&'a Wheel>> {
     let mut wheels = build.pins.all("mlx-cuda", &build.host)?;
     wheels.retain(|wheel| PACKAGES.iter().any(|name| wheel.file.starts_with(name)));
-    let folder = layout.tools().join("nvrtc");
-    if !wheels_are(&wheels, &folder) {
-        build.locked(|| build.wheels(&wheels, &folder))?;
-    }
-    Ok(folder.join("nvidia/cu13/lib/libnvrtc.so.13"))
+    Ok(wheels)
+}
+
+fn library(folder: &Path) -> PathBuf {
+    folder.join("nvidia/cu13/lib/libnvrtc.so.13")
 }

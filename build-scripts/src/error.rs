@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Backend;
+use crate::machine::Version;
 
 /// The result of a step of the native build.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,14 +29,38 @@ pub enum Error {
     },
 
     /// The backend is another system's.
-    #[error("the {backend} library cannot be built on {host}; {advice}")]
+    #[error("the {backend} library cannot be built for {target}; {advice}")]
     UnsupportedBackend {
         /// What was asked for.
         backend: Backend,
         /// The machine, as `os-arch`.
-        host: String,
+        target: String,
         /// What to do instead.
         advice: &'static str,
+    },
+
+    /// MLX has no library for Macs with processors of Intel's.
+    #[error(
+        "MLX needs a Mac with Apple silicon and a Rust toolchain for it{}",
+        if *rosetta {
+            ": this one is for Intel and runs under Rosetta; run `rustup default \
+             stable-aarch64-apple-darwin`"
+        } else {
+            "; if this Mac has it, run `rustup default stable-aarch64-apple-darwin`"
+        }
+    )]
+    IntelMac {
+        /// Whether the Mac has Apple silicon, and only the toolchain is one for Intel.
+        rosetta: bool,
+    },
+
+    /// MLX has no library for a macOS as old as this one.
+    #[error("MLX needs macOS {needed} or newer, and this is {found}; update it")]
+    OldMacos {
+        /// The oldest that there is a library for.
+        needed: Version,
+        /// The version here.
+        found: Version,
     },
 
     /// The C library is older than the one that MLX was built for.
@@ -45,14 +70,40 @@ pub enum Error {
     )]
     OldGlibc {
         /// The version that the wheel names.
-        needed: String,
+        needed: Version,
         /// The version here.
-        found: String,
+        found: Version,
     },
 
-    /// `vendor/pins.toml` does not say what it should.
-    #[error("vendor/pins.toml: {0}")]
+    /// `pins/wheels.toml` does not say what it should.
+    #[error("build-scripts/pins/wheels.toml: {0}")]
     Pins(String),
+
+    /// There is no folder for the cache.
+    #[error(
+        "no folder for the native library: HOME is not set; set MLX_BACKEND_CACHE to a folder \
+         that can be written"
+    )]
+    NoCache,
+
+    /// The cache is named by a path that means another folder for each program.
+    #[error("MLX_BACKEND_CACHE is {}; set it to an absolute path", path.display())]
+    RelativeCache {
+        /// What the variable says.
+        path: PathBuf,
+    },
+
+    /// The folder for the cache cannot be made or written.
+    #[error(
+        "cannot write to the folder for the native library, {}: {source}; make it writable or set \
+         MLX_BACKEND_CACHE to another folder", path.display()
+    )]
+    UnusableCache {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 
     /// No Python 3 was found.
     #[error(
@@ -80,6 +131,20 @@ pub enum Error {
          its path"
     )]
     NoCompiler,
+
+    /// No C++ compiler for another Linux was found.
+    #[error(
+        "a C++20 compiler for {target} is needed to build the MLX bridge and none was found; \
+         install {usual} or set {variable} to the path of one"
+    )]
+    NoCrossCompiler {
+        /// The machine that the library is for, as `os-arch`.
+        target: String,
+        /// The name that such a compiler has.
+        usual: String,
+        /// The variable.
+        variable: String,
+    },
 
     /// A C++ compiler was found that cannot compile C++20.
     #[error(

@@ -2,17 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::error::{IoContext, Result};
-
-pub(crate) fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).at("cannot read", path)
-}
 
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).at("cannot create", path)
@@ -31,14 +27,8 @@ pub(crate) fn temp_beside(path: &Path) -> Result<TempDir> {
         .at("cannot create in", parent)
 }
 
-/// Puts the finished folder `from` in place of `to`; `to` is never seen half filled.
-pub(crate) fn replace_dir(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        // The old one is moved aside first: a rename onto a folder that is not empty fails.
-        let aside = temp_beside(to)?;
-        let old = aside.path().join("old");
-        fs::rename(to, &old).at("cannot move aside", to)?;
-    }
+/// Gives the finished folder `from` its name, which nothing has yet: it is never seen half filled.
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).at("cannot put in place", to)
 }
 
@@ -51,13 +41,6 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     fs::rename(&new, path).at("cannot put in place", path)
 }
 
-/// Copies a file in the same way: a program that has the old one open keeps it.
-pub(crate) fn copy_atomic(from: &Path, to: &Path) -> Result<()> {
-    let new = beside(to);
-    fs::copy(from, &new).at("cannot copy", from)?;
-    fs::rename(&new, to).at("cannot put in place", to)
-}
-
 fn beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(TEMPORARY);
     name.push(path.file_name().unwrap_or_default());
@@ -66,14 +49,29 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Copies a folder with all below it; `to` must not exist.
 pub(crate) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    each_file(from, to, &|source, target| {
+        fs::copy(source, target).map(drop)
+    })
+}
+
+/// Makes a folder like `from`, whose files are the same ones by another name and take no room.
+///
+/// Where the file system has no such names they are copied.
+pub(crate) fn link_dir(from: &Path, to: &Path) -> Result<()> {
+    each_file(from, to, &|source, target| {
+        fs::hard_link(source, target).or_else(|_| fs::copy(source, target).map(drop))
+    })
+}
+
+fn each_file(from: &Path, to: &Path, put: &dyn Fn(&Path, &Path) -> io::Result<()>) -> Result<()> {
     create_dir(to)?;
     for entry in fs::read_dir(from).at("cannot list", from)? {
         let entry = entry.at("cannot list", from)?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type().at("cannot read", &source)?.is_dir() {
-            copy_dir(&source, &target)?;
+            each_file(&source, &target, put)?;
         } else {
-            fs::copy(&source, &target).at("cannot copy", &source)?;
+            put(&source, &target).at("cannot copy", &source)?;
         }
     }
     Ok(())

@@ -1,26 +1,19 @@
 //! Whether a wheel for Linux can run here.
 //!
-//! pip is told which platform to fetch, so that it can fetch for another one (see `cross_metal`); it
+//! pip is told which platform to fetch, so that it can fetch for another one (see `zig.rs`); it
 //! then no longer checks that this machine is one of them.
 
 use std::process::Command;
 
 use crate::command::capture;
 use crate::error::{Error, Result};
+use crate::machine::Version;
 use crate::pins::Wheel;
-
-type Version = (u32, u32);
 
 /// Refuses a wheel whose `manylinux_<major>_<minor>` tags are all newer than this system's glibc.
 pub(crate) fn check(wheel: &Wheel) -> Result<()> {
     match (needed(wheel), found()) {
-        (Some(needed), Some(found)) if found < needed => {
-            let text = |(major, minor): Version| format!("{major}.{minor}");
-            Err(Error::OldGlibc {
-                needed: text(needed),
-                found: text(found),
-            })
-        }
+        (Some(needed), Some(found)) if found < needed => Err(Error::OldGlibc { needed, found }),
         // Where the version cannot be told, the dynamic linker has the last word.
         _ => Ok(()),
     }
@@ -29,7 +22,10 @@ pub(crate) fn check(wheel: &Wheel) -> Result<()> {
 fn needed(wheel: &Wheel) -> Option<Version> {
     let versions = wheel.platforms().filter_map(|platform| {
         let mut numbers = platform.strip_prefix("manylinux_")?.split('_');
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        Some(Version(
+            numbers.next()?.parse().ok()?,
+            numbers.next()?.parse().ok()?,
+        ))
     });
     versions.min()
 }
@@ -38,14 +34,13 @@ fn found() -> Option<Version> {
     let said = capture(Command::new("getconf").arg("GNU_LIBC_VERSION"))
         .ok()?
         .stdout;
-    let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
-    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+    said.trim().strip_prefix("glibc ")?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::Host;
+    use crate::machine::Machine;
     use crate::pins::Pins;
 
     #[test]
@@ -57,7 +52,7 @@ mod tests {
                 "0".repeat(64)
             );
             let pins = Pins::parse(&pin).unwrap();
-            check(pins.one("mlx", &Host::current()).unwrap())
+            check(pins.one("mlx", &Machine::current()).unwrap())
         };
         check("manylinux2014_x86_64.manylinux_2_17_x86_64").unwrap();
         check("macosx_14_0_arm64").unwrap();

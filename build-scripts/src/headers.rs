@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use crate::build::Build;
 use crate::error::Result;
-use crate::layout::Layout;
 
 /// The folder of the pinned mlx-c source, unpacked unless it is there.
 ///
 /// # Errors
 /// As [`crate::ensure`].
 pub fn mlx_c_source(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let layout = Layout::of_this_repository();
-    let build = Build::new(&layout, progress)?;
+    let build = Build::new(progress)?;
+    let folder = build.mlx_c_folder();
+    if folder.is_dir() {
+        return Ok(folder);
+    }
     build.locked(|| build.mlx_c())
 }
 
@@ -21,7 +23,8 @@ pub fn mlx_c_source(progress: &dyn Fn(&str)) -> Result<PathBuf> {
 /// # Errors
 /// As [`crate::ensure`].
 pub fn libclang(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let layout = Layout::of_this_repository();
-    let build = Build::new(&layout, progress)?;
-    Ok(build.locked(|| build.tool("libclang"))?.join("clang/native"))
+    let build = Build::new(progress)?;
+    let wheels = [build.pins.one("libclang", &build.host)?];
+    let folder = build.locked_unpacked("libclang", &wheels)?;
+    Ok(folder.join("clang/native"))
 }

@@ -1,50 +1,54 @@
-//! Turns the pins in `vendor/` into a native prefix: libmlx from a wheel, and beside it one shared
-//! library with mlx-c and the project's own C++ bridge.
+//! Turns what is pinned into a native prefix: libmlx from a wheel, and beside it one shared library
+//! with mlx-c and the project's own C++ bridge.
 //!
 //! Two programs call it, `crates/mlx-sys/build.rs` and `cargo xtask build`, perhaps at the same
 //! time; a file lock makes the second wait for the first. Every step puts its result in place with
 //! a rename, so a build that was interrupted is taken up again where it was.
 //!
 //! Only ordinary package clients fetch anything (pip and cargo), only what is pinned by SHA-256 is
-//! used, and nothing is installed outside `vendor/`, so no step needs root. What was fetched stays:
-//! a second build works without the network.
+//! used, and nothing is written outside the user's cache, so no step needs root, and the source may
+//! be read-only. What was fetched stays: a second build works without the network.
 
 #[cfg(not(unix))]
 compile_error!("MLX runs on Linux and macOS; on Windows use WSL");
 
 mod bridge;
 mod build;
+mod cache;
 mod command;
 mod compiler;
-mod cross_metal;
 mod cuda_compiler;
 mod error;
 mod files;
 mod glibc;
 mod headers;
-mod host;
-mod layout;
 mod lock;
+mod machine;
+mod metal_wheels;
 mod mlx_c;
 mod pins;
 mod prefix;
+mod prune;
 mod python;
 mod stamp;
+mod target;
 #[cfg(test)]
 mod testing;
 mod tools;
 mod wheels;
+mod zig;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use cross_metal::{CrossMetal, cross_metal};
-pub use cuda_compiler::cuda_compiler;
+pub use cache::{CACHE_VARIABLE, Cache};
+pub use cuda_compiler::{cuda_compiler, cuda_compiler_if_there};
 pub use error::{Error, Result};
 pub use headers::{libclang, mlx_c_source};
-pub use host::Host;
-pub use layout::Layout;
-pub use prefix::{NATIVE_DIR_VARIABLE, NativePrefix, ensure};
+pub use machine::{Machine, Version};
+pub use metal_wheels::{MetalWheel, metal_wheels};
+pub use prefix::{COMPILER_VARIABLES, NATIVE_DIR_VARIABLE, Native, NativePrefix, ensure, place};
+pub use prune::{Entry, entries, prune};
 
 /// What MLX computes on; each has a prefix of its own, and a machine may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +63,20 @@ pub enum Backend {
 
 impl Backend {
     /// Metal on macOS, the CPU elsewhere.
-    pub fn default_for(host: &Host) -> Self {
-        if host.is_macos() {
+    pub fn default_for(machine: &Machine) -> Self {
+        if machine.is_macos() {
             Self::Metal
         } else {
             Self::Cpu
+        }
+    }
+
+    /// All that a machine may have.
+    pub fn all_for(machine: &Machine) -> &'static [Self] {
+        if machine.is_macos() {
+            &[Self::Metal]
+        } else {
+            &[Self::Cpu, Self::Cuda]
         }
     }
 

@@ -1,24 +1,27 @@
-//! One build at a time in a checkout, and the traces of interrupted ones removed.
+//! One build at a time in a cache, and the traces of interrupted ones removed.
 
 use std::fs::{self, File};
 use std::path::Path;
 
 use crate::build::Build;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files;
 
 impl Build<'_> {
-    /// Runs `work` while no other process builds in this checkout.
+    /// Runs `work` while no other process builds in this cache.
     ///
     /// The operating system releases the lock when the process ends, however it ends. Not to be
     /// nested: the second call would wait for the first.
     pub(crate) fn locked<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let folder = self.layout.prefixes();
-        files::create_dir(&folder)?;
-        let path = folder.join(".lock");
+        let root = self.cache.root();
+        let path = root.join(".lock");
         let mut options = File::options();
-        let file = options.create(true).truncate(false).write(true).open(&path);
-        let file = file.at("cannot open", &path)?;
+        options.create(true).truncate(false).write(true);
+        let file = fs::create_dir_all(root).and_then(|()| options.open(&path));
+        let file = file.map_err(|source| Error::UnusableCache {
+            path: root.to_owned(),
+            source,
+        })?;
         if file.try_lock().is_err() {
             self.say("waiting for another build to finish");
             file.lock().at("cannot lock", &path)?;
@@ -29,17 +32,9 @@ impl Build<'_> {
 
     /// Removes what an interrupted build left; holding the lock, nobody else's is there.
     fn sweep(&self) {
-        let prefixes = self.layout.prefixes();
-        for folder in [
-            self.layout.vendor(),
-            self.layout.downloads(),
-            self.layout.tools(),
-        ] {
+        sweep(self.cache.root());
+        for folder in self.cache.folders() {
             sweep(&folder);
-        }
-        sweep(&prefixes);
-        for entry in fs::read_dir(&prefixes).into_iter().flatten().flatten() {
-            sweep(&entry.path());
         }
     }
 }
@@ -64,31 +59,31 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::Layout;
+    use crate::cache::Cache;
+    use crate::pins::Pins;
 
-    /// A checkout with nothing but an empty pins file.
-    fn checkout() -> (tempfile::TempDir, Layout) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::at(folder.path());
-        files::create_dir(&layout.vendor()).unwrap();
-        fs::write(layout.pins(), "wheel = []").unwrap();
-        (folder, layout)
+    fn build<'a>(folder: &Path, progress: &'a dyn Fn(&str)) -> Build<'a> {
+        Build::with(
+            Pins::parse("wheel = []").unwrap(),
+            Cache::at(folder),
+            progress,
+        )
     }
 
     #[test]
     fn a_second_build_waits_for_the_first_and_says_so() {
-        let (_folder, layout) = checkout();
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, made) = (folder.path(), folder.path().join("made"));
         let (inside, entered) = mpsc::channel();
         let (leave, left) = mpsc::channel::<()>();
         let said = RefCell::new(Vec::new());
         thread::scope(|scope| {
-            let layout = &layout;
+            let made = &made;
             let first = scope.spawn(move || {
-                let build = Build::new(layout, &|_| {}).unwrap();
-                build.locked(|| {
+                build(folder, &|_| {}).locked(|| {
                     inside.send(()).unwrap();
                     left.recv().unwrap();
-                    fs::write(layout.vendor().join("made"), "").at("cannot write", &layout.vendor())
+                    fs::write(made, "").at("cannot write", made)
                 })
             });
             entered.recv().unwrap();
@@ -97,10 +92,8 @@ mod tests {
                 // It is waiting now: the first may finish.
                 leave.send(()).unwrap();
             };
-            let second = Build::new(layout, &progress).unwrap();
-            let made = second
-                .locked(|| Ok(layout.vendor().join("made").is_file()))
-                .unwrap();
+            let second = build(folder, &progress);
+            let made = second.locked(|| Ok(made.is_file())).unwrap();
             assert!(made, "the first had not finished");
             first.join().unwrap().unwrap();
         });
@@ -109,23 +102,34 @@ mod tests {
 
     #[test]
     fn what_an_interrupted_build_left_is_removed_and_nothing_else() {
-        let (_folder, layout) = checkout();
-        let kept = layout.downloads().join("a.whl");
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let kept = cache.downloads().join("a.whl");
         let left = [
-            layout.vendor().join(".tmp-a").join("fresh"),
-            layout.downloads().join(".tmp-b").join("a.whl"),
-            layout.tools().join(".tmp-c").join("old"),
-            layout.prefixes().join("cpu").join(".tmp-stamp"),
+            cache.root().join(".tmp-a").join("fresh"),
+            cache.downloads().join(".tmp-b").join("a.whl"),
+            cache.wheels().join(".tmp-c").join("fresh"),
+            cache.native().join(".tmp-d").join("fresh"),
         ];
         for file in left.iter().chain([&kept]) {
             files::create_dir(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();
         }
-        Build::new(&layout, &|_| {})
-            .unwrap()
-            .locked(|| Ok(()))
-            .unwrap();
+        build(folder.path(), &|_| {}).locked(|| Ok(())).unwrap();
         assert!(left.iter().all(|file| !file.exists()));
         assert!(kept.is_file());
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_named_with_what_to_do() {
+        // Not even root can make a folder in a file.
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let cache = file.join("cache");
+        let told = build(&cache, &|_| {}).locked(|| Ok(())).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains(&cache.display().to_string()), "{told}");
+        assert!(told.contains("set MLX_BACKEND_CACHE"), "{told}");
     }
 }

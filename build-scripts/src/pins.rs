@@ -1,4 +1,4 @@
-//! Reads `vendor/pins.toml`: which wheels, with which SHA-256, on which machine.
+//! Reads `pins/wheels.toml`: which wheels, with which SHA-256, on which machine.
 //!
 //! A wheel's file name carries its project, version and platform (PEP 427), so the pins do not
 //! repeat them and cannot contradict them.
@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::machine::{Machine, Version};
 
 /// One pinned wheel.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub(crate) struct Wheel {
     pub(crate) role: String,
     /// The host that uses it, or `any`.
     host: String,
-    /// The lowest major version of macOS that may use it.
+    /// The oldest macOS that may use it.
     #[serde(default)]
-    min_macos: u32,
+    pub(crate) min_macos: Version,
     /// Its file name.
     pub(crate) file: String,
     /// The digest of its bytes, in lower-case hexadecimal.
@@ -71,6 +71,11 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
+    /// What this project is built from.
+    pub(crate) fn of_this_project() -> Result<Self> {
+        Self::parse(include_str!("../pins/wheels.toml"))
+    }
+
     /// Parses the text of a pins file and checks that each entry is usable.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let pins: Self = toml::from_str(text)
@@ -79,9 +84,14 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Every wheel of a role that `host` uses; one or more.
-    pub(crate) fn all(&self, role: &str, host: &Host) -> Result<Vec<&Wheel>> {
-        let name = host.to_string();
+    /// The file names of all of them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.wheels.iter().map(|wheel| wheel.file.as_str())
+    }
+
+    /// Every wheel of a role that a machine uses; one or more.
+    pub(crate) fn all(&self, role: &str, machine: &Machine) -> Result<Vec<&Wheel>> {
+        let name = machine.to_string();
         let found: Vec<_> = self
             .wheels
             .iter()
@@ -96,39 +106,36 @@ impl Pins {
         Ok(found)
     }
 
-    /// The one wheel of a role for `host`: of several builds the newest that its macOS can run.
-    pub(crate) fn one(&self, role: &str, host: &Host) -> Result<&Wheel> {
-        let mut found = self.all(role, host)?;
-        found.sort_by_key(|w| w.min_macos);
-        let (oldest, macos) = (found[0], host.macos_version());
-        Ok(found
-            .into_iter()
-            .rev()
-            .find(|w| w.min_macos <= macos)
-            .unwrap_or(oldest))
+    /// The one wheel of a role for a machine: of several builds the newest that its macOS can run,
+    /// and the oldest where that is not known.
+    pub(crate) fn one(&self, role: &str, machine: &Machine) -> Result<&Wheel> {
+        let mut found = self.all(role, machine)?;
+        found.sort_by_key(|wheel| wheel.min_macos);
+        let Some(macos) = machine.macos else {
+            return Ok(found[0]);
+        };
+        let needed = found[0].min_macos;
+        let newest = found.into_iter().rfind(|wheel| wheel.min_macos <= macos);
+        newest.ok_or(Error::OldMacos {
+            needed,
+            found: macos,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Layout;
 
     fn repository() -> Pins {
-        Pins::parse(&std::fs::read_to_string(Layout::of_this_repository().pins()).unwrap()).unwrap()
+        Pins::of_this_project().unwrap()
     }
 
     #[test]
     fn every_supported_host_has_what_its_build_needs() {
         let pins = repository();
         let linux = [
-            "mlx-cpu",
-            "mlx-cuda",
-            "mlx-metal",
-            "cmake",
-            "ninja",
-            "libclang",
-            "ziglang",
+            "mlx-cpu", "mlx-cuda", "cmake", "ninja", "libclang", "ziglang",
         ];
         let macos = ["mlx-metal", "cmake", "ninja", "libclang"];
         let hosts = [
@@ -143,13 +150,13 @@ mod tests {
                 &linux[..]
             } {
                 assert!(
-                    pins.one(role, &Host::of(os, arch)).is_ok(),
+                    pins.one(role, &Machine::of(os, arch)).is_ok(),
                     "{role} for {os}-{arch}"
                 );
             }
         }
         let error = pins
-            .one("mlx-cpu", &Host::of("windows", "x86_64"))
+            .one("mlx-cpu", &Machine::of("windows", "x86_64"))
             .unwrap_err();
         assert!(
             error
@@ -162,20 +169,44 @@ mod tests {
     #[test]
     fn a_file_name_says_what_pip_is_asked_for() {
         let pins = repository();
-        let cmake = pins.one("cmake", &Host::of("linux", "x86_64")).unwrap();
+        let cmake = pins.one("cmake", &Machine::of("linux", "x86_64")).unwrap();
         assert!(cmake.requirement().starts_with("cmake==4."));
         assert_eq!(
             cmake.platforms().collect::<Vec<_>>(),
             ["manylinux2014_x86_64", "manylinux_2_17_x86_64"]
         );
-        let mlx = pins.one("mlx-cpu", &Host::of("linux", "aarch64")).unwrap();
+        let mlx = pins
+            .one("mlx-cpu", &Machine::of("linux", "aarch64"))
+            .unwrap();
         assert_eq!(mlx.requirement(), "mlx-cpu==0.32.2");
     }
 
     #[test]
-    fn check_metal_links_against_the_build_for_the_oldest_macos() {
+    fn a_mac_gets_the_newest_build_that_it_can_run() {
         let pins = repository();
-        let any = pins.one("mlx-metal", &Host::of("linux", "x86_64")).unwrap();
+        let wheel = |version: &str| pins.one("mlx-metal", &Machine::mac(version.parse().unwrap()));
+        for (version, tag) in [
+            ("14.0", "macosx_14_0"),
+            ("14.7", "macosx_14_0"),
+            ("15.0", "macosx_15_0"),
+            // The wheel is tagged 26.0, and its libmlx needs 26.2.
+            ("26.0", "macosx_15_0"),
+            ("26.1", "macosx_15_0"),
+            ("26.2", "macosx_26_0"),
+            ("27.0", "macosx_26_0"),
+        ] {
+            let file = &wheel(version).unwrap().file;
+            assert!(file.contains(tag), "macOS {version} gets {file}");
+        }
+        let told = wheel("13.6").unwrap_err().to_string();
+        assert!(
+            told.contains("macOS 14.0 or newer") && told.contains("13.6"),
+            "{told}"
+        );
+        // Made for others, or where the version cannot be told.
+        let mut unknown = Machine::of("macos", "aarch64");
+        unknown.macos = None;
+        let any = pins.one("mlx-metal", &unknown).unwrap();
         assert!(any.file.contains("macosx_14_0"), "{}", any.file);
     }
 
@@ -196,7 +227,7 @@ mod tests {
             ),
             (entry("a-1.tar.gz", &digest), "is not the name of a wheel"),
             ("[[wheel]]\nrole = 'r'".to_owned(), "missing field"),
-            ("[[wheel]".to_owned(), "vendor/pins.toml"),
+            ("[[wheel]".to_owned(), "pins/wheels.toml"),
         ] {
             let error = Pins::parse(&text).unwrap_err().to_string();
             assert!(error.contains(told) && !error.contains('\n'), "{error}");

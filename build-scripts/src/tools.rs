@@ -6,9 +6,10 @@ use std::process::Command;
 use crate::build::Build;
 use crate::command::{capture, on_path};
 use crate::error::Result;
+use crate::machine::Version;
 
 /// The oldest cmake whose language the project's CMakeLists.txt speaks.
-const MIN_CMAKE: (u32, u32) = (3, 24);
+const MIN_CMAKE: Version = Version(3, 24);
 
 impl Build<'_> {
     /// cmake.
@@ -31,14 +32,11 @@ impl Build<'_> {
 
     /// The folder into which the wheel of a tool is unpacked; unpacks it on first use.
     pub(crate) fn tool(&self, role: &str) -> Result<PathBuf> {
-        let folder = self.layout.tools().join(role);
-        self.wheels(&[self.pins.one(role, &self.host)?], &folder)?;
-        Ok(folder)
+        self.unpacked(role, &[self.pins.one(role, &self.host)?])
     }
 }
 
-fn cmake_version(cmake: &Path) -> Option<(u32, u32)> {
+fn cmake_version(cmake: &Path) -> Option<Version> {
     let said = capture(Command::new(cmake).arg("--version")).ok()?.stdout;
-    let mut numbers = said.split_whitespace().nth(2)?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    said.split_whitespace().nth(2)?.parse().ok()
 }

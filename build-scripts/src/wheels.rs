@@ -2,20 +2,18 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::build::Build;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
 use crate::pins::Wheel;
-
-/// The file in an unpacked folder that says which wheels are there.
-const MARKER: &str = ".wheels";
+use crate::stamp;
 
 impl Build<'_> {
     /// The verified file of a wheel; downloads it unless it is there already.
     fn wheel_file(&self, wheel: &Wheel) -> Result<PathBuf> {
-        let file = self.layout.downloads().join(&wheel.file);
+        let file = self.cache.downloads().join(&wheel.file);
         let expected = wheel.sha256.clone();
         if file.is_file() {
             let found = files::sha256(&file)?;
@@ -43,7 +41,7 @@ impl Build<'_> {
         let fetched = python
             .download(wheel, temporary.path(), &arrived)
             .map_err(|reason| {
-                let folder = self.layout.downloads();
+                let folder = self.cache.downloads();
                 Error::Download {
                     file: wheel.file.clone(),
                     reason,
@@ -63,12 +61,23 @@ impl Build<'_> {
         Ok(file)
     }
 
-    /// Makes `target` the folder in which these wheels, and no others, are unpacked.
+    /// Where these wheels, and no others, are unpacked, or will be.
+    pub(crate) fn unpacked_folder(&self, name: &str, wheels: &[&Wheel]) -> PathBuf {
+        let digests: Vec<_> = wheels
+            .iter()
+            .map(|w| ("wheel", w.sha256.as_bytes()))
+            .collect();
+        let digest = stamp::of(&digests);
+        self.cache.wheels().join(format!("{name}-{digest}"))
+    }
+
+    /// The folder with these wheels unpacked; unpacks them unless they are there.
     ///
     /// It is complete or absent: the wheels are unpacked beside it and moved there.
-    pub(crate) fn wheels(&self, wheels: &[&Wheel], target: &Path) -> Result<()> {
-        if wheels_are(wheels, target) {
-            return Ok(());
+    pub(crate) fn unpacked(&self, name: &str, wheels: &[&Wheel]) -> Result<PathBuf> {
+        let target = self.unpacked_folder(name, wheels);
+        if target.is_dir() {
+            return Ok(target);
         }
         let mut verified = Vec::new();
         for wheel in wheels {
@@ -78,21 +87,21 @@ impl Build<'_> {
         for wheel in wheels {
             self.say(format!("unpacking {}", wheel.file));
         }
-        let temporary = files::temp_beside(target)?;
+        let temporary = files::temp_beside(&target)?;
         let fresh = temporary.path().join("fresh");
         python.unpack(&verified, &fresh)?;
-        files::write_atomic(&fresh.join(MARKER), digests(wheels).as_bytes())?;
-        files::replace_dir(&fresh, target)
+        files::publish(&fresh, &target)?;
+        Ok(target)
     }
-}
 
-/// Whether these wheels, and no others, are unpacked in `folder`.
-pub(crate) fn wheels_are(wheels: &[&Wheel], folder: &Path) -> bool {
-    fs::read_to_string(folder.join(MARKER)).is_ok_and(|found| found == digests(wheels))
-}
-
-fn digests(wheels: &[&Wheel]) -> String {
-    wheels.iter().map(|w| format!("{}\n", w.sha256)).collect()
+    /// Like [`Build::unpacked`], for who does not hold the lock; takes it only if there is work.
+    pub(crate) fn locked_unpacked(&self, name: &str, wheels: &[&Wheel]) -> Result<PathBuf> {
+        let target = self.unpacked_folder(name, wheels);
+        match target.is_dir() {
+            true => Ok(target),
+            false => self.locked(|| self.unpacked(name, wheels)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,16 @@
 //!
 //! It is opened at run time and not linked: a dependency's rpath does not reach the program that
 //! uses it, so linking would need an environment variable at every start, and one program could
-//! not choose between CUDA and the CPU. So the place of the prefixes is compiled in.
+//! not choose between CUDA and the CPU. So the places of the libraries are compiled in: that of
+//! each backend, built yet or not.
 
 use std::env;
 use std::error::Error;
+use std::path::Path;
 
-use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE};
+use build_scripts::{
+    Backend, CACHE_VARIABLE, COMPILER_VARIABLES, Machine, NATIVE_DIR_VARIABLE, Native,
+};
 
 fn main() {
     if let Err(error) = run() {
@@ -18,44 +22,54 @@ fn main() {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let (host, target) = (env::var("HOST")?, env::var("TARGET")?);
-    if host != target && env::var_os(NATIVE_DIR_VARIABLE).is_none() {
-        return Err(format!(
-            "the native library can be built only for the building machine ({host}), not for \
-             {target}; set {NATIVE_DIR_VARIABLE} to a prefix that was made there"
-        )
-        .into());
-    }
-    let (layout, backend) = (
-        Layout::of_this_repository(),
-        Backend::default_for(&Host::current()),
+    let csrc = Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not say where")?)
+        .join("csrc");
+    // Of the program and not of the machine that builds.
+    let target = Machine::of(
+        &env::var("CARGO_CFG_TARGET_OS")?,
+        &env::var("CARGO_CFG_TARGET_ARCH")?,
     );
-    let prefix = build_scripts::ensure(backend, &|line| eprintln!("{line}"))?;
-
-    for file in [
-        layout.pins(),
-        layout.mlx_c_manifest(),
-        layout.csrc(),
-        prefix.library_dir.clone(),
-    ] {
-        println!("cargo::rerun-if-changed={}", file.display());
-    }
-    for variable in [NATIVE_DIR_VARIABLE, "CXX"] {
+    for variable in [
+        NATIVE_DIR_VARIABLE,
+        CACHE_VARIABLE,
+        "XDG_CACHE_HOME",
+        "HOME",
+    ]
+    .into_iter()
+    .chain(COMPILER_VARIABLES)
+    {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    println!(
-        "cargo::rustc-env=MLX_SYS_PREFIXES={}",
-        layout.prefixes().display()
-    );
-    if env::var_os(NATIVE_DIR_VARIABLE).is_some_and(|dir| !dir.is_empty()) {
-        println!(
-            "cargo::rustc-env=MLX_SYS_NATIVE_DIR={}",
-            prefix.library_dir.display()
-        );
-    }
+    println!("cargo::rerun-if-changed={}", csrc.display());
+
+    let native = |backend| Native {
+        csrc: &csrc,
+        backend,
+        target: target.clone(),
+    };
+    let prefix = build_scripts::ensure(&native(Backend::default_for(&target)), &|line| {
+        eprintln!("{line}");
+    })?;
+    // Where it is gone, since the cache was emptied, it is built again.
+    println!("cargo::rerun-if-changed={}", prefix.library.display());
     println!(
         "cargo::metadata=library_dir={}",
         prefix.library_dir.display()
     );
+    if env::var_os(NATIVE_DIR_VARIABLE).is_some_and(|dir| !dir.is_empty()) {
+        return compiled_in("MLX_SYS_NATIVE_DIR", &prefix.library_dir);
+    }
+    for &backend in Backend::all_for(&target) {
+        let variable = format!("MLX_SYS_PREFIX_{}", backend.name().to_uppercase());
+        compiled_in(&variable, &build_scripts::place(&native(backend))?.folder)?;
+    }
+    Ok(())
+}
+
+/// Has the crate's `option_env!(variable)` be this path.
+fn compiled_in(variable: &str, path: &Path) -> Result<(), Box<dyn Error>> {
+    let text = path.to_str().filter(|text| !text.contains('\n'));
+    let text = text.ok_or_else(|| format!("{path:?} cannot be compiled in; use another folder"))?;
+    println!("cargo::rustc-env={variable}={text}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use bindgen::{Builder, EnumVariation, Formatter};
 
-use crate::process::root;
+use crate::process::{csrc, root};
 
 /// Options of `cargo xtask bindings`.
 #[derive(clap::Args, Default)]
@@ -60,7 +60,7 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
         return with_libclang(args);
     }
     let mlx_c = build_scripts::mlx_c_source(&|line| eprintln!("{line}"))?;
-    let fresh = generate(&[mlx_c, root().join("crates/mlx-sys/csrc")])?;
+    let fresh = generate(&[mlx_c, csrc()])?;
     let file = root().join("crates/mlx-sys/src/bindings.rs");
     let shown = "crates/mlx-sys/src/bindings.rs";
     let current = std::fs::read_to_string(&file).is_ok_and(|found| found == fresh);

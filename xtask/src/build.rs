@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use build_scripts::{Backend, Host};
+use build_scripts::{Backend, Machine, Native, NativePrefix};
+
+use crate::process::csrc;
 
 /// Options of `cargo xtask build`.
 #[derive(clap::Args, Default)]
@@ -14,11 +16,22 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let target = Machine::current();
     let backend = args
         .backend
-        .unwrap_or_else(|| Backend::default_for(&Host::current()));
+        .unwrap_or_else(|| Backend::default_for(&target));
+    native(backend, target).map(drop)
+}
+
+/// Makes the library of a backend for a machine, and says where it is.
+pub(crate) fn native(backend: Backend, target: Machine) -> anyhow::Result<NativePrefix> {
+    let native = Native {
+        csrc: &csrc(),
+        backend,
+        target,
+    };
     let (began, worked) = (Instant::now(), Cell::new(false));
-    let prefix = build_scripts::ensure(backend, &|line| {
+    let prefix = build_scripts::ensure(&native, &|line| {
         worked.set(true);
         eprintln!("{line}");
     })?;
@@ -29,5 +42,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         println!("native library for {backend} is up to date: {place}");
     }
-    Ok(())
+    Ok(prefix)
 }

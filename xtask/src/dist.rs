@@ -10,7 +10,7 @@ mod check;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use build_scripts::{Backend, Host, Layout, NATIVE_DIR_VARIABLE};
+use build_scripts::{Backend, Machine, NATIVE_DIR_VARIABLE, Version};
 
 use self::archive::Entry;
 use crate::process::{cargo, root, run};
@@ -23,6 +23,10 @@ pub(crate) struct Args {
     /// cpu, cuda or metal [default: metal on macOS, cpu elsewhere]
     #[arg(long)]
     backend: Option<Backend>,
+    /// On a Mac: the oldest macOS that shall run it; 26.2 takes the library that uses what is new
+    /// there [default: the oldest that MLX runs on]
+    #[arg(long, value_name = "VERSION")]
+    min_macos: Option<Version>,
     /// Only try whether an archive for the processor works: unpack it elsewhere and let it answer
     #[arg(long, conflicts_with = "backend")]
     check: bool,
@@ -34,11 +38,21 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     }
     let backend = args
         .backend
-        .unwrap_or_else(|| Backend::default_for(&Host::current()));
-    let file = make(backend, Profile::Release, &root().join("dist"))?;
+        .unwrap_or_else(|| Backend::default_for(&Machine::current()));
+    let target = target(args.min_macos);
+    let file = make(backend, target, Profile::Release, &root().join("dist"))?;
     let megabytes = std::fs::metadata(&file)?.len() as f64 / 1e6;
     println!("{} ({megabytes:.0} MB)", file.display());
     Ok(())
+}
+
+/// The machines that an archive is for: like this one, but not only those with as new a macOS.
+fn target(min_macos: Option<Version>) -> Machine {
+    let here = Machine::current();
+    if here.is_macos() {
+        return Machine::mac(min_macos.unwrap_or(Version(14, 0)));
+    }
+    here
 }
 
 /// How the binary is compiled.
@@ -50,10 +64,8 @@ enum Profile {
 }
 
 /// Makes the archive in `folder`.
-fn make(backend: Backend, profile: Profile, folder: &Path) -> Result<PathBuf> {
-    crate::build::run(&crate::build::Args {
-        backend: Some(backend),
-    })?;
+fn make(backend: Backend, target: Machine, profile: Profile, folder: &Path) -> Result<PathBuf> {
+    let prefix = crate::build::native(backend, target)?.folder;
     let ml = compile(profile)?;
     let name = archive_name(backend);
     let mut entries = vec![
@@ -64,7 +76,6 @@ fn make(backend: Backend, profile: Profile, folder: &Path) -> Result<PathBuf> {
         let dir = root().join("assets/models").join(model);
         archive::add_folder(&mut entries, &format!("models/{model}"), &dir)?;
     }
-    let prefix = Layout::of_this_repository().prefix(backend);
     add_native(&mut entries, backend, &prefix)?;
     let readme = readme(backend, &nvidia_packages(&prefix)?);
     entries.push(Entry::text("README.txt", readme));
@@ -86,7 +97,7 @@ fn archive_name(backend: Backend) -> String {
 fn compile(profile: Profile) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--locked", "--package", "ml-cli"]);
     if profile == Profile::Release {
-        build.args(["--release", "--config", "profile.release.strip=true"]);
+        build.arg("--release");
     }
     run(build.env_remove(NATIVE_DIR_VARIABLE))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
@@ -157,6 +168,13 @@ fn readme(backend: Backend, nvidia: &[String]) -> String {
             nvidia.join(" ")
         );
     }
+    if backend == Backend::Metal {
+        text += "\nmacOS keeps what a browser downloaded from being run; in this folder,\n\n    \
+                 xattr -dr com.apple.quarantine .\n\nlifts that. The libraries are signed ad hoc. A \
+                 program with the hardened runtime that loads\nthem needs the entitlement \
+                 com.apple.security.cs.disable-library-validation, or the three in\n\
+                 native/metal/mlx/lib signed again with its own identity (codesign --force --sign).\n";
+    }
     text
 }
 
@@ -183,5 +201,13 @@ mod tests {
         let text = readme(Backend::Cuda, &packages);
         assert!(text.contains("native/cuda --no-deps nvidia-cublas==13.10.0.20 nvidia-nccl"));
         assert!(!readme(Backend::Cpu, &[]).contains("NVIDIA"));
+    }
+
+    #[test]
+    fn the_readme_for_a_mac_says_how_a_download_is_let_run_and_signed() {
+        let text = readme(Backend::Metal, &[]);
+        assert!(text.contains("\n    xattr -dr com.apple.quarantine .\n"));
+        assert!(text.contains("disable-library-validation"));
+        assert!(!readme(Backend::Cpu, &[]).contains("quarantine"));
     }
 }

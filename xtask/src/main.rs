@@ -6,6 +6,7 @@
 mod bench;
 mod bindings;
 mod build;
+mod cache;
 mod check_metal;
 mod demo;
 mod dist;
@@ -31,7 +32,9 @@ enum Task {
     Bindings(bindings::Args),
     /// Make the native library: fetch MLX, compile the bridge
     Build(build::Args),
-    /// Compile and link the macOS library on Linux, and check its symbols
+    /// What was fetched and built, in the user's cache folder: list it, or remove what is old
+    Cache(cache::Args),
+    /// Compile and link the macOS library on Linux, and check it and every pinned libmlx
     CheckMetal(check_metal::Args),
     /// Build everything and let a demo model answer a question
     Demo(demo::Args),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run_task(&args),
         Task::Bindings(args) => bindings::run_task(&args),
         Task::Build(args) => build::run(&args),
+        Task::Cache(args) => cache::run_task(&args),
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),
         Task::Dist(args) => dist::run_task(&args),

@@ -11,6 +11,11 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
+/// The C++ bridge's sources.
+pub(crate) fn csrc() -> PathBuf {
+    root().join("crates/mlx-sys/csrc")
+}
+
 /// A cargo command at the root of this repository.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

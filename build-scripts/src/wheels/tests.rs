@@ -5,35 +5,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::Layout;
+use crate::cache::Cache;
+use crate::pins::Pins;
 use crate::python::Python;
 use crate::testing::make_program;
 
 const NAME: &str = "thing-1.0-py3-none-any.whl";
 const CONTENT: &str = "the pinned bytes";
 
-/// A checkout whose pins name one wheel, and an index that a fake pip serves.
+/// An empty cache, pins that name one wheel, and an index that a fake pip serves.
 struct Checkout {
     folder: tempfile::TempDir,
-    layout: Layout,
+    cache: Cache,
+    pins: RefCell<String>,
     said: RefCell<Vec<String>>,
 }
 
 impl Checkout {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::at(folder.path().join("checkout"));
-        files::create_dir(&layout.vendor()).unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
         let made = folder.path().join("made");
         fs::write(&made, CONTENT).unwrap();
         let digest = files::sha256(&made).unwrap();
         let pin = format!(
             "[[wheel]]\nrole = 'thing'\nhost = 'any'\nfile = '{NAME}'\nsha256 = '{digest}'\n"
         );
-        fs::write(layout.pins(), pin).unwrap();
         Self {
             folder,
-            layout,
+            cache,
+            pins: RefCell::new(pin),
             said: RefCell::default(),
         }
     }
@@ -80,16 +81,17 @@ impl Checkout {
             .collect()
     }
 
-    /// Brings the wheel to `vendor/tools/thing`.
+    /// Brings the wheel to a folder of its own.
     fn bring(&self) -> Result<PathBuf> {
         let progress = |line: &str| self.said.borrow_mut().push(line.to_owned());
-        let build = Build::new(&self.layout, &progress)?;
+        let pins = Pins::parse(&self.pins.borrow())?;
+        let build = Build::with(pins, self.cache.clone(), &progress);
         build.python.set(Python::at(self.pip())).unwrap();
         build.tool("thing")
     }
 
     fn cached(&self) -> PathBuf {
-        self.layout.downloads().join(NAME)
+        self.cache.downloads().join(NAME)
     }
 }
 
@@ -115,7 +117,7 @@ fn a_wheel_is_fetched_verified_and_unpacked_once() {
 #[test]
 fn a_cached_wheel_needs_no_network() {
     let checkout = Checkout::new();
-    files::create_dir(&checkout.layout.downloads()).unwrap();
+    files::create_dir(&checkout.cache.downloads()).unwrap();
     fs::write(checkout.cached(), CONTENT).unwrap();
     let folder = checkout.bring().unwrap();
     assert_eq!(read(&folder.join("unpacked")), CONTENT);
@@ -125,7 +127,7 @@ fn a_cached_wheel_needs_no_network() {
 #[test]
 fn a_cached_wheel_that_was_changed_stops_the_build_and_is_named() {
     let checkout = Checkout::new();
-    files::create_dir(&checkout.layout.downloads()).unwrap();
+    files::create_dir(&checkout.cache.downloads()).unwrap();
     fs::write(checkout.cached(), "the pinned bytez").unwrap();
     let error = checkout.bring().unwrap_err();
     assert!(matches!(error, Error::Checksum { .. }), "{error}");
@@ -163,26 +165,32 @@ fn a_download_that_fails_says_why_and_where_the_file_could_be_put() {
         assert!(message.contains(part), "{message}");
     }
     assert!(
-        message.contains(&checkout.layout.downloads().display().to_string()),
+        message.contains(&checkout.cache.downloads().display().to_string()),
         "{message}"
     );
     assert!(!message.contains('\n'), "{message}");
 }
 
 #[test]
-fn a_new_pin_replaces_what_was_unpacked() {
+fn a_new_pin_gets_a_folder_of_its_own_and_the_old_one_stays() {
     let checkout = Checkout::new();
     checkout.serve(CONTENT);
-    let folder = checkout.bring().unwrap();
-    fs::write(folder.join("left over"), "").unwrap();
+    let old = checkout.bring().unwrap();
 
     checkout.serve("newer bytes");
-    let old = files::sha256(&checkout.cached()).unwrap();
-    let new = files::sha256(&checkout.folder.path().join(NAME)).unwrap();
-    let pins = checkout.layout.pins();
-    fs::write(&pins, read(&pins).replace(&old, &new)).unwrap();
+    let digest = |path: &Path| files::sha256(path).unwrap();
+    let (was, is) = (
+        digest(&checkout.cached()),
+        digest(&checkout.folder.path().join(NAME)),
+    );
+    let pins = checkout.pins.take().replace(&was, &is);
+    checkout.pins.replace(pins);
     fs::remove_file(checkout.cached()).unwrap();
-    let folder = checkout.bring().unwrap();
-    assert_eq!(read(&folder.join("unpacked")), "newer bytes");
-    assert!(!folder.join("left over").exists());
+    let new = checkout.bring().unwrap();
+    assert_eq!(read(&new.join("unpacked")), "newer bytes");
+    assert_eq!(
+        read(&old.join("unpacked")),
+        CONTENT,
+        "another program may use it"
+    );
 }

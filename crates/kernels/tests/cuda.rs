@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 use std::fmt::Debug;
-use std::path::PathBuf;
 
 use kernels::gated::{self, Activation};
 use kernels::{Dtype, attention, bf12, dequantize, kv, rms_norm, rope, rows};
@@ -134,15 +133,11 @@ fn attention_fits_the_smallest_shared_memory() {
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.
 fn compiler() -> Option<Compiler> {
-    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
-    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
-    match file.is_file() {
-        true => Some(Compiler::open(&file).unwrap()),
-        false => {
-            eprintln!("skipped: {} is not there", file.display());
-            None
-        }
+    let file = build_scripts::cuda_compiler_if_there();
+    if file.is_none() {
+        eprintln!("skipped: NVIDIA's compiler is not there; `cargo xtask test` fetches it");
     }
+    Some(Compiler::open(&file?).unwrap())
 }
 
 /// What the assembler says of bytes that went to memory: `16 bytes spill stores, 8 bytes spill loads`.

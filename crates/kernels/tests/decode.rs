@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
-use std::path::PathBuf;
-
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::cuda::{Architecture, Compiler};
 
@@ -69,15 +67,11 @@ fn gemma3(packing: Packing) -> Sizes {
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.
 fn compiler() -> Option<Compiler> {
-    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
-    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
-    match file.is_file() {
-        true => Some(Compiler::open(&file).unwrap()),
-        false => {
-            eprintln!("skipped: {} is not there", file.display());
-            None
-        }
+    let file = build_scripts::cuda_compiler_if_there();
+    if file.is_none() {
+        eprintln!("skipped: NVIDIA's compiler is not there; `cargo xtask test` fetches it");
     }
+    Some(Compiler::open(&file?).unwrap())
 }
 
 /// Compiles for every GPU that has room, which `everywhere` says are all; nothing may be kept in

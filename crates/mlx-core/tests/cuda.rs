@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use common::Rng;
 use mlx_core::cuda::{Architecture, Compiler, Launch, Module, Scalar};
 use mlx_core::device::{self, Choice};
@@ -41,15 +39,11 @@ extern "C" __global__ void reversed(const float* x, float* y, int n) {
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.
 fn compiler() -> Option<Compiler> {
-    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vendor/tools");
-    let file = tools.join("nvrtc/nvidia/cu13/lib/libnvrtc.so.13");
-    match file.is_file() {
-        true => Some(Compiler::open(&file).unwrap()),
-        false => {
-            eprintln!("skipped: {} is not there", file.display());
-            None
-        }
+    let file = build_scripts::cuda_compiler_if_there();
+    if file.is_none() {
+        eprintln!("skipped: NVIDIA's compiler is not there; `cargo xtask test` fetches it");
     }
+    Some(Compiler::open(&file?).unwrap())
 }
 
 #[test]

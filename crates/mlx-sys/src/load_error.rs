@@ -10,7 +10,8 @@ pub enum LoadError {
     /// No library where one could be.
     #[error(
         "the native MLX library for {choice} was not found (looked in {}); build it with \
-         `cargo xtask build{}`", list(looked), build_option(*choice)
+         `cargo xtask build{}` in the source of this program's backend, or, if the cache was \
+         emptied, build this program again", list(looked), build_option(*choice)
     )]
     Missing {
         /// What was asked for.

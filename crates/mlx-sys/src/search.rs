@@ -1,9 +1,9 @@
 //! Where the native library is looked for.
 //!
 //! In this order: the folder that `MLX_NATIVE_DIR` names when the program starts, and then nothing
-//! else; a folder beside the executable, for an archive that is unpacked anywhere; the prefixes of
-//! the checkout that this crate was compiled in. The last one is what lets a program outside the
-//! workspace run with no setting at all.
+//! else; a folder beside the executable, for an archive that is unpacked anywhere; the prefixes in
+//! the user's cache that this crate was compiled with. The last ones are what lets a program outside
+//! the workspace run with no setting at all.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -28,11 +28,6 @@ fn prefixes(choice: Choice) -> Vec<PathBuf> {
         roots.push(bin.join("native"));
         roots.extend(bin.parent().map(|above| above.join("lib").join("native")));
     }
-    // Set where MLX_NATIVE_DIR was when this crate was compiled.
-    let given = option_env!("MLX_SYS_NATIVE_DIR").map(PathBuf::from);
-    if given.is_none() {
-        roots.push(PathBuf::from(env!("MLX_SYS_PREFIXES")));
-    }
     let backends = backends(choice);
     let each = |root: PathBuf| {
         backends
@@ -40,7 +35,29 @@ fn prefixes(choice: Choice) -> Vec<PathBuf> {
             .map(move |backend| root.join(backend.to_string()))
     };
     // Not by backend first: what lies beside the program belongs to it.
-    roots.into_iter().flat_map(each).chain(given).collect()
+    let compiled_in = backends.iter().filter_map(|backend| compiled_in(*backend));
+    let mut found: Vec<_> = roots
+        .into_iter()
+        .flat_map(each)
+        .chain(compiled_in)
+        .collect();
+    // All would be this one where MLX_NATIVE_DIR was set when this crate was compiled.
+    found.dedup();
+    found
+}
+
+/// Where build.rs says that the library of a backend is, or will be.
+fn compiled_in(backend: Choice) -> Option<PathBuf> {
+    let place = match backend {
+        Choice::Auto => None,
+        Choice::Cpu => option_env!("MLX_SYS_PREFIX_CPU"),
+        Choice::Cuda => option_env!("MLX_SYS_PREFIX_CUDA"),
+        Choice::Metal => option_env!("MLX_SYS_PREFIX_METAL"),
+    };
+    // Set where MLX_NATIVE_DIR was when this crate was compiled.
+    option_env!("MLX_SYS_NATIVE_DIR")
+        .or(place)
+        .map(PathBuf::from)
 }
 
 /// The libraries that fulfil a choice, best first.
@@ -105,12 +122,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checkout_that_compiled_this_is_searched_last_and_every_choice_names_its_folder() {
-        for choice in [Choice::Cpu, Choice::Cuda, Choice::Metal] {
-            let found = prefixes(choice);
-            let folder = backends(choice)[0].to_string();
-            let checkout = Path::new(env!("MLX_SYS_PREFIXES")).join(&folder);
-            assert!(option_env!("MLX_SYS_NATIVE_DIR").is_some() || found.last() == Some(&checkout));
+    fn what_was_compiled_in_is_searched_last() {
+        let here = if cfg!(target_os = "macos") {
+            &[Choice::Metal][..]
+        } else {
+            &[Choice::Cpu, Choice::Cuda]
+        };
+        for &choice in here {
+            let place = compiled_in(choice).expect("build.rs names one for each backend");
+            assert_eq!(prefixes(choice).last(), Some(&place));
+            assert!(place.is_absolute(), "{}", place.display());
         }
+        let other = if cfg!(target_os = "macos") {
+            Choice::Cuda
+        } else {
+            Choice::Metal
+        };
+        assert!(option_env!("MLX_SYS_NATIVE_DIR").is_some() || compiled_in(other).is_none());
     }
 }

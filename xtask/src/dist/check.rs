@@ -4,16 +4,16 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use build_scripts::{Backend, Host, NATIVE_DIR_VARIABLE};
+use build_scripts::{Backend, Machine, NATIVE_DIR_VARIABLE};
 use serde_json::Value;
 
-use super::{Profile, archive, archive_name, make};
+use super::{Profile, archive, archive_name, make, target};
 
 /// Makes the archive of the processor, unpacks it somewhere else and lets it answer.
 pub(crate) fn check() -> Result<()> {
-    let backend = Backend::default_for(&Host::current());
+    let backend = Backend::default_for(&Machine::current());
     let scratch = tempfile::tempdir()?;
-    let file = make(backend, Profile::Dev, scratch.path())?;
+    let file = make(backend, target(None), Profile::Dev, scratch.path())?;
     let elsewhere = scratch.path().join("else where");
     archive::unpack(&file, &elsewhere)?;
     let folder = elsewhere.join(archive_name(backend)).canonicalize()?;

@@ -1,0 +1,44 @@
+//! A C++ compiler for macOS on a machine that is not a Mac.
+//!
+//! What it makes cannot run here; that it compiles and links is the one check of the Metal side
+//! that needs no Mac. The compiler and linker are zig's, from a pinned wheel, with the C and C++
+//! libraries of macOS that it carries.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::build::Build;
+use crate::error::{IoContext, Result};
+use crate::files;
+
+impl Build<'_> {
+    /// A script in `folder` that calls zig's C++ compiler for macOS, because cmake wants one program.
+    ///
+    /// The two macros stand for those of Apple's math.h, which name a function of its library
+    /// where MLX's headers need a constant.
+    pub(crate) fn zig_compiler(&self, folder: &Path) -> Result<PathBuf> {
+        let zig = self.tool("ziglang")?.join("ziglang/zig");
+        let cache = self.cache.builds().join("zig");
+        let script = format!(
+            "#!/bin/sh\n\
+             export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}\n\
+             exec {zig} c++ -target aarch64-macos.14.0 '-DINFINITY=__builtin_inff()' \
+             '-DNAN=__builtin_nanf(\"\")' \"$@\"\n",
+            cache = quoted(&cache),
+            zig = quoted(&zig),
+        );
+        // The first use of zig compiles a C++ library for the target; afterwards it is cached.
+        self.say("preparing the compiler for macOS (the first time takes a minute)");
+        files::create_dir(folder)?;
+        let file = folder.join("zig-c++");
+        files::write_atomic(&file, script.as_bytes())?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).at("cannot change", &file)?;
+        Ok(file)
+    }
+}
+
+/// A path as the shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}

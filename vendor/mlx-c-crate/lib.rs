@@ -1,1 +1,0 @@
-//! Empty: this crate only pins a dependency; see its Cargo.toml.
