@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn progress_names_the_file_and_leaves_the_path_out() {
-        let line = "[2/31] Building CXX object CMakeFiles/m.dir/a/vendor/mlx-c/closure.cpp.o";
+        let line = "[2/31] Building CXX object CMakeFiles/m.dir/a/sources/mlx-c/closure.cpp.o";
         assert_eq!(
             shorten(line).as_deref(),
             Some("[2/31] compiling closure.cpp")

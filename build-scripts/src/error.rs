@@ -95,14 +95,14 @@ pub enum Error {
 
     /// The folder for the cache cannot be made or written.
     #[error(
-        "cannot write to the folder for the native library, {}: {source}; make it writable or set \
+        "cannot write to the folder for the native library, {}: {reason}; make it writable or set \
          MLX_BACKEND_CACHE to another folder", path.display()
     )]
     UnusableCache {
         /// The folder.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
 
     /// No Python 3 was found.
@@ -234,14 +234,14 @@ pub enum Error {
     },
 
     /// The file system refused.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {reason}", path.display())]
     Io {
         /// What was being done, such as "cannot read".
         action: &'static str,
         /// To what.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -258,10 +258,10 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io {
+        self.map_err(|reason| Error::Io {
             action,
             path: path.to_owned(),
-            source,
+            reason,
         })
     }
 }

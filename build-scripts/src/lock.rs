@@ -18,9 +18,9 @@ impl Build<'_> {
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
         let file = fs::create_dir_all(root).and_then(|()| options.open(&path));
-        let file = file.map_err(|source| Error::UnusableCache {
+        let file = file.map_err(|reason| Error::UnusableCache {
             path: root.to_owned(),
-            source,
+            reason,
         })?;
         if file.try_lock().is_err() {
             self.say("waiting for another build to finish");

@@ -90,9 +90,9 @@ impl Machine {
         self.is_macos() && self.arch != "aarch64"
     }
 
-    /// Whether programs for `self` run on `other`.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.os, &self.arch) == (&other.os, &other.arch)
+    /// Whether the compiler of `host` makes programs for `self`, as that of a Mac does for each Mac.
+    pub(crate) fn is_native_to(&self, host: &Self) -> bool {
+        self.os == host.os && (self.arch == host.arch || self.is_macos())
     }
 
     /// Its architecture, in Rust's words.

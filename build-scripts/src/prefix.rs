@@ -112,7 +112,7 @@ impl Build<'_> {
         );
         let wheels = self.wheels_of(*backend, target)?;
         let mut variables = COMPILER_VARIABLES.map(str::to_owned).to_vec();
-        if !target.is_like(&self.host) {
+        if !target.is_native_to(&self.host) {
             variables.extend(target::cross_variables(target));
         }
         let values: Vec<_> = variables.iter().map(|name| env::var_os(name)).collect();
@@ -163,7 +163,7 @@ impl Build<'_> {
             target,
         } = native;
         let wheels = self.wheels_of(*backend, target)?;
-        if target.is_like(&self.host) {
+        if target.is_native_to(&self.host) {
             wheels.iter().try_for_each(|wheel| glibc::check(wheel))?;
         }
         let work = self.work_folder(native);

@@ -46,7 +46,7 @@ pub(crate) fn settings(target: &Machine, host: &Machine) -> Vec<String> {
         settings.push(format!("-DCMAKE_OSX_DEPLOYMENT_TARGET={MACOS}"));
         settings.push("-DCMAKE_OSX_ARCHITECTURES=arm64".to_owned());
     }
-    if !target.is_like(host) {
+    if !target.is_native_to(host) {
         let (system, processor) = match (target.is_macos(), target.arch()) {
             (true, _) => ("Darwin", "arm64"),
             (false, arch) => ("Linux", arch),
@@ -60,7 +60,7 @@ pub(crate) fn settings(target: &Machine, host: &Machine) -> Vec<String> {
 impl Build<'_> {
     /// The compiler for a target; `folder` is for what it needs on disk.
     pub(crate) fn compiler(&self, target: &Machine, folder: &Path) -> Result<Compiler> {
-        if target.is_like(&self.host) {
+        if target.is_native_to(&self.host) {
             return Compiler::find();
         }
         if target.is_macos() {

@@ -10,6 +10,7 @@ mod cache;
 mod check_metal;
 mod demo;
 mod dist;
+mod guest;
 mod process;
 mod test;
 
@@ -40,6 +41,8 @@ enum Task {
     Demo(demo::Args),
     /// Make an archive that runs wherever it is unpacked
     Dist(dist::Args),
+    /// Install from a clone, depend on it by git and vendored, each from empty folders
+    Guest(guest::Args),
     /// Everything that must hold before a change lands
     Test,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),
         Task::Dist(args) => dist::run_task(&args),
+        Task::Guest(args) => guest::run_task(&args),
         Task::Test => test::run_task(),
     };
     match result {
