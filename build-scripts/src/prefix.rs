@@ -115,7 +115,7 @@ impl Build<'_> {
         if !target.is_native_to(&self.host) {
             variables.extend(target::cross_variables(target));
         }
-        let values: Vec<_> = variables.iter().map(|name| env::var_os(name)).collect();
+        let values: Vec<_> = variables.iter().map(env::var_os).collect();
 
         let mut inputs = vec![
             ("bridge", bridge.as_bytes()),
