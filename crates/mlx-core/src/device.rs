@@ -4,6 +4,8 @@
 //! device this thread's. Threads that do not open one use the first that was opened.
 
 mod host_memory;
+#[doc(hidden)]
+pub mod stand_in;
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -108,9 +110,26 @@ static CUDA_IS_OPEN: AtomicBool = AtomicBool::new(false);
 /// [`Error::Device`] where the accelerator asked for is missing, and says what is;
 /// [`Error::Native`] where the library is.
 pub fn open(choice: Choice) -> Result<DeviceInfo> {
+    if let (Choice::Metal, Some(mac)) = (choice, stand_in::mac()) {
+        let cpu = open_real(Choice::Cpu)?;
+        stand_in::set_on_this_thread(true);
+        return Ok(DeviceInfo {
+            kind: DeviceKind::Metal,
+            name: "a CPU in place of an Apple GPU".to_owned(),
+            memory_bytes: mac.memory_bytes,
+            recommended_working_set: Some(mac.recommended_working_set),
+            ..cpu
+        });
+    }
+    let opened = open_real(choice)?;
+    stand_in::set_on_this_thread(false);
+    Ok(opened)
+}
+
+fn open_real(choice: Choice) -> Result<DeviceInfo> {
     let loaded = load(choice)?;
     ffi::set_api(&loaded.api);
-    let kind = kind_of(choice, loaded)?;
+    let kind = kind_of(choice, loaded.backend, gpu_count, why_no_gpu)?;
     let device = Device::new(kind)?;
     // MLX has a default of its own, for the process, that it uses where it makes an array itself.
     // SAFETY: the handle is alive and copied.
@@ -157,15 +176,21 @@ fn load(choice: Choice) -> Result<&'static mlx_sys::Loaded> {
     })
 }
 
-/// The device that `choice` means with the loaded library.
-fn kind_of(choice: Choice, loaded: &mlx_sys::Loaded) -> Result<DeviceKind> {
+/// The device that `choice` means with a library for `backend`, on a machine with so many GPUs; `reason`
+/// says why there are none.
+fn kind_of(
+    choice: Choice,
+    backend: mlx_sys::Choice,
+    gpu_count: impl FnOnce() -> Result<i32>,
+    reason: impl FnOnce() -> String,
+) -> Result<DeviceKind> {
     let wanted = match choice {
         Choice::Cpu => return Ok(DeviceKind::Cpu),
         Choice::Auto => None,
         Choice::Cuda => Some(DeviceKind::Cuda),
         Choice::Metal => Some(DeviceKind::Metal),
     };
-    let built_for = match loaded.backend {
+    let built_for = match backend {
         mlx_sys::Choice::Cuda => Some(DeviceKind::Cuda),
         mlx_sys::Choice::Metal => Some(DeviceKind::Metal),
         mlx_sys::Choice::Cpu | mlx_sys::Choice::Auto => None,
@@ -180,16 +205,29 @@ fn kind_of(choice: Choice, loaded: &mlx_sys::Loaded) -> Result<DeviceKind> {
             ),
         )),
         (_, Some(kind)) if gpu_count()? > 0 => Ok(kind),
-        // Metal's library computes without a GPU too; CUDA's allocates on one, whatever the device.
-        (None, Some(DeviceKind::Metal)) => Ok(DeviceKind::Cpu),
+        // Neither library does without: both allocate on the GPU, whatever the device.
         (_, Some(DeviceKind::Metal)) => Err(missing(
             DeviceKind::Metal,
-            "MLX finds no Apple GPU; a virtual machine may have none",
+            &format!(
+                "Metal does not start: {}; MLX for the Mac needs it on every device, the CPU's too",
+                reason()
+            ),
         )),
         _ => Err(missing(
             DeviceKind::Cuda,
             "no NVIDIA GPU is visible; choose the device cpu",
         )),
+    }
+}
+
+/// Why MLX finds no GPU. Counting them it keeps the reason to itself; asked what the first one is, it
+/// tells.
+fn why_no_gpu() -> String {
+    let asked = Device::new(DeviceKind::Metal).and_then(|device| Properties::of(&device));
+    match asked {
+        Err(Error::Op { message, .. }) => message.replace('\n', " "),
+        Err(error) => error.to_string(),
+        Ok(_) => "MLX finds no Apple GPU; a virtual machine may have none".to_owned(),
     }
 }
 
@@ -266,7 +304,11 @@ pub(crate) fn require_open(op: &'static str) -> Result<DeviceKind> {
 
 /// The device that this thread's operations run on.
 pub fn current() -> Result<DeviceKind> {
-    Ok(Stream::current("device")?.kind())
+    let kind = Stream::current("device")?.kind();
+    Ok(match stand_in::is_on_this_thread() {
+        true => DeviceKind::Metal,
+        false => kind,
+    })
 }
 
 /// Waits until everything this thread submitted is done.
@@ -330,5 +372,39 @@ impl Drop for Properties {
     fn drop(&mut self) {
         // SAFETY: the handle is owned here and freed once.
         unsafe { api().mlx_device_info_free(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `choice` means with Metal's library, on a machine with so many GPUs.
+    fn on_mac(choice: Choice, gpus: i32) -> std::result::Result<DeviceKind, String> {
+        let reason = || "[metal::load_device] Failed to load mlx.metallib".to_owned();
+        let kind = kind_of(choice, mlx_sys::Choice::Metal, || Ok(gpus), reason);
+        kind.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mac_on_which_metal_does_not_start_is_told_why() {
+        for choice in [Choice::Auto, Choice::Metal] {
+            assert_eq!(on_mac(choice, 1), Ok(DeviceKind::Metal));
+            let error = on_mac(choice, 0).unwrap_err();
+            assert!(error.starts_with("metal: "), "{error}");
+            assert!(error.contains("Failed to load mlx.metallib"), "{error}");
+        }
+        let error = on_mac(Choice::Cuda, 1).unwrap_err();
+        assert!(error.contains("not for it"), "{error}");
+    }
+
+    #[test]
+    fn mlx_tells_why_it_has_no_gpu() {
+        open(Choice::Cpu).unwrap();
+        // The library of this machine, if it is the CPU's, was built without any.
+        if gpu_count().unwrap() == 0 {
+            let reason = why_no_gpu();
+            assert!(!reason.is_empty() && !reason.contains('\n'), "{reason}");
+        }
     }
 }
