@@ -403,3 +403,67 @@ fn queries_keys_and_values_are_where_attention_reads_them() {
         }
     }
 }
+
+/// The decode loop's way: a step is submitted while the one before it runs and reads its buffers. That must
+/// not copy them; and each token must be where it belongs.
+#[test]
+fn a_token_is_added_by_mlx_without_a_copy_of_the_cache() {
+    use mlx_core::{host_op, memory};
+    open_device();
+    if device::current().unwrap() == DeviceKind::Cuda {
+        return; // Its caches are written by our kernels.
+    }
+    // Keys and values of 32 MiB each, far more than the other tests of this program hold.
+    const CAPACITY: i32 = 1 << 15;
+    let heads = Heads {
+        count: 2,
+        dim: 128,
+        dtype: Dtype::Float32,
+    };
+    let set = 2 * 2 * 128 * 4 * CAPACITY as usize;
+    let mut rng = Rng::new(14);
+    let mut buffers = KvBuffers::new(heads, CAPACITY);
+    assert_eq!(buffers.nbytes(), set);
+    let (mut written, mut running) = (Vec::new(), None::<Array>);
+    let mut step = |buffers: &mut KvBuffers, at: i32| {
+        let token: Vec<f32> = (0..2 * 256).map(|_| rng.normal() as f32).collect();
+        let half = |range| Array::from_slice(&token[range], &[1, 2, 1, 128]).unwrap();
+        buffers.write(&half(0..256), &half(256..512), at).unwrap();
+        written.push(token);
+        let [keys, values] = buffers.first(at + 1).unwrap();
+        let read = host_op::single("read", &[&keys, &values], &[1], Dtype::Float32, |_, _| {
+            // So long that the next step is submitted meanwhile.
+            std::thread::sleep(std::time::Duration::from_millis(3));
+            Ok(())
+        });
+        let read = read.unwrap();
+        mlx_core::async_eval(&[&read]).unwrap();
+        if let Some(before) = running.replace(read) {
+            before.eval().unwrap();
+        }
+    };
+    (0..4).for_each(|at| step(&mut buffers, at));
+    device::synchronize().unwrap();
+    let held = memory::active().unwrap();
+    memory::reset_peak().unwrap();
+    (4..24).for_each(|at| step(&mut buffers, at));
+    device::synchronize().unwrap();
+    let more = memory::peak().unwrap().saturating_sub(held);
+    assert!(more < set / 4, "{more} bytes beside a set of {set}");
+    let now = memory::active().unwrap();
+    assert!(now < held + set / 4, "{now} bytes, {held} before");
+
+    let [keys, values] = buffers.first(24).unwrap();
+    let (keys, values) = (
+        keys.to_vec::<f32>().unwrap(),
+        values.to_vec::<f32>().unwrap(),
+    );
+    for (at, token) in written.iter().enumerate() {
+        for head in 0..2 {
+            let found = (head * 24 + at) * 128..(head * 24 + at + 1) * 128;
+            let right = head * 128..(head + 1) * 128;
+            assert_eq!(keys[found.clone()], token[right.clone()], "token {at}");
+            assert_eq!(values[found], token[256..][right], "token {at}");
+        }
+    }
+}

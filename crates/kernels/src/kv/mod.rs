@@ -6,8 +6,11 @@
 //! into the buffers behind MLX's back, and [`KvBuffers`] is what makes that sound: it alone has
 //! handles of the buffers, and it keeps a result of the last operation that wrote them, on which
 //! everything that reads or writes them next depends.
+//!
+//! Where MLX's own operations write, there are two sets of buffers, used by turns ([`turns`]).
 
 pub mod cuda;
+mod turns;
 mod written;
 
 use mlx_core::{Array, Dtype, Result, host_op, ops};
@@ -18,6 +21,7 @@ use crate::vector::copy;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use turns::{Missed, Resting};
 pub(crate) use written::Launched;
 use written::Written;
 
@@ -56,6 +60,8 @@ pub struct KvBuffers {
     written: Written,
     /// Keys and values; `None` before anybody needs them.
     arrays: Option<[Array; 2]>,
+    /// The other set, where tokens are added one at a time by MLX's own operations.
+    resting: Option<Resting>,
     heads: Heads,
     capacity: i32,
     /// Of these buffers and no others.
@@ -88,6 +94,7 @@ impl KvBuffers {
         Self {
             written: Written::default(),
             arrays: None,
+            resting: None,
             heads,
             capacity,
             id: next_id(),
@@ -112,9 +119,14 @@ impl KvBuffers {
         self.heads
     }
 
-    /// Bytes of both.
+    /// Bytes of keys and values, without those of a second set.
     pub fn nbytes(&self) -> usize {
         self.heads.bytes(self.capacity)
+    }
+
+    /// Bytes of the second set, if there is one.
+    pub fn resting_bytes(&self) -> usize {
+        self.resting.as_ref().map_or(0, |_| self.nbytes())
     }
 
     /// What to evaluate for the buffers to hold everything that was written.
@@ -203,20 +215,24 @@ impl KvBuffers {
     }
 
     /// Writes the keys and values `[1, heads, L, dim]` of tokens from `start` on, by MLX's own
-    /// operations.
+    /// operations. If they cannot be built, the buffers stay as they are.
     pub fn write(&mut self, keys: &Array, values: &Array, start: i32) -> Result<()> {
         self.written.settle()?;
-        let write = |buffer: &mut Array, update: &Array| -> Result<()> {
-            let shape = update.shape();
-            let stop = [1, shape[1], start + shape[2], shape[3]];
-            let made = buffer.slice_update(update, &[0, 0, start, 0], &stop)?;
-            // The buffer's handle ends here, so that the write can be in place.
-            *buffer = made;
-            Ok(())
+        self.buffers()?;
+        let Some(active) = &self.arrays else {
+            unreachable!("the buffers were just made");
         };
-        let [old_keys, old_values] = self.buffers()?;
-        write(old_keys, keys)?;
-        write(old_values, values)?;
+        let tokens = Missed::new(keys, values, start);
+        let (arrays, resting) = match keys.dim(2) {
+            1 => {
+                let turn = turns::add(active, self.resting.as_ref(), tokens)?;
+                (turn.arrays, Some(turn.resting))
+            }
+            // A prompt has no use for a second set.
+            _ => (tokens.added_to(active)?, None),
+        };
+        // The handles of what was written end here, so that it can be written in place.
+        (self.arrays, self.resting) = (Some(arrays), resting);
         (self.id, self.lent) = (next_id(), false);
         Ok(())
     }
@@ -256,6 +272,7 @@ impl KvBuffers {
     /// The buffers and the operation that they wait for, to be written in place; whoever does so
     /// calls [`KvBuffers::written_by`].
     pub(crate) fn in_place(&mut self) -> Result<([&Array; 2], Option<&Array>)> {
+        self.resting = None;
         if self.lent {
             let capacity = self.capacity;
             let mut own = Self::new(self.heads, capacity);

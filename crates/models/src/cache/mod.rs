@@ -125,6 +125,11 @@ impl Cache {
         self.buffers().map(KvBuffers::nbytes).sum()
     }
 
+    /// Bytes of second sets of buffers, which MLX's own operations need.
+    pub fn resting_bytes(&self) -> usize {
+        self.buffers().map(KvBuffers::resting_bytes).sum()
+    }
+
     /// What to evaluate after a prefill chunk whose logits nobody asked for.
     pub fn arrays(&self) -> Vec<&Array> {
         self.buffers().flat_map(KvBuffers::arrays).collect()
