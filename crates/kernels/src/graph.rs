@@ -57,6 +57,12 @@ pub fn writes_in_place() -> mlx_core::Result<bool> {
     crate::cuda::serves()
 }
 
+/// Whether products of several rows may make plain matrices of packed ones on the way: on CUDA. MLX's
+/// kernels for Metal unpack as they multiply.
+pub fn may_unpack() -> mlx_core::Result<bool> {
+    Ok(device::current()? == DeviceKind::Cuda)
+}
+
 /// The element type of an array, if kernels have it.
 pub(crate) fn dtype(dtype: mlx_core::Dtype) -> Option<Dtype> {
     match dtype {

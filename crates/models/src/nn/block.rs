@@ -114,18 +114,18 @@ impl Block {
         [qkv, o, gate_up, down]
     }
 
-    /// Whether a GPU may make plain matrices for a pass over so many tokens. One stands for all.
+    /// Whether a GPU that unpacks may make plain matrices for a pass over so many tokens. One stands for all.
     pub(super) fn unpacks(&self, tokens: i32) -> bool {
         self.mlp.down_proj.unpacks(tokens)
     }
 
     /// About what a pass over `x [L, hidden]` allocates here: the products, as much again between them,
-    /// and plain matrices.
-    pub(super) fn pass_bytes(&self, x: &Array) -> usize {
+    /// and plain matrices if it `unpacks`.
+    pub(super) fn pass_bytes(&self, x: &Array, unpacks: bool) -> usize {
         let rows = x.dim(0);
         let numbers = self.linears().map(|linear| {
             let outputs = linear.outputs().unsigned_abs() as usize;
-            let plain = match linear.unpacks(rows) {
+            let plain = match unpacks && linear.unpacks(rows) {
                 true => linear.inputs().unsigned_abs() as usize,
                 false => 0,
             };

@@ -198,7 +198,7 @@ impl Matrix {
         }
     }
 
-    /// Whether a GPU may make a plain matrix of it for a product with so many rows.
+    /// Whether a GPU that unpacks may make a plain matrix of it for a product with so many rows.
     pub(crate) fn unpacks(&self, rows: i32) -> bool {
         match self {
             Self::Dense(_) => false,
@@ -290,7 +290,7 @@ impl Linear {
         self.matrix().map(Matrix::as_weight)
     }
 
-    /// Whether a GPU may make a plain matrix of it for a product with so many rows.
+    /// Whether a GPU that unpacks may make a plain matrix of it for a product with so many rows.
     pub(crate) fn unpacks(&self, rows: i32) -> bool {
         self.matrix.unpacks(rows)
     }

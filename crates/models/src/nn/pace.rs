@@ -8,6 +8,10 @@
 //!
 //! On CUDA a pass is submitted before it is returned, long or short: its attention reads the caches where
 //! they lie, and what overwrites them later has to come behind it.
+//!
+//! Only CUDA's products unpack matrices, which takes memory for a pass of two tokens as well. On Metal a pass
+//! has to be long to need this: MLX itself lets few command buffers run ahead there, and each submission is
+//! paid for.
 
 use std::collections::VecDeque;
 
@@ -42,7 +46,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// For a pass over so many tokens, of which a layer takes so many bytes, unpacked matrices among them
-    /// if it has any.
+    /// if the device makes any.
     pub(crate) fn new(tokens: i32, layer_bytes: usize, unpacks: bool) -> Result<Self> {
         let worth_it = unpacks || tokens >= TOKENS;
         let needed = worth_it && device::current()? != DeviceKind::Cpu;
@@ -81,5 +85,43 @@ impl Pace {
             mlx_core::async_eval(&[last])?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mlx_core::Dtype;
+    use mlx_core::device::{self, Choice, stand_in};
+
+    use super::*;
+
+    /// How often a pass over so many tokens through eight layers is submitted on the way.
+    fn submissions(tokens: i32, layer_bytes: usize) -> usize {
+        let mut pace = Pace::new(tokens, layer_bytes, false).unwrap();
+        let x = Array::ones(&[4, 4], Dtype::Float32).unwrap();
+        let mut count = 0;
+        for _ in 0..8 {
+            let left = pace.left;
+            pace.submit(&x).unwrap();
+            count += usize::from(pace.submitted.is_some() && left == 1);
+        }
+        pace.finish(&x).unwrap();
+        count
+    }
+
+    #[test]
+    fn metal_is_paced_in_long_passes_only() {
+        stand_in::play(Some(stand_in::Mac {
+            memory_bytes: 32 << 30,
+            recommended_working_set: 24 << 30,
+        }));
+        device::open(Choice::Metal).unwrap();
+        assert_eq!(submissions(1, 1 << 20), 0);
+        assert_eq!(submissions(TOKENS - 1, GROUP_BYTES), 0);
+        // The first layer, and then four at a time; large ones each alone.
+        assert_eq!(submissions(TOKENS, 1 << 20), 2);
+        assert_eq!(submissions(2048, GROUP_BYTES), 8);
+        device::open(Choice::Cpu).unwrap();
+        assert_eq!(submissions(2048, GROUP_BYTES), 0);
     }
 }

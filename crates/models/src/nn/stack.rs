@@ -68,8 +68,8 @@ impl Stack {
             return Ok(x.clone());
         };
         let mut at = Residual::new(x, first)?;
-        let unpacks = self.layers.iter().any(|(b, _)| b.unpacks(length));
-        let mut pace = Pace::new(length, first.pass_bytes(x), unpacks)?;
+        let unpacks = graph::may_unpack()? && self.layers.iter().any(|(b, _)| b.unpacks(length));
+        let mut pace = Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?;
         for (i, (block, kind)) in self.layers.iter().enumerate() {
             let next = self
                 .layers

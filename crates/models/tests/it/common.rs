@@ -1,17 +1,30 @@
 //! Reading the fixtures that `tools/reference` made with transformers and mlx-lm.
 //!
-//! Tests run on the CPU, or on the device that `ML_TEST_DEVICE` names.
+//! Tests run on the CPU, or on the device that `ML_TEST_DEVICE` names; `metal-on-cpu` is a CPU that passes for
+//! an Apple GPU.
 
 use std::path::{Path, PathBuf};
 
-use mlx_core::device::{self, Choice};
+use mlx_core::device::{self, Choice, stand_in};
 use mlx_core::{Array, Dtype};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
 use safetensors::SafeTensors;
 
+/// Starts MLX on a CPU that passes for an Apple GPU.
+pub(crate) fn open_metal_on_cpu() {
+    stand_in::play(Some(stand_in::Mac {
+        memory_bytes: 64 << 30,
+        recommended_working_set: 48 << 30,
+    }));
+    device::open(Choice::Metal).unwrap();
+}
+
 /// Starts MLX on the device under test.
 pub(crate) fn open_device() {
+    if std::env::var("ML_TEST_DEVICE").is_ok_and(|name| name == "metal-on-cpu") {
+        return open_metal_on_cpu();
+    }
     let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
     device::open(choice).unwrap();
 }

@@ -3,7 +3,7 @@
 
 use crate::common::{
     Expected, cases, fixture, greedy, load, load_with, logits_in_chunks, open_device,
-    relative_error,
+    open_metal_on_cpu, relative_error,
 };
 use kernels::{Isa, graph};
 use mlx_core::{DeviceKind, Dtype, device};
@@ -21,8 +21,14 @@ const EXACT_QUANTIZED: &str = "logits_f64";
 /// turns of a chat.
 const CHUNKS: [&[usize]; 4] = [&[1], &[7], &[2048], &[1, 1, 5]];
 
-/// With our kernels where the device has them, and with MLX's own operations.
+/// With our kernels where the device has them, and with MLX's own operations; on the CPU also as on an Apple
+/// GPU.
 fn on_both_paths(check: impl Fn()) {
+    if std::env::var_os("ML_TEST_DEVICE").is_none() {
+        println!("as on Metal");
+        open_metal_on_cpu();
+        check();
+    }
     open_device();
     for plain_mlx in [false, true] {
         println!("plain MLX: {plain_mlx}");
