@@ -26,6 +26,7 @@ pub mod rows;
 pub mod threads;
 
 mod columns;
+mod constants;
 mod cpu;
 mod cuda;
 mod dtype;

@@ -7,6 +7,7 @@ use mlx_core::{Array, Result, host_op, ops};
 use super::{Activation, cuda};
 use crate::Cpu;
 use crate::columns::Columns;
+use crate::constants::constant;
 use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
 
 /// `activation(gate) · up`, both of as many rows and columns, and of one dtype.
@@ -41,7 +42,7 @@ fn mlx(activation: Activation, x: &Array) -> Result<Array> {
     match activation {
         Activation::Silu => ops::mul(x, &ops::sigmoid(x)?),
         Activation::GeluTanh => {
-            let scalar = |v: f64| Array::scalar_of(v, x.dtype());
+            let scalar = |v: f64| constant(v, x.dtype());
             let cube = ops::mul(&ops::mul(x, x)?, x)?;
             let inner = ops::add(x, &ops::mul(&cube, &scalar(0.044715)?)?)?;
             let inner = ops::mul(&inner, &scalar((2.0 / PI).sqrt())?)?;

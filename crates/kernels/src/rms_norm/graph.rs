@@ -6,6 +6,7 @@ use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
 use super::Addend;
 use super::cuda::Rows;
 use crate::Cpu;
+use crate::constants::constant;
 use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 
 /// A normalisation: `x / sqrt(mean(x²) + eps) · weight` over the last axis.
@@ -128,7 +129,7 @@ fn bounded_add(x: &Array, y: &Array) -> Result<Array> {
         return ops::add(x, y);
     }
     let limit = 65504.0; // the largest float16
-    let bound = |v: f64| Array::scalar_of(v, Dtype::Float32);
+    let bound = |v: f64| constant(v, Dtype::Float32);
     let sum = ops::add(&x.cast(Dtype::Float32)?, &y.cast(Dtype::Float32)?)?;
     let held = ops::maximum(&ops::minimum(&sum, &bound(limit)?)?, &bound(-limit)?)?;
     held.cast(Dtype::Float16)
