@@ -51,6 +51,22 @@ pub enum Error {
         free: u64,
     },
 
+    /// The model is larger than the Mac's memory; nothing was loaded.
+    #[error(
+        "the model needs {needed} bytes of memory on {device} ({weights} for its weights, the rest \
+         to work with) and the machine has {memory} in all; choose a smaller or a quantized model"
+    )]
+    LargerThanTheMachine {
+        /// The GPU's name.
+        device: String,
+        /// Bytes needed in all.
+        needed: u64,
+        /// Bytes of the weights in the dtype asked for.
+        weights: u64,
+        /// Bytes of RAM.
+        memory: u64,
+    },
+
     /// Text was asked of a directory without a tokenizer.
     #[error(
         "{} has no tokenizer.json, so it can take and give token ids but no text; \

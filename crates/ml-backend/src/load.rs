@@ -17,7 +17,7 @@ use models::{LoadOptions, LoadProgress, Model, ModelInfo};
 use crate::account::Share;
 use crate::engine::Engine;
 use crate::handle::{Loaded, MlxBackend};
-use crate::memory::{Kept, check_room, megabytes};
+use crate::memory::{Kept, WiredLimit, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
@@ -78,7 +78,7 @@ struct Setup {
     dtype: Option<Dtype>,
     cache_limit: Option<u64>,
     memory_limit: Option<u64>,
-    wired_limit: Option<u64>,
+    wired_limit: Option<WiredLimit>,
     threads: Option<usize>,
     plain_mlx: bool,
     random_weights: bool,
@@ -86,17 +86,30 @@ struct Setup {
 }
 
 impl Setup {
-    /// What was asked for, and for the rest what the device has by default.
-    fn limits(&self, device: &DeviceInfo) -> MemoryLimits {
+    /// What was asked for, and for the rest what the device has by default, with `model` loaded and
+    /// `active` bytes held by MLX.
+    fn limits(&self, device: &DeviceInfo, model: &ModelInfo, active: u64) -> MemoryLimits {
         let usual = MemoryLimits::of(device);
         let asked = MemoryLimits {
             cache: self.cache_limit.unwrap_or(usual.cache),
             memory: self.memory_limit.unwrap_or(usual.memory),
-            wired: self.wired_limit,
+            wired: self
+                .wired_limit
+                .and_then(|limit| limit.bytes(device, active, caches_to_come(model))),
         };
         asked.clamped_to(device)
     }
 }
+
+/// Bytes of the caches of a whole context; of [`USUAL_CONTEXT`] where the model names none.
+fn caches_to_come(model: &ModelInfo) -> u64 {
+    let tokens = model.max_position_embeddings.unwrap_or(USUAL_CONTEXT);
+    // MLX's own operations write two sets by turns.
+    2 * model.cache_bytes(tokens as u64)
+}
+
+/// Tokens.
+const USUAL_CONTEXT: usize = 8192;
 
 impl<'a> MlxBackendBuilder<'a> {
     /// The device to run on; [`Device::Auto`] unless told.
@@ -121,19 +134,29 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// Bytes that evaluation should stay within; unless told, 24 GiB, and on CUDA 19 twentieths of the
-    /// GPU's memory. Never more than the device has.
+    /// Bytes that evaluation should stay within; unless told, 24 GiB, on CUDA 19 twentieths of the GPU's
+    /// memory, and on Metal the working set that it recommends. Never more than the device has.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.setup.memory_limit = Some(bytes);
         self
     }
 
-    /// Bytes that macOS shall keep resident for the GPU. Not touched unless told, since it takes
-    /// that memory from every other program; an error where the device is not Metal.
+    /// Bytes that macOS shall keep resident for the GPU as long as a model is loaded. Not touched unless
+    /// told, since it takes that memory from every other program; an error where the device is not Metal.
     #[must_use]
     pub fn wired_limit(mut self, bytes: u64) -> Self {
-        self.setup.wired_limit = Some(bytes);
+        self.setup.wired_limit = Some(WiredLimit::Bytes(bytes));
+        self
+    }
+
+    /// As [`wired_limit`](Self::wired_limit), with what the model and the caches of a whole context take,
+    /// at most what Metal recommends. Nothing is wired where that would leave less than 35 percent of the
+    /// memory, or 8 GiB, to everything else, for a model of less than an eighth of the memory, and on other
+    /// devices. It has not been tried on a Mac yet, so it is not the default.
+    #[must_use]
+    pub fn auto_wired_limit(mut self) -> Self {
+        self.setup.wired_limit = Some(WiredLimit::Auto);
         self
     }
 
@@ -182,7 +205,7 @@ impl<'a> MlxBackendBuilder<'a> {
     ///
     /// # Errors
     /// A directory that is no model's or is damaged, an architecture that is not supported, a
-    /// missing accelerator or native library, a GPU with too little memory: each says what to do.
+    /// missing accelerator or native library, a GPU or a Mac with too little memory: each says what to do.
     pub fn load(mut self, dir: impl AsRef<Path>) -> Result<MlxBackend> {
         let started = Instant::now();
         let dir = dir.as_ref();
@@ -269,7 +292,7 @@ fn load(
     let bytes = Model::bytes_to_load(dir, &options)?;
     check_room(&device, bytes, device::free_memory()?)?;
     let mut share = Share::new(bytes);
-    let before = memory::active()?;
+    let before = memory::active()? as u64;
     let model = Model::load(dir, &options, &mut |step| {
         progress(match step {
             LoadProgress::Opened { files, bytes } => Progress::Opened { files, bytes },
@@ -278,19 +301,19 @@ fn load(
     })?;
     // What the matrices were made from.
     memory::clear_cache()?;
-    let limits = setup.limits(&device);
-    limits.apply()?;
-    let kept = Kept::of(&device);
+    let active = memory::active()? as u64;
     // Mapped weights are not MLX's to count; weights cast to another dtype are larger than in the file.
-    let active = memory::active()?.saturating_sub(before) as u64;
-    share.set(model.held_bytes().max(active));
+    share.set(model.held_bytes().max(active.saturating_sub(before)));
+    let limits = setup.limits(&device, model.info(), active);
+    let wired = limits.apply()?;
+    let kept = Kept::of(&device);
     let loaded = OnEngine {
         model: model.info().clone(),
         held_bytes: model.held_bytes(),
         device,
         limits,
     };
-    Ok((MlxModel::new(model, kept, share), loaded))
+    Ok((MlxModel::new(model, kept, share, wired), loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

@@ -11,19 +11,22 @@ use mlx_core::{DeviceKind, memory};
 use crate::language_model::{LanguageModel, MemoryUse};
 use crate::{Error, Result};
 
+mod wired;
+pub(crate) use wired::{Wired, WiredLimit};
+
 /// Bytes that MLX may hold. A limit above what the device has is lowered to that.
 ///
 /// Above `memory` MLX waits after every operation, so a GPU with memory of its own is given nearly all
-/// of it unless told; the machine's memory is shared with others.
+/// of it unless told, and an Apple GPU what Metal recommends; the machine's memory is shared with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryLimits {
     /// Freed buffers that are kept for reuse. 16 GiB unless told.
     pub cache: u64,
-    /// All that evaluation should stay within. Unless told, 24 GiB, and on CUDA 19 twentieths of the
-    /// GPU's memory.
+    /// All that evaluation should stay within. Unless told, 24 GiB, on CUDA 19 twentieths of the GPU's
+    /// memory, and on Metal the working set that it recommends.
     pub memory: u64,
-    /// Memory that macOS shall keep resident for the GPU; not touched unless told.
+    /// Memory that macOS shall keep resident for the GPU while a model is loaded; not touched unless told.
     pub wired: Option<u64>,
 }
 
@@ -46,30 +49,37 @@ impl MemoryLimits {
                 memory: device.memory_bytes / 20 * 19,
                 ..limits
             },
-            DeviceKind::Cpu | DeviceKind::Metal => limits,
+            DeviceKind::Metal => Self {
+                memory: working_set(device),
+                ..limits
+            },
+            DeviceKind::Cpu => limits,
         }
     }
 
     /// These limits, none above what the device has.
     pub(crate) fn clamped_to(self, device: &DeviceInfo) -> Self {
         let all = device.memory_bytes;
-        let working_set = device.recommended_working_set.unwrap_or(all);
+        let wirable = device.recommended_working_set.unwrap_or(all);
         Self {
             cache: self.cache.min(all),
             memory: self.memory.min(all),
-            wired: self.wired.map(|bytes| bytes.min(working_set)),
+            wired: self.wired.map(|bytes| bytes.min(wirable)),
         }
     }
 
-    /// Hands the limits to MLX.
-    pub(crate) fn apply(self) -> Result<()> {
+    /// Hands the limits to MLX. What is given keeps memory wired, if any is to be.
+    pub(crate) fn apply(self) -> Result<Option<Wired>> {
         memory::set_cache_limit(bytes(self.cache))?;
         memory::set_memory_limit(bytes(self.memory))?;
-        if let Some(wired) = self.wired {
-            memory::set_wired_limit(bytes(wired))?;
-        }
-        Ok(())
+        self.wired.map(Wired::new).transpose()
     }
+}
+
+/// What Metal recommends to stay below; where it says nothing, three quarters of the machine.
+fn working_set(device: &DeviceInfo) -> u64 {
+    let usual = device.memory_bytes / 4 * 3;
+    device.recommended_working_set.unwrap_or(usual)
 }
 
 fn bytes(count: u64) -> usize {
@@ -81,12 +91,31 @@ fn bytes(count: u64) -> usize {
 const WORKING_BYTES: u64 = 512 << 20;
 
 /// Refuses a model whose weights do not fit into what is free of a GPU's own memory, which cannot
-/// be swapped.
+/// be swapped, or not into a Mac at all, whose GPU has copies of them. A model above what Metal recommends
+/// is warned of.
 ///
 /// # Errors
-/// [`Error::TooLittleMemory`] with the bytes needed and those free.
+/// [`Error::TooLittleMemory`] with the bytes needed and those free; [`Error::LargerThanTheMachine`].
 pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -> Result<()> {
     let needed = weights.saturating_add(WORKING_BYTES);
+    if device.kind == DeviceKind::Metal {
+        if needed > device.memory_bytes {
+            return Err(Error::LargerThanTheMachine {
+                device: device.name.clone(),
+                needed,
+                weights,
+                memory: device.memory_bytes,
+            });
+        }
+        if needed > working_set(device) {
+            tracing::warn!(
+                needed_mb = megabytes(needed),
+                recommended_mb = megabytes(working_set(device)),
+                "the model is larger than what Metal recommends to use of this machine, so it may be \
+                 slow; a smaller or a quantized model is not"
+            );
+        }
+    }
     match free {
         Some(free) if needed > free => Err(Error::TooLittleMemory {
             device: device.name.clone(),
@@ -101,7 +130,8 @@ pub(crate) fn check_room(device: &DeviceInfo, weights: u64, free: Option<u64>) -
 /// What of the buffers that a generation frees stays in MLX's cache for the next one.
 ///
 /// A system gets them back. On CUDA mapping memory again takes milliseconds, a fifth of a short prompt's
-/// time, so a part of the GPU's memory stays mapped while there is enough of it.
+/// time, and Metal makes each buffer anew, so there a part of the GPU's memory stays while there is enough
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// Bytes of freed buffers at most.
@@ -117,7 +147,8 @@ impl Kept {
     pub(crate) fn of(device: &DeviceInfo) -> Self {
         let memory = match device.kind {
             DeviceKind::Cuda => device.memory_bytes,
-            DeviceKind::Cpu | DeviceKind::Metal => 0,
+            DeviceKind::Metal => working_set(device),
+            DeviceKind::Cpu => 0,
         };
         Self {
             most: (memory / 16).min(Self::WORTH),
@@ -183,6 +214,13 @@ mod tests {
     use super::*;
     use crate::testing::{Call, Script};
 
+    fn mac(memory_bytes: u64, recommended: u64) -> DeviceInfo {
+        DeviceInfo {
+            kind: DeviceKind::Metal,
+            ..device(memory_bytes, Some(recommended))
+        }
+    }
+
     fn device(memory_bytes: u64, recommended_working_set: Option<u64>) -> DeviceInfo {
         DeviceInfo {
             kind: DeviceKind::Cpu,
@@ -213,6 +251,36 @@ mod tests {
     }
 
     #[test]
+    fn an_apple_gpu_may_fill_its_recommended_working_set() {
+        // A Mac with 128 GiB, of which Metal recommends three quarters.
+        let large = mac(128 << 30, 96 << 30);
+        assert_eq!(MemoryLimits::of(&large).memory, 96 << 30);
+        assert_eq!(MemoryLimits::of(&large).wired, None);
+        let mut silent = large.clone();
+        silent.recommended_working_set = None;
+        assert_eq!(MemoryLimits::of(&silent).memory, 96 << 30);
+        let small = mac(8 << 30, 5 << 30);
+        let limits = MemoryLimits::of(&small).clamped_to(&small);
+        assert_eq!((limits.cache, limits.memory), (8 << 30, 5 << 30));
+    }
+
+    #[test]
+    fn a_model_larger_than_a_mac_is_refused_and_one_above_the_working_set_warned_of() {
+        let mac = mac(32 << 30, 24 << 30);
+        let above = (32 << 30) - WORKING_BYTES + 1;
+        let text = check_room(&mac, above, None).unwrap_err().to_string();
+        for bytes in [above, above + WORKING_BYTES, 32 << 30] {
+            assert!(text.contains(&bytes.to_string()), "{text}");
+        }
+        assert!(!text.contains('\n'), "{text}");
+        let log = logged(|| check_room(&mac, above - 1, None).unwrap());
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+        assert!(log.contains("recommended_mb=25770"), "{log}");
+        let fits = (24 << 30) - WORKING_BYTES;
+        assert_eq!(logged(|| check_room(&mac, fits, None).unwrap()), "");
+    }
+
+    #[test]
     fn no_limit_is_above_what_the_machine_has() {
         let asked = MemoryLimits {
             wired: Some(u64::MAX),
@@ -235,6 +303,13 @@ mod tests {
         assert!(
             !small.allows(1 << 30, (11 << 30) + 1),
             "the GPU is nearly full"
+        );
+        let mac = Kept::of(&mac(64 << 30, 48 << 30));
+        assert!(mac.allows(3 << 30, 33 << 30));
+        assert!(!mac.allows((3 << 30) + 1, 0), "more than a sixteenth");
+        assert!(
+            !mac.allows(3 << 30, (33 << 30) + 1),
+            "the Mac is nearly full"
         );
         gpu.memory_bytes = 140 << 30;
         let large = Kept::of(&gpu);

@@ -9,7 +9,7 @@ use models::{Logits, Model};
 use crate::Result;
 use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse};
-use crate::memory::Kept;
+use crate::memory::{Kept, Wired};
 use crate::plan::Plan;
 use crate::sample::Sampler;
 
@@ -32,16 +32,19 @@ pub(crate) struct MlxModel {
     /// Bytes of the weights.
     weights: u64,
     share: Share,
+    /// As long as the model is there.
+    _wired: Option<Wired>,
 }
 
 impl MlxModel {
     /// `share` is what the weights take.
-    pub(crate) fn new(model: Model, kept: Kept, share: Share) -> Self {
+    pub(crate) fn new(model: Model, kept: Kept, share: Share, wired: Option<Wired>) -> Self {
         let cache = model.new_cache();
         Self {
             kept,
             weights: share.bytes(),
             share,
+            _wired: wired,
             model,
             cache,
             tokens: Vec::new(),
@@ -144,7 +147,8 @@ impl LanguageModel for MlxModel {
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
-        self.share.set(self.weights + self.cache.nbytes() as u64);
+        let caches = self.cache.nbytes() + self.cache.resting_bytes();
+        self.share.set(self.weights + caches as u64);
         Ok(MemoryUse {
             active: memory::active()? as u64,
             peak: memory::peak()? as u64,

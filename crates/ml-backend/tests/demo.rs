@@ -418,3 +418,44 @@ fn a_directory_without_a_tokenizer_serves_ids() {
     );
     assert_eq!(answer.text, "");
 }
+
+/// What is decided by the device is decided as on a Mac, and computed by the CPU.
+#[test]
+fn a_mac_is_served_as_its_memory_allows() {
+    let device = common::metal_on_cpu();
+    let load = |model: &str| {
+        let builder = MlxBackend::builder().device(device).auto_wired_limit();
+        builder.dtype(Some(Dtype::Float32)).load(dir(model))
+    };
+    for (model, on_cpu) in [("qwen3-demo", qwen()), ("gemma3-demo", gemma())] {
+        let backend = load(model).unwrap();
+        let limits = backend.info().limits;
+        assert_eq!(backend.info().device.kind.name(), "metal");
+        // The recommended working set; such a small model needs nothing wired.
+        assert_eq!((limits.memory, limits.wired), (48 << 30, None));
+        let mut messages = ask("What is 17 + 25?");
+        let reuse = greedy().reuse_prefix(true);
+        let answer = backend.chat(&messages, &reuse).unwrap();
+        let right = on_cpu.chat(&messages, &greedy()).unwrap();
+        assert_eq!(answer.token_ids, right.token_ids, "{model}");
+        // The caches serve the next turn, although they were written by turns.
+        messages.push(Message::assistant(&answer.text));
+        messages.push(Message::user("What is 30 + 4?"));
+        let next = backend.chat(&messages, &reuse).unwrap();
+        let right = on_cpu.chat(&messages, &greedy()).unwrap();
+        assert_eq!(next.token_ids, right.token_ids, "{model}");
+        assert!(next.metrics.reused_tokens > 0, "{model}");
+    }
+    if std::env::var_os("ML_TEST_DEVICE").is_some() {
+        return; // Other tests may be loading on this Mac.
+    }
+    mlx_core::device::stand_in::play(Some(mlx_core::device::stand_in::Mac {
+        memory_bytes: 256 << 20,
+        recommended_working_set: 192 << 20,
+    }));
+    let error = load("qwen3-demo").err().expect("the Mac is too small");
+    assert!(
+        matches!(error, Error::LargerThanTheMachine { memory, .. } if memory == 256 << 20),
+        "{error}"
+    );
+}

@@ -120,12 +120,20 @@ pub(crate) struct ModelArgs {
     /// GiB of freed memory that MLX may keep for reuse [default: 16, or what the device has].
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub(crate) cache_limit: Option<u64>,
-    /// GiB that MLX should stay within [default: 24, on CUDA nearly all of the GPU's].
+    /// GiB that MLX should stay within [default: 24, on a GPU what it may be filled with].
     #[arg(long, value_name = "GIB", value_parser = gibibytes)]
     pub(crate) memory_limit: Option<u64>,
-    /// GiB that macOS shall keep resident for the GPU [default: not touched].
-    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
-    pub(crate) wired_limit: Option<u64>,
+    /// GiB that macOS shall keep resident for the GPU; auto is what the model needs, if the Mac can spare
+    /// it [default: not touched].
+    #[arg(long, value_name = "GIB|auto", value_parser = wired_limit)]
+    pub(crate) wired_limit: Option<WiredLimit>,
+}
+
+/// How much is to be wired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WiredLimit {
+    Auto,
+    Bytes(u64),
 }
 
 const DEVICES: [&str; 4] = ["auto", "metal", "cuda", "cpu"];
@@ -262,6 +270,16 @@ fn above_zero(text: &str) -> Result<f32, String> {
     number(text, |x| x > 0.0, "must be a number above 0")
 }
 
+fn wired_limit(text: &str) -> Result<WiredLimit, String> {
+    match text {
+        "auto" => Ok(WiredLimit::Auto),
+        _ => match gibibytes(text) {
+            Ok(bytes) => Ok(WiredLimit::Bytes(bytes)),
+            Err(_) => Err("must be auto or a number of GiB, 0 or more".to_owned()),
+        },
+    }
+}
+
 fn gibibytes(text: &str) -> Result<u64, String> {
     let gib = number(text, |gib| gib >= 0.0, "must be a number of GiB, 0 or more")?;
     Ok((f64::from(gib) * f64::from(1 << 30)) as u64)
@@ -311,5 +329,13 @@ mod tests {
         for wrong in ["", "1,,2", "1,x", "-1", "1.5", "99999999999"] {
             assert!(token_ids(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn wired_memory_is_a_number_or_left_to_the_program() {
+        assert_eq!(wired_limit("auto"), Ok(WiredLimit::Auto));
+        assert_eq!(wired_limit("1.5"), Ok(WiredLimit::Bytes(3 << 29)));
+        let error = wired_limit("all").unwrap_err();
+        assert_eq!(error, "must be auto or a number of GiB, 0 or more");
     }
 }

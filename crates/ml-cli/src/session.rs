@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, WiredLimit};
 use crate::output::note;
 
 /// Loads the model that `args` names.
@@ -29,9 +29,11 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
     if let Some(bytes) = args.memory_limit {
         builder = builder.memory_limit(bytes);
     }
-    if let Some(bytes) = args.wired_limit {
-        builder = builder.wired_limit(bytes);
-    }
+    builder = match args.wired_limit {
+        None => builder,
+        Some(WiredLimit::Auto) => builder.auto_wired_limit(),
+        Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
+    };
     let backend = builder.load(&args.model)?;
     let info = backend.info();
     note(&format!(

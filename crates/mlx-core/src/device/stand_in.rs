@@ -5,6 +5,7 @@
 //! tests everything of the Metal path but Metal.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The machine that is played.
@@ -17,6 +18,7 @@ pub struct Mac {
 }
 
 static PLAYED: Mutex<Option<Mac>> = Mutex::new(None);
+static WIRED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static ON_THIS_THREAD: Cell<bool> = const { Cell::new(false) };
@@ -41,4 +43,14 @@ pub(super) fn set_on_this_thread(played: bool) {
 /// Whether this thread's device is played.
 pub(crate) fn is_on_this_thread() -> bool {
     ON_THIS_THREAD.get()
+}
+
+/// The wired limit that was set last.
+pub fn wired_limit() -> usize {
+    WIRED.load(Ordering::SeqCst)
+}
+
+/// Sets it; gives the one there was.
+pub(crate) fn set_wired_limit(bytes: usize) -> usize {
+    WIRED.swap(bytes, Ordering::SeqCst)
 }
