@@ -41,6 +41,11 @@ pub fn force_mlx(force: bool) {
     FORCE_MLX.set(force);
 }
 
+/// Whether [`force_mlx`] holds on this thread.
+pub(crate) fn is_mlx_forced() -> bool {
+    FORCE_MLX.get()
+}
+
 /// Whether this thread's operations run our CPU kernels.
 pub(crate) fn on_cpu() -> mlx_core::Result<bool> {
     Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cpu)
@@ -54,7 +59,7 @@ pub(crate) fn on_cuda() -> mlx_core::Result<bool> {
 /// Whether [`attend`] writes caches where they lie, so that attention has to be submitted before the
 /// next operation that writes them.
 pub fn writes_in_place() -> mlx_core::Result<bool> {
-    crate::cuda::serves()
+    Ok(crate::cuda::serves()? || crate::kv::metal::serves()?)
 }
 
 /// Whether products of several rows may make plain matrices of packed ones on the way: on CUDA. MLX's

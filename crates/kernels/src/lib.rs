@@ -32,6 +32,7 @@ mod cuda;
 mod dtype;
 mod error;
 mod gemm;
+mod metal;
 mod scratch;
 mod stream;
 mod vector;

@@ -23,7 +23,8 @@
 //!   since their values are not known before the graph runs. Everything else that would end the
 //!   process is an `Err` here, except running out of memory on a CPU.
 //! - **Nothing leaks.** Each handle has one owner, and its `Drop` frees it.
-//! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on.
+//! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on; what is
+//!   worth one kernel on Metal is written as one ([`metal`]).
 
 pub mod cuda;
 pub mod device;
@@ -31,6 +32,7 @@ pub mod fast;
 pub mod host_op;
 pub mod io;
 pub mod memory;
+pub mod metal;
 pub mod ops;
 pub mod quant;
 pub mod random;

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use mlx_core::{Array, Result, host_op, ops};
 
-use super::{Activation, cuda};
+use super::{Activation, cuda, metal};
 use crate::Cpu;
 use crate::columns::Columns;
 use crate::constants::constant;
@@ -16,6 +16,9 @@ pub fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Result<Arr
         return Ok(made);
     }
     let (gate, up) = (&gate.to_array()?, &up.to_array()?);
+    if let Some(made) = metal::gated(activation, gate, up)? {
+        return Ok(made);
+    }
     let fits = gate.shape() == up.shape() && gate.dtype() == up.dtype() && gate.ndim() >= 1;
     if !fits || !are_floats(&[gate]) || !on_cpu()? {
         return ops::mul(&mlx(activation, gate)?, up);

@@ -2,6 +2,7 @@
 
 pub mod cuda;
 pub(crate) mod graph;
+mod metal;
 
 use std::ops::Range;
 

@@ -10,6 +10,7 @@
 //! Where MLX's own operations write, there are two sets of buffers, used by turns ([`turns`]).
 
 pub mod cuda;
+pub(crate) mod metal;
 mod turns;
 mod written;
 
@@ -264,7 +265,9 @@ impl KvBuffers {
         Ok(self.buffers()?.each_ref())
     }
 
-    fn views(&mut self, count: i32) -> Result<[Array; 2]> {
+    /// The same for attention that is one operation, takes what the last writer made, and is submitted before
+    /// the next operation writes the buffers.
+    pub(crate) fn views(&mut self, count: i32) -> Result<[Array; 2]> {
         let [keys, values] = self.buffers()?;
         Ok([tokens(keys, 0, count)?, tokens(values, 0, count)?])
     }

@@ -6,7 +6,7 @@ use super::{Rope, cuda};
 use crate::Cpu;
 use crate::columns::Columns;
 use crate::graph::{heads_inside, heads_outside_mut, on_cpu};
-use crate::kv::Slot;
+use crate::kv::{self, Slot};
 use crate::rms_norm::graph::{Norm, norm as kernel_norm, rms_norm};
 
 /// A rotation of half-split pairs: plane `i` turns by `scale · position / periods[i]`.
@@ -78,6 +78,15 @@ pub(crate) fn in_parts(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> 
     let queries = norm_rope(&by_head(&entry.queries)?, entry.query_norm, by)?;
     let keys = norm_rope(&by_head(&entry.keys)?, entry.key_norm, by)?;
     let values = by_head(&entry.values)?.transpose(&[0, 2, 1, 3])?;
+    let (buffers, start) = (&mut slot.buffers, slot.start);
+    if let Some(queries) = kv::metal::enter(&queries, &keys, &values, buffers, start)? {
+        let [keys, values] = buffers.views(slot.visible)?;
+        return Ok(Entered {
+            queries,
+            keys,
+            values,
+        });
+    }
     slot.buffers.write(&keys, &values, slot.start)?;
     let [keys, values] = slot.buffers.first(slot.visible)?;
     Ok(Entered {
