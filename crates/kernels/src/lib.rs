@@ -1,4 +1,7 @@
 //! Operations of language models as kernels of our own.
+//!
+//! CPU kernels run on MLX's workers and on the pool's, whose stacks are small (512 kB for MLX's on macOS): an
+//! array on the stack has a few kB at most, and what is larger lies in scratch memory.
 
 #![allow(
     clippy::needless_range_loop,

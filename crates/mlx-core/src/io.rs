@@ -1,4 +1,4 @@
-//! Memory-mapped files, the source of zero-copy weights.
+//! Memory-mapped files, the source of weights: on a CPU they are used where they lie, on a GPU copied.
 
 use std::fs::File;
 use std::io;
@@ -22,6 +22,22 @@ impl MappedFile {
         // not copying gigabytes.
         let map = unsafe { memmap2::Mmap::map(file) }?;
         Ok(Arc::new(Self(map)))
+    }
+
+    /// Says that the bytes in `range` are to be read soon, so that the system fetches them in large pieces
+    /// meanwhile, instead of page by page when they are touched.
+    ///
+    /// A hint: failing, it does nothing.
+    pub fn will_need(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        {
+            let len = range.end.min(self.0.len()).saturating_sub(range.start);
+            if len > 0 {
+                let _ = self
+                    .0
+                    .advise_range(memmap2::Advice::WillNeed, range.start, len);
+            }
+        }
     }
 
     /// Gives the memory of the bytes in `range` back to the system, for somebody who has copied

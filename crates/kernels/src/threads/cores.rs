@@ -1,23 +1,64 @@
 //! How many threads to use when nobody says.
 
-use std::collections::BTreeSet;
-use std::path::Path;
 use std::thread;
+#[cfg(any(not(target_os = "macos"), test))]
+use std::{collections::BTreeSet, path::Path};
 
 /// The number of physical cores this process may use, at least 1.
 ///
 /// Two hardware threads of a core share its vector units and its loads in flight, so a second one
-/// brings these kernels nothing and costs a longer join. Where the topology cannot be read (it
-/// is on Linux alone), this is [`std::thread::available_parallelism`].
+/// brings these kernels nothing and costs a longer join. For the same reason a Mac's efficiency cores
+/// are not counted: the fast ones would wait for them. Where the topology cannot be read, this is
+/// [`std::thread::available_parallelism`].
 pub fn physical_cores() -> usize {
     let allowed = thread::available_parallelism().map_or(1, |n| n.get());
-    match linux_cores(Path::new("/sys/devices/system/cpu")) {
+    match cores() {
         Some(cores) if cores > 0 => allowed.min(cores),
         _ => allowed,
     }
 }
 
+#[cfg(not(target_os = "macos"))]
+fn cores() -> Option<usize> {
+    linux_cores(Path::new("/sys/devices/system/cpu"))
+}
+
+/// Performance cores; all cores of a Mac that has one kind.
+#[cfg(target_os = "macos")]
+fn cores() -> Option<usize> {
+    let of = |name| usize::try_from(sysctl(name)?).ok().filter(|n| *n > 0);
+    of(c"hw.perflevel0.physicalcpu").or_else(|| of(c"hw.physicalcpu"))
+}
+
+#[cfg(target_os = "macos")]
+fn sysctl(name: &std::ffi::CStr) -> Option<i32> {
+    use std::ffi::{c_char, c_int, c_void};
+    unsafe extern "C" {
+        fn sysctlbyname(
+            name: *const c_char,
+            old: *mut c_void,
+            old_len: *mut usize,
+            new: *const c_void,
+            new_len: usize,
+        ) -> c_int;
+    }
+    let mut number: c_int = 0;
+    let mut len = size_of::<c_int>();
+    // SAFETY: the name is NUL-terminated, `number` has room for `len` bytes, nothing is set.
+    let status = unsafe {
+        sysctlbyname(
+            name.as_ptr(),
+            (&raw mut number).cast(),
+            &mut len,
+            std::ptr::null(),
+            0,
+        )
+    };
+    (status == 0).then_some(number)
+}
+
 /// Distinct sets of sibling hardware threads under `root`, Linux's `sysfs` folder of processors.
+#[cfg(any(not(target_os = "macos"), test))]
 fn linux_cores(root: &Path) -> Option<usize> {
     let mut cores = BTreeSet::new();
     for entry in std::fs::read_dir(root).ok()? {

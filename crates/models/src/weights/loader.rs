@@ -1,16 +1,19 @@
 //! Makes MLX arrays of a checkpoint's tensors, addressed by path (`loader.pp("self_attn")`).
 //!
-//! An array borrows the memory-mapped file where the device allows it; only a tensor whose dtype
-//! must change is written anew. For benchmarks, values can be drawn on the device instead.
+//! On a CPU an array borrows the memory-mapped file, and only a tensor whose dtype must change is written
+//! anew; GPUs have copies. Metal could borrow whole pages, but tensors do not lie in such. For benchmarks, values can be drawn on the device instead.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-use mlx_core::{Array, Dtype};
+use mlx_core::{Array, DeviceKind, Dtype, device};
 
 use super::random::Random;
 use super::{Checkpoint, Manifest, Stored};
 use crate::{Error, Result};
+
+/// Bytes of a file that are fetched ahead of the tensor that is copied: the next ones are mostly beside it.
+const READ_AHEAD: usize = 64 << 20;
 
 /// A position in the tree of names, with the one dtype that all floats are given.
 #[derive(Clone)]
@@ -117,6 +120,10 @@ impl<'a> Loader<'a> {
         let file = checkpoint.file(entry);
         let users = Arc::strong_count(file);
         let range = entry.range.clone();
+        if device::current()? == DeviceKind::Metal {
+            // MLX copies on this thread alone, waiting for the disk at each page that is not there.
+            file.will_need(range.start..range.end.saturating_add(READ_AHEAD));
+        }
         let array =
             Array::from_owned_bytes(file.clone(), range.clone(), &entry.shape, entry.dtype)?;
         if Arc::strong_count(file) == users {
