@@ -170,13 +170,15 @@ fn a_full_cache_returns_every_token_across_growth_and_trim() {
     let mut rng = Rng(7);
     let mut cache = KvCache::new();
     let mut next = 0;
-    for _ in 0..40 {
+    for _ in 0..80 {
         next -= if rng.below(4) == 0 {
             cache.trim(rng.below(40))
         } else {
             0
         };
-        let count = 1 + rng.below(60);
+        // Single tokens go to two sets of buffers by turns, several to one.
+        let single = rng.below(2) == 0;
+        let count = if single { 1 } else { 1 + rng.below(60) };
         let (keys, values) = tokens_at(next, count);
         let (keys, values) = update_full(&mut cache, &keys, &values);
         next += count;
