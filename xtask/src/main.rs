@@ -12,6 +12,7 @@ mod demo;
 mod dist;
 mod guest;
 mod process;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Task {
     Dist(dist::Args),
     /// Install from a clone, depend on it by git and vendored, each from empty folders
     Guest(guest::Args),
+    /// Load and generate for long, and see whether threads and memory stay as they were
+    Soak(soak::Args),
     /// Everything that must hold before a change lands
     Test,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run_task(&args),
         Task::Dist(args) => dist::run_task(&args),
         Task::Guest(args) => guest::run_task(&args),
+        Task::Soak(args) => soak::run_task(&args),
         Task::Test => test::run_task(),
     };
     match result {

@@ -35,6 +35,7 @@ mod cuda;
 mod dtype;
 mod error;
 mod gemm;
+mod kept;
 mod metal;
 mod scratch;
 mod stream;
@@ -47,3 +48,13 @@ pub use error::{Error, Result};
 pub use isa::Isa;
 pub use threads::Pool;
 pub use view::{Layout, View, ViewMut};
+
+/// Frees working memory that threads keep for their next call: the blocks of more than `largest` bytes,
+/// of all threads. With 0 the tables of rotations go as well, and the process keeps nothing for a model
+/// that is gone. What a call is using stays; another one only has to make again what it needs.
+pub fn release_kept(largest: usize) {
+    scratch::release(largest);
+    if largest == 0 {
+        rope::release_tables();
+    }
+}

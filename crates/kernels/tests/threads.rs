@@ -115,6 +115,38 @@ fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
     }
 }
 
+/// A payload that is dropped inside the job would unwind where nothing may.
+#[test]
+fn panics_whose_payload_cannot_be_dropped_leave_the_pool_alive() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let pool = Pool::new(2);
+    for _ in 0..20 {
+        let begun = AtomicUsize::new(0);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(2, |_| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                while begun.load(Ordering::SeqCst) < 2 {
+                    thread::yield_now();
+                }
+                std::panic::panic_any(Bomb);
+            });
+        }));
+        let payload = result.unwrap_err();
+        assert!(payload.is::<Bomb>());
+        std::mem::forget(payload);
+    }
+    let sum = AtomicUsize::new(0);
+    pool.run(10, |i| {
+        sum.fetch_add(i, Ordering::Relaxed);
+    });
+    assert_eq!(sum.into_inner(), 45);
+}
+
 #[test]
 fn a_nested_call_runs_inline() {
     let pool = Pool::new(2);

@@ -3,26 +3,26 @@
 //! An MLX stream belongs to the thread that made it, and an array to its stream. So a model is
 //! loaded, run and freed on a thread of its own, and everybody else sends it requests. It serves
 //! them one at a time, in the order in which they came; the pieces of an answer travel back through
-//! a channel, so a caller's slow callback does not hold up the next caller's answer.
+//! a channel, so a caller's slow callback does not hold up the next caller's answer. When the model has
+//! gone, the thread waits for the next one ([`threads`]).
 //!
 //! Nothing a caller does can make another one hang: a panic becomes an error of the request that
 //! caused it, and if the thread ever ends, the channels say so.
+
+mod threads;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder, JoinHandle};
 
 use crate::generate::{Surroundings, generate};
 use crate::language_model::LanguageModel;
-use crate::metrics::{Generation, Piece};
+use crate::metrics::{FinishReason, Generation, Piece};
 use crate::plan::Plan;
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
-
-/// As much as a main thread usually has: MLX's graphs are deep.
-const STACK_BYTES: usize = 8 << 20;
+use threads::Running;
 
 /// A request to the engine.
 pub(crate) enum Job {
@@ -51,7 +51,7 @@ pub(crate) enum Event {
 /// The callers' end of the engine thread. Dropping it waits until the model is freed.
 pub(crate) struct Engine {
     jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    running: Running,
 }
 
 /// From the thread to whoever started it.
@@ -61,7 +61,7 @@ enum Report<P, I> {
 }
 
 impl Engine {
-    /// Starts a thread that calls `load` and then serves its model. Blocks until it is loaded;
+    /// Has a thread call `load` and then serve its model. Blocks until it is loaded;
     /// `progress` is called on this thread with what `load` reports.
     pub(crate) fn start<M, P, I, L>(load: L, progress: &mut dyn FnMut(P)) -> Result<(Self, I)>
     where
@@ -72,15 +72,12 @@ impl Engine {
     {
         let (jobs, queue) = channel();
         let (report, reports) = channel();
-        let thread = Builder::new()
-            .name("ml-engine".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || run_thread(load, &report, &queue))
-            .map_err(Error::Thread)?;
-        // Should loading fail, dropping this joins the thread.
+        let work = move || run_model(load, &report, &queue);
+        let running = threads::run(work).map_err(Error::Thread)?;
+        // Should loading fail, dropping this waits for the thread.
         let engine = Self {
             jobs: Some(jobs),
-            thread: Some(thread),
+            running,
         };
         for report in reports {
             match report {
@@ -99,9 +96,7 @@ impl Engine {
 
     /// Whether requests are still served.
     pub(crate) fn is_alive(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
+        !self.running.is_over()
     }
 }
 
@@ -109,14 +104,12 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Without a sender the thread's loop ends.
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panics were reported where they happened.
-            let _ = thread.join();
-        }
+        self.running.wait();
     }
 }
 
-fn run_thread<M, P, I, L>(load: L, report: &Sender<Report<P, I>>, queue: &Receiver<Job>)
+/// A model's life, on its thread.
+fn run_model<M, P, I, L>(load: L, report: &Sender<Report<P, I>>, queue: &Receiver<Job>)
 where
     M: LanguageModel,
     L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, I)>,
@@ -125,15 +118,20 @@ where
         // Nobody listens if the caller's own progress function panicked.
         let _ = report.send(Report::Progress(step));
     };
-    let (mut model, ready) = match catching(|| load(&mut progress)) {
+    let (model, ready) = match catching(|| load(&mut progress)) {
         Ok((model, info)) => (Some(model), Ok(info)),
         Err(error) => (None, Err(error)),
     };
+    if model.is_none() {
+        M::released();
+    }
     let _ = report.send(Report::Ready(ready));
-    if let Some(model) = &mut model {
+    if let Some(mut model) = model {
         while let Ok(job) = queue.recv() {
-            serve(model, job);
+            serve(&mut model, job);
         }
+        drop(model);
+        M::released();
     }
 }
 
@@ -146,21 +144,30 @@ fn serve<M: LanguageModel>(model: &mut M, job: Job) {
                 // What the caches hold now is unknown.
                 let _ = catching(|| model.drop_caches());
             }
+            model.rest();
             let _ = job.events.send(Event::Done(outcome));
         }
         Job::Logits { ids, reply } => {
-            let _ = reply.send(catching(|| model.logits(&ids)));
+            let logits = catching(|| model.logits(&ids));
+            model.rest();
+            let _ = reply.send(logits);
         }
     }
 }
 
 fn run_generation<M: LanguageModel>(model: &mut M, job: &GenerateJob) -> Result<Generation> {
+    let cancelled = || job.cancel.iter().any(CancelToken::is_cancelled);
+    if cancelled() {
+        // While it waited. What the caches hold stays for who comes next.
+        let partial = Generation::nothing(job.plan.prompt.len(), FinishReason::Cancelled).into();
+        return Err(Error::Cancelled { partial });
+    }
     let outcome = generate(
         model,
         &job.plan,
         Surroundings {
             vocabulary: job.vocabulary.as_deref(),
-            cancelled: &|| job.cancel.iter().any(CancelToken::is_cancelled),
+            cancelled: &cancelled,
             emit: &mut |piece| {
                 let _ = job.events.send(Event::Piece(piece));
             },

@@ -42,7 +42,7 @@ impl MlxBackend {
     }
 
     /// Loads the model of `dir` on the best device there is; [`builder`](Self::builder) has more
-    /// to choose from.
+    /// to choose from, and [its `load`](MlxBackendBuilder::load) says what must hold of the files meanwhile.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder().load(dir)
     }

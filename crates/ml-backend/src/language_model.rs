@@ -37,6 +37,13 @@ pub(crate) trait LanguageModel {
     /// Gives freed buffers back to the machine.
     fn release_buffers(&mut self) -> Result<()>;
 
+    /// Between requests: gives back what only a large one needs. Cannot fail.
+    fn rest(&mut self);
+
+    /// When a model has gone, or could not be loaded, on its thread: gives back what was kept for it. Cannot
+    /// fail.
+    fn released();
+
     /// Frees the caches, also after a panic left them in an unknown state.
     fn drop_caches(&mut self) -> Result<()>;
 }

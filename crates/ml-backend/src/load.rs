@@ -83,6 +83,7 @@ struct Setup {
     plain_mlx: bool,
     random_weights: bool,
     encode_bf16: Option<bool>,
+    copy_weights: bool,
 }
 
 impl Setup {
@@ -194,6 +195,19 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
+    /// Whether to copy the weights into memory of this process. Unless told, a CPU uses them where the system
+    /// has mapped their files; other devices have copies in any case.
+    ///
+    /// A mapped file that somebody shortens in place ends the process (SIGBUS) at the next use of what is
+    /// gone, and one that is overwritten in place changes the model. With copies, files may be changed as
+    /// soon as `load` has returned. That costs as much memory as the weights take, which the system can
+    /// neither drop nor share with other processes, and the time to read them all while loading.
+    #[must_use]
+    pub fn copy_weights(mut self, copy: bool) -> Self {
+        self.setup.copy_weights = copy;
+        self
+    }
+
     /// Is told how far loading has come, on the calling thread.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
@@ -201,7 +215,15 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// Loads the model of `dir` and starts its engine thread.
+    /// Loads the model of `dir` onto an engine thread.
+    ///
+    /// On a CPU the weights stay in their mapped files: replace these by renaming others over them, and do
+    /// not write to them while the model is loaded, or ask for [`copy_weights`](Self::copy_weights).
+    ///
+    /// The first load of a process on CUDA sets environment variables of MLX's that are not set yet
+    /// (`MLX_ENABLE_TF32`, `MLX_USE_CUDA_GRAPHS`, `MLX_ENABLE_CACHE_THRASHING_CHECK`). Where threads of
+    /// foreign code may read the environment at that moment, call [`device_info`] before there are any, or set
+    /// the variables from outside.
     ///
     /// # Errors
     /// A directory that is no model's or is damaged, an architecture that is not supported, a
@@ -288,7 +310,8 @@ fn load(
     let options = LoadOptions::new()
         .dtype(setup.dtype)
         .random_weights(setup.random_weights)
-        .encode(setup.encode_bf16);
+        .encode(setup.encode_bf16)
+        .copy_weights(setup.copy_weights);
     let bytes = Model::bytes_to_load(dir, &options)?;
     check_room(&device, bytes, device::free_memory()?)?;
     let mut share = Share::new(bytes);
@@ -346,6 +369,9 @@ pub(crate) fn vocabulary(tokenizer: &Tokenizer) -> Arc<dyn Vocabulary> {
 }
 
 /// Opens `device` and says what it is, without a model.
+///
+/// The first call of a process loads the native library, and on CUDA sets environment variables
+/// ([`MlxBackendBuilder::load`]): a program with threads of foreign code does that before it starts them.
 ///
 /// # Errors
 /// A missing accelerator or native library.

@@ -28,6 +28,22 @@ pub struct Generation {
     pub metrics: Metrics,
 }
 
+impl Generation {
+    /// One that ended before its first token.
+    pub(crate) fn nothing(prompt_tokens: usize, finish_reason: FinishReason) -> Self {
+        let metrics = Metrics {
+            prompt_tokens,
+            ..Metrics::default()
+        };
+        Self {
+            text: String::new(),
+            token_ids: Vec::new(),
+            finish_reason,
+            metrics,
+        }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

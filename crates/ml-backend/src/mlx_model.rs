@@ -21,6 +21,10 @@ const LOGITS_CHUNK: usize = 256;
 /// may be far larger than what is generated.
 const EXPECTED_TOKENS: usize = 512;
 
+/// Bytes of a block of scratch memory that the kernels keep between requests: enough for decode steps and
+/// for prompts of some dozen tokens, whose time it would be to map them again.
+const SCRATCH_BETWEEN_REQUESTS: usize = 4 << 20;
+
 /// A model, its one set of caches, and the sampler of the generation under way.
 pub(crate) struct MlxModel {
     model: Model,
@@ -83,6 +87,19 @@ impl MlxModel {
         }
     }
 
+    /// See [`LanguageModel::logits`]. Leaves the caches filled.
+    fn all_logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        for chunk in ids.chunks(LOGITS_CHUNK) {
+            let logits = self
+                .model
+                .forward(&ids_array(chunk)?, &mut self.cache, Logits::All)?;
+            let logits = logits.expect("a pass that was asked for logits gives them");
+            rows.extend(logits.cast(Dtype::Float32)?.to_vec::<f32>()?);
+        }
+        Ok(rows)
+    }
+
     fn reset(&mut self) {
         self.cache.reset();
         self.tokens.clear();
@@ -133,17 +150,11 @@ impl LanguageModel for MlxModel {
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.reset();
-        let mut rows = Vec::new();
-        for chunk in ids.chunks(LOGITS_CHUNK) {
-            let logits = self
-                .model
-                .forward(&ids_array(chunk)?, &mut self.cache, Logits::All)?;
-            let logits = logits.expect("a pass that was asked for logits gives them");
-            rows.extend(logits.cast(Dtype::Float32)?.to_vec::<f32>()?);
-        }
+        let rows = self.all_logits(ids);
+        // After a failure too: nobody knows what the caches hold.
         self.reset();
         memory::clear_cache()?;
-        Ok(rows)
+        rows
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
@@ -164,6 +175,18 @@ impl LanguageModel for MlxModel {
             true => Ok(()),
             false => Ok(memory::clear_cache()?),
         }
+    }
+
+    fn rest(&mut self) {
+        kernels::release_kept(SCRATCH_BETWEEN_REQUESTS);
+    }
+
+    fn released() {
+        // A step that nobody waited for may still be at work, on a CPU in the scratch memory. Where the
+        // device never opened there is nothing to wait for, and no cache.
+        let _ = device::synchronize();
+        kernels::release_kept(0);
+        let _ = memory::clear_cache();
     }
 
     fn drop_caches(&mut self) -> Result<()> {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::engine::{Engine, Event, GenerateJob, Job};
-use crate::metrics::{FinishReason, Generation, Metrics, Piece};
+use crate::metrics::{FinishReason, Generation, Piece};
 use crate::plan::Plan;
 use crate::text::Vocabulary;
 use crate::{BoxError, CancelToken, Error, Result};
@@ -134,16 +134,7 @@ impl GenerationStream {
     }
 
     fn nothing(&self, finish_reason: FinishReason) -> Generation {
-        let metrics = Metrics {
-            prompt_tokens: self.prompt_tokens,
-            ..Metrics::default()
-        };
-        Generation {
-            text: String::new(),
-            token_ids: Vec::new(),
-            finish_reason,
-            metrics,
-        }
+        Generation::nothing(self.prompt_tokens, finish_reason)
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum Call {
     /// The token of this step was waited for.
     Read(usize),
     Release,
+    Rest,
     DropCaches,
 }
 
@@ -40,6 +41,8 @@ pub(crate) struct Script {
     /// A message that lets the model go on, awaited before each token is read.
     pub(crate) gate: Option<Receiver<()>>,
     pub(crate) held: MemoryUse,
+    /// Tells when a generation begins.
+    pub(crate) begun: Option<Sender<()>>,
     /// Tells when the model is freed.
     pub(crate) freed: Option<Sender<()>>,
 }
@@ -63,6 +66,7 @@ impl Script {
                 peak: 20,
                 accounted: 100,
             },
+            begun: None,
             freed: None,
         }
     }
@@ -93,6 +97,9 @@ impl LanguageModel for Script {
 
     fn begin(&mut self, plan: &Plan) -> Result<usize> {
         self.calls.push(Call::Begin);
+        if let Some(begun) = &self.begun {
+            let _ = begun.send(());
+        }
         Ok(if plan.reuse_prefix {
             self.held_prefix
         } else {
@@ -146,6 +153,12 @@ impl LanguageModel for Script {
         self.calls.push(Call::Release);
         Ok(())
     }
+
+    fn rest(&mut self) {
+        self.calls.push(Call::Rest);
+    }
+
+    fn released() {}
 
     fn drop_caches(&mut self) -> Result<()> {
         self.calls.push(Call::DropCaches);

@@ -43,6 +43,33 @@ fn ask(question: &str) -> Vec<Message> {
     vec![Message::user(question)]
 }
 
+/// Where the weights lie in the mapped file, this ends the process with a bus error.
+#[cfg(unix)]
+#[test]
+fn copied_weights_survive_the_end_of_their_file() {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir("qwen3-demo")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let load = |plain| {
+        let builder = MlxBackend::builder().device(common::device());
+        builder
+            .plain_mlx(plain)
+            .copy_weights(true)
+            .load(copy.path())
+            .unwrap()
+    };
+    let models = [load(false), load(true)];
+    let weights = copy.path().join("model.safetensors");
+    let file = std::fs::File::options().write(true).open(weights).unwrap();
+    file.set_len(0).unwrap();
+    for model in models {
+        let answer = model.chat(&ask("What is 17 + 25?"), &greedy()).unwrap();
+        assert_eq!(answer.text, "42");
+    }
+}
+
 #[test]
 fn loading_tells_what_was_loaded() {
     let mut device = None;

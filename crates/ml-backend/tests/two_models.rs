@@ -53,7 +53,7 @@ fn two_models_answer_at_the_same_time() {
     }
 }
 
-/// With the last handle of a model its thread ends, and with it what MLX had for the thread.
+/// With the last handle of a model goes what MLX has for it; its thread waits for the next one.
 #[test]
 fn a_model_goes_while_another_one_answers() {
     let (stop, stopped) = channel::<()>();

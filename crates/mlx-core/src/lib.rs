@@ -19,9 +19,9 @@
 //!   MLX at a time, each with arrays of its own.
 //! - **No silent promotion.** Nothing here makes a float32 scalar behind the caller's back: a scalar
 //!   that meets a bfloat16 array is a bfloat16 ([`Array::scalar_of`]).
-//! - **Indices are the caller's to check.** MLX does not look at them ([`ops::take`] and its like),
-//!   since their values are not known before the graph runs. Everything else that would end the
-//!   process is an `Err` here, except running out of memory on a CPU.
+//! - **No index is outside its axis.** Their values are not known before the graph runs, and MLX does not
+//!   look at them; [`ops::take`] and its like clamp them. What would end the process is an `Err` here,
+//!   except running out of memory on a CPU.
 //! - **Nothing leaks.** Each handle has one owner, and its `Drop` frees it.
 //! - **No `mx.compile`.** On a CPU it runs a C++ compiler at run time, so nothing here turns it on; what is
 //!   worth one kernel on Metal is written as one ([`metal`]).

@@ -158,7 +158,9 @@ fn set_cuda_defaults() {
         if std::env::var_os(name).is_none() {
             // SAFETY: this happens once, in the call that opens the library, and Rust's own reads of
             // the environment wait for it. Foreign code that reads it at this moment on another
-            // thread is what this cannot exclude; MLX has no thread yet.
+            // thread is what this cannot exclude, and MLX takes its settings from nowhere else: the
+            // public docs say to open the device before there are such threads, or to set the
+            // variables from outside, which then are not set here. MLX has no thread yet.
             unsafe { std::env::set_var(name, value) };
         }
     }

@@ -25,6 +25,9 @@ pub struct LoadOptions {
     /// Whether bfloat16 matrices are held in 12 bits an element, without loss, where the device has
     /// kernels for it; `None` where that makes decoding faster ([`kernels::bf12`]).
     pub encode: Option<bool>,
+    /// Whether no weight is used where it lies in its memory-mapped file, once [`Model::load`] has
+    /// returned.
+    pub copy_weights: bool,
 }
 
 impl LoadOptions {
@@ -48,6 +51,12 @@ impl LoadOptions {
     /// See [`LoadOptions::encode`].
     pub fn encode(mut self, encode: Option<bool>) -> Self {
         self.encode = encode;
+        self
+    }
+
+    /// See [`LoadOptions::copy_weights`].
+    pub fn copy_weights(mut self, copy: bool) -> Self {
+        self.copy_weights = copy;
         self
     }
 }
@@ -151,7 +160,8 @@ impl Model {
         });
 
         let mut read = |may_encode: bool| -> Result<_> {
-            let mut source = Source::new(checkpoint, manifest, opened.info.dtype, may_encode);
+            let mut source = Source::new(checkpoint, manifest, opened.info.dtype, may_encode)
+                .copied(options.copy_weights);
             if options.random_weights {
                 source = source.drawn(Random::new(config.family));
             }
@@ -220,6 +230,10 @@ impl Model {
     /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for
     /// [`Logits::Last`], `[L, vocab]` for [`Logits::All`]. Nothing is evaluated; after
     /// [`Logits::None`], evaluate [`Cache::arrays`].
+    ///
+    /// # Errors
+    /// Where an operation cannot be built. `cache` then holds what it held; or nothing, if a sliding window
+    /// has already given up older tokens for those of `ids`.
     pub fn forward(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
         let shape = ids.shape();
         if shape.len() != 1 || shape[0] == 0 || ids.dtype() != Dtype::Int32 {
@@ -228,11 +242,21 @@ impl Model {
                 ids.dtype()
             )));
         }
+        let before = cache.offset();
+        let made = self.pass(ids, cache, want);
+        if made.is_err() {
+            cache.undo_to(before);
+        }
+        made
+    }
+
+    fn pass(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
+        let length = ids.dim(0);
         let rows = match want {
-            Logits::All => shape[0],
+            Logits::All => length,
             Logits::None | Logits::Last => 1,
         };
-        if shape[0] == 1
+        if length == 1
             && want != Logits::None
             && let Some(logits) = self.decoder.next_logits(ids, cache)?
         {
@@ -252,3 +276,6 @@ impl Model {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,10 +126,11 @@ impl TokenStep {
         let inputs = [id, &self.table, &caches, &self.scratch, after];
         let outputs: [(&[i32], Dtype); 2] = [(&[self.vocab], Dtype::Float32), (&[1], Dtype::Uint8)];
         // SAFETY: the parameters are the kernel's, which was compiled for these sizes; the tables
-        // hold the addresses of the weights, which `self` keeps, and of the caches, which `slots`
-        // has and keeps until what they were `written_by` has run. It writes to the scratch memory
-        // and to the caches: no other array has those buffers, this launch depends on the last one
-        // that wrote them, and `last` and `written_by` make the next ones depend on this.
+        // hold the addresses of the weights, which `self` keeps until the last launch has run, and
+        // of the caches, which `slots` has and keeps until what they were `written_by` has run. It
+        // writes to the scratch memory and to the caches: no other array has those buffers, this
+        // launch depends on the last one that wrote them, and `last` and `written_by` make the next
+        // ones depend on this.
         let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
         let [logits, done] = exactly(made);
         let launched = Launched::now();
@@ -162,6 +163,17 @@ impl TokenStep {
             table: table.clone(),
         });
         Ok(table)
+    }
+}
+
+impl Drop for TokenStep {
+    /// The last launch may still run: the step behind the end of an answer is submitted before the end is
+    /// known. MLX knows nothing of the weights that it reads, and would give their memory to others.
+    fn drop(&mut self) {
+        if let Some((done, launched)) = self.last.get_mut().take() {
+            // What went wrong shows where the result itself is asked for.
+            let _ = launched.settle(&done);
+        }
     }
 }
 

@@ -44,10 +44,15 @@ pub(crate) fn dequantized_rows(w: Packed<'_>, ids: &Array, dtype: Dtype) -> Resu
     {
         return plan.launch_rows(ids, count);
     }
-    let biases = w.biases.map(|b| ops::take(b, ids, 0)).transpose()?;
+    // Once for all of them.
+    let shortest = w.arrays().min_by_key(|array| array.dim(0));
+    let ids = ops::clamped(ids, shortest.unwrap_or(w.weight), 0)?;
+    // SAFETY: the ids were clamped to the rows that each of these arrays has.
+    let take = |array: &Array| unsafe { ops::take_unchecked(array, &ids, 0) };
+    let biases = w.biases.map(take).transpose()?;
     quant::dequantize(
-        &ops::take(w.weight, ids, 0)?,
-        &ops::take(w.scales, ids, 0)?,
+        &take(w.weight)?,
+        &take(w.scales)?,
         biases.as_ref(),
         w.scheme,
         Some(dtype),

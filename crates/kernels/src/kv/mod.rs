@@ -154,13 +154,13 @@ impl KvBuffers {
         Ok((self.arrays.insert(arrays), &self.written))
     }
 
-    /// Larger buffers that begin with the first `held` tokens.
-    pub fn grown(self, held: i32, capacity: i32) -> Result<Self> {
+    /// Larger buffers that begin with the first `held` tokens; these stay as they are.
+    pub fn grown(&mut self, held: i32, capacity: i32) -> Result<Self> {
         self.rearranged(std::slice::from_ref(&(0..held)), capacity)
     }
 
-    /// New buffers that begin with the tokens of `ranges`, in this order.
-    pub fn rearranged(mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
+    /// New buffers that begin with the tokens of `ranges`, in this order; these stay as they are.
+    pub fn rearranged(&mut self, ranges: &[Range<i32>], capacity: i32) -> Result<Self> {
         self.settle_addressed()?;
         if let Some(made) = self.on_gpu(ranges, capacity)? {
             return Ok(Self::of(made));
@@ -278,11 +278,8 @@ impl KvBuffers {
         self.resting = None;
         if self.lent {
             let capacity = self.capacity;
-            let mut own = Self::new(self.heads, capacity);
-            own.arrays = self.arrays.clone();
-            own.written = std::mem::take(&mut self.written);
             // Of one part a concatenation would be no copy.
-            *self = own.rearranged(&[0..1, 1..capacity], capacity)?;
+            *self = self.rearranged(&[0..1, 1..capacity], capacity)?;
         }
         let (buffers, written) = self.parts()?;
         Ok((buffers.each_ref(), written.result.as_ref()))

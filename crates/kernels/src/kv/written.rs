@@ -36,6 +36,14 @@ impl Launched {
         mlx_core::cuda::failures() != self.failures
     }
 
+    /// Waits for the launch, whose result this is.
+    pub(crate) fn settle(self, result: &Array) -> Result<()> {
+        match self.may_have_failed() {
+            true => result.wait(),
+            false => result.eval(),
+        }
+    }
+
     /// Whether another operation may come behind the launch, whose result this is.
     pub(crate) fn leads_on(self, result: &Array) -> bool {
         !self.may_have_failed() || result.wait().is_ok()
@@ -46,8 +54,8 @@ impl Written {
     /// Waits for it.
     pub(super) fn settle(&mut self) -> Result<()> {
         match (self.result.take(), self.by_address) {
-            (Some(result), Some(launched)) if launched.may_have_failed() => result.wait(),
-            (Some(result), _) => result.eval(),
+            (Some(result), Some(launched)) => launched.settle(&result),
+            (Some(result), None) => result.eval(),
             (None, _) => Ok(()),
         }
     }

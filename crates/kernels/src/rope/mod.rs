@@ -18,6 +18,7 @@ use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
 use table::Table;
+pub(crate) use table::release as release_tables;
 
 /// A rotation of the elements `i` and `i + periods.len()` of a head (the half-split order), by
 /// the angle `scale · position / periods[i]`. Elements beyond `2 · periods.len()` stay.

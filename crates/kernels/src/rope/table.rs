@@ -1,18 +1,25 @@
 //! Cosines and sines of the angles of some positions.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Rope;
 use crate::Cpu;
+use crate::kept::{List, Lists};
 use crate::scratch::Shared;
 
 /// Tables that a thread keeps: a model has up to two kinds of layers, in a prefill by chunks and
 /// in decode steps.
 const KEPT: usize = 4;
 
+static ALL: Lists<Arc<Table>> = Lists::new();
+
 thread_local! {
-    static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
+    static TABLES: List<Arc<Table>> = ALL.join();
+}
+
+/// Frees the tables of all threads, but for those in use.
+pub(crate) fn release() {
+    ALL.retain(|_| false);
 }
 
 /// The angles of `rows` positions.
@@ -27,22 +34,23 @@ pub(super) struct Table {
 
 impl Table {
     /// The table of a call, made if this thread has none that has all its rows.
-    pub(super) fn get(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Rc<Self> {
-        let serves = |table: &&Rc<Self>| {
+    pub(super) fn get(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Arc<Self> {
+        let serves = |table: &&Arc<Self>| {
             table.periods == rope.periods
                 && table.scale == rope.scale
                 && table.offset == rope.offset
                 && table.rows >= rows
         };
-        if let Some(table) = TABLES.with_borrow(|tables| tables.iter().find(serves).cloned()) {
+        if let Some(table) = TABLES.with(|tables| tables.lock().iter().find(serves).cloned()) {
             return table;
         }
-        let table = Rc::new(Self::new(cpu, rope, rows));
-        TABLES.with_borrow_mut(|tables| {
+        let table = Arc::new(Self::new(cpu, rope, rows));
+        TABLES.with(|tables| {
+            let mut tables = tables.lock();
             if tables.len() == KEPT {
                 tables.remove(0);
             }
-            tables.push(Rc::clone(&table));
+            tables.push(Arc::clone(&table));
         });
         table
     }

@@ -220,7 +220,7 @@ unsafe fn call<F: Fn(usize)>(data: *const (), task: usize) {
 }
 
 impl Shared {
-    /// Draws tasks of the open job until none is left. A panic is kept for the caller.
+    /// Draws tasks of the open job until none is left. The first panic is kept for the caller.
     ///
     /// # Safety
     /// The thread is inside the job, or is the one that opened it and has not yet closed it.
@@ -242,7 +242,12 @@ impl Shared {
         if let Err(payload) = result {
             // Nobody draws another task, and the caller learns why.
             self.next.0.store(job.tasks, Ordering::Relaxed);
-            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
+            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match *first {
+                None => *first = Some(payload),
+                // Dropping it could panic again, here where nothing may.
+                Some(_) => std::mem::forget(payload),
+            }
         }
     }
 

@@ -264,3 +264,48 @@ fn logits_are_served_like_everything_else() {
         .unwrap();
     assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [3.0, 4.0]);
 }
+
+/// MLX keeps a worker for each thread that ever used it.
+#[test]
+fn models_that_come_and_go_do_so_on_few_threads() {
+    let mut threads = std::collections::HashSet::new();
+    for round in 0..200 {
+        let (tell, told) = channel();
+        let load = move |_: &mut dyn FnMut(())| -> Result<(Script, ())> {
+            tell.send(thread::current().id()).unwrap();
+            match round % 4 {
+                0 => Err(Error::EmptyPrompt),
+                1 => panic!("no such tensor"),
+                _ => Ok((Script::new("abc"), ())),
+            }
+        };
+        match Engine::start(load, &mut |()| ()) {
+            Ok((engine, ())) => assert_eq!(text(&Arc::new(engine)).unwrap(), "abc"),
+            Err(_) => assert!(round % 4 < 2),
+        }
+        threads.insert(told.recv().unwrap());
+    }
+    // Tests that run at the same time take some away.
+    assert!(threads.len() < 40, "{} threads", threads.len());
+}
+
+#[test]
+fn a_request_that_is_cancelled_where_it_waits_does_not_reach_the_model() {
+    let (mut model, open) = Script::new("a").gated();
+    let (begun, told) = channel();
+    model.begun = Some(begun);
+    let engine = start(move || model);
+    let first = stream(&engine, &Options::new());
+    let cancel = CancelToken::new();
+    let second = stream(&engine, &Options::new().cancel(cancel.clone()));
+    cancel.cancel();
+    assert!(matches!(second.wait(), Err(Error::Cancelled { .. })));
+    for _ in 0..4 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(first.wait().unwrap().text, "a");
+    assert_eq!(text(&engine).unwrap(), "a");
+    drop(engine);
+    // Its caches would have gone for nothing.
+    assert_eq!(told.iter().count(), 2);
+}

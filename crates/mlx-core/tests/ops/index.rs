@@ -1,4 +1,4 @@
-use mlx_core::{Array, ops};
+use mlx_core::{Array, Dtype, ops};
 
 use crate::common::{Nd, Rng, assert_close, indices, nd, on_each_device};
 
@@ -64,6 +64,56 @@ on_each_device! {
             let got = ops::take_along_axis(&x.array(), &index_array(&wanted), axis).unwrap();
             assert_close(&got, &want, 0.0, 0.0);
         }
+    }
+
+    /// MLX reads and writes wherever an index says.
+    fn an_index_outside_the_axis_means_the_element_at_that_end() {
+        let mut rng = Rng::new(31);
+        for round in 0..40 {
+            let (x, at, axis, _) = along_axis(&mut rng);
+            let length = x.shape[at];
+            // In every type, whether or not it holds the axis' length.
+            let dtype = [Dtype::Int8, Dtype::Int32, Dtype::Int64, Dtype::Uint8, Dtype::Uint32][round % 5];
+            let extreme: Vec<i32> = match dtype {
+                Dtype::Int8 => vec![-128, 127, -(length as i32) - 1, length as i32],
+                Dtype::Uint8 => vec![255, length as i32],
+                Dtype::Uint32 => vec![i32::MAX, length as i32],
+                _ => vec![i32::MIN, i32::MAX, -(length as i32) - 1, length as i32],
+            };
+            let ends: Vec<usize> =
+                extreme.iter().map(|&i| if i < 0 { 0 } else { length - 1 }).collect();
+            let indices = Array::from_slice(&extreme, &[extreme.len() as i32]).unwrap();
+            let out = [&x.shape[..at], &[extreme.len()], &x.shape[at + 1..]].concat();
+            let want = Nd::from_fn(&out, |i| {
+                x.at(&[&i[..at], &[ends[i[at]]], &i[at + 1..]].concat())
+            });
+            let got = ops::take(&x.array(), &indices.cast(dtype).unwrap(), axis).unwrap();
+            assert_close(&got, &want, 0.0, 0.0);
+
+            let shape: Vec<i32> = (0..x.shape.len())
+                .map(|i| if i == at { extreme.len() as i32 } else { 1 })
+                .collect();
+            let along = indices.cast(dtype).unwrap().reshape(&shape).unwrap();
+            let out: Vec<i32> = out.iter().map(|&n| n as i32).collect();
+            let along = along.broadcast_to(&out).unwrap();
+            assert_close(&ops::take_along_axis(&x.array(), &along, axis).unwrap(), &want, 0.0, 0.0);
+            // The ends are written, and nothing else.
+            let values = Array::full(&out, 7.0, Dtype::Float32).unwrap();
+            let put = ops::put_along_axis(&x.array(), &along, &values, axis).unwrap();
+            let want = Nd::from_fn(&x.shape, |i| match ends.contains(&i[at]) {
+                true => 7.0,
+                false => x.at(i),
+            });
+            assert_close(&put, &want, 0.0, 0.0);
+        }
+    }
+
+    fn indices_into_nothing_are_refused() {
+        let empty = Array::zeros(&[2, 0], Dtype::Float32).unwrap();
+        let index = Array::from_slice(&[0], &[1, 1]).unwrap();
+        assert!(ops::take(&empty, &index, 1).is_err());
+        assert!(ops::take_along_axis(&empty, &index, 1).is_err());
+        assert!(ops::put_along_axis(&empty, &index, &index, 1).is_err());
     }
 
     fn put_along_axis_replaces_one_element_for_each_position() {

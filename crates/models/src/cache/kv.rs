@@ -10,6 +10,8 @@ use crate::Result;
 #[derive(Debug, Default)]
 pub struct KvCache {
     buffers: Option<KvBuffers>,
+    /// Whether a slot has the buffers, and not new ones.
+    given_out: bool,
     offset: i32,
     /// Tokens that there is to be room for from the first on.
     expected: i32,
@@ -48,16 +50,24 @@ impl KvCache {
     /// See [`LayerCache::take_room`](super::LayerCache::take_room).
     pub(super) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
         let capacity = self.capacity_with(count);
-        let buffers = match self.buffers.take() {
-            Some(buffers) if buffers.capacity() == capacity => buffers,
-            Some(buffers) => buffers.grown(self.offset, capacity)?,
-            None => KvBuffers::new(heads, capacity),
+        let (buffers, own) = match self.buffers.take_if(|own| own.capacity() == capacity) {
+            Some(own) => (own, true),
+            None => (self.larger(heads, capacity)?, false),
         };
+        self.given_out = own;
         Ok(Slot {
             buffers,
             start: self.offset,
             visible: self.offset + count,
         })
+    }
+
+    /// New buffers that begin with the tokens held.
+    fn larger(&mut self, heads: Heads, capacity: i32) -> Result<KvBuffers> {
+        match &mut self.buffers {
+            Some(old) => Ok(old.grown(self.offset, capacity)?),
+            None => Ok(KvBuffers::new(heads, capacity)),
+        }
     }
 
     /// See [`LayerCache::new_bytes`](super::LayerCache::new_bytes).
@@ -84,7 +94,15 @@ impl KvCache {
     /// See [`LayerCache::put_back`](super::LayerCache::put_back).
     pub(super) fn put_back(&mut self, slot: Slot) {
         self.buffers = Some(slot.buffers);
+        self.given_out = false;
         self.offset = slot.visible;
+    }
+
+    /// See [`LayerCache::give_back`](super::LayerCache::give_back).
+    pub(super) fn give_back(&mut self, slot: Slot) {
+        if std::mem::take(&mut self.given_out) {
+            self.buffers = Some(slot.buffers);
+        }
     }
 
     pub(super) fn buffers(&self) -> Option<&KvBuffers> {

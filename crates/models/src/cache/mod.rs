@@ -120,6 +120,55 @@ impl Cache {
         count
     }
 
+    /// [`LayerCache::add`] for all layers at once, whose heads are given in their order.
+    pub(crate) fn add<T>(
+        &mut self,
+        count: i32,
+        heads: impl Iterator<Item = Heads>,
+        write: impl FnOnce(&mut [Slot]) -> Result<T>,
+    ) -> Result<T> {
+        let mut slots = Vec::with_capacity(self.layers.len());
+        let made = self.add_to(&mut slots, count, heads, write);
+        for (layer, slot) in self.layers.iter_mut().zip(slots) {
+            match made.is_ok() {
+                true => layer.put_back(slot, count),
+                false => layer.give_back(slot),
+            }
+        }
+        made
+    }
+
+    /// The part of it that may fail.
+    fn add_to<T>(
+        &mut self,
+        slots: &mut Vec<Slot>,
+        count: i32,
+        heads: impl Iterator<Item = Heads>,
+        write: impl FnOnce(&mut [Slot]) -> Result<T>,
+    ) -> Result<T> {
+        for (layer, heads) in self.layers.iter_mut().zip(heads) {
+            slots.push(layer.take_room(count, heads)?);
+        }
+        let made = write(slots)?;
+        for (layer, slot) in self.layers.iter().zip(slots) {
+            layer.shorten(slot)?;
+        }
+        Ok(made)
+    }
+
+    /// Forgets what a pass that could not be built left in some of the layers, so that all hold the first
+    /// `offset` tokens again. Where a sliding window has given up older tokens for it, everything is
+    /// forgotten: the layers always hold the same.
+    pub(crate) fn undo_to(&mut self, offset: i32) {
+        let undone = self.layers.iter_mut().all(|layer| {
+            let added = layer.offset() - offset;
+            added <= 0 || layer.undo(added)
+        });
+        if !undone {
+            self.reset();
+        }
+    }
+
     /// Bytes of all buffers.
     pub fn nbytes(&self) -> usize {
         self.buffers().map(KvBuffers::nbytes).sum()
@@ -182,22 +231,65 @@ impl LayerCache {
         }
     }
 
-    /// Takes the buffers out, with room for the next `count` tokens; whoever writes those there
-    /// gives the buffers back with [`LayerCache::put_back`]. `heads` is asked for at first use.
-    pub(crate) fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
-        Ok(match self {
-            Self::Full(cache) => cache.take_room(count, heads)?,
-            Self::Rotating(cache) => cache.take_room(count, heads)?,
-        })
+    /// Makes room for the next `count` tokens, which `write` puts there. Where it fails, the cache is as
+    /// it was. `heads` is asked for at first use.
+    pub(crate) fn add<T>(
+        &mut self,
+        count: i32,
+        heads: Heads,
+        write: impl FnOnce(&mut Slot) -> Result<T>,
+    ) -> Result<T> {
+        let mut slot = self.take_room(count, heads)?;
+        let made = write(&mut slot).and_then(|made| {
+            self.shorten(&mut slot)?;
+            Ok(made)
+        });
+        match made.is_ok() {
+            true => self.put_back(slot, count),
+            false => self.give_back(slot),
+        }
+        made
     }
 
-    /// Takes back the buffers of a slot for `count` tokens, which are now in it.
-    pub(crate) fn put_back(&mut self, slot: Slot, count: i32) -> Result<()> {
+    /// Gives out the buffers, or new ones that begin with the same tokens, with room for `count` more. What
+    /// the cache knows of its tokens stays as it is until [`LayerCache::put_back`].
+    fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+        match self {
+            Self::Full(cache) => cache.take_room(count, heads),
+            Self::Rotating(cache) => cache.take_room(count, heads),
+        }
+    }
+
+    /// Takes from a slot with new tokens in it what the cache will not keep.
+    fn shorten(&self, slot: &mut Slot) -> Result<()> {
+        match self {
+            Self::Full(_) => Ok(()),
+            Self::Rotating(cache) => cache.shorten(slot),
+        }
+    }
+
+    /// Takes back a shortened slot with `count` new tokens in it.
+    fn put_back(&mut self, slot: Slot, count: i32) {
         match self {
             Self::Full(cache) => cache.put_back(slot),
-            Self::Rotating(cache) => cache.put_back(slot, count)?,
+            Self::Rotating(cache) => cache.put_back(slot, count),
         }
-        Ok(())
+    }
+
+    /// Takes back a slot in which no token counts.
+    fn give_back(&mut self, slot: Slot) {
+        match self {
+            Self::Full(cache) => cache.give_back(slot),
+            Self::Rotating(cache) => cache.give_back(slot),
+        }
+    }
+
+    /// Forgets the `count` tokens of the last pass; false where older ones had to go for them.
+    fn undo(&mut self, count: i32) -> bool {
+        match self {
+            Self::Full(cache) => cache.trim(count) == count,
+            Self::Rotating(cache) => cache.undo(count),
+        }
     }
 
     fn buffers(&self) -> Option<&KvBuffers> {

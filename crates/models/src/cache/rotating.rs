@@ -18,6 +18,8 @@ pub struct RotatingKvCache {
     max_size: i32,
     keep: i32,
     buffers: Option<KvBuffers>,
+    /// Whether a slot has the buffers, and not new ones.
+    given_out: bool,
     /// Tokens seen.
     offset: i32,
     /// Tokens in the buffers.
@@ -36,6 +38,7 @@ impl RotatingKvCache {
             max_size,
             keep,
             buffers: None,
+            given_out: false,
             offset: 0,
             held: 0,
             next: 0,
@@ -84,20 +87,45 @@ impl RotatingKvCache {
         }
     }
 
-    /// See [`LayerCache::put_back`](super::LayerCache::put_back).
-    pub(super) fn put_back(&mut self, slot: Slot, count: i32) -> Result<()> {
-        self.offset += count;
-        self.next += count;
-        self.held = self.held.max(self.next);
-        let Slot { buffers, .. } = slot;
-        self.buffers = Some(if self.held > self.max_size {
-            let last = self.held - (self.max_size - self.keep)..self.held;
-            (self.held, self.next) = (self.max_size, self.max_size);
-            buffers.rearranged(&[0..self.keep, last], self.max_size)?
-        } else {
-            buffers
-        });
+    /// See [`LayerCache::shorten`](super::LayerCache::shorten).
+    pub(super) fn shorten(&self, slot: &mut Slot) -> Result<()> {
+        if slot.visible > self.max_size {
+            let last = slot.visible - (self.max_size - self.keep)..slot.visible;
+            slot.buffers = slot
+                .buffers
+                .rearranged(&[0..self.keep, last], self.max_size)?;
+        }
         Ok(())
+    }
+
+    /// See [`LayerCache::put_back`](super::LayerCache::put_back).
+    pub(super) fn put_back(&mut self, slot: Slot, count: i32) {
+        self.offset += count;
+        (self.held, self.next) = match slot.visible > self.max_size {
+            true => (self.max_size, self.max_size),
+            false => (slot.visible, slot.start + count),
+        };
+        self.buffers = Some(slot.buffers);
+        self.given_out = false;
+    }
+
+    /// See [`LayerCache::give_back`](super::LayerCache::give_back).
+    pub(super) fn give_back(&mut self, slot: Slot) {
+        if std::mem::take(&mut self.given_out) {
+            self.buffers = Some(slot.buffers);
+        }
+    }
+
+    /// See [`LayerCache::undo`](super::LayerCache::undo).
+    pub(super) fn undo(&mut self, count: i32) -> bool {
+        if self.trimmable() < count && count == 1 {
+            // It stands where the oldest of a full window stood, which nothing sees any more: neither
+            // does the next token, which goes there again.
+            self.offset -= 1;
+            self.next -= 1;
+            return true;
+        }
+        self.trim(count) == count
     }
 
     pub(super) fn buffers(&self) -> Option<&KvBuffers> {
@@ -106,22 +134,31 @@ impl RotatingKvCache {
 
     /// For one token, in place.
     fn room_in_ring(&mut self, heads: Heads) -> Result<Slot> {
-        if self.held == self.max_size && self.next == self.max_size {
-            self.next = self.keep;
-        }
-        let buffers = match self.buffers.take() {
-            Some(buffers) if self.next < buffers.capacity() => buffers,
-            Some(buffers) => {
-                let capacity = (buffers.capacity() + GROWTH).min(self.max_size);
-                buffers.grown(self.held, capacity)?
-            }
-            None => KvBuffers::new(heads, GROWTH.min(self.max_size)),
+        let start = match self.held == self.max_size && self.next == self.max_size {
+            true => self.keep,
+            false => self.next,
         };
+        let (buffers, own) = match self.buffers.take_if(|own| start < own.capacity()) {
+            Some(own) => (own, true),
+            None => (self.larger(heads)?, false),
+        };
+        self.given_out = own;
         Ok(Slot {
             buffers,
-            start: self.next,
-            visible: self.held.max(self.next + 1),
+            start,
+            visible: self.held.max(start + 1),
         })
+    }
+
+    /// New buffers that begin with the tokens held.
+    fn larger(&mut self, heads: Heads) -> Result<KvBuffers> {
+        match &mut self.buffers {
+            Some(old) => {
+                let capacity = (old.capacity() + GROWTH).min(self.max_size);
+                Ok(old.grown(self.held, capacity)?)
+            }
+            None => Ok(KvBuffers::new(heads, GROWTH.min(self.max_size))),
+        }
     }
 
     /// For several tokens, behind those that the first of them still sees.
@@ -129,18 +166,15 @@ impl RotatingKvCache {
         let start = self.still_visible_count();
         let visible = start + count;
         let capacity = visible.max(round_up(visible).min(self.max_size));
-        let buffers = match self.buffers.take() {
-            Some(buffers) if start > 0 => {
-                let in_order = start == self.held && self.next == self.held;
-                if in_order && visible <= buffers.capacity() {
-                    buffers
-                } else {
-                    buffers.rearranged(&self.still_visible(), capacity)?
-                }
-            }
-            _ => KvBuffers::new(heads, capacity),
+        let in_order = start > 0 && start == self.held && self.next == self.held;
+        let still_visible = self.still_visible();
+        let fitting = |own: &mut KvBuffers| in_order && visible <= own.capacity();
+        let (buffers, own) = match (self.buffers.take_if(fitting), &mut self.buffers) {
+            (Some(own), _) => (own, true),
+            (None, Some(old)) if start > 0 => (old.rearranged(&still_visible, capacity)?, false),
+            _ => (KvBuffers::new(heads, capacity), false),
         };
-        (self.held, self.next) = (start, start);
+        self.given_out = own;
         Ok(Slot {
             buffers,
             start,

@@ -4,7 +4,8 @@ use kernels::graph::{Heads, KvBuffers, Slot};
 use mlx_core::device::{self, Choice};
 use mlx_core::{Array, Dtype};
 
-use super::{AttentionMask, KvCache, RotatingKvCache};
+use super::{AttentionMask, KvCache, LayerCache, RotatingKvCache};
+use crate::Result;
 
 /// A small generator, so that each sequence of updates is another one and still repeats.
 struct Rng(u64);
@@ -37,7 +38,8 @@ fn update_rotating(cache: &mut RotatingKvCache, keys: &Array, values: &Array) ->
     let count = keys.dim(2);
     let mut slot = cache.take_room(count, Heads::of(keys)).unwrap();
     let seen = write(&mut slot, keys, values);
-    cache.put_back(slot, count).unwrap();
+    cache.shorten(&mut slot).unwrap();
+    cache.put_back(slot, count);
     seen
 }
 
@@ -52,6 +54,38 @@ fn update_full(cache: &mut KvCache, keys: &Array, values: &Array) -> (Array, Arr
 fn write(slot: &mut Slot, keys: &Array, values: &Array) -> (Array, Array) {
     slot.buffers.write(keys, values, slot.start).unwrap();
     slot.buffers.first(slot.visible).unwrap().into()
+}
+
+/// Puts other tokens into the room for the next ones, and then asks for an operation that MLX refuses.
+fn add_and_fail(cache: &mut LayerCache, count: i32) {
+    let (keys, values) = tokens_at(9000, count);
+    let made = cache.add(count, Heads::of(&keys), |slot| {
+        write(slot, &keys, &values);
+        Ok(keys.reshape(&[7919])?)
+    });
+    assert!(made.is_err());
+}
+
+/// Puts other tokens into the cache in a pass that fails behind it; false where older ones went for them.
+fn add_and_undo(cache: &mut LayerCache, count: i32) -> bool {
+    let (keys, values) = tokens_at(9000, count);
+    let written = |slot: &mut Slot| -> Result<()> {
+        write(slot, &keys, &values);
+        Ok(())
+    };
+    cache.add(count, Heads::of(&keys), written).unwrap();
+    cache.undo(count)
+}
+
+/// What `change` does to a rotating cache as a layer's.
+fn as_layer<T>(cache: &mut RotatingKvCache, change: impl FnOnce(&mut LayerCache) -> T) -> T {
+    let own = std::mem::replace(cache, RotatingKvCache::new(1, 0));
+    let mut layer = LayerCache::Rotating(own);
+    let result = change(&mut layer);
+    if let LayerCache::Rotating(own) = layer {
+        *cache = own;
+    }
+    result
 }
 
 #[test]
@@ -143,6 +177,19 @@ fn a_rotating_cache_shows_each_query_its_window_and_what_is_kept() {
             } else {
                 1 + rng.below(2 * window.min(20))
             };
+            // Attempts that failed leave no trace, but that a window may be empty after one.
+            let other = 1 + rng.below(2 * window.min(20));
+            match rng.below(6) {
+                0 => as_layer(&mut cache, |layer| add_and_fail(layer, other)),
+                1 => as_layer(&mut cache, |layer| add_and_fail(layer, 1)),
+                2 => assert!(as_layer(&mut cache, |layer| add_and_undo(layer, 1))),
+                3 if !as_layer(&mut cache, |layer| add_and_undo(layer, other)) => {
+                    cache.reset();
+                    next = 0;
+                }
+                _ => {}
+            }
+            assert_eq!(cache.offset(), next);
             let mask = cache.mask(count).unwrap();
             let (keys, values) = tokens_at(next, count);
             let (keys, values) = update_rotating(&mut cache, &keys, &values);
@@ -179,6 +226,15 @@ fn a_full_cache_returns_every_token_across_growth_and_trim() {
         // Single tokens go to two sets of buffers by turns, several to one.
         let single = rng.below(2) == 0;
         let count = if single { 1 } else { 1 + rng.below(60) };
+        let mut layer = LayerCache::Full(std::mem::take(&mut cache));
+        match rng.below(3) {
+            0 => add_and_fail(&mut layer, 1 + rng.below(300)),
+            1 => assert!(add_and_undo(&mut layer, 1 + rng.below(300))),
+            _ => {}
+        }
+        if let LayerCache::Full(own) = layer {
+            cache = own;
+        }
         let (keys, values) = tokens_at(next, count);
         let (keys, values) = update_full(&mut cache, &keys, &values);
         next += count;

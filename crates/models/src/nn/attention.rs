@@ -66,10 +66,16 @@ impl Attention {
             key_norm: self.k_norm.as_norm(),
         };
         let (length, offset) = (x.dim(0), cache.offset());
-        let mut slot = cache.take_room(length, self.key_heads(x.dtype()))?;
         let scale = self.score_scale(rope);
-        let mixed = graph::attend(&entry, rope.at(offset), &mut slot, scale, mask.as_mask())?;
-        cache.put_back(slot, length)?;
+        let mixed = cache.add(length, self.key_heads(x.dtype()), |slot| {
+            Ok(graph::attend(
+                &entry,
+                rope.at(offset),
+                slot,
+                scale,
+                mask.as_mask(),
+            )?)
+        })?;
         self.o_proj.forward_with(&mixed, o.as_ref())
     }
 

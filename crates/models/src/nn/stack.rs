@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 
 use kernels::decode::TokenStep;
-use kernels::graph;
+use kernels::graph::{self, Heads};
 use mlx_core::{Array, Dtype, memory};
 
 use super::block::Residual;
@@ -52,16 +52,9 @@ impl Stack {
             let masks: Vec<graph::Mask<'_>> = kinds().map(|k| masks.of(k).as_mask()).collect();
             if joined.serves(x, &masks)? {
                 let offset = cache.offset();
-                let mut slots = Vec::with_capacity(self.layers.len());
-                for (i, (block, _)) in self.layers.iter().enumerate() {
-                    let heads = block.attention.key_heads(x.dtype());
-                    slots.push(cache.layer_mut(i).take_room(length, heads)?);
-                }
-                let x = joined.run(x, offset, &mut slots, &masks, rows)?;
-                for (i, slot) in slots.into_iter().enumerate() {
-                    cache.layer_mut(i).put_back(slot, length)?;
-                }
-                return Ok(x);
+                return cache.add(length, self.heads(x.dtype()), |slots| {
+                    Ok(joined.run(x, offset, slots, &masks, rows)?)
+                });
             }
         }
         let Some((first, _)) = self.layers.first() else {
@@ -89,26 +82,22 @@ impl Stack {
     pub(super) fn decode(&self, step: &TokenStep, id: &Array, cache: &mut Cache) -> Result<Array> {
         self.make_room(cache, 1, Dtype::Bfloat16)?;
         let offset = cache.offset();
-        let mut slots = Vec::with_capacity(self.layers.len());
-        for (i, (block, _)) in self.layers.iter().enumerate() {
-            let heads = block.attention.key_heads(Dtype::Bfloat16);
-            slots.push(cache.layer_mut(i).take_room(1, heads)?);
-        }
-        let logits = step.run(id, offset, &mut slots)?;
-        for (i, slot) in slots.into_iter().enumerate() {
-            cache.layer_mut(i).put_back(slot, 1)?;
-        }
-        Ok(logits)
+        cache.add(1, self.heads(Dtype::Bfloat16), |slots| {
+            Ok(step.run(id, offset, slots)?)
+        })
+    }
+
+    /// What the caches of the layers hold.
+    fn heads(&self, dtype: Dtype) -> impl Iterator<Item = Heads> {
+        let blocks = self.layers.iter();
+        blocks.map(move |(block, _)| block.attention.key_heads(dtype))
     }
 
     /// Fails where the device has no room for what `count` more tokens need in `cache`, before anything
     /// has changed.
     fn make_room(&self, cache: &Cache, count: i32, dtype: Dtype) -> Result<()> {
-        let layers = self.layers.iter().zip(cache.layers());
-        let bytes = layers.map(|((block, _), layer)| {
-            let heads = block.attention.key_heads(dtype);
-            layer.new_bytes(count, heads) as u64
-        });
+        let layers = self.heads(dtype).zip(cache.layers());
+        let bytes = layers.map(|(heads, layer)| layer.new_bytes(count, heads) as u64);
         match bytes.sum() {
             0 => Ok(()),
             bytes => Ok(memory::make_room(bytes)?),

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// Bytes of a file that are fetched ahead of the tensor that is copied: the next ones are mostly beside it.
 const READ_AHEAD: usize = 64 << 20;
+/// Bytes in front of a copied tensor: a cache line.
+const LEAD: usize = 64;
 
 /// A position in the tree of names, with the one dtype that all floats are given.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub(crate) struct Source<'a> {
     random: Option<Random>,
     /// Whether matrices may be held in another form than the files'.
     may_encode: bool,
+    /// Whether no array may lie in the mapped files.
+    copies: bool,
     refused: Cell<bool>,
     loaded: Cell<u64>,
     spared: Cell<u64>,
@@ -50,6 +54,7 @@ impl<'a> Source<'a> {
             dtype,
             random: None,
             may_encode,
+            copies: false,
             refused: Cell::new(false),
             loaded: Cell::new(0),
             spared: Cell::new(0),
@@ -59,6 +64,12 @@ impl<'a> Source<'a> {
     /// Leaves the files' values alone, of which only the headers count, and draws others.
     pub(crate) fn drawn(mut self, random: Random) -> Self {
         self.random = Some(random);
+        self
+    }
+
+    /// Copies what would be used where it lies in the mapped files.
+    pub(crate) fn copied(mut self, copies: bool) -> Self {
+        self.copies = copies;
         self
     }
 
@@ -124,10 +135,19 @@ impl<'a> Loader<'a> {
             // MLX copies on this thread alone, waiting for the disk at each page that is not there.
             file.will_need(range.start..range.end.saturating_add(READ_AHEAD));
         }
-        let array =
-            Array::from_owned_bytes(file.clone(), range.clone(), &entry.shape, entry.dtype)?;
-        if Arc::strong_count(file) == users {
-            // They were copied: without this, the model would be in memory twice.
+        let (shape, dtype) = (&entry.shape, entry.dtype);
+        let mut array = Array::from_owned_bytes(file.clone(), range.clone(), shape, dtype)?;
+        let mut is_copy = Arc::strong_count(file) == users;
+        if self.source.copies && !is_copy {
+            let stored = (**file).as_ref().get(range.clone()).unwrap_or_default();
+            // Memory is used where it lies if something stands before it.
+            let bytes = [&[0; LEAD], stored].concat();
+            let behind = LEAD..bytes.len();
+            array = Array::from_owned_bytes(Arc::new(bytes), behind, shape, dtype)?;
+            is_copy = true;
+        }
+        if is_copy {
+            // Without this, the model would be in memory twice.
             file.release(range);
         }
         Ok(array)

@@ -1,0 +1,73 @@
+//! Whether a process that loads and generates for long holds no more in the end than in the beginning. It
+//! needs no cargo, so it can be taken to another machine; `cargo xtask soak` runs it here.
+//!
+//!     soak MODEL... [--loads 200] [--generations 10000] [--device cpu] [--plain-mlx]
+//!
+//! Loads the models in turn; each reads a prompt of 500 tokens, generates 64 and goes. Then the first of
+//! them stays, and continues prompts of 1 to 900 tokens by 64. Prints threads and memory along the way, and
+//! exits 1 where either ends more than 2% above what it was after the tenth.
+
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use ml_backend::Device;
+use run::{Curve, Soak};
+
+#[derive(Parser)]
+struct Args {
+    /// Model directories
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// How often a model is loaded
+    #[arg(long, default_value_t = 200)]
+    loads: usize,
+    /// How often the first one generates
+    #[arg(long, default_value_t = 10_000)]
+    generations: usize,
+    #[arg(long, default_value = "auto")]
+    device: Device,
+    /// MLX's own operations only
+    #[arg(long)]
+    plain_mlx: bool,
+    /// Points of each curve
+    #[arg(long, default_value_t = 20)]
+    points: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let soak = Soak {
+        models: &args.models,
+        device: args.device,
+        plain_mlx: args.plain_mlx,
+    };
+    let mut held = true;
+    for (what, rounds) in [("loads", args.loads), ("generations", args.generations)] {
+        if rounds == 0 {
+            continue;
+        }
+        let mut curve = Curve::new(what, rounds, args.points, |line| println!("{line}"));
+        match what {
+            "loads" => soak.loads(&mut curve)?,
+            _ => soak.generations(&mut curve)?,
+        }
+        let verdict = curve.verdict();
+        println!("{verdict}");
+        held &= verdict.holds();
+    }
+    ensure!(held, "the process holds more than it did after the tenth");
+    Ok(())
+}

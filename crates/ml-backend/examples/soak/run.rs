@@ -1,0 +1,236 @@
+//! The rounds, and what the process holds after them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use ml_backend::{Device, MlxBackend, Options};
+
+/// How much more the end may hold than the tenth round left.
+const TOLERANCE: f64 = 0.02;
+/// The round that the end is compared with: by then every buffer and thread is there.
+const SETTLED: usize = 10;
+/// Tokens of the prompt of each load.
+const LOAD_PROMPT: usize = 500;
+/// Tokens of the longest prompt of the generations.
+const LONGEST_PROMPT: usize = 900;
+/// Tokens of each answer.
+const ANSWER: usize = 64;
+
+/// What is loaded, and on what.
+pub(crate) struct Soak<'a> {
+    /// Model directories.
+    pub(crate) models: &'a [PathBuf],
+    pub(crate) device: Device,
+    pub(crate) plain_mlx: bool,
+}
+
+impl Soak<'_> {
+    /// Loads the models in turn, each to generate and to go.
+    pub(crate) fn loads(&self, curve: &mut Curve<'_>) -> Result<()> {
+        let mut random = Random(1);
+        for (round, model) in (1..=curve.rounds).zip(self.models.iter().cycle()) {
+            let backend = self.load(model)?;
+            generate(&backend, &mut random, LOAD_PROMPT, round)?;
+            drop(backend);
+            curve.add(round)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the first model, to generate again and again. The prompts are of random lengths; those
+    /// before a point of the curve are the longest, so that points that are compared have a cache of
+    /// one size.
+    pub(crate) fn generations(&self, curve: &mut Curve<'_>) -> Result<()> {
+        let model = self.models.first().context("no model was named")?;
+        let backend = self.load(model)?;
+        let mut random = Random(2);
+        for round in 1..=curve.rounds {
+            let prompt = match curve.has_point(round) {
+                true => LONGEST_PROMPT,
+                false => 1 + random.below(LONGEST_PROMPT),
+            };
+            generate(&backend, &mut random, prompt, round)?;
+            curve.add(round)?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, model: &PathBuf) -> Result<MlxBackend> {
+        let builder = MlxBackend::builder()
+            .device(self.device)
+            .plain_mlx(self.plain_mlx);
+        Ok(builder.load(model)?)
+    }
+}
+
+/// Continues a prompt of so many random tokens. Every other time the sampler has everything to do.
+fn generate(backend: &MlxBackend, random: &mut Random, prompt: usize, round: usize) -> Result<()> {
+    let vocabulary = backend.info().model.vocab_size;
+    let ids: Vec<u32> = (0..prompt)
+        .map(|_| random.below(vocabulary) as u32)
+        .collect();
+    let mut options = Options::new()
+        .temperature(0.0)
+        .max_tokens(ANSWER)
+        .ignore_eos(true);
+    if round.is_multiple_of(2) {
+        options = options
+            .temperature(0.8)
+            .top_p(0.9)
+            .repetition_penalty(1.1)
+            .seed(round as u64);
+    }
+    let generation = backend.generate_ids(&ids, &options)?;
+    let tokens = generation.token_ids.len();
+    ensure!(tokens == ANSWER, "{tokens} of {ANSWER} tokens came");
+    Ok(())
+}
+
+/// What the process holds after some of its rounds.
+pub(crate) struct Curve<'a> {
+    what: &'static str,
+    rounds: usize,
+    /// Rounds between two points.
+    step: usize,
+    settled: Option<Held>,
+    last: Option<Held>,
+    begun: Instant,
+    print: Box<dyn FnMut(String) + 'a>,
+}
+
+impl<'a> Curve<'a> {
+    /// Of `rounds` rounds, of which about `points` are printed.
+    pub(crate) fn new(
+        what: &'static str,
+        rounds: usize,
+        points: usize,
+        print: impl FnMut(String) + 'a,
+    ) -> Self {
+        Self {
+            what,
+            rounds,
+            step: rounds.div_ceil(points.max(1)),
+            settled: None,
+            last: None,
+            begun: Instant::now(),
+            print: Box::new(print),
+        }
+    }
+
+    fn has_point(&self, round: usize) -> bool {
+        round.is_multiple_of(self.step) || round == SETTLED || round == self.rounds
+    }
+
+    /// After `round` rounds.
+    fn add(&mut self, round: usize) -> Result<()> {
+        if !self.has_point(round) {
+            return Ok(());
+        }
+        let held = Held::now()?;
+        if round == SETTLED {
+            self.settled = Some(held);
+        }
+        self.last = Some(held);
+        let (what, seconds) = (self.what, self.begun.elapsed().as_secs());
+        (self.print)(format!("{what} {round:>6}: {held} ({seconds} s)"));
+        Ok(())
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict {
+            what: self.what,
+            settled: self.settled,
+            last: self.last,
+        }
+    }
+}
+
+/// Whether a curve ends where it was.
+pub(crate) struct Verdict {
+    what: &'static str,
+    settled: Option<Held>,
+    last: Option<Held>,
+}
+
+impl Verdict {
+    pub(crate) fn holds(&self) -> bool {
+        let (Some(settled), Some(last)) = (self.settled, self.last) else {
+            return false;
+        };
+        let within = |last: u64, settled: u64| last as f64 <= settled as f64 * (1.0 + TOLERANCE);
+        within(last.threads, settled.threads) && within(last.resident, settled.resident)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = self.what;
+        let (Some(settled), Some(last)) = (self.settled, self.last) else {
+            return write!(f, "{what}: too few, {SETTLED} or more are needed");
+        };
+        let word = match self.holds() {
+            true => "holds",
+            false => "GROWS",
+        };
+        let percent = (last.resident as f64 / settled.resident as f64 - 1.0) * 100.0;
+        write!(
+            f,
+            "{what}: {word}; {settled} after {SETTLED}, {last} in the end, {percent:+.2}%"
+        )
+    }
+}
+
+/// What a process has of its system.
+#[derive(Clone, Copy)]
+struct Held {
+    threads: u64,
+    /// Bytes in memory.
+    resident: u64,
+}
+
+impl Held {
+    /// This process, now.
+    fn now() -> Result<Self> {
+        let status = read("/proc/self/status")?;
+        // Exact, which the number in `status` is not; older kernels lack it.
+        let resident = read("/proc/self/smaps_rollup")
+            .and_then(|rollup| number(&rollup, "Rss:"))
+            .or_else(|_| number(&status, "VmRSS:"))?;
+        Ok(Self {
+            threads: number(&status, "Threads:")?,
+            resident: resident * 1024,
+        })
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = self.resident as f64 / 1e6;
+        write!(f, "{} threads, {megabytes:.1} MB", self.threads)
+    }
+}
+
+fn read(file: &str) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{file} (only Linux has it)"))
+}
+
+/// The number behind `name` in one of Linux's tables.
+fn number(table: &str, name: &str) -> Result<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    let word = word.with_context(|| format!("no {name} in /proc"))?;
+    Ok(word.parse()?)
+}
+
+/// A 64-bit linear congruential generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % n.max(1) as u64) as usize
+    }
+}

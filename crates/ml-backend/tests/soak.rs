@@ -1,0 +1,42 @@
+//! The short form of `cargo xtask soak`. A test binary of its own: what it measures is this process.
+
+#[path = "../examples/soak/run.rs"]
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use ml_backend::Device;
+use run::{Curve, Soak};
+
+/// A model that goes takes its threads and its memory along, and an answer leaves nothing behind, with the
+/// kernels and without. Always on the CPU: what is resident says little of a GPU.
+#[test]
+fn loads_and_generations_leave_nothing_behind() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // MLX's own operations take a minute for a prompt of a demo model.
+    let tiny = root.join("crates/models/tests/fixtures");
+    let demo = root.join("assets/models");
+    let of = |root: &Path, names: [&str; 2]| -> Vec<PathBuf> { names.map(|n| root.join(n)).into() };
+    check(&of(&demo, ["qwen3-demo", "gemma3-demo"]), false);
+    check(&of(&tiny, ["qwen3-tied", "gemma3-between"]), true);
+}
+
+fn check(models: &[PathBuf], plain_mlx: bool) {
+    let soak = Soak {
+        models,
+        device: Device::Cpu,
+        plain_mlx,
+    };
+    let mut lines = Vec::new();
+    let mut curve = Curve::new("loads", 20, 5, |line| lines.push(line));
+    soak.loads(&mut curve).unwrap();
+    let loads = curve.verdict();
+    drop(curve);
+    assert!(loads.holds(), "{loads}\n{}", lines.join("\n"));
+
+    let mut curve = Curve::new("generations", 20, 5, |line| lines.push(line));
+    soak.generations(&mut curve).unwrap();
+    let generations = curve.verdict();
+    drop(curve);
+    assert!(generations.holds(), "{generations}\n{}", lines.join("\n"));
+}

@@ -1,0 +1,135 @@
+//! A pass that cannot be built, in the midst of it, and what comes after it.
+
+use std::path::Path;
+
+use kernels::graph::{self, Heads};
+use mlx_core::device::{self, Choice};
+use mlx_core::{Array, Dtype};
+
+use super::*;
+use crate::cache::LayerCache;
+
+/// A family with windows, of which some layers have none, and one without any.
+const CASES: [&str; 2] = ["gemma3-between", "qwen3-tied"];
+
+fn load(name: &str) -> Model {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    Model::load(&fixtures.join(name), &LoadOptions::new(), &mut |_| ()).unwrap()
+}
+
+/// `count` tokens that say nothing.
+fn ids(model: &Model, count: i32, seed: i32) -> Array {
+    let vocabulary = model.info().vocab_size as i32;
+    let ids: Vec<i32> = (0..count)
+        .map(|i| (i * 31 + seed * 17 + i * i) % vocabulary)
+        .collect();
+    Array::from_slice(&ids, &[count]).unwrap()
+}
+
+fn logits(model: &Model, ids: &Array, cache: &mut Cache) -> Vec<f32> {
+    let logits = model.forward(ids, cache, Logits::Last).unwrap().unwrap();
+    logits.to_vec().unwrap()
+}
+
+fn assert_same(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() < 1e-4, "{what}: {got} instead of {want}");
+    }
+}
+
+/// Tries to run `count` tokens through `cache` in a way that fails; true if it holds what it held.
+type Fail = fn(&Model, i32, &mut Cache) -> bool;
+
+/// All layers give out their room, tokens are put there, and then an operation is refused.
+fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
+    let config = model.config();
+    let (heads, dim) = (config.num_key_value_heads as i32, config.head_dim as i32);
+    let junk = Array::full(&[1, heads, count, dim], 7.0, Dtype::Float32).unwrap();
+    let of_all = std::iter::repeat_n(Heads::of(&junk), config.layer_types.len());
+    let made = cache.add(count, of_all, |slots| {
+        for slot in slots {
+            slot.buffers.write(&junk, &junk, slot.start)?;
+        }
+        Ok(junk.reshape(&[7919])?)
+    });
+    assert!(made.is_err());
+    true
+}
+
+/// The last layer has buffers of other heads, which its keys do not fit into: the layers before it have
+/// taken their tokens by then.
+fn in_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
+    let held = cache.offset();
+    let last = model.config().layer_types.len() - 1;
+    let mut other = model.new_cache();
+    let narrow = Array::zeros(&[1, 1, held, 3], Dtype::Float32).unwrap();
+    let filled = other.layer_mut(last).add(held, Heads::of(&narrow), |slot| {
+        Ok(slot.buffers.write(&narrow, &narrow, slot.start)?)
+    });
+    filled.unwrap();
+    let swap = |cache: &mut Cache, other: &mut Cache| {
+        std::mem::swap(cache.layer_mut(last), other.layer_mut(last));
+    };
+    swap(cache, &mut other);
+    let made = model.forward(&ids(model, count, 9), cache, Logits::Last);
+    assert!(made.is_err());
+    if cache.offset() == 0 {
+        let all_empty = cache.layers().iter().all(|layer| layer.offset() == 0);
+        assert!(all_empty, "the layers hold different tokens");
+        return false;
+    }
+    swap(cache, &mut other);
+    true
+}
+
+#[test]
+fn a_pass_that_could_not_be_built_changes_nothing() {
+    device::open(Choice::Cpu).unwrap();
+    // Our kernels take what they are given; MLX's operations look at it when they are built.
+    let ways: [(bool, Fail); 3] = [
+        (false, behind_the_last_layer),
+        (true, behind_the_last_layer),
+        (true, in_the_last_layer),
+    ];
+    for ((plain, fail), name) in ways
+        .into_iter()
+        .flat_map(|way| CASES.map(|name| (way, name)))
+    {
+        graph::force_mlx(plain);
+        let model = load(name);
+        let windows = model.config().sliding_window.is_some();
+        // Shorter than the window of eight, and longer.
+        for (prompt, failing, next) in [(3, 1, 1), (3, 4, 1), (20, 1, 1), (20, 1, 5), (20, 5, 1)] {
+            let what = format!("{name}, {prompt} then {failing} fail then {next}, plain {plain}");
+            let (mut cache, mut twin) = (model.new_cache(), model.new_cache());
+            let prompt_ids = ids(&model, prompt, 1);
+            let first = logits(&model, &prompt_ids, &mut cache);
+            assert_same(&logits(&model, &prompt_ids, &mut twin), &first, &what);
+            if !fail(&model, failing, &mut cache) {
+                // Allowed where a full window has given up tokens for several new ones.
+                assert!(windows && failing > 1, "{what}: was emptied");
+                logits(&model, &prompt_ids, &mut cache);
+            }
+            assert_eq!(cache.offset(), prompt, "{what}");
+            let next_ids = ids(&model, next, 2);
+            for _ in 0..3 {
+                let got = logits(&model, &next_ids, &mut cache);
+                assert_same(&got, &logits(&model, &next_ids, &mut twin), &what);
+            }
+        }
+    }
+    graph::force_mlx(false);
+}
+
+#[test]
+fn layers_are_of_the_kind_that_the_tests_take_them_for() {
+    device::open(Choice::Cpu).unwrap();
+    let kinds: Vec<bool> = load("gemma3-between")
+        .new_cache()
+        .layers()
+        .iter()
+        .map(|layer| matches!(layer, LayerCache::Rotating(_)))
+        .collect();
+    assert_eq!(kinds, [true, false, true, false]);
+}

@@ -1,0 +1,66 @@
+//! Loads and generates for long, and looks whether threads and memory end where they were.
+//!
+//! The program is an example of ml-backend, which can be taken to a machine without cargo; this builds
+//! it and runs it with the demo models, on a CPU once with our kernels and once without.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::process::{cargo, root, run};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How often a model is loaded; 200, and 100 on a GPU
+    #[arg(long)]
+    loads: Option<usize>,
+    /// How often one generates; 10000, and 2000 on a GPU
+    #[arg(long)]
+    generations: Option<usize>,
+    /// The device: cpu, cuda or metal
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub(crate) fn run_task(args: &Args) -> Result<()> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "-p",
+        "ml-backend",
+        "--example",
+        "soak",
+    ]))?;
+    let on_cpu = args.device == "cpu";
+    let (loads, generations) = match on_cpu {
+        true => (200, 10_000),
+        false => (100, 2_000),
+    };
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let program = root().join(target).join("release/examples/soak");
+    let models = ["qwen3-demo", "gemma3-demo"].map(|name| root().join("assets/models").join(name));
+    let mut failed = 0;
+    for plain in [false, true] {
+        if plain && !on_cpu {
+            continue;
+        }
+        let mut command = Command::new(&program);
+        command.args(&models).args(["--device", &args.device]);
+        command.args(["--loads", &args.loads.unwrap_or(loads).to_string()]);
+        command.args([
+            "--generations",
+            &args.generations.unwrap_or(generations).to_string(),
+        ]);
+        if plain {
+            command.arg("--plain-mlx");
+        }
+        // Both are run, whatever becomes of the first.
+        if let Err(error) = run(&mut command) {
+            eprintln!("error: {error:#}");
+            failed += 1;
+        }
+    }
+    ensure!(failed == 0, "{failed} of the runs did not hold");
+    Ok(())
+}
