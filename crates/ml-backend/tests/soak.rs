@@ -13,19 +13,21 @@ use run::{Curve, Soak};
 #[test]
 fn loads_and_generations_leave_nothing_behind() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    // MLX's own operations take a minute for a prompt of a demo model.
+    // MLX's own operations take a minute for a long prompt of a demo model.
     let tiny = root.join("crates/models/tests/fixtures");
     let demo = root.join("assets/models");
     let of = |root: &Path, names: [&str; 2]| -> Vec<PathBuf> { names.map(|n| root.join(n)).into() };
-    check(&of(&demo, ["qwen3-demo", "gemma3-demo"]), false);
-    check(&of(&tiny, ["qwen3-tied", "gemma3-between"]), true);
+    check(&of(&demo, ["qwen3-demo", "gemma3-demo"]), false, [500, 900]);
+    check(&of(&tiny, ["qwen3-tied", "gemma3-between"]), true, [50, 90]);
 }
 
-fn check(models: &[PathBuf], plain_mlx: bool) {
+fn check(models: &[PathBuf], plain_mlx: bool, prompts: [usize; 2]) {
     let soak = Soak {
         models,
         device: Device::Cpu,
         plain_mlx,
+        load_prompt: prompts[0],
+        longest_prompt: prompts[1],
     };
     let mut lines = Vec::new();
     let mut curve = Curve::new("loads", 20, 5, |line| lines.push(line));

@@ -53,6 +53,8 @@ fn run(args: &Args) -> Result<()> {
         models: &args.models,
         device: args.device,
         plain_mlx: args.plain_mlx,
+        load_prompt: 500,
+        longest_prompt: 900,
     };
     let mut held = true;
     for (what, rounds) in [("loads", args.loads), ("generations", args.generations)] {

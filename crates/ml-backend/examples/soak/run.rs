@@ -11,10 +11,6 @@ use ml_backend::{Device, MlxBackend, Options};
 const TOLERANCE: f64 = 0.02;
 /// The round that the end is compared with: by then every buffer and thread is there.
 const SETTLED: usize = 10;
-/// Tokens of the prompt of each load.
-const LOAD_PROMPT: usize = 500;
-/// Tokens of the longest prompt of the generations.
-const LONGEST_PROMPT: usize = 900;
 /// Tokens of each answer.
 const ANSWER: usize = 64;
 
@@ -24,6 +20,10 @@ pub(crate) struct Soak<'a> {
     pub(crate) models: &'a [PathBuf],
     pub(crate) device: Device,
     pub(crate) plain_mlx: bool,
+    /// Tokens of the prompt of each load.
+    pub(crate) load_prompt: usize,
+    /// Tokens of the longest prompt of the generations.
+    pub(crate) longest_prompt: usize,
 }
 
 impl Soak<'_> {
@@ -32,7 +32,7 @@ impl Soak<'_> {
         let mut random = Random(1);
         for (round, model) in (1..=curve.rounds).zip(self.models.iter().cycle()) {
             let backend = self.load(model)?;
-            generate(&backend, &mut random, LOAD_PROMPT, round)?;
+            generate(&backend, &mut random, self.load_prompt, round)?;
             drop(backend);
             curve.add(round)?;
         }
@@ -48,8 +48,8 @@ impl Soak<'_> {
         let mut random = Random(2);
         for round in 1..=curve.rounds {
             let prompt = match curve.has_point(round) {
-                true => LONGEST_PROMPT,
-                false => 1 + random.below(LONGEST_PROMPT),
+                true => self.longest_prompt,
+                false => 1 + random.below(self.longest_prompt),
             };
             generate(&backend, &mut random, prompt, round)?;
             curve.add(round)?;
