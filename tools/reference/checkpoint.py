@@ -67,8 +67,11 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def random_state_dict(config_path: Path, seed, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights for the config in `config_path`, named as in the model's state_dict."""
+def random_state_dict(config_path: Path, seed, dtype: torch.dtype, own_head: bool = False) -> dict[str, torch.Tensor]:
+    """Weights for the config in `config_path`, named as in the model's state_dict.
+
+    With `own_head` there is a head of other values even where the config ties it to the embedding.
+    """
     config = AutoConfig.from_pretrained(config_path)
     with torch.device("meta"):
         model = MODEL_CLASSES[config.model_type](config)
@@ -77,7 +80,7 @@ def random_state_dict(config_path: Path, seed, dtype: torch.dtype) -> dict[str, 
     rng = rng_for(seed, "weights")
     state = {}
     for name, parameter in sorted(model.state_dict().items()):
-        if name == "lm_head.weight" and tied:
+        if name == "lm_head.weight" and tied and not own_head:
             continue
         state[name] = torch.from_numpy(draw(name, tuple(parameter.shape), rng, family)).to(dtype)
     return state

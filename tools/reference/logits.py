@@ -56,6 +56,7 @@ def write_config(directory: Path, case: Case) -> None:
 def stored_name(name: str, names: str) -> str:
     if names != "hub":
         return name
+    name = name.replace("lm_head.", "language_model.lm_head.")
     return name.replace("model.language_model.", "language_model.model.").removeprefix("model.")
 
 
@@ -71,7 +72,7 @@ def text_config(config: dict) -> dict:
 def attempt(directory: Path, case: Case, number: int):
     """Draws weights and a prompt; returns them with the continuation, if they make a fair test."""
     seed = (case.name, number)
-    state = random_state_dict(directory, seed, DTYPES[case.dtype])
+    state = random_state_dict(directory, seed, DTYPES[case.dtype], case.own_head)
     stored = {stored_name(name, case.names): tensor for name, tensor in state.items()}
     vocabulary = text_config(case.config)["vocab_size"]
     ids = rng_for(seed, "ids").integers(4, vocabulary, case.length)

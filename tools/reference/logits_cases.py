@@ -34,6 +34,8 @@ class Case:
     #: How the names of the state_dict are stored: "same", "hub" (`language_model.model.`,
     #: as released and as mlx-community has them) or "v5" (`model.language_model.`).
     names: str = "same"
+    #: Whether the file has a head of its own where the config says that the embedding is the head.
+    own_head: bool = False
     length: int = 40
     prompt: int = 24
     greedy: int = 24
@@ -166,6 +168,7 @@ def gemma3_nested(text: dict) -> dict:
 
 THETA = Variant("another rope_theta", {"rope_theta": 10000})
 LOCAL = Variant("another local base", {"rope_local_base_freq": 100000})
+NO_HEAD = Variant("a head of zeros", zero="lm_head")
 NO_SCALING = Variant("no rope_scaling", {"rope_scaling": None})
 NO_BIAS = Variant("biases of zero", zero="bias")
 NO_WINDOW = Variant("no window", {"sliding_window": 4096})
@@ -272,6 +275,13 @@ QWEN3_CASES = [
         "the window by layer_types, against max_window_layers",
         spelling="v5",
         variants=(Variant("the window in every layer", {"layer_types": layers("ss")}),),
+    ),
+    Case(
+        "qwen3-own-head",
+        qwen3(),
+        "a head of its own in the file, which tie_word_embeddings denies",
+        own_head=True,
+        variants=(NO_HEAD,),
     ),
     Case("qwen3-bf16", qwen3(), "bf16 weights", dtype="bf16"),
     Case("qwen3-wide", qwen3(**WIDE), "bf16 weights whose rows are whole blocks of 128", dtype="bf16"),
@@ -387,6 +397,22 @@ GEMMA3_CASES = [
         spelling="v5",
         names="v5",
         variants=(NO_WINDOW,),
+    ),
+    Case(
+        "gemma3-own-head",
+        gemma3(num_hidden_layers=3),
+        "a head of its own in the file, where Gemma 3 ties by default",
+        own_head=True,
+        variants=(NO_HEAD,),
+    ),
+    Case(
+        "gemma3-nested-own-head",
+        gemma3_nested(gemma3(model_type="gemma3_text", num_hidden_layers=2, tie_word_embeddings=True))
+        | {"tie_word_embeddings": True},
+        "the same, nested: `language_model.lm_head.`, as transformers 5 writes it",
+        names="hub",
+        own_head=True,
+        variants=(NO_HEAD,),
     ),
     Case("gemma3-bf16", gemma3(), "bf16 weights", dtype="bf16", variants=(NO_WINDOW,)),
     Case(

@@ -42,6 +42,9 @@ MX_DTYPES = {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}
 #: What the two references may differ by, relative to the largest logit.
 MAX_DISAGREEMENT = 2e-5
 
+#: MLX's group size and bits of each mode.
+DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+
 ABOUT = {
     "made_by": "tools/reference/quantized.py",
     "mlx": mx.__version__,
@@ -70,7 +73,7 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
     with tempfile.TemporaryDirectory() as dense:
         config, prefix = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
-        state = random_state_dict(dense, case.name, DTYPES[case.dtype])
+        state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
     weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)
@@ -102,7 +105,10 @@ def mlx_logits(directory: Path, ids, float32: bool) -> np.ndarray:
 
 def parameters_for(path: str, quantization: dict) -> tuple[str, int, int]:
     own = quantization.get(path) or quantization
-    return own.get("mode", "affine"), own["group_size"], own["bits"]
+    mode = own.get("mode", "affine")
+    # What a layer's own entry leaves out is the mode's default, and not the model's.
+    group_size, bits = DEFAULTS[mode]
+    return mode, own.get("group_size", group_size), own.get("bits", bits)
 
 
 def decoded_state(directory: Path, config: dict, prefix: str) -> dict[str, torch.Tensor]:

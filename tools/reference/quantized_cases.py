@@ -17,6 +17,8 @@ class QuantizedCase:
     overrides: dict = field(default_factory=dict)
     #: Whether `quantization` names the mode; older checkpoints do not.
     names_mode: bool = True
+    #: Whether the file has a head of its own, whatever the config says.
+    own_head: bool = False
 
 
 def small_qwen3(**changes) -> dict:
@@ -79,6 +81,21 @@ CASES = [
             "lm_head": {"group_size": 64, "bits": 8},
         },
     ),
+    QuantizedCase(
+        "qwen3-partial",
+        small_qwen3(**UNTIED),
+        4,
+        16,
+        mode="nvfp4",
+        overrides={
+            "model.layers.0.mlp.down_proj": {"group_size": 32, "bits": 4},
+            "model.layers.0.self_attn.v_proj": {"bits": 6},
+            "model.layers.1.mlp.up_proj": {"group_size": 64, "bits": 8},
+            "model.layers.1.mlp.down_proj": {"group_size": 32},
+            "model.layers.1.self_attn.q_proj": {"mode": "mxfp8"},
+            "lm_head": {"bits": 8},
+        },
+    ),
     QuantizedCase("gemma3-q2-g64", small_gemma3(), 2, 64),
     QuantizedCase("gemma3-q3-g32", small_gemma3(), 3, 32, dtype="f32"),
     QuantizedCase("gemma3-q4-g64", small_gemma3(), 4, 64, names_mode=False),
@@ -99,5 +116,18 @@ CASES = [
             "language_model.model.layers.1.self_attn.o_proj": {"group_size": 64, "bits": 8},
             "language_model.model.layers.1.mlp.down_proj": {"group_size": 32, "bits": 3},
         },
+    ),
+    QuantizedCase(
+        "gemma3-nested-partial",
+        nested_gemma3(),
+        8,
+        32,
+        overrides={
+            "language_model.model.embed_tokens": {"bits": 6},
+            "language_model.model.layers.0.mlp.down_proj": {"group_size": 64},
+            "language_model.model.layers.1.mlp.up_proj": {"mode": "mxfp4"},
+            "language_model.lm_head": {"bits": 5},
+        },
+        own_head=True,
     ),
 ]

@@ -38,7 +38,7 @@ pub struct ModelInfo {
     pub max_position_embeddings: Option<usize>,
     /// Whether the embedding is the head.
     pub tied_head: bool,
-    /// Such as `4-bit affine, group 64`.
+    /// How most of the quantized weights are, such as `4-bit affine, group 64`; `None` if none is.
     pub quantization: Option<String>,
     /// Dtype of the activations and of the caches, as stored.
     pub dtype: Dtype,
@@ -63,8 +63,7 @@ impl ModelInfo {
     /// checked without the weights' values.
     pub fn read(dir: &Path) -> Result<Self> {
         let config = Config::read(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let manifest = Manifest::check(&config, &checkpoint)?;
+        let (checkpoint, manifest) = Checkpoint::open(dir, &config)?;
         Ok(Self::new(&config, &checkpoint, &manifest))
     }
 
@@ -100,9 +99,8 @@ impl ModelInfo {
                 None
             },
             max_position_embeddings: config.max_position_embeddings,
-            tied_head: manifest.head.is_none(),
-            quantization: config.quantization.as_ref().map(|q| {
-                let scheme = q.default;
+            tied_head: manifest.places.head.is_none(),
+            quantization: manifest.scheme().map(|scheme| {
                 format!(
                     "{}-bit {}, group {}",
                     scheme.bits, scheme.mode, scheme.group_size

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::encoding;
 use crate::families::{self, Decoder};
 use crate::info::ModelInfo;
-use crate::weights::{Checkpoint, Loader, Manifest, Random, Source};
+use crate::weights::{Checkpoint, Manifest, Parts, Random, Source};
 use crate::{Error, Result};
 
 /// How to load a model.
@@ -107,8 +107,7 @@ struct Opened {
 impl Opened {
     fn read(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let config = Config::read(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let manifest = Manifest::check(&config, &checkpoint)?;
+        let (checkpoint, manifest) = Checkpoint::open(dir, &config)?;
         let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
         info.dtype = options.dtype.unwrap_or(manifest.dtype);
         let bytes = info.bytes_as(options.dtype);
@@ -165,8 +164,7 @@ impl Model {
             if options.random_weights {
                 source = source.drawn(Random::new(config.family));
             }
-            let root = Loader::at(&source, &manifest.root);
-            let head = manifest.head.as_ref().map(|path| Loader::at(&source, path));
+            let parts = Parts::of(&source);
             let mut on_part = |arrays: &[&Array]| -> Result<()> {
                 // Now, so that casts and copies to a device are done a part at a time and the first
                 // token does not wait for them.
@@ -177,7 +175,7 @@ impl Model {
                 });
                 Ok(())
             };
-            let decoder = families::load(config, &root, head.as_ref(), &mut on_part)?;
+            let decoder = families::load(config, &parts, &mut on_part)?;
             Ok((decoder, source.spared(), source.has_refused()))
         };
         let (mut decoder, mut spared, refused) = read(opened.may_encode)?;

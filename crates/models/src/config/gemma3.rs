@@ -37,10 +37,6 @@ pub(super) fn parse(root: &Fields<'_>, f: &Fields<'_>, model_type: &str) -> Resu
         Some(size) => size,
         None => root.size("vocab_size")?.unwrap_or(262_208),
     };
-    let tie_word_embeddings = match f.flag("tie_word_embeddings")? {
-        Some(tied) => Some(tied),
-        None => root.flag("tie_word_embeddings")?,
-    };
 
     Ok(Config {
         path: root.file().to_owned(),
@@ -59,7 +55,8 @@ pub(super) fn parse(root: &Fields<'_>, f: &Fields<'_>, model_type: &str) -> Resu
         local_rope,
         attention_scale: scalar.powf(-0.5),
         attention_bias: f.flag("attention_bias")?.unwrap_or(false),
-        tie_word_embeddings,
+        // Of a nested model the top level's counts, in transformers.
+        tie_word_embeddings: root.flag("tie_word_embeddings")?,
         final_logit_softcapping: f.positive("final_logit_softcapping")?,
         max_position_embeddings: Some(max_position_embeddings),
         quantization: Quantization::read(root, f)?,

@@ -18,7 +18,8 @@ use serde_json::Value;
 use crate::{Error, Result};
 use fields::Fields;
 pub use generation::GenerationDefaults;
-pub use quantization::Quantization;
+pub(crate) use quantization::unsupported;
+pub use quantization::{LayerQuantization, Quantization};
 pub use rope::{RopeParameters, RopeScaling};
 
 /// The model families that can be run.

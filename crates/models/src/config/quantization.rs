@@ -1,5 +1,9 @@
-//! The `quantization` object of an MLX checkpoint: a scheme for the whole model, and exceptions by
-//! the path of a layer (another scheme, or `false` for a layer that is not quantized).
+//! The `quantization` object of an MLX checkpoint.
+//!
+//! It holds a scheme for the whole model, and exceptions by the path of a layer. What a layer's scheme
+//! is, its tensors say (`weights/packing.rs`), and the names in such an object are often those that the
+//! layers had in another program; so only what is said of a layer by its own name is read here, to be
+//! compared with the tensors.
 
 use std::collections::HashMap;
 
@@ -7,31 +11,45 @@ use mlx_core::quant::{Mode, Scheme};
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::Result;
+use crate::{Error, Result};
+
+/// Methods whose weights have other names than MLX's, or that change what a dense weight means. What
+/// others leave behind on dense weights means nothing.
+const OTHERS: [&str; 3] = ["gptq", "awq", "bitnet"];
 
 /// How the layers of a checkpoint are quantized.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Quantization {
-    /// The scheme of every quantized layer that is not an exception.
-    pub default: Scheme,
-    overrides: HashMap<String, Option<Scheme>>,
+    /// Where another program wrote the object: why weights that it packed cannot be used.
+    pub refusal: Option<String>,
+    layers: HashMap<String, LayerQuantization>,
+}
+
+/// What the configuration says of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LayerQuantization {
+    /// It is not quantized.
+    Dense,
+    /// It is, in this way.
+    Packed(Scheme),
+    /// It is, in a way that does not exist: the problem with it.
+    Unusable(String),
 }
 
 impl Quantization {
-    /// The scheme of the layer at `path` (such as `model.layers.0.mlp.up_proj`); `None` where the
-    /// configuration says that this layer is not quantized.
-    pub fn scheme(&self, path: &str) -> Option<Scheme> {
-        self.overrides
-            .get(path)
-            .copied()
-            .unwrap_or(Some(self.default))
+    /// What is said of the layer at `path` (such as `model.layers.0.mlp.up_proj`), if anything.
+    pub fn layer(&self, path: &str) -> Option<&LayerQuantization> {
+        self.layers.get(path)
     }
 
     /// From `config.json`'s top level, or its `text_config`.
     pub(super) fn read(root: &Fields<'_>, text: &Fields<'_>) -> Result<Option<Self>> {
         for fields in [root, text] {
-            for key in ["quantization", "quantization_config"] {
-                if let Some(object) = fields.object(key)? {
+            let keys = ["quantization", "quantization_config"];
+            for key in keys.into_iter().filter(|key| fields.has(key)) {
+                if let Some(object) = fields.object(key)?
+                    && object.iter().next().is_some()
+                {
                     return Self::from_object(fields, key, &object).map(Some);
                 }
             }
@@ -40,72 +58,66 @@ impl Quantization {
     }
 
     fn from_object(parent: &Fields<'_>, key: &str, f: &Fields<'_>) -> Result<Self> {
+        let mut read = Self::default();
         // Other tools write `quantization_config` too, for formats that are not MLX's.
-        if let Some(method) = f.text("quant_method")?
-            && !f.has("bits")
-        {
-            return Err(parent.problem(
-                key,
-                format!("quant_method '{method}' is not supported; convert the model with mlx_lm.convert"),
-            ));
-        }
-        let default = scheme(f, None)?;
-        let mut overrides = HashMap::new();
-        for (path, value) in f.iter() {
-            match value {
-                Value::Bool(false) => {
-                    overrides.insert(path.clone(), None);
-                }
-                Value::Object(_) => {
-                    if let Some(inner) = f.object(path)? {
-                        overrides.insert(path.clone(), Some(scheme(&inner, Some(default))?));
-                    }
-                }
-                _ => {}
+        if let Some(method) = f.text("quant_method")? {
+            let problem = format!(
+                "quant_method '{method}' is not supported; use the unquantized model, or convert that with mlx_lm.convert"
+            );
+            if OTHERS.contains(&method) {
+                return Err(parent.problem(key, problem));
             }
+            read.refusal = Some(format!("{key}: {problem}"));
         }
-        Ok(Self { default, overrides })
+        for (path, value) in f.iter() {
+            let layer = match value {
+                Value::Bool(false) => LayerQuantization::Dense,
+                Value::Object(_) => match f.object(path)?.as_ref().map(scheme) {
+                    Some(Ok(scheme)) => LayerQuantization::Packed(scheme),
+                    Some(Err(Error::Config { problem, .. })) => {
+                        LayerQuantization::Unusable(problem)
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            read.layers.insert(path.clone(), layer);
+        }
+        Ok(read)
     }
 }
 
-/// Reads `mode`, `bits` and `group_size`, and checks that MLX has this combination.
-fn scheme(f: &Fields<'_>, default: Option<Scheme>) -> Result<Scheme> {
+/// Reads `mode`, `bits` and `group_size` of a layer. What is left out is MLX's default and not that of
+/// the model: `mlx.nn.quantize` does not merge the two.
+fn scheme(f: &Fields<'_>) -> Result<Scheme> {
     let mode = match f.text("mode")? {
         Some(name) => name.parse::<Mode>().map_err(|e| f.problem("mode", e))?,
-        None => default.map_or(Mode::Affine, |d| d.mode),
+        None => Mode::Affine,
     };
-    let fixed = match mode {
-        Mode::Affine => None,
-        Mode::Mxfp4 => Some((32, 4)),
-        Mode::Mxfp8 => Some((32, 8)),
-        Mode::Nvfp4 => Some((16, 4)),
+    let defaults = mode.defaults();
+    let read =
+        |key: &str, default: i32| -> Result<i32> { Ok(f.size(key)?.map_or(default, |n| n as i32)) };
+    let scheme = Scheme {
+        mode,
+        group_size: read("group_size", defaults.group_size)?,
+        bits: read("bits", defaults.bits)?,
     };
-    let inherited = default.filter(|d| d.mode == mode);
-    let read = |key: &str, fallback: Option<i32>| -> Result<i32> {
-        Ok(match f.size(key)? {
-            Some(n) => n as i32,
-            None => fallback.ok_or_else(|| f.missing(key))?,
-        })
-    };
-    let group_size = read(
-        "group_size",
-        fixed.map(|x| x.0).or(inherited.map(|d| d.group_size)),
-    )?;
-    let bits = read("bits", fixed.map(|x| x.1).or(inherited.map(|d| d.bits)))?;
-    let known = match fixed {
-        Some(only) => (group_size, bits) == only,
-        None => matches!(group_size, 32 | 64 | 128) && matches!(bits, 2 | 3 | 4 | 5 | 6 | 8),
-    };
-    if !known {
-        let problem = format!(
-            "{bits} bits in groups of {group_size} is no {mode} quantization that MLX has \
-             (affine: 2, 3, 4, 5, 6, 8 bits in groups of 32, 64, 128; mxfp4: 4/32; mxfp8: 8/32; nvfp4: 4/16)"
-        );
-        return Err(f.problem("bits", problem));
+    match scheme.is_supported() {
+        true => Ok(scheme),
+        false => Err(f.problem("bits", unsupported(scheme))),
     }
-    Ok(Scheme {
+}
+
+/// What to say of a scheme that MLX does not have.
+pub(crate) fn unsupported(scheme: Scheme) -> String {
+    let Scheme {
         mode,
         group_size,
         bits,
-    })
+    } = scheme;
+    format!(
+        "{bits} bits in groups of {group_size} is no {mode} quantization that MLX has \
+         (affine: 2, 3, 4, 5, 6, 8 bits in groups of 32, 64, 128; mxfp4: 4/32; mxfp8: 8/32; nvfp4: 4/16)"
+    )
 }

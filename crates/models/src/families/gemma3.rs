@@ -9,7 +9,7 @@ use crate::Result;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::nn::{Attention, Block, Embedding, Ends, Fused, GatedMlp, Linear, RmsNorm, Rope, Stack};
-use crate::weights::Loader;
+use crate::weights::{Loader, Parts};
 
 fn load_block(at: &Loader<'_>, config: &Config) -> Result<Block> {
     let norm = |name: &str| RmsNorm::load_centered(&at.pp(name), config.rms_norm_eps);
@@ -39,11 +39,11 @@ pub(super) struct Gemma3 {
 impl Gemma3 {
     pub(super) fn load(
         config: &Config,
-        root: &Loader<'_>,
-        head: Option<&Loader<'_>>,
+        parts: &Parts<'_>,
         on_part: &mut OnPart<'_>,
     ) -> Result<Self> {
-        let embed_tokens = Embedding::load(&root.pp("embed_tokens"))?;
+        let root = &parts.root;
+        let embed_tokens = Embedding::load(&parts.embedding)?;
         on_part(&embed_tokens.arrays())?;
         let mut layers = Vec::with_capacity(config.num_layers());
         for (i, kind) in config.layer_types.iter().enumerate() {
@@ -52,7 +52,8 @@ impl Gemma3 {
             layers.push((block, *kind));
         }
         let norm = RmsNorm::load_centered(&root.pp("norm"), config.rms_norm_eps)?;
-        let lm_head = head.map(|at| Linear::load(at, false)).transpose()?;
+        let lm_head = parts.head.as_ref();
+        let lm_head = lm_head.map(|at| Linear::load(at, false)).transpose()?;
         let rope = Rope::new(&config.rope, config.head_dim)?;
         let local_rope = Rope::new(&config.local_rope, config.head_dim)?;
         let layers = Stack::new(layers, rope, Some(local_rope));

@@ -9,7 +9,7 @@ use mlx_core::Array;
 use crate::Result;
 use crate::cache::Cache;
 use crate::config::{Config, Family};
-use crate::weights::Loader;
+use crate::weights::Parts;
 
 /// From token ids to normalized hidden states, and from those to logits.
 pub(crate) trait Decoder {
@@ -28,16 +28,14 @@ pub(crate) trait Decoder {
 /// Called after each part of a model is made, with the arrays of that part.
 pub(crate) type OnPart<'a> = dyn FnMut(&[&Array]) -> Result<()> + 'a;
 
-/// Makes the decoder of the configuration's family. `root` stands at the decoder's path, `head` at
-/// the separate head's, if there is one.
+/// Makes the decoder of the configuration's family.
 pub(crate) fn load(
     config: &Config,
-    root: &Loader<'_>,
-    head: Option<&Loader<'_>>,
+    parts: &Parts<'_>,
     on_part: &mut OnPart<'_>,
 ) -> Result<Box<dyn Decoder>> {
     Ok(match config.family {
-        Family::Qwen3 => Box::new(qwen3::Qwen3::load(config, root, head, on_part)?),
-        Family::Gemma3 => Box::new(gemma3::Gemma3::load(config, root, head, on_part)?),
+        Family::Qwen3 => Box::new(qwen3::Qwen3::load(config, parts, on_part)?),
+        Family::Gemma3 => Box::new(gemma3::Gemma3::load(config, parts, on_part)?),
     })
 }

@@ -1,10 +1,9 @@
-//! The safetensors files of a directory, memory-mapped, with headers that have been proven true.
+//! The safetensors files of a model, memory-mapped, and which tensor of them a name means.
 //!
-//! The files are found as `model.safetensors.index.json` names them, else as `model*.safetensors`.
-//! After [`Checkpoint::open`] every tensor's byte range lies inside its file and has the size that
-//! its dtype and shape ask for.
+//! Every tensor's byte range lies inside its file and has the size that its dtype and shape ask for.
+//! What is wrong with a single tensor is said by [`Checkpoint::find`], to whoever wants that tensor.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,11 @@ use std::sync::Arc;
 
 use mlx_core::Dtype;
 use mlx_core::io::MappedFile;
-use safetensors::{SafeTensorError, SafeTensors};
 
-use crate::config::read_json;
-
+use super::files::{FileSet, FileSets};
+use super::{Manifest, header};
+use crate::config::Config;
 use crate::{Error, Result};
-
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
@@ -31,25 +28,77 @@ pub(crate) struct TensorEntry {
     pub(crate) range: Range<usize>,
 }
 
-/// All tensors of a model directory.
+/// What one file has under a name: a tensor, or one that MLX cannot hold, and why.
+struct Stored {
+    file: usize,
+    tensor: std::result::Result<TensorEntry, String>,
+}
+
+/// All tensors of a set of files.
 pub(crate) struct Checkpoint {
     dir: PathBuf,
     files: Vec<(PathBuf, Arc<MappedFile>)>,
-    tensors: HashMap<String, TensorEntry>,
+    /// By name, in order of the files; more than one only where no index says which of them counts.
+    tensors: HashMap<String, Vec<Stored>>,
 }
 
 impl Checkpoint {
-    /// Maps and validates every file of `dir`.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    /// Maps and validates the files of `dir` that hold the model of `config`, and checks them against it.
+    pub(crate) fn open(dir: &Path, config: &Config) -> Result<(Self, Manifest)> {
+        let FileSets { sets, problem } = FileSets::of(dir)?;
+        let mut refusal = problem;
+        for set in &sets {
+            let checkpoint = match Self::of(dir, set) {
+                Ok(checkpoint) => checkpoint,
+                // A damaged file is to be fetched again, and not to be passed over.
+                Err(damaged) => return Err(refusal.unwrap_or(damaged)),
+            };
+            match Manifest::check(config, &checkpoint) {
+                Ok(manifest) => return Ok((checkpoint, manifest)),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Error::read(dir, "has no weights")))
+    }
+
+    fn of(dir: &Path, set: &FileSet) -> Result<Self> {
         let mut checkpoint = Self {
             dir: dir.to_owned(),
             files: Vec::new(),
             tensors: HashMap::new(),
         };
-        for path in list_files(dir)? {
+        for path in &set.paths {
             checkpoint.add_file(path)?;
         }
+        for (name, path) in &set.index {
+            let file = checkpoint.files.iter().position(|(p, _)| p == path);
+            let stored = checkpoint.tensors.get_mut(name);
+            if let (Some(file), Some(stored)) = (file, stored)
+                && stored.iter().any(|s| s.file == file)
+            {
+                stored.retain(|s| s.file == file);
+            }
+        }
         Ok(checkpoint)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(|e| Error::read(path, e))?;
+        let map = MappedFile::new(&file).map_err(|e| Error::read(path, e))?;
+        let file = self.files.len();
+        for described in header::read(path, (*map).as_ref())? {
+            let range = described.range;
+            let tensor = described.kind.map(|(dtype, shape)| TensorEntry {
+                dtype,
+                shape,
+                file,
+                range,
+            });
+            let stored = self.tensors.entry(described.name).or_default();
+            stored.push(Stored { file, tensor });
+        }
+        self.files.push((path.to_owned(), map));
+        Ok(())
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -60,169 +109,59 @@ impl Checkpoint {
         self.files.len()
     }
 
+    /// Whether there is anything of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// What there is below `path`: for `layer`, `weight` of a tensor `layer.weight`.
+    pub(crate) fn below<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        let names = self.tensors.keys();
+        names.filter_map(move |name| name.strip_prefix(path)?.strip_prefix('.'))
+    }
+
+    /// The tensor `name`, for somebody who will use it.
+    ///
+    /// # Errors
+    /// When MLX cannot hold it, or files hold several that differ and no index says which counts.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<&TensorEntry>> {
+        let Some((first, others)) = self.tensors.get(name).and_then(|s| s.split_first()) else {
+            return Ok(None);
+        };
+        let bad = |stored: &Stored, problem: &str| {
+            Error::tensor(&self.files[stored.file].0, name, problem)
+        };
+        let tensor = first.tensor.as_ref().map_err(|why| bad(first, why))?;
+        for other in others {
+            let same = other.tensor.as_ref().map_err(|why| bad(other, why))?;
+            if !self.are_equal(tensor, same) {
+                let problem = format!(
+                    "is also in {}; remove the file that does not belong to this model",
+                    self.files[first.file].0.display()
+                );
+                return Err(bad(other, &problem));
+            }
+        }
+        Ok(Some(tensor))
+    }
+
+    /// The tensor `name`, of which [`Checkpoint::find`] had nothing to say.
     pub(crate) fn get(&self, name: &str) -> Option<&TensorEntry> {
-        self.tensors.get(name)
+        self.tensors.get(name)?.first()?.tensor.as_ref().ok()
     }
 
     pub(crate) fn file(&self, entry: &TensorEntry) -> &Arc<MappedFile> {
         &self.files[entry.file].1
     }
 
-    fn add_file(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(|e| Error::read(&path, e))?;
-        let map = MappedFile::new(&file).map_err(|e| Error::read(&path, e))?;
-        let bytes: &[u8] = (*map).as_ref();
-        let (header, metadata) =
-            SafeTensors::read_metadata(bytes).map_err(|e| damaged(&path, bytes, &e))?;
-        let data_start = 8 + header;
-        for (name, info) in metadata.tensors() {
-            let Some(dtype) = dtype(info.dtype) else {
-                let problem = format!(
-                    "has dtype {:?}, which MLX does not have; convert the model",
-                    info.dtype
-                );
-                return Err(Error::tensor(&path, &name, problem));
-            };
-            let shape: Option<Vec<i32>> =
-                info.shape.iter().map(|&n| i32::try_from(n).ok()).collect();
-            let Some(shape) = shape else {
-                let problem = format!("has a dimension above 2147483647: {:?}", info.shape);
-                return Err(Error::tensor(&path, &name, problem));
-            };
-            let (start, end) = info.data_offsets;
-            let entry = TensorEntry {
-                dtype,
-                shape,
-                file: self.files.len(),
-                range: data_start + start..data_start + end,
-            };
-            if let Some(other) = self.tensors.insert(name.clone(), entry) {
-                let problem = format!(
-                    "is also in {}; remove the file that does not belong to this model",
-                    self.files[other.file].0.display()
-                );
-                return Err(Error::tensor(&path, &name, problem));
-            }
-        }
-        self.files.push((path, map));
-        Ok(())
+    /// Whether two tensors are the same: dtype, shape and every byte. Reads them up to the first
+    /// difference.
+    pub(crate) fn are_equal(&self, a: &TensorEntry, b: &TensorEntry) -> bool {
+        a.dtype == b.dtype && a.shape == b.shape && self.bytes(a) == self.bytes(b)
     }
-}
 
-/// The weight files of `dir`, each once, in order of name.
-fn list_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let index = dir.join(INDEX);
-    if index.exists() {
-        return files_of_index(dir, &index);
+    fn bytes(&self, entry: &TensorEntry) -> &[u8] {
+        let all: &[u8] = (**self.file(entry)).as_ref();
+        &all[entry.range.clone()]
     }
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::read(dir, e))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
-            name.starts_with("model") && name.ends_with(".safetensors")
-        })
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::read(
-            dir,
-            "has no model*.safetensors; fetch the model's weights",
-        ));
-    }
-    Ok(files)
-}
-
-fn files_of_index(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let value = read_json(index)?;
-    let bad = |problem: &str| Error::checkpoint(index, problem);
-    let map = value
-        .get("weight_map")
-        .and_then(|m| m.as_object())
-        .ok_or_else(|| bad("has no object 'weight_map'; fetch the file again"))?;
-    let mut names = BTreeSet::new();
-    for file in map.values() {
-        let name = file
-            .as_str()
-            .ok_or_else(|| bad("'weight_map' maps a tensor to no file name"))?;
-        // An index names files beside itself; anything else would reach outside the directory.
-        if Path::new(name).components().count() != 1 || name.contains("..") {
-            return Err(bad(&format!(
-                "names '{name}', which is not a file beside it"
-            )));
-        }
-        names.insert(name);
-    }
-    if names.is_empty() {
-        return Err(bad("names no file"));
-    }
-    let missing: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|n| !dir.join(n).is_file())
-        .collect();
-    if let Some(first) = missing.first() {
-        let problem = format!(
-            "names '{first}', which is missing ({} of {} files are); fetch it into the same directory",
-            missing.len(),
-            names.len()
-        );
-        return Err(bad(&problem));
-    }
-    Ok(names.into_iter().map(|name| dir.join(name)).collect())
-}
-
-/// Says in a user's words what the header check found.
-fn damaged(path: &Path, bytes: &[u8], error: &SafeTensorError) -> Error {
-    let why = match error {
-        SafeTensorError::HeaderTooSmall => "is too short to be a safetensors file".to_owned(),
-        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
-            "is cut off inside its header, or is no safetensors file".to_owned()
-        }
-        SafeTensorError::MetadataIncompleteBuffer => format!(
-            "does not have the length that its header promises ({} bytes are there); it is truncated or damaged",
-            bytes.len()
-        ),
-        SafeTensorError::InvalidOffset(name) => {
-            format!(
-                "has a header that gives tensor '{name}' bytes that overlap, leave a gap or run backwards"
-            )
-        }
-        SafeTensorError::TensorInvalidInfo => {
-            "has a header that gives a tensor more or fewer bytes than its shape and dtype take"
-                .to_owned()
-        }
-        other => format!("has a damaged header ({other})"),
-    };
-    // A header that is a git-lfs pointer or an HTML page is the usual cause.
-    let hint = if bytes.starts_with(b"version https://git-lfs") {
-        "it is a git-lfs pointer: run `git lfs pull` in its directory"
-    } else {
-        "fetch the file again"
-    };
-    Error::checkpoint(path, format!("{why}; {hint}"))
-}
-
-fn dtype(dtype: safetensors::Dtype) -> Option<Dtype> {
-    use safetensors::Dtype as S;
-    Some(match dtype {
-        S::BOOL => Dtype::Bool,
-        S::U8 | S::F8_E8M0 | S::F8_E4M3 => Dtype::Uint8,
-        S::I8 => Dtype::Int8,
-        S::I16 => Dtype::Int16,
-        S::U16 => Dtype::Uint16,
-        S::F16 => Dtype::Float16,
-        S::BF16 => Dtype::Bfloat16,
-        S::I32 => Dtype::Int32,
-        S::U32 => Dtype::Uint32,
-        S::F32 => Dtype::Float32,
-        S::C64 => Dtype::Complex64,
-        S::F64 => Dtype::Float64,
-        S::I64 => Dtype::Int64,
-        S::U64 => Dtype::Uint64,
-        _ => return None,
-    })
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mlx_core::{Array, DeviceKind, Dtype, device};
 
+use super::places::join;
 use super::random::Random;
 use super::{Checkpoint, Manifest, Stored};
 use crate::{Error, Result};
@@ -89,9 +90,31 @@ impl<'a> Source<'a> {
     }
 }
 
+/// The positions of a model's parts.
+pub(crate) struct Parts<'a> {
+    /// Of the decoder.
+    pub(crate) root: Loader<'a>,
+    /// Of the embedding.
+    pub(crate) embedding: Loader<'a>,
+    /// Of the separate head, if there is one.
+    pub(crate) head: Option<Loader<'a>>,
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn of(source: &'a Source<'a>) -> Self {
+        let places = &source.manifest.places;
+        let at = |path: &str| Loader::at(source, path);
+        Self {
+            root: at(&places.root),
+            embedding: at(&places.embedding),
+            head: places.head.as_deref().map(at),
+        }
+    }
+}
+
 impl<'a> Loader<'a> {
     /// At the absolute `path`.
-    pub(crate) fn at(source: &'a Source<'a>, path: &str) -> Self {
+    fn at(source: &'a Source<'a>, path: &str) -> Self {
         Self {
             source,
             path: path.to_owned(),
@@ -102,7 +125,7 @@ impl<'a> Loader<'a> {
     pub(crate) fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self {
             source: self.source,
-            path: format!("{}.{name}", self.path),
+            path: join(&self.path, name),
         }
     }
 

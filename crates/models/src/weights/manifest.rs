@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use mlx_core::Dtype;
 use mlx_core::quant::{Mode, Scheme};
 
-use super::{Checkpoint, TensorEntry};
+use super::places::{Places, join};
+use super::{Checkpoint, TensorEntry, packing};
 use crate::config::{Config, Family};
 use crate::{Error, Result};
 
@@ -24,10 +25,8 @@ pub(crate) enum Stored {
 /// The checked tensors of one model.
 #[derive(Debug)]
 pub(crate) struct Manifest {
-    /// Path of the decoder: `model`, or what a nested checkpoint calls it.
-    pub(crate) root: String,
-    /// Path of the separate head; `None` where the embedding serves as the head.
-    pub(crate) head: Option<String>,
+    /// Where the parts of the model are.
+    pub(crate) places: Places,
     /// How each matrix is stored, by path.
     pub(crate) matrices: BTreeMap<String, Stored>,
     /// Every tensor that is used, by name.
@@ -36,6 +35,8 @@ pub(crate) struct Manifest {
     pub(crate) parameters: u64,
     /// Bytes of the tensors that are used, as stored.
     pub(crate) bytes: u64,
+    /// How matrices are quantized, each way with the number of weights that are.
+    packed: Vec<(Scheme, u64)>,
     /// Of those, the elements of floats, and their bytes.
     pub(crate) floats: (u64, u64),
     /// Dtype of the activations: that of the embedding, or of its scales.
@@ -45,14 +46,13 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Checks `checkpoint` against `config`.
     pub(crate) fn check(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
-        let root = find_root(checkpoint)?;
         let mut manifest = Self {
-            head: find_head(config, checkpoint, &root),
-            root,
+            places: Places::find(config, checkpoint)?,
             matrices: BTreeMap::new(),
             tensors: Vec::new(),
             parameters: 0,
             bytes: 0,
+            packed: Vec::new(),
             floats: (0, 0),
             dtype: Dtype::Bfloat16,
         };
@@ -65,41 +65,11 @@ impl Manifest {
         manifest.dtype = activation_dtype(&manifest, checkpoint)?;
         Ok(manifest)
     }
-}
 
-/// The decoder's path: plain, or nested as mlx-lm or transformers name it.
-fn find_root(checkpoint: &Checkpoint) -> Result<String> {
-    const ROOTS: [&str; 4] = [
-        "model",
-        "language_model.model",
-        "model.language_model",
-        "model.language_model.model",
-    ];
-    let has = |root: &&&str| {
-        checkpoint
-            .get(&format!("{root}.embed_tokens.weight"))
-            .is_some()
-    };
-    let root = ROOTS.iter().find(has).ok_or_else(|| {
-        Error::tensor(
-            checkpoint.dir(),
-            "model.embed_tokens.weight",
-            "is missing; the directory holds other weights than its config.json says",
-        )
-    })?;
-    Ok((*root).to_owned())
-}
-
-fn find_head(config: &Config, checkpoint: &Checkpoint, root: &str) -> Option<String> {
-    let beside = root
-        .strip_suffix("model")
-        .map(|prefix| format!("{prefix}lm_head"));
-    let mut candidates = beside.into_iter().chain(["lm_head".to_owned()]);
-    let present = candidates.find(|path| checkpoint.get(&format!("{path}.weight")).is_some());
-    match config.tie_word_embeddings {
-        Some(true) => None,
-        Some(false) => Some(present.unwrap_or_else(|| "lm_head".to_owned())),
-        None => present,
+    /// How most of the quantized weights are quantized.
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        let most = self.packed.iter().max_by_key(|(_, weights)| *weights);
+        most.map(|(scheme, _)| *scheme)
     }
 }
 
@@ -112,14 +82,18 @@ struct Check<'a> {
 impl Check<'_> {
     fn run(&mut self) -> Result<()> {
         let c = self.config;
-        let root = self.manifest.root.clone();
-        self.matrix(&format!("{root}.embed_tokens"), c.vocab_size, c.hidden_size)?;
-        self.vector(&format!("{root}.norm.weight"), c.hidden_size)?;
-        if let Some(head) = self.manifest.head.clone() {
-            self.matrix(&head, c.vocab_size, c.hidden_size)?;
+        let Places {
+            root,
+            embedding,
+            head,
+        } = &self.manifest.places.clone();
+        self.matrix(embedding, c.vocab_size, c.hidden_size)?;
+        self.vector(&join(root, "norm.weight"), c.hidden_size)?;
+        if let Some(head) = head {
+            self.matrix(head, c.vocab_size, c.hidden_size)?;
         }
         for i in 0..c.num_layers() {
-            self.layer(&format!("{root}.layers.{i}"))?;
+            self.layer(&join(root, format!("layers.{i}")))?;
         }
         Ok(())
     }
@@ -184,68 +158,47 @@ impl Check<'_> {
 
     /// A matrix of `rows` outputs and `columns` inputs, dense or quantized.
     fn matrix(&mut self, path: &str, rows: usize, columns: usize) -> Result<()> {
-        let weight = format!("{path}.weight");
-        let stored = self.stored(path)?;
-        match stored {
-            Stored::Dense => {
-                let packed = self
-                    .checkpoint
-                    .get(&weight)
-                    .is_some_and(|e| e.dtype == Dtype::Uint32);
-                if packed {
-                    let problem = format!(
-                        "is quantized, but '{path}.scales' or the 'quantization' of config.json is missing"
-                    );
-                    return Err(Error::tensor(self.checkpoint.dir(), &weight, problem));
-                }
-                self.tensor(&weight, &[rows, columns], &FLOATS)?;
-            }
-            Stored::Quantized(scheme) => {
-                let (group, bits) = (scheme.group_size as usize, scheme.bits as usize);
-                if !columns.is_multiple_of(group) || !(columns * bits).is_multiple_of(32) {
-                    let problem = format!(
-                        "has {columns} columns, which do not divide into groups of {group} at {bits} bits"
-                    );
-                    return Err(Error::tensor(self.checkpoint.dir(), &weight, problem));
-                }
-                self.tensor(&weight, &[rows, columns * bits / 32], &[Dtype::Uint32])?;
-                let groups = [rows, columns / group];
-                let scales = format!("{path}.scales");
-                if scheme.mode == Mode::Affine {
-                    self.tensor(&scales, &groups, &FLOATS)?;
-                    self.tensor(&format!("{path}.biases"), &groups, &FLOATS)?;
-                } else {
-                    self.tensor(&scales, &groups, &[Dtype::Uint8])?;
-                }
+        let stored = packing::stored(self.config, self.checkpoint, path, rows, columns);
+        let stored = stored.and_then(|stored| {
+            self.parts_of(path, rows, columns, stored)?;
+            Ok(stored)
+        });
+        let stored = stored.map_err(|error| {
+            packing::foreign(self.config, self.checkpoint, path).unwrap_or(error)
+        })?;
+        let weights = (rows * columns) as u64;
+        if let Stored::Quantized(scheme) = stored {
+            let packed = &mut self.manifest.packed;
+            match packed.iter_mut().find(|(other, _)| *other == scheme) {
+                Some((_, count)) => *count += weights,
+                None => packed.push((scheme, weights)),
             }
         }
         self.manifest.matrices.insert(path.to_owned(), stored);
-        self.manifest.parameters += (rows * columns) as u64;
+        self.manifest.parameters += weights;
         Ok(())
     }
 
-    /// A matrix is quantized where it has scales, as in mlx-lm; the configuration says how.
-    fn stored(&self, path: &str) -> Result<Stored> {
+    /// The tensors of a matrix that is stored like this.
+    fn parts_of(&mut self, path: &str, rows: usize, columns: usize, stored: Stored) -> Result<()> {
+        let weight = format!("{path}.weight");
+        let Stored::Quantized(scheme) = stored else {
+            return self.tensor(&weight, &[rows, columns], &FLOATS);
+        };
+        let (group, bits) = (scheme.group_size as usize, scheme.bits as usize);
+        self.tensor(&weight, &[rows, columns * bits / 32], &[Dtype::Uint32])?;
+        let groups = [rows, columns / group];
         let scales = format!("{path}.scales");
-        let scheme = self
-            .config
-            .quantization
-            .as_ref()
-            .and_then(|q| q.scheme(path));
-        match (self.checkpoint.get(&scales).is_some(), scheme) {
-            (true, Some(scheme)) => Ok(Stored::Quantized(scheme)),
-            (false, _) => Ok(Stored::Dense),
-            (true, None) => Err(Error::tensor(
-                self.checkpoint.dir(),
-                &scales,
-                "is there, but config.json has no 'quantization' for this layer",
-            )),
+        if scheme.mode != Mode::Affine {
+            return self.tensor(&scales, &groups, &[Dtype::Uint8]);
         }
+        self.tensor(&scales, &groups, &FLOATS)?;
+        self.tensor(&format!("{path}.biases"), &groups, &FLOATS)
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize], dtypes: &[Dtype]) -> Result<()> {
         let dir = self.checkpoint.dir();
-        let entry = self.checkpoint.get(name).ok_or_else(|| {
+        let entry = self.checkpoint.find(name)?.ok_or_else(|| {
             Error::tensor(
                 dir,
                 name,
@@ -290,11 +243,13 @@ const FLOATS: [Dtype; 3] = [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32];
 /// Activations have the dtype of the embedding; where that is packed, of its scales; and where
 /// those are bytes (mxfp4, mxfp8, nvfp4), of the last norm.
 fn activation_dtype(manifest: &Manifest, checkpoint: &Checkpoint) -> Result<Dtype> {
-    let root = &manifest.root;
-    ["embed_tokens.weight", "embed_tokens.scales", "norm.weight"]
+    let places = &manifest.places;
+    let embedding = |name| format!("{}.{name}", places.embedding);
+    let norm = join(&places.root, "norm.weight");
+    [embedding("weight"), embedding("scales"), norm]
         .iter()
-        .filter_map(|name| checkpoint.get(&format!("{root}.{name}")))
+        .filter_map(|name| checkpoint.get(name))
         .map(|entry: &TensorEntry| entry.dtype)
         .find(|dtype| dtype.is_floating())
-        .ok_or_else(|| Error::tensor(checkpoint.dir(), root, "has no tensor of floats"))
+        .ok_or_else(|| Error::tensor(checkpoint.dir(), &places.embedding, "has no floats"))
 }

@@ -1,16 +1,22 @@
 //! Weights: from safetensors files to checked arrays.
 //!
-//! [`checkpoint`] opens and validates the files and knows nothing of models. [`manifest`] says
-//! which tensors a configuration needs and compares them with the headers, so that every mismatch
-//! is found before MLX starts and before a byte of data is read. [`loader`] then makes the arrays,
-//! straight from the memory map.
+//! [`files`] says which files of a directory may be the model's, and [`checkpoint`] opens and validates
+//! them; neither knows anything of models. [`manifest`] says which tensors a configuration needs and
+//! compares them with the headers, so that every mismatch is found before MLX starts and before a byte of
+//! data is read (but for two tensors that may be the same). [`places`] finds the parts of a model among
+//! the names, [`packing`] tells how a matrix is quantized. [`loader`] then makes the arrays, straight from
+//! the memory map.
 
 mod checkpoint;
+mod files;
+mod header;
 mod loader;
 mod manifest;
+mod packing;
+mod places;
 mod random;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
-pub(crate) use loader::{Loader, Source};
+pub(crate) use loader::{Loader, Parts, Source};
 pub(crate) use manifest::{Manifest, Stored};
 pub(crate) use random::Random;

@@ -4,4 +4,6 @@
 
 mod checks;
 mod common;
+mod directories;
+mod edit;
 mod reference;
