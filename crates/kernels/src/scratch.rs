@@ -36,6 +36,7 @@ pub(crate) fn release(largest: usize) {
 ///
 /// Bytes and not lines: only then does the allocator know that they are to be zeros, and a large block
 /// takes no memory before it is touched.
+#[derive(Default)]
 struct Block {
     bytes: Vec<u8>,
     start: usize,
@@ -54,15 +55,6 @@ impl Block {
     /// Without what lies before the first whole line and behind the last.
     fn len(&self) -> usize {
         self.bytes.len() - LINE
-    }
-}
-
-impl Default for Block {
-    fn default() -> Self {
-        Self {
-            bytes: Vec::new(),
-            start: 0,
-        }
     }
 }
 
