@@ -37,7 +37,8 @@ fn check(models: &[PathBuf], plain_mlx: bool, prompts: [usize; 2]) {
     assert!(loads.holds(), "{loads}\n{}", lines.join("\n"));
 
     let mut curve = Curve::new("generations", 20, 5, |line| lines.push(line));
-    soak.generations(&mut curve).expect("every generation works");
+    soak.generations(&mut curve)
+        .expect("every generation works");
     let generations = curve.verdict();
     drop(curve);
     assert!(generations.holds(), "{generations}\n{}", lines.join("\n"));
