@@ -304,3 +304,106 @@ fn a_template_of_another_form_is_an_error() {
     let none = open(&[("tokenizer_config.json", json!({"chat_template": null}))]);
     assert!(none.chat_template().unwrap().is_none());
 }
+
+/// A tokenizer whose `normalizer` is another one.
+fn with_normalizer(normalizer: &Value) -> TempDir {
+    let mut tokenizer = tokenizer_json();
+    tokenizer["normalizer"] = normalizer.clone();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write(dir.path(), "tokenizer.json", &tokenizer.to_string());
+    dir
+}
+
+#[test]
+fn a_table_that_points_outside_of_itself_is_one_line_and_no_panic() {
+    let charsmap = |table: &str| json!({"type": "Precompiled", "precompiled_charsmap": table});
+    // A trie of no node, one of four gigabytes that are not there, one of a node and two bytes.
+    for table in ["AAAAAA==", "/////wAAAAA=", "BAAAAAAA", ""] {
+        let error = problem(&with_normalizer(&charsmap(table)));
+        assert!(
+            error.contains("not a valid tokenizer (normalizer: precompiled_charsmap"),
+            "{error}"
+        );
+    }
+    // A trie of one node is what it says, but every text leaves it: its library panics.
+    let error = problem(&with_normalizer(&charsmap("BAAAAAAAAAA=")));
+    assert!(error.contains("the tokenizers library panicked"), "{error}");
+}
+
+#[test]
+fn a_text_on_which_the_library_panics_is_an_error() {
+    // The root's child for "a" is node 97, which is no leaf and has no children, as is right; the
+    // root itself answers for every other byte, and the child of most is not in the table.
+    let mut table = vec![0_u8; 4 + 4 * 98];
+    table[..4].copy_from_slice(&(4 * 98_u32).to_le_bytes());
+    let dir = with_normalizer(&json!({
+        "type": "Precompiled", "precompiled_charsmap": base64(&table),
+    }));
+    let tokenizer = Tokenizer::from_dir(dir.path()).expect("a tokenizer that can read 'a'");
+    assert!(tokenizer.encode("a", false).is_ok());
+    for _ in 0..2 {
+        let error = tokenizer.encode("héllo", false).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot encode the text: the tokenizers library panicked"),
+            "{error}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+    }
+    assert!(tokenizer.encode("a", false).is_ok(), "it goes on");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let mut bits = [0_u8; 3];
+        bits[..three.len()].copy_from_slice(three);
+        let bits = bits
+            .iter()
+            .fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for index in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * index) & 63) as usize];
+            text.push(if index <= three.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[test]
+fn replacements_that_multiply_a_text_are_refused() {
+    let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+    let steps = |count| json!({"type": "Sequence", "normalizers": vec![double.clone(); count]});
+    let error = problem(&with_normalizer(&steps(40)));
+    assert!(error.contains("1024 times longer"), "{error}");
+    let dir = with_normalizer(&steps(4));
+    assert!(
+        Tokenizer::from_dir(dir.path()).is_ok(),
+        "a few steps are no harm"
+    );
+}
+
+#[test]
+fn steps_within_steps_without_end_are_an_error() {
+    let mut nested = json!({"type": "Strip", "strip_left": true, "strip_right": true});
+    for _ in 0..60 {
+        nested = json!({"type": "Sequence", "normalizers": [nested]});
+    }
+    let dir = with_normalizer(&nested);
+    let opened = std::thread::Builder::new().stack_size(2 << 20);
+    let opened = opened.spawn(move || Tokenizer::from_dir(dir.path()).map(|_| ()));
+    // Whether it is taken or refused: the process goes on.
+    let _ = opened.expect("a thread").join().expect("no panic");
+
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write(
+        dir.path(),
+        "tokenizer.json",
+        &format!("{{\"normalizer\": {deep}}}"),
+    );
+    assert!(problem(&dir).contains("not a valid tokenizer"));
+}

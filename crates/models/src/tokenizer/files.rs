@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::error::one_line;
-use super::{TokenizerError, template};
+use super::{TokenizerError, guard, template};
 
 const TOKENIZER: &str = "tokenizer.json";
 /// The name of the file that says most about a tokenizer besides `tokenizer.json`.
@@ -26,13 +26,28 @@ pub(super) fn read_tokenizer_json(
 ) -> Result<(tokenizers::Tokenizer, Value), TokenizerError> {
     let path = dir.join(TOKENIZER);
     let text = read(&path)?.ok_or_else(|| TokenizerError::file(&path, how_to_get_it(dir)))?;
-    let broken = |problem: String| {
-        let advice = "copy the file from the original checkpoint again";
-        TokenizerError::file(
-            &path,
-            format!("not a valid tokenizer ({problem}); {advice}"),
-        )
-    };
+    let broken = |problem: String| broken(dir, &problem);
+
+    /// The keys that are looked at as they stand; the rest is skipped, not built.
+    #[derive(serde::Deserialize)]
+    struct Declared {
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default)]
+        pre_tokenizer: Value,
+        #[serde(default)]
+        decoder: Value,
+    }
+    let declared: Declared =
+        serde_json::from_str(&text).map_err(|cause| broken(one_line(&cause)))?;
+    for (name, part) in [
+        ("normalizer", &declared.normalizer),
+        ("pre_tokenizer", &declared.pre_tokenizer),
+        ("decoder", &declared.decoder),
+    ] {
+        guard::check(part).map_err(|problem| broken(format!("{name}: {problem}")))?;
+    }
+
     let mut inner: tokenizers::Tokenizer =
         text.parse().map_err(|cause| broken(one_line(&cause)))?;
     // A checkpoint may carry the limits of some training run. They are no part of the language.
@@ -40,16 +55,16 @@ pub(super) fn read_tokenizer_json(
     inner
         .with_truncation(None)
         .map_err(|cause| broken(one_line(&cause)))?;
-
-    /// The one key that is needed as it stands; the rest is skipped, not built.
-    #[derive(serde::Deserialize)]
-    struct Declared {
-        #[serde(default)]
-        decoder: Value,
-    }
-    let declared: Declared =
-        serde_json::from_str(&text).map_err(|cause| broken(one_line(&cause)))?;
     Ok((inner, declared.decoder))
+}
+
+/// A `tokenizer.json` that does not hold what it should.
+pub(super) fn broken(dir: &Path, problem: &str) -> TokenizerError {
+    let advice = "copy the file from the original checkpoint again";
+    TokenizerError::file(
+        dir.join(TOKENIZER),
+        format!("not a valid tokenizer ({problem}); {advice}"),
+    )
 }
 
 /// What to tell the owner of a directory without `tokenizer.json`.
@@ -235,6 +250,12 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError
 
 /// The text of a file, or `None` where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, TokenizerError> {
+    if let Ok(file) = path.metadata()
+        && (!file.is_file() || file.len() > guard::LONGEST_FILE)
+    {
+        let problem = format!("not a file of at most {} MB", guard::LONGEST_FILE >> 20);
+        return Err(TokenizerError::file(path, problem));
+    }
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),

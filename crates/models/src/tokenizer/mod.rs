@@ -13,6 +13,7 @@
 mod assembly;
 mod error;
 mod files;
+mod guard;
 mod stream;
 mod template;
 
@@ -59,6 +60,10 @@ impl Tokenizer {
     /// # Errors
     /// A missing or unreadable file, or one that does not hold what it should, named in one line.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
+        guard::catch(|| Self::open(dir)).unwrap_or_else(|panic| Err(files::broken(dir, &panic)))
+    }
+
+    fn open(dir: &Path) -> Result<Self, TokenizerError> {
         let (mut inner, declared) = files::read_tokenizer_json(dir)?;
         let companions = Companions::read(dir)?;
         companions.add_missing_tokens(&mut inner, &dir.join(files::CONFIG))?;
@@ -89,8 +94,9 @@ impl Tokenizer {
     /// # Errors
     /// A text that the vocabulary cannot express and that has no unknown token to fall back to.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.shared.inner.encode_fast(text, add_special_tokens);
-        match encoding {
+        let inner = &self.shared.inner;
+        let encoding = guard::catch(|| inner.encode_fast(text, add_special_tokens));
+        match encoding.map_err(TokenizerError::Encode)? {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(cause) => Err(TokenizerError::Encode(error::one_line(&cause))),
         }
@@ -102,7 +108,8 @@ impl Tokenizer {
     /// # Errors
     /// A decoder in `tokenizer.json` that cannot be applied to these tokens.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TokenizerError> {
-        let text = self.shared.inner.decode(ids, skip_special);
+        let text = guard::catch(|| self.shared.inner.decode(ids, skip_special));
+        let text = text.map_err(TokenizerError::Decode)?;
         text.map_err(|cause| TokenizerError::Decode(error::one_line(&cause)))
     }
 

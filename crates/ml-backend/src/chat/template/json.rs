@@ -3,181 +3,214 @@
 //! Jinja2's own `tojson` escapes for HTML; transformers replaces it by Python's `json.dumps` with
 //! `ensure_ascii=False`, whose spaces after `,` and `:` models have been trained on.
 
-use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
-use minijinja::{Error, ErrorKind, Value};
-
-use super::python;
+use super::failure::{Outcome, fail};
+use super::meter;
+use super::run::Run;
+use super::run::arguments::{Args, flag, given, integer};
+use super::value::{Cursor, Dict, Draft, Text, Value, float};
 
 /// A JSON value as a template sees it.
-pub(super) fn to_template(value: &serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::from(()),
-        serde_json::Value::Bool(value) => Value::from(*value),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(integer), _) => Value::from(integer),
-            (None, Some(integer)) => Value::from(integer),
-            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        serde_json::Value::String(text) => Value::from(text.as_str()),
-        serde_json::Value::Array(items) => items.iter().map(to_template).collect(),
-        serde_json::Value::Object(entries) => {
-            let entries = entries.iter();
-            Value::from_pairs(entries.map(|(key, value)| (key.as_str(), to_template(value))))
-        }
+pub(super) fn to_template(value: &serde_json::Value) -> Outcome<Value> {
+    nested(value, 0)
+}
+
+fn nested(value: &serde_json::Value, depth: u32) -> Outcome<Value> {
+    if depth > meter::VALUE_DEPTH {
+        return fail(format!(
+            "a variable has values more than {} deep",
+            meter::VALUE_DEPTH
+        ));
     }
+    Ok(match value {
+        serde_json::Value::Null => Value::None,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => Value::Int(integer.into()),
+            (None, Some(integer)) => Value::Int(integer.into()),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::str(text.as_str())?,
+        serde_json::Value::Array(items) => {
+            let items = items.iter().map(|item| nested(item, depth + 1));
+            Value::list(items.collect::<Outcome<_>>()?)?
+        }
+        serde_json::Value::Object(entries) => {
+            let mut dict = Dict::new();
+            for (key, value) in entries {
+                dict.insert(Value::str(key.as_str())?, nested(value, depth + 1)?)?;
+            }
+            Value::dict(dict)?
+        }
+    })
 }
 
 /// How `json.dumps` lays its text out.
 struct Layout {
     ensure_ascii: bool,
     /// What one level of nesting is indented by; `None` keeps all on one line.
-    indent: Option<String>,
+    indent: Option<Text>,
     /// Between items, and between a key and its value.
-    separators: (String, String),
+    separators: (Text, Text),
     sort_keys: bool,
 }
 
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn tojson(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
-    let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+pub(super) fn tojson(_: &mut Run<'_>, value: Value, args: Args) -> Outcome<Value> {
     let parameters = ["ensure_ascii", "indent", "separators", "sort_keys"];
-    let [ensure_ascii, indent, separators, sort_keys] = python::bind("tojson", &args, parameters)?;
-
-    let indent = indent.map(|indent| match indent.as_str() {
-        Some(text) => text.to_owned(),
-        None => " ".repeat(indent.as_usize().unwrap_or(0)),
-    });
-    let separators = match separators {
-        Some(given) => {
-            let part = |index| given.get_item_by_index(index).map(|part| part.to_string());
-            (part(0)?, part(1)?)
+    let [ensure_ascii, indent, separators, sort_keys] = args.bind("tojson", parameters)?;
+    let indent = match given(indent) {
+        None => None,
+        Some(Value::Str(text)) => Some(text),
+        Some(width) => {
+            let mut spaces = Draft::new();
+            spaces.repeat(" ", usize::try_from(integer(Some(&width), 0)?).unwrap_or(0))?;
+            Some(spaces.text()?)
         }
-        None => (
-            if indent.is_some() { "," } else { ", " }.to_owned(),
-            ": ".to_owned(),
-        ),
+    };
+    let separators = match given(separators) {
+        Some(given) => match <[Value; 2]>::try_from(Cursor::all(&given)?) {
+            Ok([Value::Str(item), Value::Str(key)]) => (item, key),
+            _ => return fail("tojson: separators are two strings"),
+        },
+        None => {
+            let item = if indent.is_some() { "," } else { ", " };
+            (Text::new(item)?, Text::new(": ")?)
+        }
     };
     let layout = Layout {
-        ensure_ascii: ensure_ascii.is_some_and(|it| it.is_true()),
+        ensure_ascii: flag(ensure_ascii.as_ref()),
         indent,
         separators,
-        sort_keys: sort_keys.is_some_and(|it| it.is_true()),
+        sort_keys: flag(sort_keys.as_ref()),
     };
-    let mut text = String::new();
-    layout.write(&mut text, value, 0)?;
-    Ok(text)
+    let mut draft = Draft::new();
+    layout.write(&mut draft, &value, 0)?;
+    draft.text().map(Value::Str)
 }
 
 impl Layout {
-    fn write(&self, text: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
-        match value.kind() {
-            ValueKind::None => text.push_str("null"),
-            ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
-            ValueKind::Number => text.push_str(&number(value)),
-            ValueKind::String => self.write_string(text, value.as_str().unwrap_or_default()),
-            ValueKind::Seq => {
-                let items = value.try_iter()?;
-                self.write_items(text, ['[', ']'], depth, items, |text, item| {
-                    self.write(text, &item, depth + 1)
-                })?;
+    /// Writes a value. Values nest only so deep, so this recurses only so deep.
+    fn write(&self, out: &mut Draft, value: &Value, depth: usize) -> Outcome<()> {
+        meter::spend(1)?;
+        match value {
+            Value::None => out.push_str("null"),
+            Value::Bool(true) => out.push_str("true"),
+            Value::Bool(false) => out.push_str("false"),
+            Value::Int(number) => out.push_str(&number.to_string()),
+            Value::Float(number) => out.push_str(&in_json(*number)),
+            Value::Str(text) => self.write_string(out, text),
+            Value::List(items) | Value::Tuple(items) => {
+                self.write_items(out, ['[', ']'], depth, &items.items, |out, item| {
+                    self.write(out, item, depth + 1)
+                })
             }
-            ValueKind::Map => {
-                let mut keys: Vec<Value> = value.try_iter()?.collect();
+            Value::Dict(dict) => {
+                let sorted;
+                let mut entries = dict.entries();
                 if self.sort_keys {
-                    keys.sort();
+                    sorted = by_key(entries)?;
+                    entries = &sorted;
                 }
-                self.write_items(text, ['{', '}'], depth, keys.into_iter(), |text, key| {
-                    self.write_string(text, &key_text(&key)?);
-                    text.push_str(&self.separators.1);
-                    self.write(text, &value.get_item(&key)?, depth + 1)
-                })?;
+                self.write_items(out, ['{', '}'], depth, entries, |out, (key, value)| {
+                    match key {
+                        Value::Str(text) => self.write_string(out, text)?,
+                        Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+                            out.push('"')?;
+                            self.write(out, key, depth)?;
+                            out.push('"')?;
+                        }
+                        _ => {
+                            let kind = key.type_name();
+                            return fail(format!(
+                                "keys must be str, int, float, bool or None, not {kind}"
+                            ));
+                        }
+                    }
+                    out.push_str(&self.separators.1)?;
+                    self.write(out, value, depth + 1)
+                })
             }
-            kind => {
-                let problem = format!("tojson: a value of kind {kind} has no JSON");
-                return Err(Error::new(ErrorKind::InvalidOperation, problem));
-            }
+            _ => fail(format!(
+                "Object of type {} is not JSON serializable",
+                value.type_name()
+            )),
         }
-        Ok(())
     }
 
-    fn write_items(
+    fn write_items<T>(
         &self,
-        text: &mut String,
+        out: &mut Draft,
         [open, close]: [char; 2],
         depth: usize,
-        items: impl Iterator<Item = Value>,
-        mut write: impl FnMut(&mut String, Value) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let line = |text: &mut String, depth: usize| {
-            if let Some(indent) = &self.indent {
-                text.push('\n');
-                text.push_str(&indent.repeat(depth));
+        items: &[T],
+        mut write: impl FnMut(&mut Draft, &T) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let line = |out: &mut Draft, depth: usize| match &self.indent {
+            Some(indent) => {
+                out.push('\n')?;
+                out.repeat(indent, depth)
             }
+            None => Ok(()),
         };
-        text.push(open);
-        let mut empty = true;
-        for item in items {
-            if !empty {
-                text.push_str(&self.separators.0);
+        out.push(open)?;
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                out.push_str(&self.separators.0)?;
             }
-            empty = false;
-            line(text, depth + 1);
-            write(text, item)?;
+            line(out, depth + 1)?;
+            write(out, item)?;
         }
-        if !empty {
-            line(text, depth);
+        if !items.is_empty() {
+            line(out, depth)?;
         }
-        text.push(close);
-        Ok(())
+        out.push(close)
     }
 
-    fn write_string(&self, text: &mut String, string: &str) {
-        text.push('"');
-        for character in string.chars() {
-            match character {
-                '"' => text.push_str("\\\""),
-                '\\' => text.push_str("\\\\"),
-                '\n' => text.push_str("\\n"),
-                '\r' => text.push_str("\\r"),
-                '\t' => text.push_str("\\t"),
-                '\u{8}' => text.push_str("\\b"),
-                '\u{c}' => text.push_str("\\f"),
-                '\0'..='\u{1f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
-                '\u{7f}'.. if self.ensure_ascii => {
-                    for unit in character.encode_utf16(&mut [0; 2]) {
-                        text.push_str(&format!("\\u{unit:04x}"));
-                    }
+    fn write_string(&self, out: &mut Draft, string: &str) -> Outcome<()> {
+        meter::spend_text(string.len())?;
+        out.push('"')?;
+        let mut plain = 0;
+        for (at, character) in string.char_indices() {
+            let escape = match character {
+                '"' => "\\\"",
+                '\\' => "\\\\",
+                '\n' => "\\n",
+                '\r' => "\\r",
+                '\t' => "\\t",
+                '\u{8}' => "\\b",
+                '\u{c}' => "\\f",
+                '\0'..='\u{1f}' => "",
+                '\u{7f}'.. if self.ensure_ascii => "",
+                _ => continue,
+            };
+            out.push_str(&string[plain..at])?;
+            plain = at + character.len_utf8();
+            out.push_str(escape)?;
+            if escape.is_empty() {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    out.push_str(&format!("\\u{unit:04x}"))?;
                 }
-                _ => text.push(character),
             }
         }
-        text.push('"');
+        out.push_str(&string[plain..])?;
+        out.push('"')
     }
 }
 
-/// The key of an object: Python turns the scalars into strings.
-fn key_text(key: &Value) -> Result<String, Error> {
-    match key.kind() {
-        ValueKind::String => Ok(key.to_string()),
-        ValueKind::None => Ok("null".to_owned()),
-        ValueKind::Bool => Ok(if key.is_true() { "true" } else { "false" }.to_owned()),
-        ValueKind::Number => Ok(number(key)),
-        kind => {
-            let problem = format!("tojson: a value of kind {kind} cannot be a key");
-            Err(Error::new(ErrorKind::InvalidOperation, problem))
+/// Entries in the order of their keys.
+fn by_key(entries: &[(Value, Value)]) -> Outcome<Vec<(Value, Value)>> {
+    super::filters::sorted_by_first(entries.to_vec())
+}
+
+fn in_json(number: f64) -> String {
+    match number {
+        _ if number.is_nan() => "NaN".to_owned(),
+        _ if number.is_infinite() => if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
         }
-    }
-}
-
-/// A number as Python writes it in JSON.
-fn number(value: &Value) -> String {
-    match f64::try_from(value.clone()) {
-        Ok(float) if !value.is_integer() => match float {
-            _ if float.is_nan() => "NaN".to_owned(),
-            _ if float.is_infinite() && float > 0.0 => "Infinity".to_owned(),
-            _ if float.is_infinite() => "-Infinity".to_owned(),
-            _ => python::float(float),
-        },
-        _ => value.to_string(),
+        .to_owned(),
+        _ => float(number),
     }
 }

@@ -1,62 +1,66 @@
-//! A checkpoint's Jinja template, rendered as transformers renders it.
+//! Chat templates that come with a checkpoint, rendered as transformers renders them.
 //!
-//! Jinja2 templates are Python in disguise: they call `str` methods, print `None` and `True`,
-//! and lean on details of Python's `json`. MiniJinja covers the language; `environment` sets it
-//! up as transformers sets up Jinja2, and `methods`, `filters`, `json` and `source` close the gaps
-//! that real templates fall into. The reference tests render the same templates with
-//! transformers.
+//! Templates are Python in disguise: they call methods of `str`, print `None` and `True`, and lean
+//! on details of Python's `json`. So this is an interpreter of Jinja2's language on Python's
+//! values, in the setting that transformers gives it: a sandbox in which nothing changes but
+//! namespaces, `trim_blocks` and `lstrip_blocks`, its `tojson`, `raise_exception`, `strftime_now`
+//! and `generation`. The reference tests render the same templates with transformers.
 //!
-//! Known differences, which none of the supported families' templates meets: a loop over `None`
-//! is empty and not an error, `+` on a string marked safe does not escape the other one, and the
-//! corners listed in `tests/chat_reference.rs`.
+//! - `syntax/` reads a template: `lexer`, then `statements` and `expressions`, to the tree of `ast`;
+//! - `run/` runs the tree;
+//! - `value/` has Python's values, `python/` their operators and methods;
+//! - `filters/`, `tests`, `globals` and `json` are what a template finds in its environment;
+//! - `meter` holds a template to what it may cost.
+//!
+//! Known differences, which no known template meets: integers end at 127 bits, a generator is
+//! filled when it is made, `urlize` and `lipsum` are not there, and `random` is not.
 
-mod environment;
+mod failure;
 mod filters;
+mod globals;
 mod json;
-mod methods;
+mod meter;
 mod python;
-mod source;
+mod run;
+mod syntax;
+mod tests;
+mod value;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use minijinja::{Error, ErrorKind, Value};
+use failure::{Failure, Outcome};
+use run::Run;
+use syntax::Template;
+use value::{Dict, Value};
 
 use super::{ChatError, Message};
 
 /// Further variables of a template, such as `enable_thinking`.
 pub type Variables = serde_json::Map<String, serde_json::Value>;
 
-/// The one template of an environment.
-const NAME: &str = "chat";
-
-/// A compiled chat template.
+/// A chat template, read.
 #[derive(Debug)]
 pub struct JinjaTemplate {
-    environment: minijinja::Environment<'static>,
+    template: Template,
     path: PathBuf,
     /// Variables of every rendering: the special tokens.
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, String)>,
 }
 
 impl JinjaTemplate {
-    /// Compiles a template. `path` is the file that holds it, for error messages.
+    /// Reads a template. `path` is the file that holds it, for error messages.
     ///
     /// # Errors
-    /// [`ChatError::Syntax`] with file and line.
+    /// [`ChatError::Syntax`] with file and line, for a template of more than a megabyte too.
     pub fn new(path: &Path, source: &str) -> Result<Self, ChatError> {
-        let mut environment = environment::environment();
-        let source = source::prepare(source);
-        let lines = source.lines().count();
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| ChatError::Syntax {
-                path: path.to_owned(),
-                line: error.line().unwrap_or(lines),
-                problem: problem(&error),
-            })?;
+        let template = on_own_stack(|| syntax::parse(source));
+        let template = template.map_err(|failure| ChatError::Syntax {
+            path: path.to_owned(),
+            line: line(&failure),
+            problem: one_line(&failure.message),
+        })?;
         Ok(Self {
-            environment,
+            template,
             path: path.to_owned(),
             variables: Vec::new(),
         })
@@ -70,63 +74,118 @@ impl JinjaTemplate {
     ) -> Self {
         let variables = variables.into_iter();
         self.variables
-            .extend(variables.map(|(name, value)| (name.to_owned(), value.into())));
+            .extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         self
     }
 
     /// Renders a conversation. `variables` take precedence over those of [`Self::with_variables`].
     ///
+    /// A template may take ten million steps and hold 128 MB, and more for a long conversation.
+    ///
     /// # Errors
     /// [`ChatError::Refused`] if the template calls `raise_exception`, [`ChatError::Render`] if
-    /// it fails.
+    /// it fails or costs too much.
     pub fn render(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
         variables: &Variables,
     ) -> Result<String, ChatError> {
-        let messages = messages.iter().map(|message| {
-            let role = ("role", Value::from(message.role.as_str()));
-            Value::from_pairs([role, ("content", Value::from(message.content.as_str()))])
+        let rendered = on_own_stack(|| {
+            meter::start(weight(messages, variables));
+            let given = self.given(messages, add_generation_prompt, variables)?;
+            Run::render(&self.template, given)
         });
-        let own = self.variables.iter().cloned();
-        let conversation = [
-            ("messages", messages.collect()),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-        ];
-        let conversation = conversation.map(|(name, value)| (name.to_owned(), value));
-        let further = variables
-            .iter()
-            .map(|(name, it)| (name.clone(), json::to_template(it)));
-        let context = Value::from_pairs(own.chain(conversation).chain(further));
-        let template = self.environment.get_template(NAME);
-        // A template is a file from outside, and the engine has corners where one can trip it.
-        let render = || template.and_then(|template| template.render(context));
-        let rendered = catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "the template engine gave up",
-            ))
-        });
-        rendered.map_err(|error| match environment::refusal(&error) {
-            Some(message) => ChatError::Refused(message.to_owned()),
-            None => ChatError::Render {
+        rendered.map_err(|failure| {
+            if failure.refused {
+                return ChatError::Refused(failure.message);
+            }
+            ChatError::Render {
                 path: self.path.clone(),
-                line: error.line().unwrap_or(1),
-                problem: problem(&error),
-            },
+                line: line(&failure),
+                problem: one_line(&failure.message),
+            }
         })
+    }
+
+    /// The variables that the template sees; of those with the same name the last counts.
+    fn given<'a>(
+        &'a self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        variables: &'a Variables,
+    ) -> Outcome<Vec<(&'a str, Value)>> {
+        let mut given = Vec::new();
+        for (name, value) in &self.variables {
+            given.push((name.as_str(), Value::str(value.as_str())?));
+        }
+        let messages = messages.iter().map(|message| {
+            let mut dict = Dict::new();
+            for (key, text) in [
+                ("role", message.role.as_str()),
+                ("content", message.content.as_str()),
+            ] {
+                dict.insert(Value::str(key)?, Value::str(text)?)?;
+            }
+            Value::dict(dict)
+        });
+        given.push(("messages", Value::list(messages.collect::<Outcome<_>>()?)?));
+        given.push(("tools", Value::None));
+        given.push(("documents", Value::None));
+        given.push(("add_generation_prompt", Value::Bool(add_generation_prompt)));
+        for (name, value) in variables {
+            given.push((name.as_str(), json::to_template(value)?));
+        }
+        Ok(given)
     }
 }
 
-/// What an error says, without the place, on one line.
-fn problem(error: &Error) -> String {
-    let kind = error.kind();
-    let message = match error.detail() {
-        Some(detail) => format!("{kind}: {detail}"),
-        None => kind.to_string(),
-    };
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The bytes of a conversation and its variables, about.
+fn weight(messages: &[Message], variables: &Variables) -> usize {
+    fn of(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::String(text) => text.len() + 16,
+            serde_json::Value::Array(items) => 16 + items.iter().map(of).sum::<usize>(),
+            serde_json::Value::Object(entries) => {
+                let entries = entries
+                    .iter()
+                    .map(|(key, value)| key.len() + 64 + of(value));
+                16 + entries.sum::<usize>()
+            }
+            _ => 16,
+        }
+    }
+    let messages: usize = messages
+        .iter()
+        .map(|message| message.content.len() + 128)
+        .sum();
+    messages + variables.values().map(of).sum::<usize>()
+}
+
+/// Runs something on a thread of its own: with a stack that is large enough whatever is left of
+/// the caller's, and with a meter of its own.
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("chat template".to_owned());
+        let thread = thread.stack_size(meter::STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("the template engine gave up"))),
+            Err(cause) => Err(Failure::new(format!("no thread for the template: {cause}"))),
+        }
+    })
+}
+
+fn line(failure: &Failure) -> usize {
+    failure
+        .line
+        .and_then(|line| usize::try_from(line).ok())
+        .unwrap_or(1)
+}
+
+/// A message on one line, and not too long for it.
+fn one_line(message: &str) -> String {
+    let short: String = message.chars().take(500).collect();
+    short.split_whitespace().collect::<Vec<_>>().join(" ")
 }
