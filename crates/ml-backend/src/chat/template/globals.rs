@@ -98,6 +98,7 @@ fn dictionary(function: &str, args: Args) -> Outcome<Dict> {
         None => {}
         Some(Value::Dict(other)) => dict.update(&other)?,
         Some(pairs) => {
+            pairs.defined()?;
             let mut pairs = Cursor::new(&pairs)?;
             while let Some(pair) = pairs.next()? {
                 match <[Value; 2]>::try_from(Cursor::all(&pair)?) {

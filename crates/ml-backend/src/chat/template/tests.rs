@@ -6,7 +6,7 @@ use super::python::operators::{at_most, contains};
 use super::python::{operators, strings};
 use super::run::arguments::Args;
 use super::syntax::ast::Operator;
-use super::value::{Cursor, Kind, Value, equal, less, string};
+use super::value::{Cursor, Key, Kind, Value, equal, less, string};
 
 type Test = fn(&Value, Args) -> Outcome<bool>;
 
@@ -21,20 +21,8 @@ pub(super) fn find(name: &str) -> Option<Test> {
         },
         "defined" => |value, args| plain(args, !value.is_undefined()),
         "undefined" => |value, args| plain(args, value.is_undefined()),
-        "filter" => |value, args| {
-            plain(
-                args,
-                value
-                    .as_str()
-                    .is_some_and(|name| filters::find(name).is_some()),
-            )
-        },
-        "test" => |value, args| {
-            plain(
-                args,
-                value.as_str().is_some_and(|name| find(name).is_some()),
-            )
-        },
+        "filter" => |value, args| named(value, args, |name| filters::find(name).is_some()),
+        "test" => |value, args| named(value, args, |name| find(name).is_some()),
         "none" => |value, args| plain(args, value.is_none()),
         "boolean" => |value, args| plain(args, matches!(value, Value::Bool(_))),
         "false" => |value, args| plain(args, matches!(value, Value::Bool(false))),
@@ -85,6 +73,12 @@ fn plain(args: Args, holds: bool) -> Outcome<bool> {
         return fail("the test takes no argument");
     }
     Ok(holds)
+}
+
+/// Whether a value is a name that is known. What could be no key at all is an error.
+fn named(value: &Value, args: Args, known: fn(&str) -> bool) -> Outcome<bool> {
+    Key::of(value)?;
+    plain(args, value.as_str().is_some_and(known))
 }
 
 fn remainder(value: &Value, args: Args, name: &str, wanted: i128) -> Outcome<bool> {

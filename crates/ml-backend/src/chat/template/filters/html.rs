@@ -55,53 +55,29 @@ pub(super) fn safe(_: &mut Run<'_>, value: Value, args: Args) -> Outcome<Value> 
 pub(super) fn strip_tags(_: &mut Run<'_>, value: Value, args: Args) -> Outcome<Value> {
     args.none("striptags")?;
     let text = string(&value)?;
-    let text = without(&text, "<!--", "-->")?;
-    let text = without(&text, "<", ">")?;
+    meter::spend_text(text.len())?;
+    let mut kept = Draft::new();
+    let mut rest: &str = &text;
+    while let Some(start) = rest.find('<') {
+        let tag = &rest[start..];
+        let end = match tag.strip_prefix("<!--") {
+            Some(comment) => comment.find("-->").map(|end| end + "<!---->".len()),
+            None => tag.find('>').map(|end| end + 1),
+        };
+        let Some(end) = end else { break };
+        kept.push_str(&rest[..start])?;
+        rest = &tag[end..];
+    }
+    kept.push_str(rest)?;
     let mut draft = Draft::new();
-    for word in text
-        .split(unicode::is_space)
-        .filter(|word| !word.is_empty())
-    {
+    let words = kept.as_str().split(unicode::is_space);
+    for word in words.filter(|word| !word.is_empty()) {
         if !draft.as_str().is_empty() {
             draft.push(' ')?;
         }
         draft.push_str(word)?;
     }
     unescaped(draft.as_str()).map(Value::Str)
-}
-
-/// Takes out what stands from `start` to `end`, again where two halves of a start then meet.
-fn without(text: &str, start: &str, end: &str) -> Outcome<Text> {
-    let mut kept = Draft::new();
-    let mut rest = Text::new(text)?;
-    loop {
-        meter::spend_text(rest.len())?;
-        let mut at = 0;
-        let again = loop {
-            let Some(from) = rest[at..].find(start).map(|from| at + from) else {
-                break None;
-            };
-            let Some(to) = rest[from..].find(end).map(|to| from + to + end.len()) else {
-                break None;
-            };
-            kept.push_str(&rest[at..from])?;
-            at = to;
-            let halves = (1..start.len()).find(|cut| {
-                kept.as_str().ends_with(&start[..*cut]) && rest[at..].starts_with(&start[*cut..])
-            });
-            if halves.is_some() {
-                break halves;
-            }
-        };
-        let Some(cut) = again else {
-            kept.push_str(&rest[at..])?;
-            return kept.text();
-        };
-        let whole = kept.into_string();
-        rest = Text::new(format!("{}{}", &whole[whole.len() - cut..], &rest[at..]))?;
-        kept = Draft::new();
-        kept.push_str(&whole[..whole.len() - cut])?;
-    }
 }
 
 /// Entities that have names, those that are in use.

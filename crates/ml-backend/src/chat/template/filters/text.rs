@@ -167,12 +167,12 @@ pub(super) fn truncate(_: &mut Run<'_>, value: Value, args: Args) -> Outcome<Val
     if leeway < 0 {
         return fail(format!("expected leeway >= 0, got {leeway}"));
     }
-    let of = text(&value)?;
-    meter::spend_text(of.len())?;
-    let count = i128::try_from(of.chars().count()).unwrap_or(i128::MAX);
-    if count <= length.saturating_add(leeway) {
+    let count = value.len()?.and_then(|count| i128::try_from(count).ok());
+    if count.is_some_and(|count| count <= length.saturating_add(leeway)) {
         return Ok(value);
     }
+    let of = text(&value)?;
+    meter::spend_text(of.len())?;
     let kept = usize::try_from(length - end_length).unwrap_or(usize::MAX);
     let kept = of.char_indices().nth(kept).map_or(of, |(at, _)| &of[..at]);
     let kept = if flag(whole_words.as_ref()) {

@@ -38,9 +38,9 @@ impl Fields<'_> {
         run: &mut Run<'_>,
         out: &mut Draft,
         format: &str,
-        depth: u32,
+        depth: i32,
     ) -> Outcome<()> {
-        if depth == 0 {
+        if depth < 0 {
             return fail("Max string recursion exceeded");
         }
         let mut rest = format;
@@ -66,7 +66,7 @@ impl Fields<'_> {
         run: &mut Run<'_>,
         out: &mut Draft,
         written: &'f str,
-        depth: u32,
+        depth: i32,
     ) -> Outcome<&'f str> {
         meter::spend(4)?;
         let mut open = 1;
@@ -97,6 +97,9 @@ impl Fields<'_> {
         let mut conversion = None;
         if let Some(converted) = options.strip_prefix('!') {
             conversion = converted.chars().next();
+            if conversion.is_none() {
+                return fail("end of string while looking for conversion specifier");
+            }
             let length = conversion.map_or(0, char::len_utf8);
             options = &converted[length..];
             if !options.is_empty() && !options.starts_with(':') {

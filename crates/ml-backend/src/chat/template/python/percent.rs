@@ -109,6 +109,9 @@ fn directive<'f>(
     };
     let after = &rest[kind.len_utf8()..];
     spec.align = left.then_some('<');
+    if kind == '%' && rest.len() < written.len() {
+        return fail("unsupported format character '%'");
+    }
     if kind == '%' {
         draft.push('%')?;
         return Ok(after);

@@ -50,6 +50,17 @@ impl Spec {
             }
         }
         spec.kind = rest.pop();
+        let groups = match spec.grouping {
+            None => true,
+            Some(',') => matches!(
+                spec.kind,
+                None | Some('d' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%' | 's')
+            ),
+            Some(_) => !matches!(spec.kind, Some('n' | 'c')),
+        };
+        if !groups {
+            return fail("Cannot specify a separator with that format code");
+        }
         if !rest.is_empty() {
             return fail(format!(
                 "Invalid format specifier '{}'",

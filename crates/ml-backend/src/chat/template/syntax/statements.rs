@@ -307,7 +307,7 @@ impl Parser {
         loop {
             let ended = match self.peek() {
                 Kind::BlockEnd | Kind::OutputEnd => true,
-                Kind::Operator(operator) => matches!(*operator, ")" | "="),
+                Kind::Operator(operator) => *operator == ")",
                 Kind::Name(name) => ends.contains(&name.as_str()),
                 _ => false,
             };

@@ -42,11 +42,7 @@ impl Cursor {
                 let character = text[at..].chars().next();
                 self.at = at + character.map_or(0, char::len_utf8);
                 match character {
-                    Some(it) => {
-                        let safe = text.safe;
-                        let text = super::Text::new(it.encode_utf8(&mut [0; 4]) as &str)?;
-                        Some(Value::Str(text.marked(safe)))
-                    }
+                    Some(it) => Some(Value::str(it.encode_utf8(&mut [0; 4]) as &str)?),
                     None => None,
                 }
             }

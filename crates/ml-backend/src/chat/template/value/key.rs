@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use super::super::failure::{Outcome, fail};
 use super::super::meter;
-use super::{Kind, Text, Value};
+use super::{Kind, Range, Text, Value};
 
 /// A value that can be hashed. Numbers that are equal are one key, whatever their type.
 #[derive(Clone, Debug)]
@@ -15,6 +15,7 @@ pub(in super::super) enum Key {
     Float(u64),
     Str(Text),
     Tuple(Vec<Key>),
+    Range(Range),
     Function(&'static str),
     Object(Kind, usize),
     Undefined,
@@ -41,6 +42,7 @@ impl Key {
                 }
                 Self::Tuple(keys.done())
             }
+            Value::Range(range) => Self::Range(*range),
             Value::Function(name) => Self::Function(name),
             Value::Object(kind, index) => Self::Object(*kind, *index),
             Value::Undefined(_) => Self::Undefined,
@@ -69,6 +71,7 @@ impl PartialEq for Key {
             (Self::Float(a), Self::Float(b)) => a == b,
             (Self::Str(a), Self::Str(b)) => a == b,
             (Self::Tuple(a), Self::Tuple(b)) => a == b,
+            (Self::Range(a), Self::Range(b)) => a.same(*b),
             (Self::Function(a), Self::Function(b)) => a == b,
             (Self::Object(a, i), Self::Object(b, j)) => a == b && i == j,
             _ => false,
@@ -86,6 +89,7 @@ impl Hash for Key {
             Self::Float(bits) => bits.hash(state),
             Self::Str(text) => text.hash(state),
             Self::Tuple(keys) => keys.hash(state),
+            Self::Range(range) => range.len().hash(state),
             Self::Function(name) => name.hash(state),
             Self::Object(kind, index) => (kind, index).hash(state),
         }

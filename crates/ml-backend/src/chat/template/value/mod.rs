@@ -91,6 +91,14 @@ impl Range {
         usize::try_from((distance - 1) / step + 1).unwrap_or(usize::MAX)
     }
 
+    /// Whether it has the same numbers.
+    fn same(self, other: Self) -> bool {
+        let length = self.len();
+        length == other.len()
+            && (length == 0
+                || self.start == other.start && (length == 1 || self.step == other.step))
+    }
+
     pub(super) fn get(self, index: usize) -> Option<Value> {
         let index = (index < self.len()).then_some(index)?;
         let steps = i128::try_from(index).ok()?.checked_mul(self.step)?;
