@@ -291,6 +291,34 @@ b{% endfilter %}
 """
 
 
+#: Forms that templates of published checkpoints use, and that were wrong once.
+PUBLISHED = r"""
+{{ ("x" | attr("upper"))() }}
+{% set ns = namespace(l=[]) %}{% for m in messages %}{% set ns.l = ns.l + [m.content] %}{% endfor %}{{ ns.l | tojson }}
+{% set c = cycler("x", "y") %}{{ c.next() }}{{ c.next() }}
+{{ dict.fromkeys(["a", "b"], 0) | tojson }}
+{{ dict([("a", 1)])["a"] }}
+[{{ "x" | center(5) }}]
+{{ 123456 | filesizeformat }}
+{{ "<b>x</b>" | striptags }}
+{{ "a long line of words" | truncate(9) }}
+{{ "a b" | urlencode }}
+{{ "one two three" | wordcount }}
+{{ "aa bb cc" | wordwrap(5) }}
+{{ "y" if messages[0].get is callable else "n" }}
+{% macro m() %}{{ kwargs.a }}{% endmacro %}{{ m(a=3) }}
+{{ '\N{BULLET}' }}
+{% set f = "<%s>" %}{{ f % "x" }}
+{% print "x" %}
+{{ {"n": [0] * 3} | tojson(indent=2) }}
+{{ "yes" if messages[0:] is sequence else "no" }}
+{{ messages[0:] | tojson }}
+{{ "a b c".split()[1:] | tojson }}
+{% set all = [{"a": 1}] + [{"b": 2}] %}{{ all | tojson }}
+{% macro m() %}{{ varargs | length }}{% endmacro %}{{ m(1, 2) }}
+"""
+
+
 def expressions() -> list[str]:
     for values, calls in ((VALUES, [f"|{name}" for name in FILTERS]), (VALUES, [f" is {name}" for name in TESTS])):
         yield from (f"{value}{call}" for call, value in itertools.product(calls, values))
@@ -358,7 +386,7 @@ def main() -> None:
         text = render("{{ " + expression + " }}")
         if text is None or not unstable.search(text):
             table.append([expression, text])
-    statements = [line for line in re.split(r"\n(?=\{)", STATEMENTS.strip("\n"))]
+    statements = re.split(r"\n(?=\{)", STATEMENTS.strip("\n")) + PUBLISHED.strip("\n").split("\n")
     statements = [[template, render(template)] for template in statements]
     statements = [case for case in statements if case[1] is None or not unstable.search(case[1])]
     fixture = {

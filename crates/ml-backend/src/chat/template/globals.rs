@@ -161,9 +161,8 @@ fn has_width(format: &str) -> bool {
             .next_if(|it| matches!(it, b'-' | b'_' | b'^' | b'#'))
             .is_some()
         {}
-        let zero = rest.next_if_eq(&b'0').is_some();
-        let width = rest.peek().is_some_and(u8::is_ascii_digit);
-        if width || (zero && width) {
+        rest.next_if_eq(&b'0');
+        if rest.peek().is_some_and(u8::is_ascii_digit) {
             return true;
         }
         rest.next();

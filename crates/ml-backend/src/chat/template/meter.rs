@@ -29,10 +29,11 @@ pub(super) const DEPTH: u32 = 4000;
 /// which only what is used becomes memory.
 pub(super) const STACK_BYTES: usize = 128 << 20;
 
-/// Steps of a rendering, of which a second holds some tens of millions.
-const FUEL: u64 = 10_000_000;
+/// Steps of a rendering, of which a second holds some ten millions. Known templates take a few
+/// thousand, and some tens for each message and each property of a tool.
+const FUEL: u64 = 3_000_000;
 /// Further steps for each byte of the conversation.
-const FUEL_PER_BYTE: u64 = 16;
+const FUEL_PER_BYTE: u64 = 64;
 /// The bytes that all values and texts of a rendering may have at a time.
 const MEMORY: usize = 128 << 20;
 /// Further bytes for each byte of the conversation.
@@ -61,7 +62,7 @@ pub(super) fn spend(steps: u64) -> Outcome<()> {
     if steps > left {
         LEFT.set(0);
         return fail(
-            "it takes too many steps; a template may take ten million, and more for a long chat",
+            "it takes too many steps; a template may take three million, and more for a long chat",
         );
     }
     LEFT.set(left - steps);

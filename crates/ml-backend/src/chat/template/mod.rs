@@ -80,7 +80,7 @@ impl JinjaTemplate {
 
     /// Renders a conversation. `variables` take precedence over those of [`Self::with_variables`].
     ///
-    /// A template may take ten million steps and hold 128 MB, and more for a long conversation.
+    /// A template may take three million steps and hold 128 MB, and more for a long conversation.
     ///
     /// # Errors
     /// [`ChatError::Refused`] if the template calls `raise_exception`, [`ChatError::Render`] if

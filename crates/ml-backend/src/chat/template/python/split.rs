@@ -33,12 +33,12 @@ pub(in super::super) fn strip<'text>(
         (None, None) => is_space(c),
     };
     let string = if start {
-        string.trim_start_matches(&goes)
+        string.trim_start_matches(goes)
     } else {
         string
     };
     if end {
-        string.trim_end_matches(&goes)
+        string.trim_end_matches(goes)
     } else {
         string
     }

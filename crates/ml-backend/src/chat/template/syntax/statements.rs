@@ -257,7 +257,7 @@ impl Parser {
         self.loops = loops;
         let (body, names) = body;
         let mut special = |name: &str| {
-            let used = names.iter().any(|it| *it == name) && !declared.iter().any(|it| it == name);
+            let used = names.contains(&name) && !declared.iter().any(|it| it == name);
             used.then(|| self.symbol(name))
         };
         let (varargs, kwargs, caller) = (special("varargs"), special("kwargs"), special("caller"));
