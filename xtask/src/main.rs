@@ -11,6 +11,7 @@ mod check_metal;
 mod demo;
 mod dist;
 mod guest;
+mod fuzz;
 mod process;
 mod soak;
 mod test;
@@ -46,6 +47,8 @@ enum Task {
     Guest(guest::Args),
     /// Load and generate for long, and see whether threads and memory stay as they were
     Soak(soak::Args),
+    /// Look for inputs that break a promise
+    Fuzz(fuzz::Args),
     /// Everything that must hold before a change lands
     Test,
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::run_task(&args),
         Task::Guest(args) => guest::run_task(&args),
         Task::Soak(args) => soak::run_task(&args),
+        Task::Fuzz(args) => fuzz::run_task(&args),
         Task::Test => test::run_task(),
     };
     match result {

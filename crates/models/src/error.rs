@@ -66,29 +66,45 @@ impl Error {
     pub(crate) fn read(path: &Path, problem: impl ToString) -> Self {
         Self::Read {
             path: path.to_owned(),
-            problem: problem.to_string(),
+            problem: one_line(problem.to_string()),
         }
     }
 
     pub(crate) fn config(path: &Path, problem: impl Into<String>) -> Self {
         Self::Config {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: one_line(problem.into()),
         }
     }
 
     pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
         Self::Checkpoint {
             path: path.to_owned(),
-            problem: problem.into(),
+            problem: one_line(problem.into()),
         }
     }
 
     pub(crate) fn tensor(path: &Path, name: &str, problem: impl Into<String>) -> Self {
         Self::Tensor {
             path: path.to_owned(),
-            name: name.to_owned(),
-            problem: problem.into(),
+            name: one_line(name.to_owned()),
+            problem: one_line(problem.into()),
         }
     }
+}
+
+/// A text with names from a file in it, which may hold anything: line breaks and other control
+/// characters are spelled out, so that an error is one line and does nothing to a terminal.
+pub(crate) fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    line
 }

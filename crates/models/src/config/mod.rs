@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::error::one_line;
 use crate::{Error, Result};
 use fields::Fields;
 pub use generation::GenerationDefaults;
@@ -137,7 +138,7 @@ impl Config {
             }
             other => Err(Error::UnsupportedModel {
                 path: root.file().to_owned(),
-                model_type: other.to_owned(),
+                model_type: one_line(other.to_owned()),
                 supported: SUPPORTED_MODEL_TYPES.join(", "),
             }),
         }
@@ -160,6 +161,9 @@ impl Config {
                 "head_dim",
                 format!("{} is odd; it must be even", self.head_dim),
             ));
+        }
+        if !self.rms_norm_eps.is_finite() {
+            return Err(f.problem("rms_norm_eps", "is too large for float32"));
         }
         if self.layer_types.contains(&LayerType::Sliding) && self.sliding_window.is_none() {
             return Err(f.missing("sliding_window"));

@@ -27,6 +27,8 @@ pub(super) struct Pieces {
     replacements: Vec<DecoderWrapper>,
     /// Whether `<0x0A>` is the byte 10.
     byte_fallback: bool,
+    /// The replacements that come after byte fallback, for tokens and for the text of byte runs.
+    afterwards: Vec<DecoderWrapper>,
     /// The character that is taken away from the start of the text, and how often at most.
     pub(super) strip: Option<(char, usize)>,
 }
@@ -46,19 +48,11 @@ impl Assembly {
 }
 
 impl Pieces {
-    /// Recognises replacements, then byte fallback, fusing and stripping, in this order, each if
-    /// it is there.
+    /// Recognises replacements, byte fallback, replacements, fusing and stripping, in this order,
+    /// each if it is there.
     fn of(steps: &[&Value]) -> Option<Self> {
-        let count = steps
-            .iter()
-            .take_while(|step| kind(step) == "Replace")
-            .count();
-        let (replace, rest) = steps.split_at(count);
-        let replacements = replace
-            .iter()
-            .map(|step| serde_json::from_value((*step).clone()));
-        let replacements = replacements.collect::<Result<_, _>>().ok()?;
-
+        let mut rest = steps;
+        let replacements = leading_replacements(&mut rest)?;
         let after = |rest: &mut &[&Value], name: &str| match rest {
             [step, others @ ..] if kind(step) == name => {
                 *rest = others;
@@ -66,8 +60,13 @@ impl Pieces {
             }
             _ => false,
         };
-        let mut rest = rest;
         let byte_fallback = after(&mut rest, "ByteFallback");
+        let afterwards = leading_replacements(&mut rest)?;
+        // Broken bytes are one token each, but come together from a stream.
+        let broken = "\u{FFFD}\u{FFFD}";
+        if replace(&afterwards, broken.to_owned()).ok()? != broken {
+            return None;
+        }
         let fused = after(&mut rest, "Fuse");
         let strip = match rest {
             [] => None,
@@ -77,26 +76,50 @@ impl Pieces {
             }
             _ => return None,
         };
-        let known = count > 0 || byte_fallback;
+        let known = !replacements.is_empty() || byte_fallback;
         known.then_some(Self {
             replacements,
             byte_fallback,
+            afterwards,
             strip,
         })
     }
 
     /// What a token contributes: its bytes if it stands for a byte, else its text.
     pub(super) fn piece(&self, token: String) -> tokenizers::Result<Piece> {
-        let mut token = vec![token];
-        for replacement in &self.replacements {
-            token = replacement.decode_chain(token)?;
-        }
-        let token = token.concat();
+        let token = replace(&self.replacements, token)?;
         Ok(match byte(&token) {
             Some(byte) if self.byte_fallback => Piece::Byte(byte),
-            _ => Piece::Text(token),
+            _ => Piece::Text(replace(&self.afterwards, token)?),
         })
     }
+
+    /// What the text of a run of bytes contributes.
+    pub(super) fn run(&self, text: String) -> tokenizers::Result<String> {
+        replace(&self.afterwards, text)
+    }
+}
+
+/// Takes the steps that replace off the front.
+fn leading_replacements(steps: &mut &[&Value]) -> Option<Vec<DecoderWrapper>> {
+    let replaces = |step: &&&Value| kind(step) == "Replace";
+    let (replacements, rest) = steps.split_at(steps.iter().take_while(replaces).count());
+    *steps = rest;
+    let parsed = replacements
+        .iter()
+        .map(|step| serde_json::from_value((*step).clone()));
+    parsed.collect::<Result<_, _>>().ok()
+}
+
+fn replace(replacements: &[DecoderWrapper], token: String) -> tokenizers::Result<String> {
+    if replacements.is_empty() {
+        return Ok(token);
+    }
+    let mut tokens = vec![token];
+    for replacement in replacements {
+        tokens = replacement.decode_chain(tokens)?;
+    }
+    Ok(tokens.concat())
 }
 
 /// What one token of a SentencePiece-style vocabulary contributes.

@@ -39,7 +39,7 @@ impl TokenizerError {
     pub(super) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::File {
             path: path.into(),
-            problem: problem.into(),
+            problem: crate::error::one_line(problem.into()),
         }
     }
 }
@@ -47,5 +47,9 @@ impl TokenizerError {
 /// The message of a foreign error on one line, whatever it holds.
 pub(super) fn one_line(cause: &dyn std::fmt::Display) -> String {
     let message = cause.to_string();
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    let words = message.split(|c: char| c.is_whitespace() || c.is_control());
+    words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -106,11 +106,14 @@ impl StreamDecoder {
                 pending.extend(assembly::bytes(&token));
                 take_characters(pending)
             }
-            (State::Run(run), Assembly::Pieces(pieces)) => match pieces.piece(token) {
-                Ok(Piece::Byte(byte)) => run.push(byte),
-                Ok(Piece::Text(text)) => run.end() + &text,
-                Err(cause) => return Err(TokenizerError::Decode(one_line(&cause))),
-            },
+            (State::Run(run), Assembly::Pieces(pieces)) => {
+                let text = match pieces.piece(token) {
+                    Ok(Piece::Byte(byte)) => Ok(run.push(byte)),
+                    Ok(Piece::Text(text)) => pieces.run(run.end()).map(|run| run + &text),
+                    Err(cause) => Err(cause),
+                };
+                text.map_err(|cause| TokenizerError::Decode(one_line(&cause)))?
+            }
             (State::Run(_) | State::Window { .. }, _) => self.push_to_window(id)?,
         };
         Ok(self.start_of_text(text))
@@ -122,10 +125,13 @@ impl StreamDecoder {
     /// # Errors
     /// As for [`Self::push`].
     pub fn finish(mut self) -> Result<Option<String>, TokenizerError> {
-        let text = match &mut self.state {
-            State::Bytes(pending) => String::from_utf8_lossy(pending).into_owned(),
-            State::Run(run) => run.end(),
-            State::Window { ids, shown, .. } => {
+        let text = match (&mut self.state, &self.tokenizer.shared.assembly) {
+            (State::Bytes(pending), _) => String::from_utf8_lossy(pending).into_owned(),
+            (State::Run(run), Assembly::Pieces(pieces)) => pieces
+                .run(run.end())
+                .map_err(|cause| TokenizerError::Decode(one_line(&cause)))?,
+            (State::Run(run), _) => run.end(),
+            (State::Window { ids, shown, .. }, _) => {
                 let text = self.tokenizer.decode(ids, self.skip_special)?;
                 after(&text, shown).to_owned()
             }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{TokenizerError, files};
+use crate::error::one_line;
 
 /// The key of a template in JSON files.
 pub(super) const KEY: &str = "chat_template";
@@ -43,11 +44,13 @@ impl TemplateChoice {
             Self::One(template) => Ok(Some(template)),
             Self::Unclear { path, named } => Err(TokenizerError::NoDefaultTemplate {
                 path: path.clone(),
-                names: named
-                    .keys()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                names: one_line(
+                    named
+                        .keys()
+                        .map(String::as_str)
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                ),
             }),
         }
     }
