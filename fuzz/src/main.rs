@@ -5,20 +5,24 @@
 
 #![no_main]
 
+mod clock;
 mod mutate;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use clock::Clock;
 use fuzz_targets::{Target, seeds};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 static LAST_INPUT: OnceLock<File> = OnceLock::new();
-static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+/// The panics of the present input, caught or not.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static CLOCK: Mutex<Clock> = Mutex::new(Clock::new());
 
 fuzz_target!(init: begin(), |data: &[u8]| {
     let Some(target) = TARGET.get() else {
@@ -28,10 +32,13 @@ fuzz_target!(init: begin(), |data: &[u8]| {
         // For a death that nothing can catch.
         let _ = file.set_len(data.len() as u64).and_then(|()| file.write_all_at(data, 0));
     }
+    held(&PANICS).clear();
+    let start = held(&CLOCK).start();
     if catch_unwind(AssertUnwindSafe(|| target.run(data))).is_err() {
-        let panic = LAST_PANIC.lock().unwrap_or_else(|it| it.into_inner());
-        eprintln!("{panic}");
-        std::process::abort();
+        finding(&held(&PANICS).join("\n"));
+    }
+    if let Some(took) = held(&CLOCK).end(start) {
+        finding(&format!("this input took {took:?} of the processor's time"));
     }
 });
 
@@ -41,10 +48,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 
 fn begin() {
     // In place of libFuzzer's, which ends the process before a panic can be caught.
-    set_hook(Box::new(|panic| {
-        let mut last = LAST_PANIC.lock().unwrap_or_else(|it| it.into_inner());
-        *last = panic.to_string();
-    }));
+    set_hook(Box::new(|panic| held(&PANICS).push(panic.to_string())));
     let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let target = Target::named(&name)
         .unwrap_or_else(|| fail(&format!("FUZZ_TARGET is '{name}', which is no target")));
@@ -63,6 +67,16 @@ fn begin() {
             }
         }
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// libFuzzer keeps the input of a process that aborts.
+fn finding(what: &str) -> ! {
+    eprintln!("{what}");
+    std::process::abort();
 }
 
 fn fail(problem: &str) -> ! {

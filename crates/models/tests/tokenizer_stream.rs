@@ -284,6 +284,30 @@ fn decoders_of_other_kinds_stream_too() {
 }
 
 #[test]
+fn a_run_of_bytes_is_taken_whole_where_replacements_come_after_it() {
+    let decoder = json!({"type": "Sequence", "decoders": [
+        {"type": "ByteFallback"},
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "Fuse"},
+    ]});
+    let tokenizer = altered("spm", json!({"decoder": decoder}));
+    let letter = id(&tokenizer, "e");
+    // The last byte of the first run breaks it all; the second spells what is replaced.
+    for run in [
+        &b"\0\0\xD6"[..],
+        "a▁b".as_bytes(),
+        b"\xEF\xBF\xBD",
+        b"\xFF\xFF\xFF\xFF\xFF",
+    ] {
+        let run = byte_ids(&tokenizer, run);
+        for ids in [run.clone(), [&run[..], &[letter]].concat()] {
+            let whole = tokenizer.decode(&ids, true).unwrap();
+            assert_eq!(pieces(&tokenizer, &ids, true).concat(), whole, "{ids:?}");
+        }
+    }
+}
+
+#[test]
 fn a_long_stream_costs_time_in_proportion_to_its_length() {
     // Held together by count, not by clock: a stream that decoded all of its tokens for each one
     // would take hours for this many.

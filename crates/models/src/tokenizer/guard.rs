@@ -12,6 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
+use super::error::one_line;
+
 /// How many times longer the replacements of a pipeline may make a text. SentencePiece's writes
 /// three bytes for a space.
 const GROWTH: usize = 1024;
@@ -23,8 +25,8 @@ pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     // What the call leaves half done is dropped with its result, or, for a tokenizer that is
     // shared, is a cache behind a lock that the crate skips when it is poisoned.
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let message = said(&*panic).split_whitespace().collect::<Vec<_>>();
-        format!("the tokenizers library panicked: {}", message.join(" "))
+        let message = one_line(&said(&*panic));
+        format!("the tokenizers library panicked: {message}")
     })
 }
 

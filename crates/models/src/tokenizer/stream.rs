@@ -4,7 +4,8 @@
 //! choice about special tokens. The one exception is a tokenizer whose encoder puts a space
 //! before every text that its own decoder does not take away again: a stream leaves that one
 //! space out. (A space that the decoder does take away, SentencePiece's dummy prefix, is missing
-//! in both.)
+//! in both.) A decoder of an unknown kind is promised less: it is decoded in a short window, which
+//! is the same as long as a token's text depends on its neighbours only.
 //!
 //! When a character comes in several tokens, the stream waits for the last of them:
 //! - in a byte-level vocabulary until its bytes are complete, or can no longer become valid;

@@ -187,5 +187,7 @@ fn line(failure: &Failure) -> usize {
 /// A message on one line, and not too long for it.
 fn one_line(message: &str) -> String {
     let short: String = message.chars().take(500).collect();
-    short.split_whitespace().collect::<Vec<_>>().join(" ")
+    let words = short.split(|c: char| c.is_whitespace() || c.is_control());
+    let words = words.filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
 }
