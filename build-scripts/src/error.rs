@@ -75,8 +75,8 @@ pub enum Error {
         found: Version,
     },
 
-    /// `pins/wheels.toml` does not say what it should.
-    #[error("build-scripts/pins/wheels.toml: {0}")]
+    /// `vendor/wheels.toml` does not say what it should.
+    #[error("vendor/wheels.toml: {0}")]
     Pins(String),
 
     /// There is no folder for the cache.

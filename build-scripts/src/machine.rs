@@ -1,4 +1,4 @@
-//! A machine in the words of `pins/wheels.toml`: the one that builds, or the one that is built for.
+//! A machine in the words of `vendor/wheels.toml`: the one that builds, or the one that is built for.
 
 use std::env::consts;
 use std::fmt;

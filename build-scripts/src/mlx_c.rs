@@ -1,8 +1,8 @@
 //! Unpacks the pinned mlx-c source.
 //!
 //! The source comes with a published crate, so cargo fetches it and checks its checksum against
-//! `pins/mlx-c.lock`; nothing here trusts the network. The manifest that cargo reads is written out
-//! when it is needed: in the package it would be a package of its own, which `cargo vendor` and
+//! `vendor/mlx-c.lock`; nothing here trusts the network. The manifest that cargo reads is written out
+//! when it is needed: in a package it would be a package of its own, which `cargo vendor` and
 //! `cargo package` leave behind.
 
 use std::env;
@@ -20,10 +20,6 @@ use crate::{files, stamp};
 /// The crate that packages upstream's source, under `src/mlx-c`.
 const CRATE: &str = "mlx-sys";
 
-const MANIFEST: &str = include_str!("../pins/mlx-c.toml");
-/// The versions and checksums of all that the manifest asks for.
-pub(crate) const LOCK: &str = include_str!("../pins/mlx-c.lock");
-
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -38,7 +34,7 @@ struct Package {
 impl Build<'_> {
     /// Where the mlx-c source is, or will be.
     pub(crate) fn mlx_c_folder(&self) -> PathBuf {
-        let digest = stamp::of(&[("lock", LOCK.as_bytes())]);
+        let digest = stamp::of(&[("lock", vendor::MLX_C_LOCK.as_bytes())]);
         self.cache.sources().join(format!("mlx-c-{digest}"))
     }
 
@@ -53,8 +49,8 @@ impl Build<'_> {
         let package = temporary.path().join("package");
         files::create_dir(&package)?;
         let files = [
-            ("Cargo.toml", MANIFEST),
-            ("Cargo.lock", LOCK),
+            ("Cargo.toml", vendor::MLX_C_MANIFEST),
+            ("Cargo.lock", vendor::MLX_C_LOCK),
             ("lib.rs", ""),
         ];
         for (name, content) in files {

@@ -1,4 +1,4 @@
-//! Reads `pins/wheels.toml`: which wheels, with which SHA-256, on which machine.
+//! Reads `vendor/wheels.toml`: which wheels, with which SHA-256, on which machine.
 //!
 //! A wheel's file name carries its project, version and platform (PEP 427), so the pins do not
 //! repeat them and cannot contradict them.
@@ -73,7 +73,7 @@ pub(crate) struct Pins {
 impl Pins {
     /// What this project is built from.
     pub(crate) fn of_this_project() -> Result<Self> {
-        Self::parse(include_str!("../pins/wheels.toml"))
+        Self::parse(vendor::WHEELS)
     }
 
     /// Parses the text of a pins file and checks that each entry is usable.
@@ -227,7 +227,7 @@ mod tests {
             ),
             (entry("a-1.tar.gz", &digest), "is not the name of a wheel"),
             ("[[wheel]]\nrole = 'r'".to_owned(), "missing field"),
-            ("[[wheel]".to_owned(), "pins/wheels.toml"),
+            ("[[wheel]".to_owned(), "vendor/wheels.toml"),
         ] {
             let error = Pins::parse(&text).unwrap_err().to_string();
             assert!(error.contains(told) && !error.contains('\n'), "{error}");

@@ -8,7 +8,7 @@ use crate::build::Build;
 use crate::error::{Error, IoContext, Result};
 use crate::machine::Machine;
 use crate::pins::Wheel;
-use crate::{Backend, files, glibc, mlx_c, stamp, target};
+use crate::{Backend, files, glibc, stamp, target};
 
 /// Names a prefix to use instead of building one.
 pub const NATIVE_DIR_VARIABLE: &str = "MLX_NATIVE_DIR";
@@ -119,7 +119,7 @@ impl Build<'_> {
 
         let mut inputs = vec![
             ("bridge", bridge.as_bytes()),
-            ("mlx-c", mlx_c::LOCK.as_bytes()),
+            ("mlx-c", vendor::MLX_C_LOCK.as_bytes()),
         ];
         inputs.extend(
             wheels
