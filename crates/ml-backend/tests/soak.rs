@@ -1,5 +1,7 @@
 //! The short form of `cargo xtask soak`. A test binary of its own: what it measures is this process.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 #[path = "../examples/soak/run.rs"]
 mod run;
 
