@@ -33,14 +33,13 @@ fn check(models: &[PathBuf], plain_mlx: bool, prompts: [usize; 2]) {
     };
     let mut lines = Vec::new();
     let mut curve = Curve::new("loads", 20, 5, |line| lines.push(line));
-    soak.loads(&mut curve).expect("every load works");
+    soak.loads(&mut curve).unwrap();
     let loads = curve.verdict();
     drop(curve);
     assert!(loads.holds(), "{loads}\n{}", lines.join("\n"));
 
     let mut curve = Curve::new("generations", 20, 5, |line| lines.push(line));
-    soak.generations(&mut curve)
-        .expect("every generation works");
+    soak.generations(&mut curve).unwrap();
     let generations = curve.verdict();
     drop(curve);
     assert!(generations.holds(), "{generations}\n{}", lines.join("\n"));
