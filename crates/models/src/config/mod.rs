@@ -80,7 +80,8 @@ pub struct Config {
     pub attention_scale: f64,
     /// Whether the attention projections have a bias.
     pub attention_bias: bool,
-    /// Whether the head is the embedding; `None` where the checkpoint's tensors decide.
+    /// Whether the head is the embedding, if the file says so. A head of other values in the checkpoint
+    /// counts all the same.
     pub tie_word_embeddings: Option<bool>,
     /// Logits are squashed to this range by tanh.
     pub final_logit_softcapping: Option<f64>,

@@ -35,10 +35,10 @@ pub(crate) struct Manifest {
     pub(crate) parameters: u64,
     /// Bytes of the tensors that are used, as stored.
     pub(crate) bytes: u64,
-    /// How matrices are quantized, each way with the number of weights that are.
-    packed: Vec<(Scheme, u64)>,
     /// Of those, the elements of floats, and their bytes.
     pub(crate) floats: (u64, u64),
+    /// How matrices are quantized, each way with the number of weights that are.
+    packed: Vec<(Scheme, u64)>,
     /// Dtype of the activations: that of the embedding, or of its scales.
     pub(crate) dtype: Dtype,
 }
@@ -52,8 +52,8 @@ impl Manifest {
             tensors: Vec::new(),
             parameters: 0,
             bytes: 0,
-            packed: Vec::new(),
             floats: (0, 0),
+            packed: Vec::new(),
             dtype: Dtype::Bfloat16,
         };
         Check {

@@ -19,7 +19,7 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
-    /// The same with other values: floats halved or packed words turned, but never the same.
+    /// The same with other values: its bytes from back to front.
     pub(crate) fn changed(&self) -> Self {
         let mut other = self.clone();
         other.bytes.reverse();
