@@ -219,12 +219,22 @@ fn a_template_that_costs_too_much_is_one_line() {
 }
 
 #[test]
-fn a_value_that_nests_as_deep_as_it_may_is_printed_compared_and_dropped() {
+fn what_nests_as_deep_as_it_may_is_run_printed_compared_and_dropped() {
     let source = "{% set ns = namespace(x=1, y=1) %}{% for i in range(490) %}\
                   {% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}\
                   {{ ns.x == ns.y }}{{ ns.x | tojson | length }}{{ ns.x | string | length }}";
     let (rendered, _) = stranger(source.to_owned(), vec![Message::user("hi")]);
     assert_eq!(rendered.unwrap(), "True981981");
+
+    let source = format!(
+        "{}{{{{ {}1{} }}}}{}",
+        "{% if 1 %}".repeat(48),
+        "(".repeat(48),
+        " + 1)".repeat(48) + &" + 1".repeat(290),
+        "{% endif %}".repeat(48),
+    );
+    let (rendered, _) = stranger(source, vec![Message::user("hi")]);
+    assert_eq!(rendered.unwrap(), "339");
 }
 
 #[test]
