@@ -9,50 +9,42 @@ use kernels::{Cpu, Isa};
 use crate::Run;
 use crate::timing::Times;
 
-/// Floating-point operations of the best multiply instruction in one call of [`multiply`].
+/// Sums that do not wait for each other, and how often [`multiply`] adds to each in one call.
+const SUMS: usize = 24;
 const ROUNDS: usize = 100_000;
 
 /// GFLOP/s of the best instruction that the instruction set has for float32 sums: of bfloat16
 /// products where it has them.
 pub(crate) fn multiply(cpu: &Cpu, pairs: bool) -> Option<f64> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let lanes = match cpu.isa() {
-            Isa::Avx512 | Isa::Avx512Bf16 => 16,
-            Isa::Avx2 => 8,
-            _ => return None,
-        };
-        let pairs = pairs && cpu.isa() == Isa::Avx512Bf16;
-        let threads = cpu.pool().threads();
-        let times = Times::of(Duration::from_millis(100), || {
-            // SAFETY: a `Cpu` of that instruction set could be made.
-            cpu.pool().run(threads, |_| unsafe {
-                match (lanes, pairs) {
-                    (16, true) => pairs_512(),
-                    (16, false) => fma_512(),
-                    _ => fma_256(),
-                }
-            });
-        });
-        let operations = (if pairs { 4 } else { 2 }) * lanes * 24 * ROUNDS * threads;
-        Some(operations as f64 / times.percentile(10) / 1e9)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (cpu, pairs);
-        None
-    }
+    // Of one instruction, and a function of many.
+    let (operations, rounds): (usize, unsafe fn()) = match (cpu.isa(), pairs) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, true) => (4 * 16, pairs_512),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Avx512Bf16, _) => (2 * 16, fma_512),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => (2 * 8, fma_256),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, _) => (2 * 4, fma_128),
+        _ => return None,
+    };
+    let threads = cpu.pool().threads();
+    let times = Times::of(Duration::from_millis(100), || {
+        // SAFETY: a `Cpu` of that instruction set could be made.
+        cpu.pool().run(threads, |_| unsafe { rounds() });
+    });
+    Some((operations * SUMS * ROUNDS * threads) as f64 / times.percentile(10) / 1e9)
 }
 
-#[cfg(target_arch = "x86_64")]
 macro_rules! multiply {
-    ($name:ident, $feature:literal, $zero:expr, $class:ident, |$sum:ident| $step:expr) => {
+    ($arch:ident, $name:ident, $feature:literal, $zero:expr, $class:ident $shown:literal,
+     |$sum:ident| $step:expr) => {
         /// # Safety
         /// The machine has the instruction.
         #[target_feature(enable = $feature)]
         unsafe fn $name() {
-            use std::arch::x86_64::*;
-            let mut sums = [$zero; 24];
+            use std::arch::$arch::*;
+            let mut sums = [$zero; SUMS];
             for _ in 0..ROUNDS {
                 for sum in &mut sums {
                     let $sum = *sum;
@@ -61,7 +53,7 @@ macro_rules! multiply {
                 for sum in &mut sums {
                     // SAFETY: it does nothing, of which the compiler knows nothing.
                     unsafe {
-                        std::arch::asm!("/* {0} */", inout($class) * sum, options(nomem, nostack))
+                        std::arch::asm!($shown, inout($class) * sum, options(nomem, nostack))
                     };
                 }
             }
@@ -70,20 +62,35 @@ macro_rules! multiply {
     };
 }
 
-#[cfg(target_arch = "x86_64")]
-multiply!(fma_256, "avx2,fma", _mm256_setzero_ps(), ymm_reg, |sum| {
-    _mm256_fmadd_ps(_mm256_set1_ps(1.5), _mm256_set1_ps(0.5), sum)
-});
-#[cfg(target_arch = "x86_64")]
-multiply!(fma_512, "avx512f", _mm512_setzero_ps(), zmm_reg, |sum| {
-    _mm512_fmadd_ps(_mm512_set1_ps(1.5), _mm512_set1_ps(0.5), sum)
+#[cfg(target_arch = "aarch64")]
+multiply!(aarch64, fma_128, "neon", vdupq_n_f32(0.0), vreg "/* {0:v} */", |sum| {
+    vfmaq_f32(sum, vdupq_n_f32(1.5), vdupq_n_f32(0.5))
 });
 #[cfg(target_arch = "x86_64")]
 multiply!(
+    x86_64,
+    fma_256,
+    "avx2,fma",
+    _mm256_setzero_ps(),
+    ymm_reg "/* {0} */",
+    |sum| { _mm256_fmadd_ps(_mm256_set1_ps(1.5), _mm256_set1_ps(0.5), sum) }
+);
+#[cfg(target_arch = "x86_64")]
+multiply!(
+    x86_64,
+    fma_512,
+    "avx512f",
+    _mm512_setzero_ps(),
+    zmm_reg "/* {0} */",
+    |sum| { _mm512_fmadd_ps(_mm512_set1_ps(1.5), _mm512_set1_ps(0.5), sum) }
+);
+#[cfg(target_arch = "x86_64")]
+multiply!(
+    x86_64,
     pairs_512,
     "avx512f,avx512bf16",
     _mm512_setzero_ps(),
-    zmm_reg,
+    zmm_reg "/* {0} */",
     |sum| {
         let ones = _mm512_set1_epi32(0x3f80_3f80);
         // SAFETY: two vectors of one size, for both of which any bits are a value.

@@ -41,9 +41,6 @@ const BLOCK_LINES: usize = 3;
 /// The bits of a bfloat16 that are kept as they are: its sign and mantissa.
 const KEPT: u16 = 0x807f;
 
-/// The most rows of `x` for which weights are decoded in registers.
-const FEW: usize = 8;
-
 /// A matrix `[N, K]`.
 pub struct Bf12 {
     rows: usize,
@@ -140,7 +137,7 @@ pub fn bf12_matmuls(cpu: &Cpu, x: View<'_>, parts: &mut [(&Bf12, ViewMut<'_>)]) 
         return Ok(());
     }
     #[cfg(target_arch = "x86_64")]
-    if a.rows <= FEW && cpu.isa() == Isa::Avx512Bf16 && is_bf16(&x) {
+    if a.rows <= rows::FEW && cpu.isa() == Isa::Avx512Bf16 && is_bf16(&x) {
         rows::products(cpu, &x, &parts);
         return Ok(());
     }

@@ -12,6 +12,9 @@ use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 use crate::{Cpu, View};
 
+/// The most rows of `x` for which weights are decoded in registers.
+pub(super) const FEW: usize = 8;
+
 /// `y = x · wᵀ` for each part, on a machine with the bfloat16 dot product; the sizes fit, `x` is
 /// bfloat16, and there is a part.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[(&Bf12, Rows<'_>)]) {
