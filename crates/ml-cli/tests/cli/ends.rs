@@ -1,11 +1,10 @@
 //! Ends that nobody planned: a closed pipe, a full disk, Ctrl-C; and chats, which end with their input.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{feed, output, text, with_demo};
+use crate::{feed, text, with_demo};
 
 #[test]
 fn a_closed_pipe_exits_0_quietly() {
@@ -25,11 +24,11 @@ fn a_closed_pipe_exits_0_quietly() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_a_failure() {
-    let full = fs::OpenOptions::new()
+    let full = std::fs::OpenOptions::new()
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let output = output(
+    let output = crate::output(
         with_demo("generate")
             .args(["--prompt", "hello"])
             .stdout(full),
