@@ -49,6 +49,7 @@ pub use machine::{Machine, Version};
 pub use metal_wheels::{MetalWheel, metal_wheels};
 pub use prefix::{COMPILER_VARIABLES, NATIVE_DIR_VARIABLE, Native, NativePrefix, ensure, place};
 pub use prune::{Entry, entries, prune};
+pub use zig::mac_linker;
 
 /// What MLX computes on; each has a prefix of its own, and a machine may have several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

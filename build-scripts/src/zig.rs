@@ -12,26 +12,46 @@ use crate::build::Build;
 use crate::error::{IoContext, Result};
 use crate::files;
 
+/// What zig calls the target: a Mac, and the oldest macOS that MLX runs on.
+const TARGET: &str = "aarch64-macos.14.0";
+
+/// A program that links for macOS, as rustc takes a linker.
+///
+/// # Errors
+/// As [`crate::ensure`].
+pub fn mac_linker(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let build = Build::new(progress)?;
+    let folder = build.cache.builds().join("zig");
+    build.locked(|| build.zig_script(&folder, "zig-cc", &format!("cc -target {TARGET}")))
+}
+
 impl Build<'_> {
     /// A script in `folder` that calls zig's C++ compiler for macOS, because cmake wants one program.
     ///
     /// The two macros stand for those of Apple's math.h, which name a function of its library
     /// where MLX's headers need a constant.
     pub(crate) fn zig_compiler(&self, folder: &Path) -> Result<PathBuf> {
+        // The first use of zig compiles a C++ library for the target; afterwards it is cached.
+        self.say("preparing the compiler for macOS (the first time takes a minute)");
+        let command = format!(
+            "c++ -target {TARGET} '-DINFINITY=__builtin_inff()' '-DNAN=__builtin_nanf(\"\")'"
+        );
+        self.zig_script(folder, "zig-c++", &command)
+    }
+
+    /// A script `name` in `folder` that is one of zig's commands.
+    fn zig_script(&self, folder: &Path, name: &str, command: &str) -> Result<PathBuf> {
         let zig = self.tool("ziglang")?.join("ziglang/zig");
         let cache = self.cache.builds().join("zig");
         let script = format!(
             "#!/bin/sh\n\
              export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}\n\
-             exec {zig} c++ -target aarch64-macos.14.0 '-DINFINITY=__builtin_inff()' \
-             '-DNAN=__builtin_nanf(\"\")' \"$@\"\n",
+             exec {zig} {command} \"$@\"\n",
             cache = quoted(&cache),
             zig = quoted(&zig),
         );
-        // The first use of zig compiles a C++ library for the target; afterwards it is cached.
-        self.say("preparing the compiler for macOS (the first time takes a minute)");
         files::create_dir(folder)?;
-        let file = folder.join("zig-c++");
+        let file = folder.join(name);
         files::write_atomic(&file, script.as_bytes())?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).at("cannot change", &file)?;
         Ok(file)

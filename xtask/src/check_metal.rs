@@ -7,7 +7,7 @@
 //! which macOS it starts.
 
 mod headers;
-mod macho;
+pub(crate) mod macho;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

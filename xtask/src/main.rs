@@ -7,14 +7,17 @@ mod bench;
 mod bindings;
 mod build;
 mod cache;
+mod check_mac;
 mod check_metal;
 mod demo;
 mod dist;
 mod fuzz;
 mod guest;
 mod process;
+mod rust_std;
 mod soak;
 mod test;
+mod test_arm64;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,8 @@ enum Task {
     Build(build::Args),
     /// What was fetched and built, in the user's cache folder: list it, or remove what is old
     Cache(cache::Args),
+    /// Type-check and lint the Rust side for macOS on Linux, and link `ml`: before a release
+    CheckMac,
     /// Compile and link the macOS library on Linux, and check it and every pinned libmlx
     CheckMetal(check_metal::Args),
     /// Build everything and let a demo model answer a question
@@ -51,6 +56,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Everything that must hold before a change lands
     Test,
+    /// Lint arm64 Linux, and run its tests under qemu: before a release
+    TestArm64(test_arm64::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bindings(args) => bindings::run_task(&args),
         Task::Build(args) => build::run(&args),
         Task::Cache(args) => cache::run_task(&args),
+        Task::CheckMac => check_mac::run_task(),
         Task::CheckMetal(args) => check_metal::run(&args),
         Task::Demo(args) => demo::run_task(&args),
         Task::Dist(args) => dist::run_task(&args),
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
         Task::Soak(args) => soak::run_task(&args),
         Task::Fuzz(args) => fuzz::run_task(&args),
         Task::Test => test::run_task(),
+        Task::TestArm64(args) => test_arm64::run_task(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What a library for macOS says of itself.
+//! What a library or a program for macOS says of itself.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use object::read::macho::{LoadCommandVariant, MachHeader, MachOFile64};
 use object::read::{ImportFlags, NameOrOrdinal};
 use object::{Architecture, Endianness, Object, ObjectKind, macho};
 
-/// A dynamic library for arm64.
+/// A dynamic library for arm64, or a program.
 pub(crate) struct Library<'data>(MachOFile64<'data, Endianness>);
 
 /// A symbol that a library takes from another one.
@@ -23,12 +23,18 @@ pub(crate) struct Import {
 
 impl<'data> Library<'data> {
     pub(crate) fn parse(bytes: &'data [u8]) -> Result<Self> {
+        Self::of_kind(bytes, ObjectKind::Dynamic).context("not a dynamic library for arm64")
+    }
+
+    pub(crate) fn program(bytes: &'data [u8]) -> Result<Self> {
+        Self::of_kind(bytes, ObjectKind::Executable).context("not a program for arm64")
+    }
+
+    fn of_kind(bytes: &'data [u8], kind: ObjectKind) -> Result<Self> {
         let file = MachOFile64::parse(bytes).context("not a Mach-O file")?;
-        ensure!(
-            file.architecture() == Architecture::Aarch64,
-            "not for arm64"
-        );
-        ensure!(file.kind() == ObjectKind::Dynamic, "not a dynamic library");
+        let (arch, found) = (file.architecture(), file.kind());
+        ensure!(arch == Architecture::Aarch64, "it is for {arch:?}");
+        ensure!(found == kind, "it is of the kind {found:?}");
         Ok(Self(file))
     }
 
@@ -78,6 +84,15 @@ impl<'data> Library<'data> {
             }
             _ => Ok(None),
         })
+    }
+
+    /// Whether it is signed: an Apple processor runs nothing that is not, be it by nobody.
+    pub(crate) fn is_signed(&self) -> Result<bool> {
+        let signatures = self.commands(|_, command| {
+            let is_one = command.cmd() == macho::LC_CODE_SIGNATURE;
+            Ok(is_one.then_some(()))
+        })?;
+        Ok(!signatures.is_empty())
     }
 
     /// The oldest macOS that it is for.
