@@ -39,11 +39,11 @@ pub(crate) fn is_for_all() -> Result<bool> {
 /// their pages come and go; what is made of them would be killed for its size. Yes where the system
 /// does not say.
 fn is_there(bytes: u64) -> bool {
-    available().is_none_or(|available| available > bytes)
+    available_memory().is_none_or(|available| available > bytes)
 }
 
-/// Bytes that Linux calls available.
-fn available() -> Option<u64> {
+/// Bytes that Linux calls available; `None` on other systems.
+pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
@@ -57,6 +57,6 @@ mod tests {
     #[test]
     fn nothing_fits_and_everything_does_not() {
         assert!(is_there(0));
-        assert_eq!(is_there(u64::MAX), available().is_none());
+        assert_eq!(is_there(u64::MAX), available_memory().is_none());
     }
 }

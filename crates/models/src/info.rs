@@ -34,8 +34,11 @@ pub struct ModelInfo {
     pub head_dim: usize,
     /// Tokens that a sliding layer sees.
     pub sliding_window: Option<usize>,
-    /// The longest context, in tokens, where the configuration names one.
+    /// The longest context of the pretraining, in tokens, where the configuration names one.
     pub max_position_embeddings: Option<usize>,
+    /// The longest context, in tokens: that, or what YaRN or linear scaling of the rotary embedding
+    /// makes of it, the original context times the factor.
+    pub context: Option<usize>,
     /// Whether the embedding is the head.
     pub tied_head: bool,
     /// How most of the quantized weights are, such as `4-bit affine, group 64`; `None` if none is.
@@ -56,6 +59,8 @@ pub struct ModelInfo {
     pub bos_token_id: Option<u32>,
     /// What `generation_config.json` advises.
     pub generation: GenerationDefaults,
+    /// What the files say that could not be used and was left out, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl ModelInfo {
@@ -99,6 +104,7 @@ impl ModelInfo {
                 None
             },
             max_position_embeddings: config.max_position_embeddings,
+            context: config.context,
             tied_head: manifest.places.head.is_none(),
             quantization: manifest.scheme().map(|scheme| {
                 format!(
@@ -114,6 +120,7 @@ impl ModelInfo {
             eos_token_ids: config.eos_token_ids.clone(),
             bos_token_id: config.bos_token_id,
             generation: config.generation.clone(),
+            warnings: config.warnings.clone(),
         }
     }
 

@@ -15,12 +15,14 @@ mod encoding;
 mod error;
 mod families;
 mod info;
+mod json;
 mod model;
 mod nn;
 pub mod tokenizer;
 mod weights;
 
-pub use config::Family;
+pub use config::{Family, GenerationDefaults};
+pub use encoding::available_memory;
 pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use model::{LoadOptions, LoadProgress, Logits, Model};

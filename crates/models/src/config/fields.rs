@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// Larger values of any size in a configuration are a mistake, and would overflow MLX's `i32`.
+/// Larger values of a dimension in a configuration are a mistake, and would overflow MLX's `i32`.
 const MAX_SIZE: u64 = i32::MAX as u64;
 
 /// One object of a configuration file.
@@ -36,6 +36,30 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn file(&self) -> &'a Path {
         self.file
+    }
+
+    /// These fields, and those of `base` that are not among them nor `hidden`. `map` is the room for both.
+    pub(crate) fn over<'b>(
+        &self,
+        base: &Fields<'_>,
+        hidden: &[&str],
+        map: &'b mut Map<String, Value>,
+    ) -> Fields<'b>
+    where
+        'a: 'b,
+    {
+        map.clone_from(base.map);
+        map.retain(|key, _| !hidden.contains(&key.as_str()));
+        map.extend(self.map.iter().map(|(k, v)| (k.clone(), v.clone())));
+        Fields {
+            file: self.file,
+            path: self.path.clone(),
+            map,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -102,24 +126,65 @@ impl<'a> Fields<'a> {
         self.size(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A whole number from 0 to 2^31 - 1.
+    /// A whole number from 0 on; what is above 2^31 - 1 counts as that.
     pub(crate) fn count(&self, key: &str) -> Result<Option<usize>> {
-        self.typed(key, "a whole number from 0 to 2147483647", |v| {
-            whole(v).filter(|n| *n <= MAX_SIZE).map(|n| n as usize)
+        self.typed(key, "a whole number, 0 or more", |v| {
+            let number = v.as_f64().filter(|x| *x >= 0.0 && x.fract() == 0.0);
+            number.map(|x| (x as u64).min(MAX_SIZE) as usize)
         })
     }
 
-    /// One token id or a list of them; empty where the key is absent.
-    pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
-        let Some(value) = self.value(key) else {
-            return Ok(Vec::new());
+    /// A whole number from 1 on that bounds something. What is larger than anything could be, infinity
+    /// too, bounds nothing that is less than 2^53.
+    pub(crate) fn limit(&self, key: &str) -> Result<Option<usize>> {
+        const MOST: u64 = 1 << 53;
+        self.typed(key, "a whole number, 1 or more", |v| {
+            let number = match v.as_str() {
+                Some("Infinity") => Some(f64::INFINITY),
+                _ => v.as_f64(),
+            };
+            let whole = number.filter(|x| *x >= 1.0 && (x.fract() == 0.0 || x.is_infinite()));
+            // A float's cast to an integer stops at the largest.
+            whole.map(|x| (x as u64).min(MOST) as usize)
+        })
+    }
+
+    /// One token id or a list of them; empty where the key is absent. Some writers put -1 where a model
+    /// has no such token, or a token's text: what is no id is left out with a warning.
+    pub(crate) fn token_ids(&self, key: &str, warnings: &mut Vec<String>) -> Vec<u32> {
+        let values = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(single) => std::slice::from_ref(single),
         };
-        let one = |v: &Value| whole(v).and_then(|n| u32::try_from(n).ok());
-        let ids = match value {
-            Value::Array(list) => list.iter().map(one).collect(),
-            single => one(single).map(|id| vec![id]),
-        };
-        ids.ok_or_else(|| self.wrong(key, "a token id or a list of token ids", value))
+        let mut ids = Vec::new();
+        for value in values {
+            match whole(value).and_then(|n| u32::try_from(n).ok()) {
+                Some(id) => ids.push(id),
+                None => warnings.push(self.left_out(key, "a token id", value)),
+            }
+        }
+        ids
+    }
+
+    /// Like `typed`, for what a model runs without: a value that cannot be used is a warning.
+    pub(crate) fn advised<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        warnings: &mut Vec<String>,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(key)?;
+        let read = read(value);
+        if read.is_none() {
+            warnings.push(self.left_out(key, expected, value));
+        }
+        read
+    }
+
+    fn left_out(&self, key: &str, expected: &str, found: &Value) -> String {
+        format!("{}; it is left out", self.wrong(key, expected, found))
     }
 
     /// An error about this key.

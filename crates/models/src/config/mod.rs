@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::one_line;
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 use fields::Fields;
 pub use generation::GenerationDefaults;
 pub(crate) use quantization::unsupported;
@@ -85,8 +85,10 @@ pub struct Config {
     pub tie_word_embeddings: Option<bool>,
     /// Logits are squashed to this range by tanh.
     pub final_logit_softcapping: Option<f64>,
-    /// The longest context the model was made for, in tokens.
+    /// `max_position_embeddings`: the longest context of the pretraining, in tokens.
     pub max_position_embeddings: Option<usize>,
+    /// The longest context, in tokens: that, or what the scaling of the rotary embedding makes of it.
+    pub context: Option<usize>,
     /// How the weights are quantized.
     pub quantization: Option<Quantization>,
     /// Ids that end a generation, from `config.json` and `generation_config.json`.
@@ -95,6 +97,8 @@ pub struct Config {
     pub bos_token_id: Option<u32>,
     /// What `generation_config.json` advises.
     pub generation: GenerationDefaults,
+    /// What the files say that could not be used and was left out, one line each.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -117,7 +121,7 @@ impl Config {
         let root = Fields::root(&path, &value)?;
         let mut config = Self::parse(&root)?;
         config.check(&root)?;
-        config.add_generation_config(&dir.join("generation_config.json"))?;
+        config.add_generation_config(&dir.join("generation_config.json"));
         Ok(config)
     }
 
@@ -169,25 +173,77 @@ impl Config {
         if self.layer_types.contains(&LayerType::Sliding) && self.sliding_window.is_none() {
             return Err(f.missing("sliding_window"));
         }
-        Ok(())
+        self.check_numbers(f)
     }
 
-    fn add_generation_config(&mut self, path: &Path) -> Result<()> {
-        if !path.exists() {
-            return Ok(());
+    /// What the forward passes have as float32 and divide by, or multiply with, must be a number there:
+    /// else every logit would be none, and no word said why.
+    fn check_numbers(&self, f: &Fields<'_>) -> Result<()> {
+        let usable = |x: f64| (x as f32).is_normal();
+        let unusable = |key: &str, what: &str| {
+            let problem = format!("{what}, so that no logit would be a number");
+            Err(f.problem(key, problem))
+        };
+        for rope in [&self.rope, &self.local_rope] {
+            // YaRN divides by the base's logarithm. An infinite period is no rotation, and is usable.
+            let no_base = matches!(rope.scaling, RopeScaling::Yarn { .. }) && rope.theta == 1.0;
+            let periods = crate::nn::rotary_periods(rope, self.head_dim);
+            let turns = |period: f64| period as f32 >= f32::MIN_POSITIVE;
+            if no_base || !periods.into_iter().all(turns) {
+                return unusable(
+                    "rope_theta",
+                    &format!("{} and its scaling give no rotation", rope.theta),
+                );
+            }
+            match rope.scaling {
+                RopeScaling::Linear { factor } if !usable(1.0 / factor) => {
+                    return unusable("rope_scaling.factor", &format!("{factor} is out of range"));
+                }
+                RopeScaling::Yarn {
+                    attention_factor: a,
+                    ..
+                } if !usable(a * a * self.attention_scale) => {
+                    return unusable(
+                        "rope_scaling.attention_factor",
+                        &format!("{a} is out of range"),
+                    );
+                }
+                _ => {}
+            }
         }
-        let value = read_json(path)?;
-        let fields = Fields::root(path, &value)?;
-        for id in fields.token_ids("eos_token_id")? {
+        if !usable(self.attention_scale) {
+            return unusable("query_pre_attn_scalar", "is out of range");
+        }
+        match self.final_logit_softcapping {
+            Some(cap) if !usable(cap) => {
+                unusable("final_logit_softcapping", &format!("{cap} is out of range"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing in `generation_config.json` is needed to run the model. So what cannot be used of it, all
+    /// of it if it is broken, is left out with a warning, as transformers and mlx-lm do.
+    fn add_generation_config(&mut self, path: &Path) {
+        if !path.exists() {
+            return;
+        }
+        let value = match read_json(path) {
+            Ok(value) => value,
+            Err(error) => return self.warnings.push(format!("{error}; it is left out")),
+        };
+        let fields = match Fields::root(path, &value) {
+            Ok(fields) => fields,
+            Err(error) => return self.warnings.push(format!("{error}; it is left out")),
+        };
+        for id in fields.token_ids("eos_token_id", &mut self.warnings) {
             if !self.eos_token_ids.contains(&id) {
                 self.eos_token_ids.push(id);
             }
         }
-        if self.bos_token_id.is_none() {
-            self.bos_token_id = fields.token_ids("bos_token_id")?.first().copied();
-        }
-        self.generation = GenerationDefaults::read(&fields)?;
-        Ok(())
+        let bos = fields.token_ids("bos_token_id", &mut self.warnings);
+        self.bos_token_id = self.bos_token_id.or(bos.first().copied());
+        self.generation = GenerationDefaults::read(&fields, &mut self.warnings);
     }
 }
 
@@ -231,29 +287,32 @@ fn layer_types(f: &Fields<'_>, sliding: impl Fn(usize) -> bool) -> Result<Vec<La
         .collect()
 }
 
-/// Reads the first of `keys` that is there and checks that it names the one supported function.
-fn check_activation(f: &Fields<'_>, keys: &[&str], supported: &str) -> Result<()> {
-    for key in keys {
-        if let Some(name) = f.text(key)? {
-            if name != supported {
-                return Err(f.problem(
-                    key,
-                    format!("'{name}' is not supported; expected '{supported}'"),
-                ));
-            }
-            return Ok(());
-        }
-    }
-    Ok(())
+/// `sliding_window`, in tokens; a wider one than can be counted is none that is ever full.
+fn window(f: &Fields<'_>) -> Result<usize> {
+    let window = f.limit("sliding_window")?.unwrap_or(4096);
+    Ok(window.min(i32::MAX as usize))
 }
 
-/// Reads and parses a JSON file; both failures are one line.
+/// Checks that `key`, where it is there, is one of the names of the one supported function.
+fn check_activation(f: &Fields<'_>, key: &str, names: &[&str]) -> Result<()> {
+    match f.text(key)? {
+        Some(name) if !names.contains(&name) => {
+            let problem = format!("'{name}' is not supported; expected '{}'", names[0]);
+            Err(f.problem(key, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads and parses a JSON file that Python may have written; both failures are one line.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(|e| Error::read(path, e))?;
-    serde_json::from_slice(&text).map_err(|e| {
+    let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+    let broken = |problem: &dyn std::fmt::Display| {
         Error::config(
             path,
-            format!("is not valid JSON ({e}); fetch the file again"),
+            format!("is not valid JSON ({problem}); fetch the file again"),
         )
-    })
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|e| broken(&e))?;
+    json::parse(text).map_err(|e| broken(&e))
 }

@@ -45,11 +45,12 @@ impl Quantization {
     /// From `config.json`'s top level, or its `text_config`.
     pub(super) fn read(root: &Fields<'_>, text: &Fields<'_>) -> Result<Option<Self>> {
         for fields in [root, text] {
-            let keys = ["quantization", "quantization_config"];
-            for key in keys.into_iter().filter(|key| fields.has(key)) {
-                if let Some(object) = fields.object(key)?
-                    && object.iter().next().is_some()
-                {
+            for key in ["quantization", "quantization_config"] {
+                // Whatever is false in Python is no quantization to the references.
+                if matches!(fields.value(key), Some(Value::Bool(false))) {
+                    continue;
+                }
+                if let Some(object) = fields.object(key)?.filter(|object| !object.is_empty()) {
                     return Self::from_object(fields, key, &object).map(Some);
                 }
             }

@@ -51,22 +51,67 @@ pub enum RopeScaling {
     },
 }
 
+/// Where a configuration says how a kind of layer rotates.
+pub(super) struct Sources<'a> {
+    /// `rope_scaling`, the older of the two.
+    pub(super) scaling: Option<Fields<'a>>,
+    /// `rope_parameters`, or what it has for the kind of layer.
+    pub(super) parameters: Option<Fields<'a>>,
+    /// The base that stands beside both.
+    pub(super) theta: Option<f64>,
+    /// The base where none is named.
+    pub(super) default_theta: f64,
+    /// `original_max_position_embeddings` where it stands beside both.
+    pub(super) original: Option<f64>,
+    /// The default of `original_max_position_embeddings`.
+    pub(super) max_positions: usize,
+}
+
 impl RopeParameters {
-    /// From the object that holds the scaling (`rope_scaling` or `rope_parameters`), if there is
-    /// one; `theta` serves where that object names none. `max_positions` is the default of
-    /// `original_max_position_embeddings`.
-    pub(super) fn read(
-        scaling: Option<&Fields<'_>>,
-        theta: f64,
-        max_positions: usize,
-    ) -> Result<Self> {
-        let Some(f) = scaling else {
-            return Ok(Self {
+    /// A file that has been through two versions of transformers may have both objects: then
+    /// `rope_scaling` counts, as in transformers and mlx-lm, with the base that stands beside them, else
+    /// that of `rope_parameters` (mlx-lm). Of one object alone, its own base counts first.
+    pub(super) fn read(from: &Sources<'_>) -> Result<Self> {
+        let used = |f: &Option<Fields<'_>>| f.as_ref().is_some_and(|f| !f.is_empty());
+        let own = |f: &Option<Fields<'_>>| match f {
+            Some(f) => f.positive("rope_theta"),
+            None => Ok(None),
+        };
+        let (scaling, parameters) = (own(&from.scaling)?, own(&from.parameters)?);
+        let (object, theta) = match (used(&from.scaling), used(&from.parameters)) {
+            (true, true) => (&from.scaling, from.theta.or(scaling).or(parameters)),
+            (true, false) => (&from.scaling, scaling.or(from.theta)),
+            (false, _) => (&from.parameters, parameters.or(from.theta)),
+        };
+        let theta = theta.unwrap_or(from.default_theta);
+        match object {
+            Some(object) => Self::scaled(object, theta, from),
+            None => Ok(Self {
                 theta,
                 scaling: RopeScaling::None,
-            });
+            }),
+        }
+    }
+
+    /// The longest context, in tokens, of a model whose configuration says `max_positions`: up to the
+    /// original context times the factor where positions are stretched linearly or by YaRN, as vLLM has
+    /// it. Llama 3's scaling is already in `max_positions`.
+    pub(super) fn context(&self, max_positions: usize) -> usize {
+        let (original, factor) = match self.scaling {
+            RopeScaling::Linear { factor } => (max_positions as f64, factor),
+            RopeScaling::Yarn {
+                original_max_position_embeddings: original,
+                factor,
+                ..
+            } => (original, factor),
+            RopeScaling::None | RopeScaling::Llama3 { .. } => return max_positions,
         };
-        let theta = f.positive("rope_theta")?.unwrap_or(theta);
+        // At least one token; a float's cast to an integer stops at the largest.
+        (original * factor.max(1.0)).max(1.0) as usize
+    }
+
+    fn scaled(f: &Fields<'_>, theta: f64, from: &Sources<'_>) -> Result<Self> {
+        let max_positions = from.max_positions;
         if let Some(part) = f.number("partial_rotary_factor")?.filter(|p| *p != 1.0) {
             return Err(f.problem(
                 "partial_rotary_factor",
@@ -79,10 +124,8 @@ impl RopeParameters {
         };
         let required = |key: &str| f.positive(key)?.ok_or_else(|| f.missing(key));
         let original = || {
-            Ok::<_, crate::Error>(
-                f.positive("original_max_position_embeddings")?
-                    .unwrap_or(max_positions as f64),
-            )
+            let own = f.positive("original_max_position_embeddings")?;
+            Ok::<_, crate::Error>(from.original.or(own).unwrap_or(max_positions as f64))
         };
         let scaling = match kind {
             "default" => RopeScaling::None,

@@ -21,5 +21,5 @@ pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
-pub(crate) use rope::Rope;
+pub(crate) use rope::{Rope, rotary_periods};
 pub(crate) use stack::Stack;

@@ -19,8 +19,8 @@ pub(crate) struct Rope {
 
 impl Rope {
     pub(crate) fn new(parameters: &RopeParameters, head_dim: usize) -> Result<Self> {
-        let inv_freq = inverse_frequencies(parameters, head_dim);
-        let periods: Vec<f32> = inv_freq.iter().map(|f| (1.0 / f) as f32).collect();
+        let periods = rotary_periods(parameters, head_dim);
+        let periods: Vec<f32> = periods.into_iter().map(|p| p as f32).collect();
         let (position_scale, attention_factor) = match parameters.scaling {
             RopeScaling::Linear { factor } => ((1.0 / factor) as f32, 1.0),
             RopeScaling::Yarn {
@@ -53,6 +53,12 @@ impl Rope {
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         vec![&self.periods]
     }
+}
+
+/// Positions a radian for each of the `head_dim / 2` planes.
+pub(crate) fn rotary_periods(parameters: &RopeParameters, head_dim: usize) -> Vec<f64> {
+    let inv_freq = inverse_frequencies(parameters, head_dim);
+    inv_freq.into_iter().map(|f| 1.0 / f).collect()
 }
 
 /// Radians a position for each of the `head_dim / 2` planes.

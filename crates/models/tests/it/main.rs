@@ -4,6 +4,7 @@
 
 mod checks;
 mod common;
+mod config;
 mod directories;
 mod edit;
 mod reference;
