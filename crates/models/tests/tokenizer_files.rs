@@ -407,3 +407,137 @@ fn steps_within_steps_without_end_are_an_error() {
     );
     assert!(problem(&dir).contains("not a valid tokenizer"));
 }
+
+#[test]
+fn floats_that_only_python_writes_are_read() {
+    let dir = directory(&[]);
+    for (name, content) in [
+        (
+            "tokenizer_config.json",
+            r#"{"model_max_length": Infinity, "eos_token": "<s>"}"#,
+        ),
+        ("added_tokens.json", r#"{"<new NaN>": 262, "NaN": NaN}"#),
+        (
+            "chat_template.json",
+            r#"{"x": -Infinity, "chat_template": "{{ NaN }}, Infinity"}"#,
+        ),
+    ] {
+        write(dir.path(), name, content);
+    }
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!(tokenizer.eos_token(), Some("<s>"));
+    assert_eq!(tokenizer.token_id("<new NaN>"), Some(262));
+    let template = tokenizer.chat_template().unwrap().unwrap();
+    assert_eq!(template.source, "{{ NaN }}, Infinity");
+
+    // The scores of a unigram model, rewritten by a script.
+    let mut json = tokenizer_json();
+    json["model"] = json!({
+        "type": "Unigram", "unk_id": 0, "byte_fallback": false,
+        "vocab": [["<unk>", "LEAST"], ["h", -1.0], ["i", -2.0], ["hi", "LEAST"]],
+    });
+    let text = json.to_string().replace("\"LEAST\"", "-Infinity");
+    write(dir.path(), "tokenizer.json", &text);
+    std::fs::remove_file(dir.path().join("added_tokens.json")).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let ids = tokenizer.encode("hi", false).unwrap();
+    assert_eq!(ids, [1_u32, 2], "the impossible token is not taken");
+}
+
+/// As transformers 5.24 with the same files: the ids of the bytes.
+#[test]
+fn split_special_tokens_makes_text_of_a_special_token() {
+    let of = |config: Value| {
+        let tokenizer = open(&[("tokenizer_config.json", config)]);
+        tokenizer.encode("h<s>", false).unwrap()
+    };
+    let byte = |byte: u8| 6 + u32::from(byte);
+    let split = of(json!({"split_special_tokens": true, "bos_token": "<s>"}));
+    assert_eq!(split, [4, byte(b'<'), byte(b's'), byte(b'>')]);
+    for config in [
+        json!({}),
+        json!({"split_special_tokens": false, "bos_token": "<s>"}),
+    ] {
+        assert_eq!(of(config), [4, 1]);
+    }
+}
+
+/// Each text has at least as many tokens as its bytes over the longest token: texts that could be refused
+/// by mistake are those of which a normalizer makes less, and of the longest tokens.
+#[test]
+fn no_token_stands_for_more_bytes_than_the_longest() {
+    let demo = |name: &str| {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../assets/models")
+            .join(name)
+    };
+    for (name, composes) in [("qwen3-demo", true), ("gemma3-demo", false)] {
+        let tokenizer = Tokenizer::from_dir(&demo(name)).unwrap();
+        let longest = tokenizer
+            .longest_token()
+            .expect("of both families it is known");
+        let ids = 0..u32::try_from(tokenizer.vocab_size()).unwrap();
+        let texts = ids.map(|id| tokenizer.decode(&[id], false).unwrap());
+        let longest_text = texts.clone().max_by_key(String::len).unwrap();
+        assert!(longest_text.len() <= longest && longest <= 4 * longest_text.len());
+        assert!(composes || longest < 4 * longest_text.len());
+        let shrinking = [
+            "\u{212a}",
+            "\u{3b9}\u{308}\u{341}",
+            "\u{1112}\u{1161}\u{11ab}",
+            "  ",
+            "a",
+        ];
+        for text in texts
+            .chain(shrinking.map(str::to_owned))
+            .filter(|text| !text.is_empty())
+        {
+            let text = text.repeat(50);
+            let count = tokenizer.encode(&text, false).unwrap().len();
+            assert!(count * longest >= text.len(), "{text:?}: {count} tokens");
+        }
+    }
+}
+
+#[test]
+fn of_a_tokenizer_that_may_lose_text_nothing_is_said() {
+    let with = |change: &dyn Fn(&mut Value)| {
+        let dir = directory(&[]);
+        let mut json = tokenizer_json();
+        change(&mut json);
+        write(dir.path(), "tokenizer.json", &json.to_string());
+        Tokenizer::from_dir(dir.path()).unwrap().longest_token()
+    };
+    assert_eq!(
+        with(&|_| {}),
+        Some(6),
+        "the six characters of <0x00> and their like"
+    );
+    let strip = json!({"type": "Strip", "strip_left": true, "strip_right": true});
+    let shorter = json!({"type": "Replace", "pattern": {"String": "    "}, "content": "▁"});
+    let pattern = json!({"type": "Replace", "pattern": {"Regex": " +"}, "content": "▁"});
+    for normalizer in [strip, shorter, pattern, json!({"type": "NFKC"})] {
+        assert_eq!(with(&|json| json["normalizer"] = normalizer.clone()), None);
+    }
+    let removed = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": false});
+    for splitter in [removed, json!({"type": "WhitespaceSplit"})] {
+        assert_eq!(with(&|json| json["pre_tokenizer"] = splitter.clone()), None);
+    }
+    assert_eq!(
+        with(&|json| json["added_tokens"][0]["rstrip"] = json!(true)),
+        None
+    );
+    assert_eq!(
+        with(&|json| json["model"]["byte_fallback"] = json!(false)),
+        None
+    );
+    assert_eq!(
+        with(&|json| {
+            json["model"]["vocab"]
+                .as_object_mut()
+                .unwrap()
+                .remove("<0x20>");
+        }),
+        None
+    );
+}

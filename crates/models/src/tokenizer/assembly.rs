@@ -143,6 +143,11 @@ pub(super) fn bytes(token: &str) -> Vec<u8> {
     spelled.unwrap_or_else(|| token.as_bytes().to_vec())
 }
 
+/// The letters of all 256 bytes.
+pub(super) fn byte_letters() -> impl Iterator<Item = char> {
+    ('\u{21}'..='\u{143}').filter(|letter| byte_of_letter(*letter).is_some())
+}
+
 /// GPT-2's alphabet: printable bytes of Latin-1 are written as themselves, the other 68 in their
 /// order as U+0100 and up.
 fn byte_of_letter(letter: char) -> Option<u8> {

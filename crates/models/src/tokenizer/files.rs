@@ -13,6 +13,7 @@ use tokenizers::AddedToken;
 
 use super::error::one_line;
 use super::{TokenizerError, guard, template};
+use crate::json;
 
 const TOKENIZER: &str = "tokenizer.json";
 /// The name of the file that says most about a tokenizer besides `tokenizer.json`.
@@ -26,6 +27,7 @@ pub(super) fn read_tokenizer_json(
 ) -> Result<(tokenizers::Tokenizer, Value), TokenizerError> {
     let path = dir.join(TOKENIZER);
     let text = read(&path)?.ok_or_else(|| TokenizerError::file(&path, how_to_get_it(dir)))?;
+    let text = json::with_finite_numbers(&text);
     let broken = |problem: String| broken(dir, &problem);
 
     /// The keys that are looked at as they stand; the rest is skipped, not built.
@@ -87,6 +89,8 @@ pub(super) struct Companions {
     listed: Vec<AddedToken>,
     /// Tokens with a role, and further special ones.
     special: Vec<AddedToken>,
+    /// `split_special_tokens`: whether the text of a special token is text like any other.
+    pub(super) splits_special_tokens: bool,
     /// `chat_template` of `tokenizer_config.json`, still as JSON.
     pub(super) chat_template: Option<Value>,
 }
@@ -98,6 +102,7 @@ impl Companions {
         let chat_template = config
             .shift_remove(template::KEY)
             .filter(|value| !value.is_null());
+        let splits_special_tokens = config.get("split_special_tokens") == Some(&Value::Bool(true));
         let decoder = config.shift_remove("added_tokens_decoder");
         let mut listed: Vec<(u64, AddedToken)> = Vec::new();
         match &decoder {
@@ -141,6 +146,7 @@ impl Companions {
             named,
             listed,
             special,
+            splits_special_tokens,
             chat_template,
         })
     }
@@ -238,7 +244,7 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError
     let Some(text) = read(path)? else {
         return Ok(None);
     };
-    match serde_json::from_str(&text) {
+    match json::parse(&text) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(_) => Err(TokenizerError::file(path, "not a JSON object")),
         Err(cause) => Err(TokenizerError::file(

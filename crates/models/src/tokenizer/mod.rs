@@ -14,11 +14,12 @@ mod assembly;
 mod error;
 mod files;
 mod guard;
+mod longest;
 mod stream;
 mod template;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use error::TokenizerError;
 pub use stream::StreamDecoder;
@@ -49,6 +50,8 @@ struct Shared {
     special_tokens: Vec<(String, String)>,
     eos_ids: Vec<u32>,
     chat_template: TemplateChoice,
+    /// Found out when it is first asked for.
+    longest_token: OnceLock<Option<usize>>,
 }
 
 impl Tokenizer {
@@ -67,6 +70,7 @@ impl Tokenizer {
         let (mut inner, declared) = files::read_tokenizer_json(dir)?;
         let companions = Companions::read(dir)?;
         companions.add_missing_tokens(&mut inner, &dir.join(files::CONFIG))?;
+        inner.set_encode_special_tokens(companions.splits_special_tokens);
 
         let chat_template = template::find(dir, companions.chat_template)?;
         let special_tokens = companions.named;
@@ -81,6 +85,7 @@ impl Tokenizer {
                 special_tokens,
                 eos_ids,
                 chat_template,
+                longest_token: OnceLock::new(),
             }),
         })
     }
@@ -144,6 +149,14 @@ impl Tokenizer {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.shared.inner.get_vocab_size(true)
+    }
+
+    /// The most bytes of a text that one token can stand for. `None` where the files do not tell, since
+    /// they may lose some of a text.
+    #[must_use]
+    pub fn longest_token(&self) -> Option<usize> {
+        let find = || longest::longest_token(&self.shared.inner);
+        *self.shared.longest_token.get_or_init(find)
     }
 
     /// The token that begins a sequence, if the directory names one.

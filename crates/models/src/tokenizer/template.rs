@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{TokenizerError, files};
 use crate::error::one_line;
+use crate::json;
 
 /// The key of a template in JSON files.
 pub(super) const KEY: &str = "chat_template";
@@ -79,7 +80,7 @@ pub(super) fn find(dir: &Path, config: Option<Value>) -> Result<TemplateChoice, 
     let Some(text) = files::read(&path)? else {
         return Ok(TemplateChoice::None);
     };
-    let mut value: Value = serde_json::from_str(&text)
+    let mut value = json::parse(&text)
         .map_err(|cause| TokenizerError::file(&path, format!("not valid JSON: {cause}")))?;
     match value.get_mut(KEY) {
         Some(value) => from_json(path, value.take()),
