@@ -12,7 +12,7 @@ use mlx_core::{Array, DeviceKind};
 
 use crate::{Dtype, Layout, View, ViewMut};
 
-pub use crate::argmax::graph::argmax;
+pub use crate::argmax::graph::{Drawn, argmax};
 pub use crate::attention::graph::{Mask, attend};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{Block, Stack, Weight};

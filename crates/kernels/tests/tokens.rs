@@ -70,8 +70,9 @@ proptest! {
         }
         let row = x.row(0, 0);
         let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let want = row.iter().position(|&v| v == max).unwrap();
+        let want = row.iter().position(|&v| v == max).unwrap_or(0);
         for cpu in cpus() {
+            let want = (!row.iter().any(|v| v.is_nan())).then_some(want);
             prop_assert_eq!(argmax(&cpu, x.view()).unwrap(), want, "{:?}", cpu.isa());
         }
     }
@@ -93,7 +94,8 @@ proptest! {
             let mut counts = std::collections::HashMap::new();
             for i in 0..DRAWS {
                 let uniform = (i as f32 + 0.5) / DRAWS as f32;
-                *counts.entry(draw(&cpu, x.view(), &filters, uniform).unwrap()).or_insert(0) += 1;
+                let drawn = draw(&cpu, x.view(), &filters, uniform).unwrap();
+                *counts.entry(drawn.expect("they are numbers")).or_insert(0) += 1;
             }
             for (&token, &count) in &counts {
                 // Where top-p cuts, float32 and float64 may keep one token more or less.
@@ -109,6 +111,39 @@ proptest! {
                 let count = counts.get(token).copied().unwrap_or(0);
                 let slack = 1.5 + 0.02 * DRAWS as f64 * share + edge(&want, DRAWS);
                 prop_assert!((f64::from(count) - share * DRAWS as f64).abs() <= slack);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// One NaN anywhere, or nothing finite at the top, and nothing follows from a row; what is left out of
+    /// it, at negative infinity, is nothing wrong.
+    #[test]
+    fn from_what_is_no_number_nothing_is_drawn(
+        dtype in dtypes(), size in sizes(), seed in any::<u64>(), at in any::<prop::sample::Index>(),
+        top_k in prop::option::of(1_usize..=600), top_p in prop::option::of(0.05_f32..=0.99),
+    ) {
+        let x = logits(dtype, size, 2.0, &mut Rng::new(seed));
+        let at = at.index(size);
+        let filters = Filters { temperature: 0.7, top_k, top_p, min_p: None };
+        for (value, all, none) in [
+            (f64::NAN, false, true), (f64::INFINITY, false, true),
+            (f64::NEG_INFINITY, true, true), (f64::NEG_INFINITY, false, size == 1),
+        ] {
+            let (mut values, mut i) = (x.row(0, 0).into_iter(), 0);
+            let row = Array::new(dtype, [1, 1, size], 0, 1).fill(|| {
+                let own = values.next().unwrap();
+                i += 1;
+                if all || i == at + 1 { value } else { own }
+            });
+            for cpu in cpus() {
+                let largest = argmax(&cpu, row.view()).unwrap();
+                let drawn = draw(&cpu, row.view(), &filters, 0.5).unwrap();
+                prop_assert_eq!((largest.is_none(), drawn.is_none()), (none, none), "{} at {}", value, at);
+                prop_assert!(none || (largest != Some(at) && drawn != Some(at)));
             }
         }
     }

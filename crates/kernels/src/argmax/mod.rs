@@ -12,12 +12,12 @@ use crate::{Cpu, Result, View};
 /// Elements that are looked at together, and the least that a thread takes.
 const BLOCK: usize = 8 * 1024;
 
-/// The index of the largest of `x`, a matrix of one row; of several, the first. What is not a number
-/// is never the largest.
+/// The index of the largest of `x`, a matrix of one row; of several, the first. `None` where one of them
+/// is not a number, or the largest is not finite: nothing follows from such a row.
 ///
 /// # Errors
 /// When `x` is empty or has several rows.
-pub fn argmax(cpu: &Cpu, x: View<'_>) -> Result<usize> {
+pub fn argmax(cpu: &Cpu, x: View<'_>) -> Result<Option<usize>> {
     let shape = x.layout().shape();
     ensure!(
         "argmax",
@@ -37,9 +37,15 @@ pub fn argmax(cpu: &Cpu, x: View<'_>) -> Result<usize> {
     });
     let mut best = (0, f32::NEG_INFINITY);
     for (block, &max) in found.as_slice().iter().enumerate() {
-        if max > best.1 {
+        if max > best.1 || max.is_nan() {
             best = (block, max);
         }
+        if max.is_nan() {
+            break;
+        }
+    }
+    if !best.1.is_finite() {
+        return Ok(None);
     }
     let range = best.0 * BLOCK..cols.min((best.0 + 1) * BLOCK);
     // SAFETY: as above.
@@ -53,10 +59,10 @@ pub fn argmax(cpu: &Cpu, x: View<'_>) -> Result<usize> {
             },
         )
     };
-    Ok(range.start + within)
+    Ok(Some(range.start + within))
 }
 
-/// The largest element of a range.
+/// The largest element of a range; not a number if one of them is none.
 struct Max<'a> {
     x: View<'a>,
     range: std::ops::Range<usize>,
@@ -71,13 +77,19 @@ impl Kernel for Max<'_> {
         let row = unsafe { load::<S>(&self.x, self.range) };
         // Several running maxima, so that one does not wait for the other.
         let mut lanes = [f32::NEG_INFINITY; 64];
+        let mut unordered = [0_u32; 64];
         let mut chunks = row.as_slice().chunks_exact(lanes.len());
         for chunk in &mut chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            for ((lane, none), &x) in lanes.iter_mut().zip(&mut unordered).zip(chunk) {
                 *lane = if x > *lane { x } else { *lane };
+                *none |= u32::from(x.is_nan());
             }
         }
-        let all = lanes.iter().chain(chunks.remainder());
+        let rest = chunks.remainder();
+        if unordered.iter().any(|&none| none != 0) || rest.iter().any(|x| x.is_nan()) {
+            return f32::NAN;
+        }
+        let all = lanes.iter().chain(rest);
         all.fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
     }
 }

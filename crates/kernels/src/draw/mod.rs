@@ -37,11 +37,12 @@ pub struct Filters {
     pub min_p: Option<f32>,
 }
 
-/// Draws the index of one of `logits`, a matrix of one row. `uniform` is from 0 to 1: it decides.
+/// Draws the index of one of `logits`, a matrix of one row. `uniform` is from 0 to 1: it decides. `None`
+/// where one of them is not a number, or the largest is not finite: then they are no odds.
 ///
 /// # Errors
 /// When `logits` is empty or has several rows.
-pub fn draw(cpu: &Cpu, logits: View<'_>, filters: &Filters, uniform: f32) -> Result<usize> {
+pub fn draw(cpu: &Cpu, logits: View<'_>, filters: &Filters, uniform: f32) -> Result<Option<usize>> {
     let shape = logits.layout().shape();
     ensure!(
         "draw",
@@ -49,11 +50,15 @@ pub fn draw(cpu: &Cpu, logits: View<'_>, filters: &Filters, uniform: f32) -> Res
         "{shape:?} is not a row of logits"
     );
     let row = Row::new(cpu, &logits);
+    if !row.max.is_finite() {
+        return Ok(None);
+    }
     let least = filters
         .min_p
         .map_or(f32::NEG_INFINITY, |p| row.max + p.ln());
     if filters.top_k.is_none() && filters.top_p.is_none() {
-        return Ok(row.draw_from_all(cpu, filters.temperature, least, uniform));
+        let index = row.draw_from_all(cpu, filters.temperature, least, uniform);
+        return Ok(Some(index));
     }
     let mut candidates = row.candidates(cpu, filters.top_k, filters.top_p);
     let kept = candidates.partition_point(|&index| row.values()[index] >= least);
@@ -61,7 +66,7 @@ pub fn draw(cpu: &Cpu, logits: View<'_>, filters: &Filters, uniform: f32) -> Res
     let weight =
         |&index: &usize| f64::from((row.values()[index] - row.max) / filters.temperature).exp();
     let weights: Vec<f64> = candidates.iter().map(weight).collect();
-    Ok(candidates[pick(&weights, f64::from(uniform))])
+    Ok(Some(candidates[pick(&weights, f64::from(uniform))]))
 }
 
 /// The place in `weights` where their running sum passes `uniform` times all of it.
@@ -84,6 +89,7 @@ fn pick(weights: &[f64], uniform: f64) -> usize {
 struct Row {
     values: Scratch<f32>,
     maxima: Scratch<f32>,
+    /// Not a number if one of them is none.
     max: f32,
 }
 
@@ -103,7 +109,10 @@ impl Row {
             // made; there is room for every block, and these are this thread's.
             unsafe { dispatch(cpu.isa(), kernel) }
         });
-        let max = largest(maxima.as_slice());
+        let max = match maxima.as_slice().iter().any(|max| max.is_nan()) {
+            true => f32::NAN,
+            false => largest(maxima.as_slice()),
+        };
         Self {
             values,
             maxima,
@@ -211,8 +220,7 @@ fn largest(x: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
 }
 
-/// Widens blocks of logits and finds their maxima. What is not a number can never be drawn: it
-/// becomes negative infinity.
+/// Widens blocks of logits and finds their maxima. That of a block with what is not a number is none.
 struct Load<'a> {
     logits: &'a View<'a>,
     to: (Shared<f32>, Shared<f32>),
@@ -233,11 +241,10 @@ impl Kernel for Load<'_> {
                     let from = self.logits.row(0, 0).cast::<T>().add(range.start);
                     widen::<S, T>(from, to, range.len());
                 });
-                let values = std::slice::from_raw_parts_mut(to, range.len());
-                for x in &mut *values {
-                    *x = if x.is_nan() { f32::NEG_INFINITY } else { *x };
-                }
-                *self.to.1.get().add(block) = largest(values);
+                let values = std::slice::from_raw_parts(to, range.len());
+                let unordered = values.iter().fold(false, |any, x| any | x.is_nan());
+                let max = if unordered { f32::NAN } else { largest(values) };
+                *self.to.1.get().add(block) = max;
             }
         }
     }
