@@ -148,9 +148,13 @@ fn serve<M: LanguageModel>(model: &mut M, job: Job) {
             let _ = job.events.send(Event::Done(outcome));
         }
         Job::Logits { ids, reply } => {
-            let logits = catching(|| model.logits(&ids));
+            let outcome = catching(|| model.logits(&ids));
+            if outcome.is_err() {
+                // The caches would keep what they took until the next request.
+                let _ = catching(|| model.drop_caches());
+            }
             model.rest();
-            let _ = reply.send(logits);
+            let _ = reply.send(outcome);
         }
     }
 }

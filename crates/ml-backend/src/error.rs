@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::Generation;
+use crate::{Dtype, Generation};
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,25 +14,42 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What a streaming callback may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// What failed in a crate below this one: a message that says what was wrong, where, and what to do, and
+/// the causes below it. Which kind of failure it is, the variant of [`Error`] says.
+#[derive(Debug)]
+pub struct Cause(BoxError);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 /// A failure to load a model or to generate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The model directory cannot be used, or its forward pass failed.
     #[error(transparent)]
-    Model(#[from] models::Error),
+    Model(Cause),
 
     /// The tokenizer's files cannot be used, or a text cannot be encoded.
     #[error(transparent)]
-    Tokenizer(#[from] models::tokenizer::TokenizerError),
+    Tokenizer(Cause),
 
     /// The messages cannot be put into the form that the model was trained on.
     #[error(transparent)]
-    Chat(#[from] crate::chat::ChatError),
+    Chat(Cause),
 
     /// MLX failed, its native library is missing, or there is no such device.
     #[error(transparent)]
-    Mlx(#[from] mlx_core::Error),
+    Mlx(Cause),
 
     /// The model does not fit into the GPU's memory; nothing was loaded.
     #[error(
@@ -99,8 +116,45 @@ pub enum Error {
     PromptTooLong {
         /// Tokens of the prompt.
         prompt_tokens: usize,
-        /// `max_position_embeddings` of the model.
+        /// Tokens that the model's context holds.
         context: usize,
+    },
+
+    /// The prompt leaves no room for an answer, however its text becomes tokens.
+    #[error(
+        "the prompt has {bytes} bytes, which are at least {least_tokens} tokens, and the model's \
+         context holds {context}; shorten the prompt"
+    )]
+    PromptTooLarge {
+        /// Bytes of the text, as it was to be encoded.
+        bytes: usize,
+        /// As many as if each token were the longest of the vocabulary.
+        least_tokens: usize,
+        /// Tokens that the model's context holds.
+        context: usize,
+    },
+
+    /// The logits of so many tokens do not fit into memory.
+    #[error(
+        "the logits take {bytes} bytes{}; ask for those of fewer tokens",
+        available.map_or(" and cannot be allocated".to_owned(), |n| format!(" and {n} are available"))
+    )]
+    TooManyLogits {
+        /// Bytes of all positions' logits as float32.
+        bytes: u64,
+        /// Bytes that the system can give, where it says so.
+        available: Option<u64>,
+    },
+
+    /// One of a token's logits is NaN, or the largest is not finite.
+    #[error(
+        "the model's logits are not numbers (NaN or infinity); the likely cause is the layers' dtype, \
+         {dtype}: {}",
+        not_numbers(*dtype)
+    )]
+    NotNumbers {
+        /// Dtype of the layers' activations.
+        dtype: Dtype,
     },
 
     /// A value of [`Options`](crate::Options) that no generation can use.
@@ -155,6 +209,36 @@ pub enum Error {
     EngineEnded,
 }
 
+impl From<models::Error> for Error {
+    fn from(error: models::Error) -> Self {
+        match error {
+            models::Error::Mlx(error) => error.into(),
+            error => Self::Model(Cause(error.into())),
+        }
+    }
+}
+
+impl From<models::tokenizer::TokenizerError> for Error {
+    fn from(error: models::tokenizer::TokenizerError) -> Self {
+        Self::Tokenizer(Cause(error.into()))
+    }
+}
+
+impl From<crate::chat::ChatError> for Error {
+    fn from(error: crate::chat::ChatError) -> Self {
+        match error {
+            crate::chat::ChatError::Tokenizer(error) => error.into(),
+            error => Self::Chat(Cause(error.into())),
+        }
+    }
+}
+
+impl From<mlx_core::Error> for Error {
+    fn from(error: mlx_core::Error) -> Self {
+        Self::Mlx(Cause(error.into()))
+    }
+}
+
 impl Error {
     /// What was generated before it failed, where it failed on the way.
     pub fn partial(&self) -> Option<&Generation> {
@@ -173,6 +257,23 @@ impl Error {
             | Self::Callback { partial, .. }
             | Self::Interrupted { partial, .. } => Some(*partial),
             _ => None,
+        }
+    }
+}
+
+/// Why a dtype may be the cause, and what to do.
+fn not_numbers(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Float16 => {
+            "its numbers end at 65504; load the model as bfloat16 or float32 (--dtype bf16 or f32)"
+        }
+        Dtype::Bfloat16 => {
+            "what a layer adds up may not fit it; load the model as float32 (--dtype f32), and if that \
+             fails too, fetch its weights again, which then hold what is no number"
+        }
+        _ => {
+            "it has the largest range there is, so the weights themselves must hold what is no number \
+             or too large; fetch them again"
         }
     }
 }

@@ -151,14 +151,22 @@ impl<M: LanguageModel> Run<'_, M> {
         self.steps += 1;
     }
 
-    /// Hands out what was kept back; after a stop text nothing of it may follow.
+    /// Hands out what was kept back; after a stop text nothing of it may follow, and it may itself
+    /// complete one, which then is what ended the text.
     fn last_piece(&mut self, reason: FinishReason) -> Result<FinishReason> {
-        if reason != FinishReason::StopText
-            && let Some(piece) = self.text.finish()?
-        {
+        if reason == FinishReason::StopText {
+            return Ok(reason);
+        }
+        let (piece, stopped) = self.text.finish()?;
+        if let Some(piece) = piece {
             (self.emit)(piece);
         }
-        Ok(reason)
+        Ok(match (stopped, reason) {
+            (true, FinishReason::Stop | FinishReason::Length | FinishReason::Context) => {
+                FinishReason::StopText
+            }
+            _ => reason,
+        })
     }
 
     fn end(&mut self, finish_reason: FinishReason, peak_memory_bytes: u64) -> Generation {

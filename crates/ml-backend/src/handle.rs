@@ -87,12 +87,14 @@ impl MlxBackend {
 
     /// [`generate`](Backend::generate) as an iterator.
     pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
+        self.check_length(prompt)?;
         self.stream_ids(&self.encode(prompt)?, options)
     }
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
         let prompt = self.render_chat(messages, options)?;
+        self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
         let ids = tokenizer.encode(&prompt, format.encode_with_special_tokens())?;
         let mut plan = Plan::new(ids, options, &self.loaded.limits)?;
@@ -123,9 +125,16 @@ impl MlxBackend {
     }
 
     /// The logits of every position of `ids`, float32 `[ids.len(), vocabulary]`, row by row. The
-    /// vocabulary's size is [`info`](Self::info)`().model.vocab_size`.
+    /// vocabulary's size is [`info`](Self::info)`().model.vocab_size`. They are what the model gives, also
+    /// where that is not a number.
+    ///
+    /// # Errors
+    /// More tokens than the model's context holds, and more logits than there is memory for.
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
         self.loaded.limits.check_ids(ids)?;
+        self.loaded
+            .limits
+            .check_logits(ids.len(), models::available_memory())?;
         let (reply, answer) = channel();
         self.engine.submit(Job::Logits {
             ids: ids.to_vec(),
@@ -142,6 +151,20 @@ impl MlxBackend {
             vocabulary,
             options.cancel.clone(),
         )
+    }
+
+    /// Refuses a text that cannot fit the context before it is made into tokens, which takes many times
+    /// its memory. A text that could fit is left to the count of its tokens.
+    fn check_length(&self, text: &str) -> Result<()> {
+        let Some(context) = self.loaded.limits.context else {
+            return Ok(());
+        };
+        // No token is of less than a byte.
+        if text.len() < context {
+            return Ok(());
+        }
+        let longest = self.tokenizer()?.longest_token();
+        self.loaded.limits.check_bytes(text.len(), longest)
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {

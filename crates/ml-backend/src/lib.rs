@@ -35,15 +35,19 @@
 //! - **What was generated is never lost.** Cancelled, failed on the way, or stopped by the caller's
 //!   own error: [`Error::partial`] has what there was.
 //! - **The host reads one token a step, a step late.** Step n+1 is submitted before token n is
-//!   read; sampling happens on the device, in [`mlx_core`]'s operations.
+//!   read; sampling happens on the device, in MLX's operations.
 //!
-//! This crate knows nothing of layers and weights, which are [`models`]', nor of terminals.
+//! This crate knows nothing of layers and weights, which are `models`', nor of terminals. No type of the
+//! crates below is in its API.
 
 #![deny(unsafe_code)]
 
 mod account;
 mod backend;
+/// How conversations are written down. For this repository's own tests; no part of the API.
+#[doc(hidden)]
 pub mod chat;
+mod device;
 mod engine;
 mod error;
 mod generate;
@@ -53,6 +57,7 @@ mod load;
 mod memory;
 mod metrics;
 mod mlx_model;
+mod model_info;
 mod options;
 mod plan;
 mod sample;
@@ -63,16 +68,16 @@ mod text;
 
 pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use chat::{Message, Role};
-pub use error::{BoxError, Error, Result};
+pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
+pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
 pub use load::{LoadedModel, MlxBackendBuilder, Progress, device_info};
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
-pub use mlx_core::device::{Choice as Device, DeviceInfo};
-pub use mlx_core::{DeviceKind, Dtype};
-pub use models::{Family, ModelInfo};
+pub use model_info::{Advice, Family, ModelInfo};
 pub use options::{
-    CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, Options,
+    CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK,
+    Options,
 };
 pub use stream::GenerationStream;
 

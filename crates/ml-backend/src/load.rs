@@ -9,10 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kernels::{Cpu, graph};
-use mlx_core::device::{self, DeviceInfo};
+use mlx_core::device;
 use mlx_core::memory;
 use models::tokenizer::{StreamDecoder, Tokenizer};
-use models::{LoadOptions, LoadProgress, Model, ModelInfo};
+use models::{LoadOptions, LoadProgress, Model};
 
 use crate::account::Share;
 use crate::engine::Engine;
@@ -21,7 +21,7 @@ use crate::memory::{Kept, WiredLimit, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
-use crate::{Device, Dtype, MemoryLimits, Result};
+use crate::{Device, DeviceInfo, Dtype, MemoryLimits, ModelInfo, Result};
 
 /// How far loading has come.
 #[derive(Clone, Debug)]
@@ -89,7 +89,12 @@ struct Setup {
 impl Setup {
     /// What was asked for, and for the rest what the device has by default, with `model` loaded and
     /// `active` bytes held by MLX.
-    fn limits(&self, device: &DeviceInfo, model: &ModelInfo, active: u64) -> MemoryLimits {
+    fn limits(
+        &self,
+        device: &device::DeviceInfo,
+        model: &models::ModelInfo,
+        active: u64,
+    ) -> MemoryLimits {
         let usual = MemoryLimits::of(device);
         let asked = MemoryLimits {
             cache: self.cache_limit.unwrap_or(usual.cache),
@@ -103,8 +108,8 @@ impl Setup {
 }
 
 /// Bytes of the caches of a whole context; of [`USUAL_CONTEXT`] where the model names none.
-fn caches_to_come(model: &ModelInfo) -> u64 {
-    let tokens = model.max_position_embeddings.unwrap_or(USUAL_CONTEXT);
+fn caches_to_come(model: &models::ModelInfo) -> u64 {
+    let tokens = model.context.unwrap_or(USUAL_CONTEXT);
     // MLX's own operations write two sets by turns.
     2 * model.cache_bytes(tokens as u64)
 }
@@ -231,7 +236,7 @@ impl<'a> MlxBackendBuilder<'a> {
     pub fn load(mut self, dir: impl AsRef<Path>) -> Result<MlxBackend> {
         let started = Instant::now();
         let dir = dir.as_ref();
-        let info = ModelInfo::read(dir)?;
+        let info = models::ModelInfo::read(dir)?;
         let tokenizer = open_tokenizer(dir)?;
 
         let (setup, path) = (self.setup, dir.to_owned());
@@ -247,9 +252,9 @@ impl<'a> MlxBackendBuilder<'a> {
         let limits = ModelLimits::new(&info, eos);
         let info = LoadedModel {
             dir: dir.to_owned(),
-            model: on_engine.model,
+            model: ModelInfo::of(&on_engine.model),
             held_bytes: on_engine.held_bytes,
-            device: on_engine.device,
+            device: DeviceInfo::of(&on_engine.device),
             limits: on_engine.limits,
             load_time: started.elapsed(),
         };
@@ -276,6 +281,9 @@ fn log(loaded: &LoadedModel) {
         "loaded {}",
         loaded.dir.display()
     );
+    for warning in &loaded.model.warnings {
+        tracing::warn!("{warning}");
+    }
     if loaded.held_bytes > loaded.limits.memory {
         tracing::warn!(
             model_mb,
@@ -287,9 +295,9 @@ fn log(loaded: &LoadedModel) {
 
 /// What the engine thread tells when the model is loaded.
 struct OnEngine {
-    model: ModelInfo,
+    model: models::ModelInfo,
     held_bytes: u64,
-    device: DeviceInfo,
+    device: device::DeviceInfo,
     limits: MemoryLimits,
 }
 
@@ -299,16 +307,16 @@ fn load(
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
-    let device = device::open(setup.device)?;
+    let device = device::open(setup.device.choice())?;
     graph::force_mlx(setup.plain_mlx);
     if let Some(threads) = setup.threads {
         Cpu::shared().pool().set_threads(threads);
     }
-    progress(Progress::Device(device.clone()));
+    progress(Progress::Device(DeviceInfo::of(&device)));
     // What an earlier model left in MLX's own cache is not lost to this one.
     memory::clear_cache()?;
     let options = LoadOptions::new()
-        .dtype(setup.dtype)
+        .dtype(setup.dtype.map(Dtype::of_model))
         .random_weights(setup.random_weights)
         .encode(setup.encode_bf16)
         .copy_weights(setup.copy_weights);
@@ -376,5 +384,5 @@ pub(crate) fn vocabulary(tokenizer: &Tokenizer) -> Arc<dyn Vocabulary> {
 /// # Errors
 /// A missing accelerator or native library.
 pub fn device_info(device: Device) -> Result<DeviceInfo> {
-    Ok(device::open(device)?)
+    Ok(DeviceInfo::of(&device::open(device.choice())?))
 }

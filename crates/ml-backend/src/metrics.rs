@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 /// Some of a generation's text, as a stream hands it out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Piece {
     /// Whole characters, never empty; where there is no tokenizer, always empty.
     pub text: String,

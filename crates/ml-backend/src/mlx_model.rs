@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use kernels::graph::Drawn;
 use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
 use models::cache::Cache;
 use models::{Logits, Model};
 
-use crate::Result;
 use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse};
 use crate::memory::{Kept, Wired};
 use crate::plan::Plan;
 use crate::sample::Sampler;
+use crate::{Error, Result};
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
 /// large vocabulary is a megabyte.
@@ -57,7 +58,7 @@ impl MlxModel {
     }
 
     /// Submits the forward pass of `ids` and the drawing of the token after them.
-    fn submit(&mut self, ids: &Array) -> Result<Array> {
+    fn submit(&mut self, ids: &Array) -> Result<Drawn> {
         let logits = self.model.forward(ids, &mut self.cache, Logits::Last)?;
         let logits = logits.expect("a pass that was asked for logits gives them");
         let sampler = self
@@ -65,7 +66,7 @@ impl MlxModel {
             .as_mut()
             .expect("begin comes before the first step");
         let token = sampler.draw(&logits)?;
-        mlx_core::async_eval(&[&token])?;
+        mlx_core::async_eval(&[&token.id, &token.seen])?;
         Ok(token)
     }
 
@@ -90,6 +91,12 @@ impl MlxModel {
     /// See [`LanguageModel::logits`]. Leaves the caches filled.
     fn all_logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
+        let count = ids.len().saturating_mul(self.model.info().vocab_size);
+        rows.try_reserve_exact(count)
+            .map_err(|_| Error::TooManyLogits {
+                bytes: 4 * count as u64,
+                available: None,
+            })?;
         for chunk in ids.chunks(LOGITS_CHUNK) {
             let logits = self
                 .model
@@ -107,8 +114,8 @@ impl MlxModel {
 }
 
 impl LanguageModel for MlxModel {
-    /// Int32 `[1]`: as it was drawn, so is it the next step's input.
-    type Token = Array;
+    /// As it was drawn, so is it the next step's input.
+    type Token = Drawn;
 
     fn begin(&mut self, plan: &Plan) -> Result<usize> {
         let prompt = &plan.prompt;
@@ -134,16 +141,19 @@ impl LanguageModel for MlxModel {
         Ok(())
     }
 
-    fn first(&mut self, ids: &[u32]) -> Result<Array> {
+    fn first(&mut self, ids: &[u32]) -> Result<Drawn> {
         self.submit(&ids_array(ids)?)
     }
 
-    fn next(&mut self, token: &Array) -> Result<Array> {
-        self.submit(token)
+    fn next(&mut self, token: &Drawn) -> Result<Drawn> {
+        self.submit(&token.id)
     }
 
-    fn read(&mut self, token: Array) -> Result<u32> {
-        let id = token.item::<i32>()? as u32;
+    fn read(&mut self, token: Drawn) -> Result<u32> {
+        let Ok(id) = u32::try_from(token.seen.item::<i32>()?) else {
+            let dtype = crate::Dtype::of(self.model.info().dtype);
+            return Err(Error::NotNumbers { dtype });
+        };
         self.tokens.push(id);
         Ok(id)
     }

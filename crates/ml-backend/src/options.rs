@@ -9,14 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{Error, Result};
 
-/// The temperature of [`Options`] that name none.
+/// The temperature of [`Options`] that name none, for a model whose files advise none.
 pub const DEFAULT_TEMPERATURE: f32 = 0.1;
 /// The most tokens that are generated for [`Options`] that name no number.
 pub const DEFAULT_MAX_TOKENS: usize = 2048;
 /// Prompt tokens that are run at once for [`Options`] that name no number.
 pub const DEFAULT_PREFILL_CHUNK: usize = 2048;
+/// The most prompt tokens that are run at once, whatever [`Options`] say: activations and masks grow
+/// with them, and beyond this no device gains.
+pub const MAX_PREFILL_CHUNK: usize = 8192;
 
 /// How to generate.
+///
+/// Where nothing is said of `temperature`, `top_k`, `top_p`, `min_p` or `repetition_penalty`, what the
+/// model's `generation_config.json` advises counts, each by itself; its `do_sample` of `false` is a
+/// temperature of zero. [`no_advice`](Self::no_advice) asks for none of that.
 ///
 /// ```
 /// use ml_backend::Options;
@@ -26,22 +33,26 @@ pub const DEFAULT_PREFILL_CHUNK: usize = 2048;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
-    /// Divides the logits before a token is drawn. Unset is 0.1; zero is greedy: always the most
-    /// probable token.
+    /// Divides the logits before a token is drawn. Unset is what the model's files advise, else 0.1;
+    /// zero is greedy: always the most probable token.
     pub temperature: Option<f32>,
     /// The most tokens to generate. Unset is 2048.
     pub max_tokens: Option<usize>,
     /// Seed of the random numbers. The same seed, prompt, model and device give the same text.
     /// Unset is another seed each time.
     pub seed: Option<u64>,
-    /// Draw only from this many most probable tokens.
+    /// Draw only from this many most probable tokens. Unset is what the model's files advise, else all;
+    /// `usize::MAX` is all.
     pub top_k: Option<usize>,
-    /// Draw only from the most probable tokens that together reach this probability, in (0, 1].
+    /// Draw only from the most probable tokens that together reach this probability, in (0, 1]. Unset is
+    /// what the model's files advise, else 1.
     pub top_p: Option<f32>,
-    /// Draw only from tokens at least this many times as probable as the most probable, in [0, 1].
+    /// Draw only from tokens at least this many times as probable as the most probable, in [0, 1]. Unset
+    /// is what the model's files advise, else 0.
     pub min_p: Option<f32>,
     /// Makes tokens that occurred lately less probable (above 1) or more (below 1): positive
-    /// logits are divided by it, negative ones multiplied. <https://arxiv.org/abs/1909.05858>
+    /// logits are divided by it, negative ones multiplied. Unset is what the model's files advise, else
+    /// 1, which is none. <https://arxiv.org/abs/1909.05858>
     pub repetition_penalty: Option<f32>,
     /// How many of the last tokens, prompt included, `repetition_penalty` looks at. Unset is 20.
     pub repetition_context: Option<usize>,
@@ -50,7 +61,10 @@ pub struct Options {
     pub stop: Vec<String>,
     /// Go on after an end-of-sequence token.
     pub ignore_eos: bool,
-    /// Prompt tokens to run at once: fewer need less memory, more are faster. Unset is 2048.
+    /// Leave out what the model's `generation_config.json` advises for sampling.
+    pub no_advice: bool,
+    /// Prompt tokens to run at once: fewer need less memory, more are faster. Unset is 2048; more than
+    /// [`MAX_PREFILL_CHUNK`] counts as that.
     pub prefill_chunk: Option<usize>,
     /// Begin where this prompt parts from the tokens of the model's last generation, which are still in
     /// its caches: the next turn of a chat then costs no more than what is new in it. Tokens that are
@@ -115,6 +129,13 @@ impl Options {
     #[must_use]
     pub fn ignore_eos(mut self, ignore_eos: bool) -> Self {
         self.ignore_eos = ignore_eos;
+        self
+    }
+
+    /// Sets [`no_advice`](Self::no_advice).
+    #[must_use]
+    pub fn no_advice(mut self, no_advice: bool) -> Self {
+        self.no_advice = no_advice;
         self
     }
 

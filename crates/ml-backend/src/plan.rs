@@ -3,9 +3,9 @@
 //! This happens on the caller's thread, so that a request that cannot work fails at once and does
 //! not wait its turn.
 
-use models::ModelInfo;
+use models::{GenerationDefaults, ModelInfo};
 
-use crate::options::{DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK};
+use crate::options::{DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, MAX_PREFILL_CHUNK};
 use crate::sample::Sampling;
 use crate::{Error, FinishReason, Options, Result};
 
@@ -18,6 +18,8 @@ pub(crate) struct ModelLimits {
     pub(crate) context: Option<usize>,
     /// Tokens that end an answer.
     pub(crate) eos: Vec<u32>,
+    /// How the model's files advise to sample.
+    pub(crate) advice: GenerationDefaults,
 }
 
 impl ModelLimits {
@@ -29,8 +31,47 @@ impl ModelLimits {
         eos.dedup();
         Self {
             vocab_size: info.vocab_size,
-            context: info.max_position_embeddings,
+            context: info.context,
             eos,
+            advice: info.generation.clone(),
+        }
+    }
+
+    /// Refuses a text of so many bytes if its tokens, none of more than `longest` bytes, leave no room
+    /// for an answer. `None` is a tokenizer of which nobody knows.
+    pub(crate) fn check_bytes(&self, bytes: usize, longest: Option<usize>) -> Result<()> {
+        let (Some(context), Some(longest)) = (self.context, longest) else {
+            return Ok(());
+        };
+        let least_tokens = bytes.div_ceil(longest.max(1));
+        match least_tokens >= context {
+            true => Err(Error::PromptTooLarge {
+                bytes,
+                least_tokens,
+                context,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses more tokens than the context holds, and more logits than `available` bytes.
+    pub(crate) fn check_logits(&self, tokens: usize, available: Option<u64>) -> Result<()> {
+        match self.context {
+            Some(context) if tokens > context => {
+                return Err(Error::PromptTooLong {
+                    prompt_tokens: tokens,
+                    context,
+                });
+            }
+            _ => {}
+        }
+        let bytes = (tokens as u64).saturating_mul(4 * self.vocab_size as u64);
+        match available {
+            Some(available) if bytes > available => Err(Error::TooManyLogits {
+                bytes,
+                available: Some(available),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -96,9 +137,12 @@ impl Plan {
                 limits.eos.clone()
             },
             stop: options.stop.clone(),
-            prefill_chunk: options.prefill_chunk.unwrap_or(DEFAULT_PREFILL_CHUNK),
+            prefill_chunk: options
+                .prefill_chunk
+                .unwrap_or(DEFAULT_PREFILL_CHUNK)
+                .min(MAX_PREFILL_CHUNK),
             reuse_prefix: options.reuse_prefix,
-            sampling: Sampling::from_options(options),
+            sampling: Sampling::new(options, &limits.advice),
         })
     }
 }
@@ -112,6 +156,7 @@ mod tests {
             vocab_size: 10,
             context,
             eos: vec![1, 2],
+            advice: GenerationDefaults::default(),
         }
     }
 
@@ -153,6 +198,54 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_text_is_refused_only_if_no_tokenization_of_it_fits() {
+        let refused = limits(Some(8)).check_bytes(36, Some(5)).unwrap_err();
+        let Error::PromptTooLarge {
+            bytes: 36,
+            least_tokens: 8,
+            context: 8,
+        } = refused
+        else {
+            panic!("{refused}")
+        };
+        // Seven tokens leave room for one.
+        assert!(limits(Some(8)).check_bytes(35, Some(5)).is_ok());
+        assert!(limits(Some(8)).check_bytes(1 << 40, None).is_ok());
+        assert!(limits(None).check_bytes(1 << 40, Some(5)).is_ok());
+    }
+
+    #[test]
+    fn logits_are_bounded_by_the_context_and_the_memory() {
+        assert!(limits(Some(8)).check_logits(8, None).is_ok());
+        let long = limits(Some(8)).check_logits(9, None).unwrap_err();
+        assert!(matches!(
+            long,
+            Error::PromptTooLong {
+                prompt_tokens: 9,
+                context: 8
+            }
+        ));
+        // 40 bytes a token.
+        assert!(limits(None).check_logits(9, Some(360)).is_ok());
+        let large = limits(None).check_logits(9, Some(359)).unwrap_err();
+        assert!(
+            large
+                .to_string()
+                .contains("360 bytes and 359 are available"),
+            "{large}"
+        );
+        let huge = limits(None).check_logits(usize::MAX, Some(u64::MAX - 1));
+        assert!(matches!(huge, Err(Error::TooManyLogits { .. })));
+    }
+
+    #[test]
+    fn prompts_are_run_in_chunks_of_bounded_size() {
+        let options = Options::new().prefill_chunk(usize::MAX);
+        let plan = Plan::new(vec![3], &options, &limits(None)).unwrap();
+        assert_eq!(plan.prefill_chunk, 8192);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 //! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16. On the CPU
 //! all of it is one kernel.
 
-use kernels::graph::{self, Filters};
+use kernels::graph::{self, Drawn, Filters};
 use mlx_core::random::{self, Key};
 use mlx_core::{Array, Dtype, ops};
+use models::GenerationDefaults;
 
 use crate::options::DEFAULT_TEMPERATURE;
 use crate::{Options, Result};
@@ -36,18 +37,29 @@ pub(crate) struct Repetition {
 }
 
 impl Sampling {
-    pub(crate) fn from_options(options: &Options) -> Self {
+    /// Each value is the caller's, else the one that the checkpoint advises, else the default.
+    pub(crate) fn new(options: &Options, advice: &GenerationDefaults) -> Self {
+        let none = GenerationDefaults::default();
+        let advice = if options.no_advice { &none } else { advice };
+        let temperature = match advice.do_sample {
+            Some(false) => Some(0.0),
+            _ => advice.temperature,
+        };
         let context = options
             .repetition_context
             .unwrap_or(DEFAULT_REPETITION_CONTEXT);
         Self {
-            temperature: options.temperature.unwrap_or(DEFAULT_TEMPERATURE),
+            temperature: options
+                .temperature
+                .or(temperature)
+                .unwrap_or(DEFAULT_TEMPERATURE),
             seed: options.seed.unwrap_or_else(fresh_seed),
-            top_k: options.top_k,
-            top_p: options.top_p.filter(|&p| p < 1.0),
-            min_p: options.min_p.filter(|&p| p > 0.0),
+            top_k: options.top_k.or(advice.top_k),
+            top_p: options.top_p.or(advice.top_p).filter(|&p| p < 1.0),
+            min_p: options.min_p.or(advice.min_p).filter(|&p| p > 0.0),
             repetition: options
                 .repetition_penalty
+                .or(advice.repetition_penalty)
                 .filter(|&penalty| penalty != 1.0)
                 .map(|penalty| Repetition { penalty, context }),
         }
@@ -106,8 +118,8 @@ impl Sampler {
         })
     }
 
-    /// Draws from `logits` `[V]`; the token is int32 `[1]`, not evaluated.
-    pub(crate) fn draw(&mut self, logits: &Array) -> Result<Array> {
+    /// Draws from `logits` `[V]`; nothing is evaluated.
+    pub(crate) fn draw(&mut self, logits: &Array) -> Result<Drawn> {
         let logits = match (&self.recent, &self.sampling.repetition) {
             (Some(recent), Some(repetition)) => penalize(logits, recent, repetition.penalty)?,
             _ => logits.clone(),
@@ -120,13 +132,15 @@ impl Sampler {
                 let sampling = &self.sampling;
                 match graph::draw(&logits, &sampling.filters(), &now)? {
                     Some(token) => token,
-                    None => draw_at_random(&logits.cast(Dtype::Float32)?, sampling, &now)?
-                        .reshape(&[1])?
-                        .cast(Dtype::Int32)?,
+                    None => {
+                        let logits = logits.cast(Dtype::Float32)?;
+                        let drawn = draw_at_random(&logits, sampling, &now)?;
+                        Drawn::new(&logits, drawn.reshape(&[1])?.cast(Dtype::Int32)?)?
+                    }
                 }
             }
         };
-        self.remember(&token)?;
+        self.remember(&token.id)?;
         Ok(token)
     }
 

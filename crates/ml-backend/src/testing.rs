@@ -88,7 +88,7 @@ impl Drop for Script {
 }
 
 fn out_of_memory() -> Error {
-    Error::Mlx(mlx_core::Error::Native("out of memory".to_owned()))
+    mlx_core::Error::Native("out of memory".to_owned()).into()
 }
 
 impl LanguageModel for Script {
@@ -193,6 +193,7 @@ pub(crate) fn limits() -> ModelLimits {
         vocab_size: 0x11_0000,
         context: Some(100_000),
         eos: vec![EOS],
+        advice: models::GenerationDefaults::default(),
     }
 }
 

@@ -57,17 +57,17 @@ impl TextBuilder {
         Ok((self.piece(text, false), stopped))
     }
 
-    /// What was kept back, when no stop text can follow any more.
-    pub(crate) fn finish(&mut self) -> Result<Option<Piece>> {
+    /// What was kept back, when no token follows any more; and whether that completed a stop text.
+    pub(crate) fn finish(&mut self) -> Result<(Option<Piece>, bool)> {
         let Some(decoder) = self.decoder.take() else {
-            return Ok(None);
+            return Ok((None, false));
         };
         let text = decoder.finish()?;
         let (mut text, stopped) = self.stops.push(&text);
         if !stopped {
             text.push_str(&self.stops.take());
         }
-        Ok(self.piece(text, false))
+        Ok((self.piece(text, false), stopped))
     }
 
     fn piece(&mut self, text: String, even_empty: bool) -> Option<Piece> {
@@ -152,7 +152,7 @@ mod tests {
             }
         }
         if !stopped {
-            pieces.extend(text.finish().unwrap().map(|piece| piece.text));
+            pieces.extend(text.finish().unwrap().0.map(|piece| piece.text));
         }
         (pieces, stopped, text.text.clone())
     }
@@ -220,7 +220,7 @@ mod tests {
             );
             assert!(!stopped);
         }
-        assert_eq!(text.finish().unwrap(), None);
+        assert_eq!(text.finish().unwrap(), (None, false));
         assert_eq!(text.token_ids, [5, 9]);
     }
 }

@@ -486,3 +486,90 @@ fn a_mac_is_served_as_its_memory_allows() {
         "{error}"
     );
 }
+
+/// A copy of the demo model in which the first number of a tensor of bfloat16 is `bits`.
+fn damaged(tensor: &str, bits: u16) -> tempfile::TempDir {
+    let copy = tempfile::TempDir::new().unwrap();
+    for file in std::fs::read_dir(dir("qwen3-demo")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    let path = copy.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    assert_eq!(tensors[tensor]["dtype"], "BF16");
+    let at = header + tensors[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+    copy
+}
+
+#[test]
+fn logits_that_are_no_numbers_end_a_generation_with_the_likely_cause() {
+    const NAN: u16 = 0x7fc0;
+    const INFINITY: u16 = 0x7f80;
+    for (tensor, bits) in [
+        ("model.norm.weight", NAN),
+        ("model.layers.1.input_layernorm.weight", INFINITY),
+    ] {
+        let dir = damaged(tensor, bits);
+        for (dtype, name) in [(None, "bfloat16"), (Some(Dtype::Float32), "float32")] {
+            for plain in [false, true] {
+                let builder = MlxBackend::builder().device(common::device());
+                let builder = builder.dtype(dtype).plain_mlx(plain);
+                let backend = builder.load(dir.path()).unwrap();
+                for options in [greedy(), Options::new().temperature(1.0).top_k(5).seed(1)] {
+                    let error = backend.generate_ids(&[5, 6, 7], &options).unwrap_err();
+                    let Error::Interrupted { partial, source } = error else {
+                        panic!("{error}")
+                    };
+                    assert!(matches!(*source, Error::NotNumbers { .. }), "{source}");
+                    assert_eq!(partial.token_ids, [0_u32; 0]);
+                    let line = source.to_string();
+                    assert!(
+                        line.contains(name) && line.contains("not numbers"),
+                        "{line}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized() {
+    let started = std::time::Instant::now();
+    let text = "garden ".repeat(8 << 20);
+    for backend in [qwen(), gemma()] {
+        let raw = backend.generate(&text, &greedy()).unwrap_err();
+        let chat = backend.chat(&ask(&text), &greedy()).unwrap_err();
+        for error in [raw, chat] {
+            assert!(matches!(error, Error::PromptTooLarge { .. }), "{error}");
+        }
+    }
+    // To tokenize these 56 MB takes a minute.
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn logits_end_with_the_context() {
+    let context = qwen().info().model.context.unwrap();
+    let error = qwen().logits(&vec![5; context + 1]).unwrap_err();
+    assert!(matches!(error, Error::PromptTooLong { .. }), "{error}");
+    assert!(qwen().logits(&[5; 3]).is_ok());
+}
+
+#[test]
+fn a_cause_from_below_is_one_line_and_says_which_file() {
+    let empty = tempfile::TempDir::new().unwrap();
+    let Err(error) = MlxBackend::load(empty.path()) else {
+        panic!("an empty folder is no model")
+    };
+    assert!(matches!(error, Error::Model(_)), "{error:?}");
+    assert!(error.to_string().contains("config.json"), "{error}");
+}

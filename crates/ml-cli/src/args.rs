@@ -8,22 +8,32 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options};
 
+/// What a person who has just met the program can type.
+const EXAMPLES: &str = "\
+Examples:
+  ml info --model DIR
+  ml generate --model DIR --prompt \"What is 17 + 25?\"
+  ml chat --model DIR --system \"Answer briefly.\"
+
+DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors.
+Answers go to standard output, everything else to standard error.";
+
 /// Run Gemma 3 and Qwen3 checkpoints on MLX.
 #[derive(Parser, Debug)]
-#[command(name = "ml", version, arg_required_else_help = true)]
+#[command(name = "ml", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Also say what happens inside.
+    /// Say on standard error what happens inside.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Answer one prompt.
+    /// Answer one prompt and end.
     Generate(GenerateArgs),
-    /// Talk with the model.
+    /// Talk with the model, turn by turn.
     Chat(ChatArgs),
     /// Show what a model directory holds, and the device.
     Info(InfoArgs),
@@ -56,7 +66,7 @@ pub(crate) struct GenerateArgs {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub(crate) struct InputArgs {
-    /// The prompt; `-` reads it from standard input, less one final line end.
+    /// The prompt; `-` reads it from standard input, without its last line end.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// Token ids instead of text, such as `1,2,3`. Needs no tokenizer with `--print-ids`.
@@ -172,31 +182,38 @@ pub(crate) struct SamplingArgs {
     /// The most tokens to generate [default: 2048].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
-    /// Sampling temperature; 0 always takes the most probable token [default: 0.1].
+    /// Sampling temperature; 0 always takes the most probable token [default: the model's advice, else
+    /// 0.1].
     #[arg(long, value_name = "T", value_parser = temperature)]
     temp: Option<f32>,
     /// Seed of the random numbers [default: another one each time].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Draw only from the K most probable tokens.
+    /// Draw only from the K most probable tokens [default: the model's advice, else all].
     #[arg(long, value_name = "K", value_parser = at_least_one)]
     top_k: Option<usize>,
-    /// Draw only from the most probable tokens that together reach P.
+    /// Draw only from the most probable tokens that together reach P, above 0 and at most 1 [default: the
+    /// model's advice, else 1].
     #[arg(long, value_name = "P", value_parser = top_p)]
     top_p: Option<f32>,
-    /// Draw only from tokens at least P times as probable as the most probable.
+    /// Draw only from tokens at least P times as probable as the most probable, from 0 to 1 [default: the
+    /// model's advice, else 0].
     #[arg(long, value_name = "P", value_parser = share)]
     min_p: Option<f32>,
-    /// Divide the logits of the last tokens by X, so that they come again less often.
+    /// Divide the logits of the last 20 tokens by X, so that they come again less often; 1 does nothing
+    /// [default: the model's advice, else 1].
     #[arg(long, value_name = "X", value_parser = above_zero)]
     repetition_penalty: Option<f32>,
+    /// Leave out what the model's generation_config.json advises (`ml info` shows it).
+    #[arg(long)]
+    no_advice: bool,
     /// End the answer before this text; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = not_empty)]
     stop: Vec<String>,
     /// Go on after an end-of-sequence token.
     #[arg(long)]
     ignore_eos: bool,
-    /// Prompt tokens to run at once [default: 2048].
+    /// Prompt tokens to run at once, at most 8192: fewer need less memory [default: 2048].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     prefill_chunk: Option<usize>,
     /// Whether a model that can reason before it answers does so [default: its template's].
@@ -212,7 +229,9 @@ enum OnOff {
 
 impl SamplingArgs {
     pub(crate) fn options(&self) -> Options {
-        let mut options = Options::new().ignore_eos(self.ignore_eos);
+        let mut options = Options::new()
+            .ignore_eos(self.ignore_eos)
+            .no_advice(self.no_advice);
         options.max_tokens = self.max_tokens;
         options.temperature = self.temp;
         options.seed = self.seed;

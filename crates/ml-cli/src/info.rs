@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use ml_backend::{Device, DeviceInfo, ModelInfo};
+use ml_backend::{Advice, Device, DeviceInfo, ModelInfo};
 use serde_json::json;
 
 use crate::args::InfoArgs;
@@ -11,7 +11,10 @@ use crate::output::{note, print};
 use crate::session::device_line;
 
 pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let model = ModelInfo::read(&args.model.model).map_err(ml_backend::Error::from)?;
+    let model = ModelInfo::read(&args.model.model)?;
+    for warning in &model.warnings {
+        note(&format!("warning: {warning}"));
+    }
     let device = ml_backend::device_info(args.model.device());
     let device = match device {
         // A device that was asked for by name has to be there.
@@ -63,12 +66,8 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         ),
         ("window", window),
         ("vocabulary", model.vocab_size.to_string()),
-        (
-            "context",
-            model
-                .max_position_embeddings
-                .map_or("not said".into(), |n| format!("{n} tokens")),
-        ),
+        ("context", context(model)),
+        ("advice", advice(&model.advice)),
         ("parameters", grouped(model.parameters)),
         (
             "quantization",
@@ -85,7 +84,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         ),
         (
             "cache",
-            format!("{} bytes a token", grouped(model.cache_bytes_per_token())),
+            format!("{} bytes a token", grouped(model.cache_bytes_per_token)),
         ),
         ("device", device),
         ("MLX", mlx),
@@ -110,12 +109,22 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "vocab_size": model.vocab_size,
         "tied_head": model.tied_head,
         "max_position_embeddings": model.max_position_embeddings,
+        "context": model.context,
+        "advice": {
+            "do_sample": model.advice.do_sample,
+            "temperature": model.advice.temperature.map(shortest),
+            "top_k": model.advice.top_k,
+            "top_p": model.advice.top_p.map(shortest),
+            "min_p": model.advice.min_p.map(shortest),
+            "repetition_penalty": model.advice.repetition_penalty.map(shortest),
+        },
+        "warnings": model.warnings,
         "parameters": model.parameters,
         "quantization": model.quantization,
         "dtype": model.dtype.to_string(),
         "weight_bytes": model.weight_bytes,
         "weight_files": model.files,
-        "cache_bytes_per_token": model.cache_bytes_per_token(),
+        "cache_bytes_per_token": model.cache_bytes_per_token,
         "eos_token_ids": model.eos_token_ids,
         "device": device.as_ref().ok().map(|device| json!({
             "kind": device.kind.to_string(),
@@ -127,6 +136,41 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "mlx_version": device.as_ref().ok().map(|device| &device.mlx_version),
     });
     format!("{object}\n")
+}
+
+/// How long prompt and answer may be, and where that comes from if it is not the model's own context.
+fn context(model: &ModelInfo) -> String {
+    match (model.context, model.max_position_embeddings) {
+        (None, _) => "not said".to_owned(),
+        (Some(context), Some(own)) if own != context => {
+            format!("{context} tokens ({own} without the scaling of its rotary embedding)")
+        }
+        (Some(context), _) => format!("{context} tokens"),
+    }
+}
+
+/// What the model's files advise for sampling, as the options that ask for the same.
+fn advice(advice: &Advice) -> String {
+    let number = |name: &str, value: Option<f32>| value.map(|value| format!("{name} {value}"));
+    let greedy = (advice.do_sample == Some(false)).then(|| "greedy (do_sample false)".to_owned());
+    let all = [
+        greedy,
+        number("temperature", advice.temperature),
+        advice.top_k.map(|k| format!("top_k {k}")),
+        number("top_p", advice.top_p),
+        number("min_p", advice.min_p),
+        number("repetition_penalty", advice.repetition_penalty),
+    ];
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    match all.is_empty() {
+        true => "none".to_owned(),
+        false => all.join(", "),
+    }
+}
+
+/// A float32 as the decimal number that is nearest to it: 0.6 and not 0.6000000238418579.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 /// Bytes in units of 10⁹ bytes.

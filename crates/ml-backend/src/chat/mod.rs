@@ -18,6 +18,7 @@ pub use template::{JinjaTemplate, Variables};
 /// Who speaks in a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Role {
     /// Instructions for the whole conversation.
     System,
@@ -39,8 +40,9 @@ impl Role {
     }
 }
 
-/// One turn of a conversation.
+/// One turn of a conversation. Made by [`new`](Self::new), [`user`](Self::user) and their like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Message {
     /// Who speaks.
     pub role: Role,

@@ -276,3 +276,47 @@ fn without_a_tokenizer_there_are_ids_and_no_text() {
     );
     assert_eq!(ids, [5, 6]);
 }
+
+/// Keeps all back to the end, as a decoder does with bytes that are no character yet.
+struct AllAtTheEnd;
+
+impl Vocabulary for AllAtTheEnd {
+    fn decoder(&self) -> Box<dyn crate::text::Decoder> {
+        Box::new(Kept(String::new()))
+    }
+}
+
+struct Kept(String);
+
+impl crate::text::Decoder for Kept {
+    fn push(&mut self, id: u32) -> Result<String> {
+        self.0.extend(char::from_u32(id));
+        Ok(String::new())
+    }
+
+    fn finish(self: Box<Self>) -> Result<String> {
+        Ok(self.0)
+    }
+}
+
+#[test]
+fn a_stop_text_that_the_last_of_the_text_completes_is_the_reason() {
+    let run = |text: &str, options: &Options| {
+        let surroundings = Surroundings {
+            vocabulary: Some(&AllAtTheEnd),
+            cancelled: &|| false,
+            emit: &mut |_| {},
+        };
+        let generation = generate(&mut Script::new(text), &plan(1, options), surroundings).unwrap();
+        (generation.text, generation.finish_reason)
+    };
+    let stop = options().stop("AA");
+    // By max_tokens, and by the end of sequence.
+    let cut = || ("one ".to_owned(), FinishReason::StopText);
+    assert_eq!(run("one AA two", &stop.clone().max_tokens(7)), cut());
+    assert_eq!(run("one AA", &stop), cut());
+    let whole = run("one A", &stop);
+    assert_eq!(whole, ("one A".to_owned(), FinishReason::Stop));
+    let whole = run("one A", &stop.max_tokens(3));
+    assert_eq!(whole, ("one".to_owned(), FinishReason::Length));
+}

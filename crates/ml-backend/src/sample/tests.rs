@@ -7,6 +7,11 @@ use super::*;
 /// Unsorted on purpose; the sixth is negative and the most probable is in the middle.
 const LOGITS: [f32; 6] = [1.0, 0.2, 1.7, 2.1, 0.9, -1.3];
 
+/// For a model whose files advise nothing.
+fn unadvised(options: &Options) -> Sampling {
+    Sampling::new(options, &GenerationDefaults::default())
+}
+
 fn logits() -> Array {
     device::open(Choice::Cpu).unwrap();
     Array::from_slice(&LOGITS, &[6]).unwrap()
@@ -38,11 +43,10 @@ fn assert_draws(options: &Options, expected: &[f64]) {
 fn assert_draws_here(options: &Options, expected: &[f64]) {
     const DRAWS: usize = 1500;
     let logits = logits();
-    let mut sampler =
-        Sampler::new(&Sampling::from_options(&options.clone().seed(11)), &[]).unwrap();
+    let mut sampler = Sampler::new(&unadvised(&options.clone().seed(11)), &[]).unwrap();
     let mut counts = vec![0_usize; LOGITS.len()];
     for _ in 0..DRAWS {
-        counts[sampler.draw(&logits).unwrap().item::<i32>().unwrap() as usize] += 1;
+        counts[sampler.draw(&logits).unwrap().id.item::<i32>().unwrap() as usize] += 1;
     }
     for (token, (&count, &p)) in counts.iter().zip(expected).enumerate() {
         let mean = p * DRAWS as f64;
@@ -120,13 +124,9 @@ fn filters_work_together() {
 #[test]
 fn greedy_takes_the_largest() {
     let logits = logits();
-    let mut sampler = Sampler::new(
-        &Sampling::from_options(&Options::new().temperature(0.0)),
-        &[],
-    )
-    .unwrap();
+    let mut sampler = Sampler::new(&unadvised(&Options::new().temperature(0.0)), &[]).unwrap();
     for _ in 0..3 {
-        let token = sampler.draw(&logits).unwrap();
+        let token = sampler.draw(&logits).unwrap().id;
         assert_eq!(
             (token.shape().to_vec(), token.item::<i32>().unwrap()),
             (vec![1], 3)
@@ -153,25 +153,110 @@ fn a_repetition_penalty_looks_back_at_prompt_and_answer_and_no_further() {
         .repetition_penalty(10.0)
         .repetition_context(2);
     // With 3 and 2 in view, 0 is the largest; then 2 and 0 are, so 3 is again.
-    let mut sampler = Sampler::new(&Sampling::from_options(&options), &[1, 3, 2]).unwrap();
+    let mut sampler = Sampler::new(&unadvised(&options), &[1, 3, 2]).unwrap();
     let drawn: Vec<i32> = (0..4)
-        .map(|_| sampler.draw(&logits).unwrap().item::<i32>().unwrap())
+        .map(|_| sampler.draw(&logits).unwrap().id.item::<i32>().unwrap())
         .collect();
     assert_eq!(drawn, [0, 3, 2, 0]);
 }
 
 #[test]
 fn an_unset_seed_is_another_one_each_time() {
-    let seed = || Sampling::from_options(&Options::new()).seed;
+    let seed = || unadvised(&Options::new()).seed;
     assert_ne!(seed(), seed());
 }
 
 #[test]
 fn filters_that_filter_nothing_are_off() {
     let options = Options::new().top_p(1.0).min_p(0.0).repetition_penalty(1.0);
-    let sampling = Sampling::from_options(&options);
+    let sampling = unadvised(&options);
     assert_eq!(
         (sampling.top_p, sampling.min_p, sampling.repetition),
         (None, None, None)
     );
+}
+
+#[test]
+fn each_value_is_the_callers_else_the_advised_else_the_default() {
+    let mut advice = GenerationDefaults::default();
+    advice.temperature = Some(0.6);
+    advice.top_k = Some(20);
+    advice.top_p = Some(0.95);
+    advice.min_p = Some(0.05);
+    advice.repetition_penalty = Some(1.5);
+    let of = |options: Options| {
+        let s = Sampling::new(&options, &advice);
+        let penalty = s.repetition.map(|r| r.penalty);
+        (s.temperature, s.top_k, s.top_p, s.min_p, penalty)
+    };
+    let all = (0.6, Some(20), Some(0.95), Some(0.05), Some(1.5));
+    assert_eq!(of(Options::new()), all);
+    let set = Options::new().temperature(0.9).min_p(0.0);
+    assert_eq!(of(set), (0.9, all.1, all.2, None, all.4));
+    let set = Options::new().top_k(3).top_p(1.0).repetition_penalty(1.0);
+    assert_eq!(of(set), (0.6, Some(3), None, all.3, None));
+    let none = (0.1, None, None, None, None);
+    assert_eq!(of(Options::new().no_advice(true)), none);
+    let set = Options::new().no_advice(true).top_k(3);
+    assert_eq!(of(set), (0.1, Some(3), None, None, None));
+}
+
+#[test]
+fn advice_not_to_sample_is_greedy() {
+    let mut advice = GenerationDefaults::default();
+    advice.do_sample = Some(false);
+    advice.temperature = Some(0.6);
+    assert!(Sampling::new(&Options::new(), &advice).is_greedy());
+    let asked = Sampling::new(&Options::new().temperature(0.5), &advice);
+    assert_eq!(asked.temperature, 0.5);
+    advice.do_sample = Some(true);
+    assert_eq!(Sampling::new(&Options::new(), &advice).temperature, 0.6);
+    advice.temperature = None;
+    assert_eq!(Sampling::new(&Options::new(), &advice).temperature, 0.1);
+}
+
+/// By the kernel and by MLX's operations, greedy and at random: the host sees -1, the next step a token.
+#[test]
+fn logits_that_are_no_numbers_are_marked_and_the_id_stays_a_token() {
+    device::open(Choice::Cpu).unwrap();
+    let usual = LOGITS.to_vec();
+    let with = |at: usize, value: f32| {
+        let mut row = usual.clone();
+        row[at] = value;
+        row
+    };
+    let rows = [
+        (usual.clone(), true),
+        (with(3, f32::NEG_INFINITY), true),
+        (with(0, f32::NAN), false),
+        (with(5, f32::NAN), false),
+        (with(2, f32::INFINITY), false),
+        (vec![f32::NAN; 6], false),
+        (vec![f32::NEG_INFINITY; 6], false),
+    ];
+    let asked = [
+        Options::new().temperature(0.0),
+        Options::new().temperature(0.0).repetition_penalty(1.3),
+        Options::new(),
+        Options::new().top_k(3),
+        Options::new().top_p(0.9).min_p(0.01),
+    ];
+    for plain_mlx in [false, true] {
+        graph::force_mlx(plain_mlx);
+        for (row, good) in &rows {
+            let row = Array::from_slice(row, &[6]).unwrap();
+            for dtype in [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16] {
+                let logits = row.cast(dtype).unwrap();
+                for options in &asked {
+                    let mut sampler = Sampler::new(&unadvised(options), &[1, 2]).unwrap();
+                    let drawn = sampler.draw(&logits).unwrap();
+                    let (id, seen) = (drawn.id.item::<i32>(), drawn.seen.item::<i32>());
+                    let (id, seen) = (id.unwrap(), seen.unwrap());
+                    assert!((0..6).contains(&id), "{id}");
+                    assert_eq!(seen, if *good { id } else { -1 }, "{row:?} {options:?}");
+                }
+            }
+        }
+    }
+    graph::force_mlx(false);
 }

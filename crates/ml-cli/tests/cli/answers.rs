@@ -202,3 +202,78 @@ fn info_shows_a_model_where_the_native_library_is_missing() {
         "{text}"
     );
 }
+
+/// The demo model with this `generation_config.json`.
+fn advised(advice: &str) -> TempDir {
+    let dir = without_tokenizer();
+    fs::write(dir.path().join("generation_config.json"), advice).unwrap();
+    dir
+}
+
+fn ids(dir: &TempDir, args: &[&str]) -> String {
+    let mut ml = ml();
+    ml.args([
+        "generate", "--device", "cpu", "--tokens", "5,6,7", "--seed", "3",
+    ]);
+    ml.args(["--max-tokens", "24", "--ignore-eos", "--print-ids"]);
+    stdout(ml.args(args).arg("--model").arg(dir.path()))
+}
+
+#[test]
+fn what_the_model_advises_is_the_default_and_can_be_left_out() {
+    let silent = advised("{}");
+    let dir =
+        advised(r#"{"temperature": 2.5, "top_k": 40, "top_p": 0.98, "repetition_penalty": 1.3}"#);
+    let asked = [
+        "--temp",
+        "2.5",
+        "--top-k",
+        "40",
+        "--top-p",
+        "0.98",
+        "--repetition-penalty",
+        "1.3",
+    ];
+    let all = ids(&silent, &asked);
+    assert_eq!(ids(&dir, &[]), all);
+    assert_ne!(ids(&silent, &[]), all);
+    assert_eq!(
+        ids(&dir, &["--no-advice"]),
+        ids(&silent, &["--temp", "0.1"])
+    );
+    let other = [
+        "--temp",
+        "2.5",
+        "--top-k",
+        "2",
+        "--top-p",
+        "0.98",
+        "--repetition-penalty",
+        "1.3",
+    ];
+    assert_eq!(ids(&dir, &["--top-k", "2"]), ids(&silent, &other));
+    let greedy = advised(r#"{"do_sample": false, "temperature": 2.5}"#);
+    assert_eq!(ids(&greedy, &[]), ids(&silent, &["--temp", "0"]));
+}
+
+#[test]
+fn info_shows_the_advice_and_what_was_left_out() {
+    let dir = advised(r#"{"do_sample": true, "temperature": 0.6, "top_k": -1, "top_p": 0.95}"#);
+    let mut ml = ml();
+    let output = output(ml.args(["info", "--model"]).arg(dir.path()));
+    let row = text(&output.stdout)
+        .lines()
+        .find(|line| line.starts_with("advice"));
+    assert!(
+        row.unwrap().contains("temperature 0.6, top_p 0.95"),
+        "{row:?}"
+    );
+    let warning = text(&output.stderr)
+        .lines()
+        .find(|line| line.starts_with("warning: "));
+    assert!(warning.is_some_and(|line| line.contains("top_k") && line.contains("left out")));
+    let object: Value = serde_json::from_str(&stdout(ml.arg("--json"))).unwrap();
+    assert_eq!(object["advice"]["top_p"], 0.95);
+    assert_eq!(object["advice"]["top_k"], Value::Null);
+    assert_eq!(object["context"], 1024);
+}
