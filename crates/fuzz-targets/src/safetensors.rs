@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use ml_backend::Dtype;
+use mlx_core::Dtype;
 use models::ModelInfo;
 use serde_json::Value;
 

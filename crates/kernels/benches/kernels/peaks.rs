@@ -73,7 +73,7 @@ multiply!(
     "avx2,fma",
     _mm256_setzero_ps(),
     ymm_reg "/* {0} */",
-    |sum| { _mm256_fmadd_ps(_mm256_set1_ps(1.5), _mm256_set1_ps(0.5), sum) }
+    |sum| _mm256_fmadd_ps(_mm256_set1_ps(1.5), _mm256_set1_ps(0.5), sum)
 );
 #[cfg(target_arch = "x86_64")]
 multiply!(
@@ -82,7 +82,7 @@ multiply!(
     "avx512f",
     _mm512_setzero_ps(),
     zmm_reg "/* {0} */",
-    |sum| { _mm512_fmadd_ps(_mm512_set1_ps(1.5), _mm512_set1_ps(0.5), sum) }
+    |sum| _mm512_fmadd_ps(_mm512_set1_ps(1.5), _mm512_set1_ps(0.5), sum)
 );
 #[cfg(target_arch = "x86_64")]
 multiply!(
