@@ -206,7 +206,8 @@ fn info_shows_a_model_where_the_native_library_is_missing() {
 /// The demo model with this `generation_config.json`.
 fn advised(advice: &str) -> TempDir {
     let dir = without_tokenizer();
-    fs::write(dir.path().join("generation_config.json"), advice).unwrap();
+    fs::write(dir.path().join("generation_config.json"), advice)
+        .expect("the folder can be written");
     dir
 }
 
