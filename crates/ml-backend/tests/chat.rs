@@ -132,7 +132,7 @@ fn a_failure_while_rendering_names_the_line_and_the_cause() {
         text.starts_with("model/chat_template.jinja: line 3"),
         "{text}"
     );
-    assert!(text.contains("undefined"), "{text}");
+    assert!(text.contains("has no attribute 'nothing'"), "{text}");
 }
 
 #[test]
