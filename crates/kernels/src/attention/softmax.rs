@@ -36,13 +36,21 @@ impl State {
             for i in (S::LANES..BLOCK).step_by(S::LANES) {
                 largest = S::max(largest, S::load_f32(scores.add(i)));
             }
-            let max = self.max.max(S::max_lane(largest));
+            let mut max = self.max.max(S::max_lane(largest));
             if max == f32::NEG_INFINITY {
-                // Nothing is seen yet.
+                let mut all = S::zero();
                 for i in (0..BLOCK).step_by(S::LANES) {
-                    S::store_f32(scores.add(i), S::zero());
+                    all = S::add(all, S::load_f32(scores.add(i)));
                 }
-                return 1.0;
+                if !S::sum(all).is_nan() {
+                    // Nothing is seen yet.
+                    for i in (0..BLOCK).step_by(S::LANES) {
+                        S::store_f32(scores.add(i), S::zero());
+                    }
+                    return 1.0;
+                }
+                // Scores that are no numbers have no largest. With any, they stay what they are.
+                max = f32::MIN;
             }
             let mut sum = S::zero();
             for i in (0..BLOCK).step_by(S::LANES) {
