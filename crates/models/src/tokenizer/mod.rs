@@ -63,7 +63,8 @@ impl Tokenizer {
     /// # Errors
     /// A missing or unreadable file, or one that does not hold what it should, named in one line.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
-        guard::catch(|| Self::open(dir)).unwrap_or_else(|panic| Err(files::broken(dir, &panic)))
+        guard::catch_apart(|| Self::open(dir))
+            .unwrap_or_else(|panic| Err(files::broken(dir, &panic)))
     }
 
     fn open(dir: &Path) -> Result<Self, TokenizerError> {
@@ -100,7 +101,7 @@ impl Tokenizer {
     /// A text that the vocabulary cannot express and that has no unknown token to fall back to.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
         let inner = &self.shared.inner;
-        let encoding = guard::catch(|| inner.encode_fast(text, add_special_tokens));
+        let encoding = guard::catch_apart(|| inner.encode_fast(text, add_special_tokens));
         match encoding.map_err(TokenizerError::Encode)? {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
             Err(cause) => Err(TokenizerError::Encode(error::one_line(&cause))),
