@@ -125,6 +125,7 @@ fn interesting(dice: &mut Dice) -> Value {
         json!(-1),
         json!(127),
         json!(4096),
+        json!(1 << 30),
         json!(i32::MAX),
         json!(u32::MAX),
         json!(1_u64 << 32),

@@ -28,7 +28,7 @@ fn check(c: &Config) {
     let in_range = |size: &usize| (1..=i32::MAX as usize).contains(size);
     assert!(sizes.iter().all(in_range), "{sizes:?}");
     assert!(c.num_attention_heads.is_multiple_of(c.num_key_value_heads));
-    assert!(c.head_dim.is_multiple_of(2));
+    assert!(c.head_dim.is_multiple_of(2) && c.head_dim <= 1 << 16);
     assert!(c.num_layers() <= 4096);
     let sliding = c.layer_types.contains(&LayerType::Sliding);
     assert!(!sliding || c.sliding_window.as_ref().is_some_and(in_range));

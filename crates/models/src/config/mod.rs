@@ -36,6 +36,10 @@ pub enum Family {
 /// The values of `model_type` that [`Config::read`] takes.
 pub const SUPPORTED_MODEL_TYPES: &[&str] = &["qwen3", "gemma3_text", "gemma3"];
 
+/// The rotary periods of a head are computed when the file is read, before any tensor says how wide
+/// a head is.
+const MAX_HEAD_DIM: usize = 1 << 16;
+
 /// Which keys a layer's queries see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerType {
@@ -62,7 +66,7 @@ pub struct Config {
     pub num_attention_heads: usize,
     /// Key and value heads; divides the query heads.
     pub num_key_value_heads: usize,
-    /// Width of one head; even.
+    /// Width of one head; even, and at most 65536.
     pub head_dim: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
@@ -166,6 +170,10 @@ impl Config {
                 "head_dim",
                 format!("{} is odd; it must be even", self.head_dim),
             ));
+        }
+        if self.head_dim > MAX_HEAD_DIM {
+            let problem = format!("{} is more than any model has", self.head_dim);
+            return Err(f.problem("head_dim", problem));
         }
         if !self.rms_norm_eps.is_finite() {
             return Err(f.problem("rms_norm_eps", "is too large for float32"));
