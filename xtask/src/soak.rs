@@ -1,7 +1,8 @@
 //! Loads and generates for long, and looks whether threads and memory end where they were.
 //!
 //! The program is an example of ml-backend, which can be taken to a machine without cargo; this builds
-//! it and runs it with the demo models, on a CPU once with our kernels and once without.
+//! it and runs it with the demo models; on a CPU once more without our kernels, and then with small models
+//! of random weights: MLX's own operations take 15 seconds for a long prompt of a demo model.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,14 +40,21 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     };
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     let program = root().join(target).join("release/examples/soak");
-    let models = ["qwen3-demo", "gemma3-demo"].map(|name| root().join("assets/models").join(name));
     let mut failed = 0;
     for plain in [false, true] {
         if plain && !on_cpu {
             continue;
         }
+        let (folder, names) = match plain {
+            false => ("assets/models", ["qwen3-demo", "gemma3-demo"]),
+            true => (
+                "crates/models/tests/fixtures",
+                ["qwen3-tied", "gemma3-between"],
+            ),
+        };
+        let models = names.map(|name| root().join(folder).join(name));
         let mut command = Command::new(&program);
-        command.args(&models).args(["--device", &args.device]);
+        command.args(models).args(["--device", &args.device]);
         command.args(["--loads", &args.loads.unwrap_or(loads).to_string()]);
         command.args([
             "--generations",

@@ -189,6 +189,10 @@ impl LanguageModel for MlxModel {
 
     fn rest(&mut self) {
         kernels::release_kept(SCRATCH_BETWEEN_REQUESTS);
+        // On a GPU this memory is the driver's.
+        if device::current().is_ok_and(|kind| kind == DeviceKind::Cpu) {
+            memory::trim_heap();
+        }
     }
 
     fn released() {
@@ -197,6 +201,7 @@ impl LanguageModel for MlxModel {
         let _ = device::synchronize();
         kernels::release_kept(0);
         let _ = memory::clear_cache();
+        memory::trim_heap();
     }
 
     fn drop_caches(&mut self) -> Result<()> {
