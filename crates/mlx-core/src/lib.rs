@@ -36,6 +36,9 @@ pub mod metal;
 pub mod ops;
 pub mod quant;
 pub mod random;
+#[cfg(target_os = "macos")]
+#[doc(hidden)]
+pub mod sysctl;
 
 mod array;
 mod dtype;

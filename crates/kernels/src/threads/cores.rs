@@ -26,35 +26,11 @@ fn cores() -> Option<usize> {
 /// Performance cores; all cores of a Mac that has one kind.
 #[cfg(target_os = "macos")]
 fn cores() -> Option<usize> {
-    let of = |name| usize::try_from(sysctl(name)?).ok().filter(|n| *n > 0);
-    of(c"hw.perflevel0.physicalcpu").or_else(|| of(c"hw.physicalcpu"))
-}
-
-#[cfg(target_os = "macos")]
-fn sysctl(name: &std::ffi::CStr) -> Option<i32> {
-    use std::ffi::{c_char, c_int, c_void};
-    unsafe extern "C" {
-        fn sysctlbyname(
-            name: *const c_char,
-            old: *mut c_void,
-            old_len: *mut usize,
-            new: *const c_void,
-            new_len: usize,
-        ) -> c_int;
-    }
-    let mut number: c_int = 0;
-    let mut len = size_of::<c_int>();
-    // SAFETY: the name is NUL-terminated, `number` has room for `len` bytes, nothing is set.
-    let status = unsafe {
-        sysctlbyname(
-            name.as_ptr(),
-            (&raw mut number).cast(),
-            &mut len,
-            std::ptr::null(),
-            0,
-        )
+    let of = |name| {
+        let cores = mlx_core::sysctl::number(name)?;
+        usize::try_from(cores).ok().filter(|n| *n > 0)
     };
-    (status == 0).then_some(number)
+    of(c"hw.perflevel0.physicalcpu").or_else(|| of(c"hw.physicalcpu"))
 }
 
 /// Distinct sets of sibling hardware threads under `root`, Linux's `sysfs` folder of processors.

@@ -19,29 +19,7 @@ pub(super) fn total_bytes() -> Option<u64> {
 /// Bytes of RAM.
 #[cfg(target_os = "macos")]
 pub(super) fn total_bytes() -> Option<u64> {
-    use std::ffi::{c_char, c_int, c_void};
-    unsafe extern "C" {
-        fn sysctlbyname(
-            name: *const c_char,
-            old: *mut c_void,
-            old_len: *mut usize,
-            new: *const c_void,
-            new_len: usize,
-        ) -> c_int;
-    }
-    let mut bytes = 0u64;
-    let mut len = size_of::<u64>();
-    // SAFETY: the name is NUL-terminated, `bytes` has room for `len` bytes, nothing is set.
-    let status = unsafe {
-        sysctlbyname(
-            c"hw.memsize".as_ptr(),
-            (&raw mut bytes).cast(),
-            &mut len,
-            std::ptr::null(),
-            0,
-        )
-    };
-    (status == 0 && bytes > 0).then_some(bytes)
+    crate::sysctl::number(c"hw.memsize").filter(|bytes| *bytes > 0)
 }
 
 /// Not known here.

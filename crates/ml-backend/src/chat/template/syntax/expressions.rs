@@ -42,6 +42,17 @@ impl Parser {
         })
     }
 
+    /// Whether nothing more of a list without brackets can come here: the block or the parenthesis that
+    /// it is in ends, or one of the words that `ends` names is next.
+    pub(super) fn list_ends(&self, ends: &[&str]) -> bool {
+        match self.peek() {
+            Kind::BlockEnd | Kind::OutputEnd => true,
+            Kind::Operator(operator) => *operator == ")",
+            Kind::Name(name) => ends.contains(&name.as_str()),
+            _ => false,
+        }
+    }
+
     fn tuple_of(
         &mut self,
         ends: &[&str],
@@ -52,13 +63,7 @@ impl Parser {
         let mut items = Vec::new();
         let mut is_tuple = false;
         loop {
-            let ended = match self.peek() {
-                Kind::BlockEnd | Kind::OutputEnd => true,
-                Kind::Operator(operator) => *operator == ")",
-                Kind::Name(name) => ends.contains(&name.as_str()),
-                _ => false,
-            };
-            if ended {
+            if self.list_ends(ends) {
                 break;
             }
             items.push(read(self)?);

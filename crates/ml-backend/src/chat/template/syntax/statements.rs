@@ -305,13 +305,7 @@ impl Parser {
         let mut targets = Vec::new();
         let mut is_tuple = false;
         loop {
-            let ended = match self.peek() {
-                Kind::BlockEnd | Kind::OutputEnd => true,
-                Kind::Operator(operator) => *operator == ")",
-                Kind::Name(name) => ends.contains(&name.as_str()),
-                _ => false,
-            };
-            if ended && is_tuple {
+            if is_tuple && self.list_ends(ends) {
                 break;
             }
             targets.push(self.nested(|parser| parser.single_target(attribute))?);
