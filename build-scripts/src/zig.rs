@@ -15,6 +15,18 @@ use crate::files;
 /// What zig calls the target: a Mac, and the oldest macOS that MLX runs on.
 const TARGET: &str = "aarch64-macos.14.0";
 
+/// Where a Mac has iconv. Rust's libc crate links it by name, which nothing here calls into; zig does
+/// not know of it.
+const ICONV: &str = "--- !tapi-tbd
+tbd-version: 4
+targets: [ arm64-macos ]
+install-name: '/usr/lib/libiconv.2.dylib'
+exports:
+  - targets: [ arm64-macos ]
+    symbols: [ ]
+...
+";
+
 /// A program that links for macOS, as rustc takes a linker.
 ///
 /// # Errors
@@ -22,7 +34,13 @@ const TARGET: &str = "aarch64-macos.14.0";
 pub fn mac_linker(progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let build = Build::new(progress)?;
     let folder = build.cache.builds().join("zig");
-    build.locked(|| build.zig_script(&folder, "zig-cc", &format!("cc -target {TARGET}")))
+    let libraries = folder.join("libraries");
+    let command = format!("cc -target {TARGET} -L{}", quoted(&libraries));
+    build.locked(|| {
+        files::create_dir(&libraries)?;
+        files::write_atomic(&libraries.join("libiconv.tbd"), ICONV.as_bytes())?;
+        build.zig_script(&folder, "zig-cc", &command)
+    })
 }
 
 impl Build<'_> {
