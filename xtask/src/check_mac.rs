@@ -33,7 +33,10 @@ pub(crate) fn run_task() -> Result<()> {
     build.env("CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER", &linker);
     build.env("MACOSX_DEPLOYMENT_TARGET", OLDEST.to_string());
     // Without it rustc looks for Xcode and warns; zig needs no SDK.
-    build.env("SDKROOT", linker.parent().context("the linker lies in a folder")?);
+    build.env(
+        "SDKROOT",
+        linker.parent().context("the linker lies in a folder")?,
+    );
     run(&mut build)?;
     let program = root().join("target").join(TARGET).join("debug/ml");
     let imports = check(&program).with_context(|| program.display().to_string())?;

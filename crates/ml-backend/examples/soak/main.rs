@@ -5,7 +5,8 @@
 //!
 //! Loads the models in turn; each reads a prompt of 500 tokens, generates 64 and goes. Then the first of
 //! them stays, and continues prompts of 1 to 900 tokens by 64, the first ten of them of 900. Prints threads
-//! and memory along the way, and exits 1 where either ends more than 2% above what it was after the tenth.
+//! and memory along the way, and exits 1 where either ends more than 2% (or 1 MB) above what it was after the
+//! tenth.
 
 mod run;
 

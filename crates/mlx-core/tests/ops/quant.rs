@@ -151,9 +151,16 @@ on_each_device! {
 
     fn a_quantized_product_is_the_product_with_the_unpacked_matrix() {
         let mut rng = Rng::new(62);
+        let on_cuda = device::current().unwrap() == DeviceKind::Cuda;
         for scheme in schemes() {
+            // MLX compiles a kernel for each, on CUDA for half a minute; nothing here uses them there.
+            let is_usual = scheme.mode != Mode::Affine
+                || scheme.group_size == 64 && matches!(scheme.bits, 4 | 8);
+            if on_cuda && !is_usual {
+                continue;
+            }
             for (transpose, rows) in [(true, 1), (true, 5), (true, 33), (false, 1), (false, 9)] {
-                if rows == 33 && device::current().unwrap() == DeviceKind::Cuda {
+                if rows == 33 && on_cuda {
                     // MLX 0.32.2 has kernels for so many rows that the driver refuses (2 bits, groups
                     // of 128), and nothing here uses them: kernels::quantized_matmul.
                     continue;
