@@ -18,7 +18,7 @@ use crate::{DeviceKind, Result, device};
 
 thread_local! {
     static CURRENT: Cell<Option<Stream>> = const { Cell::new(None) };
-    static CPU: Cell<Option<Stream>> = const { Cell::new(None) };
+    static OF_KINDS: Cell<[Option<Stream>; 3]> = const { Cell::new([None; 3]) };
 }
 
 /// This thread's stream on its device.
@@ -40,24 +40,28 @@ impl Stream {
 
     /// This thread's stream on the processor, whatever its device.
     pub(crate) fn cpu(op: &'static str) -> Result<Stream> {
-        if let Some(stream) = CPU.get() {
-            return Ok(stream);
-        }
         device::require_open(op)?;
-        let stream = Stream::default_of(DeviceKind::Cpu)?;
-        CPU.set(Some(stream));
-        Ok(stream)
+        Stream::of(DeviceKind::Cpu)
     }
 
     /// Makes `kind` this thread's device.
     pub(crate) fn switch_to(kind: DeviceKind) -> Result<Stream> {
-        let stream = Stream::default_of(kind)?;
+        let stream = Stream::of(kind)?;
         CURRENT.set(Some(stream));
         Ok(stream)
     }
 
     /// This thread's stream on a device, which MLX makes the first time it is asked for.
-    fn default_of(kind: DeviceKind) -> Result<Stream> {
+    fn of(kind: DeviceKind) -> Result<Stream> {
+        let mut known = OF_KINDS.get();
+        let slot = match kind {
+            DeviceKind::Cpu => &mut known[0],
+            DeviceKind::Cuda => &mut known[1],
+            DeviceKind::Metal => &mut known[2],
+        };
+        if let Some(stream) = *slot {
+            return Ok(stream);
+        }
         let device = Device::new(kind)?;
         let mut raw = mlx_stream {
             ctx: std::ptr::null_mut(),
@@ -67,7 +71,10 @@ impl Stream {
         check("stream", status)?;
         // The handle is a few bytes, there is one for each thread and device, and MLX itself never
         // forgets a stream: leaving it alive makes every copy of it valid for ever.
-        Ok(Stream { raw, kind })
+        let stream = Stream { raw, kind };
+        *slot = Some(stream);
+        OF_KINDS.set(known);
+        Ok(stream)
     }
 
     pub(crate) fn raw(self) -> mlx_stream {
