@@ -22,6 +22,8 @@ mod tests;
 use std::sync::OnceLock;
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use float::{Float, with_float};
 pub(crate) use math::{exp, sigmoid};
@@ -133,7 +135,7 @@ pub(crate) unsafe fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
 unsafe fn on_avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: by this function's own contract.
-    unsafe { kernel.run::<avx2::Avx2>() }
+    unsafe { kernel.run::<Avx2>() }
 }
 
 /// # Safety

@@ -17,6 +17,8 @@ mod rows;
 mod unpacked;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512bf16;
 
 pub use format::{Format, Mode, Quantized, Scales};
@@ -91,6 +93,10 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     #[cfg(target_arch = "x86_64")]
     if avx512bf16::serves(cpu, x, &parts[0].w) {
         return avx512bf16::products(cpu, x, parts);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if avx2::serves(cpu, x, &parts[0].w) {
+        return avx2::products(cpu, x, parts);
     }
     if affine::serves(&parts[0].w) {
         return affine::products(cpu, x, parts);

@@ -1,0 +1,169 @@
+//! `x` as integers, in the order in which codes come out of their words.
+
+use std::arch::x86_64::*;
+
+use half::bf16;
+
+use super::codes::Codes;
+use crate::View;
+use crate::isa::{Avx2, Float, Simd};
+use crate::scratch::Scratch;
+
+/// Elements that share a power of two.
+const BLOCK: usize = 8;
+
+/// The exponent, as float32 has it, from which on a block's integers keep eight significant bits.
+/// What is smaller would need a power of two that float32 has not.
+const SMALLEST: u32 = 15;
+
+/// A few rows of `x`, arranged for one kind of codes, and their sums over groups.
+pub(super) struct Arranged {
+    /// Rows of `x`.
+    pub(super) rows: usize,
+    /// For each row, for each 32 bytes of codes, the vectors that they meet.
+    values: Scratch<i16>,
+    /// For each of these, what a lane's sum of products is to be multiplied by.
+    units: Scratch<f32>,
+    /// For each row: sums over groups, in a multiple of eight.
+    sums: Scratch<f32>,
+    values_stride: usize,
+    units_stride: usize,
+    sums_stride: usize,
+}
+
+impl Arranged {
+    /// Arranges `x`, rows of bfloat16, in whole groups of `group` elements.
+    ///
+    /// # Safety
+    /// The machine has AVX2.
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+    pub(super) unsafe fn new<C: Codes>(x: &View<'_>, group: usize) -> Self {
+        let (rows, cols) = (x.layout().rows, x.layout().cols);
+        let chunk = 256 / C::BITS;
+        let chunks = cols.div_ceil(chunk);
+        let mut this = Self {
+            rows,
+            values: Scratch::take(rows * chunks * chunk),
+            units: Scratch::take(rows * chunks * 8),
+            sums: Scratch::take(rows * (cols / group).next_multiple_of(8)),
+            values_stride: chunks * chunk,
+            units_stride: chunks * 8,
+            sums_stride: (cols / group).next_multiple_of(8),
+        };
+        for row in 0..rows {
+            let from = x.row(0, row).cast::<bf16>();
+            // SAFETY: there is room for `rows` rows of these strides, and `x` has `cols` elements
+            // in each of its.
+            unsafe {
+                let values = this.values.as_mut_ptr().add(row * this.values_stride);
+                let units = this.units.as_mut_ptr().add(row * this.units_stride);
+                for block in 0..chunks * chunk / BLOCK {
+                    let (at, lanes) = (block * BLOCK, C::BITS / 4);
+                    let left = cols.saturating_sub(at);
+                    let (chunk, first) = (at / chunk, block * lanes % 8);
+                    let unit = integers::<C>(
+                        load(from.wrapping_add(at), left),
+                        values.add(chunk * 16 * C::VECTORS + 2 * first),
+                    );
+                    for lane in 0..lanes {
+                        *units.add(chunk * 8 + first + lane) = unit;
+                    }
+                }
+                let sums = this.sums.as_mut_ptr().add(row * this.sums_stride);
+                sum_groups(from, cols, group, sums);
+                for i in cols / group..this.sums_stride {
+                    *sums.add(i) = 0.0;
+                }
+            }
+        }
+        this
+    }
+
+    /// The values of a row.
+    #[inline(always)]
+    pub(super) fn values(&self, row: usize) -> *const i16 {
+        self.values.as_ptr().wrapping_add(row * self.values_stride)
+    }
+
+    /// The units of a row.
+    #[inline(always)]
+    pub(super) fn units(&self, row: usize) -> *const f32 {
+        self.units.as_ptr().wrapping_add(row * self.units_stride)
+    }
+
+    /// A row's sums over groups.
+    #[inline(always)]
+    pub(super) fn sums(&self, row: usize) -> *const f32 {
+        self.sums.as_ptr().wrapping_add(row * self.sums_stride)
+    }
+}
+
+/// Eight elements, of which `left` are there; the others are zero.
+///
+/// # Safety
+/// So many can be read.
+#[inline(always)]
+unsafe fn load(from: *const bf16, left: usize) -> __m128i {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        if left >= BLOCK {
+            return _mm_loadu_si128(from.cast());
+        }
+        let mut some = [0_u8; 2 * BLOCK];
+        std::ptr::copy_nonoverlapping(from.cast(), some.as_mut_ptr(), 2 * left);
+        _mm_loadu_si128(some.as_ptr().cast())
+    }
+}
+
+/// Eight elements as integers below 2^15, in pairs: pair `i` to lane `i / VECTORS` of vector
+/// `i % VECTORS`, the first of which is at `to`. Gives back what a sum of products is to be multiplied
+/// by, which is not a number where an element is none or infinite.
+///
+/// # Safety
+/// The machine has AVX2; there is room for the lanes.
+#[inline(always)]
+unsafe fn integers<C: Codes>(elements: __m128i, to: *mut i16) -> f32 {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        // The largest one's bits, as what is the smallest when they are turned round.
+        let magnitudes = _mm_and_si128(elements, _mm_set1_epi16(0x7fff));
+        let turned = _mm_xor_si128(magnitudes, _mm_set1_epi16(0x7fff));
+        let smallest = _mm_extract_epi16::<0>(_mm_minpos_epu16(turned)) as u32;
+        let exponent = (0x7fff - smallest) >> 7;
+        let unit = match exponent {
+            255 => f32::NAN,
+            _ => f32::from_bits((exponent.max(SMALLEST) - 14) << 23),
+        };
+        // What brings the largest one to 2^14 or above, and below 2^15.
+        let factor = f32::from_bits((254 + 14 - exponent.clamp(SMALLEST, 254)) << 23);
+        let floats = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(elements)));
+        let words = _mm256_cvtps_epi32(_mm256_mul_ps(floats, _mm256_set1_ps(factor)));
+        let mut numbers = [0_i32; BLOCK];
+        _mm256_storeu_si256(numbers.as_mut_ptr().cast(), words);
+        for (i, [a, b]) in C::PAIRS.into_iter().enumerate() {
+            let lane = to.add(i % C::VECTORS * 16 + i / C::VECTORS * 2);
+            *lane = numbers[a] as i16;
+            *lane.add(1) = numbers[b] as i16;
+        }
+        unit / C::UNIT
+    }
+}
+
+/// The sums of the groups of a row.
+///
+/// # Safety
+/// The machine has AVX2; there are `cols` elements, in whole groups of a multiple of eight, and room
+/// for their sums.
+#[inline(always)]
+unsafe fn sum_groups(from: *const bf16, cols: usize, group: usize, sums: *mut f32) {
+    for (g, first) in (0..cols).step_by(group).enumerate() {
+        // SAFETY: by this function's own contract.
+        unsafe {
+            let mut sum = Avx2::zero();
+            for at in (first..first + group).step_by(BLOCK) {
+                sum = Avx2::add(sum, bf16::load::<Avx2>(from.add(at)));
+            }
+            *sums.add(g) = Avx2::sum(sum);
+        }
+    }
+}

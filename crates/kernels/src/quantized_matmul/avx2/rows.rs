@@ -1,0 +1,168 @@
+//! The product of some rows of weights with some rows of `x`.
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::super::{Format, Part, Scales};
+use super::arrange::Arranged;
+use super::codes::Codes;
+use super::scales::ScaleFormat;
+use crate::isa::{Avx2, Simd};
+use crate::stream::{self, BATCH, Place, Stream};
+use crate::view::Rows;
+
+/// Bytes of a vector.
+const VECTOR: usize = 32;
+/// Most vectors of codes that eight groups fill: bytes in groups of 128.
+const MAX_VECTORS: usize = 32;
+
+/// Products with one `x`, for threads to share.
+pub(super) struct Job<'a> {
+    pub(super) format: Format,
+    /// See [`lane_groups`].
+    pub(super) order: [[i32; 8]; MAX_VECTORS],
+    pub(super) arranged: &'a Arranged,
+    /// Weights, all of one kind.
+    pub(super) parts: &'a [Part<'a>],
+}
+
+impl Job<'_> {
+    /// Computes columns `range` of a part's product.
+    ///
+    /// # Safety
+    /// The machine has AVX2. No other thread has these columns, which exist. The codes of the weights
+    /// are `C`, and their scales `S`.
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+    pub(super) unsafe fn columns<C: Codes, S: ScaleFormat>(
+        &self,
+        part: usize,
+        range: Range<usize>,
+    ) {
+        // SAFETY: by this function's own contract.
+        unsafe { stream::blocks(&Packed::<C, S>(self, PhantomData), part, range) }
+    }
+}
+
+/// Weights whose codes are `C`, with scales `S`.
+struct Packed<'a, C, S>(&'a Job<'a>, PhantomData<fn() -> (C, S)>);
+
+impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
+    type Simd = Avx2;
+    const TALL: bool = false;
+
+    fn x_rows(&self) -> usize {
+        self.0.arranged.rows
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.0.parts[0].w.row_bytes()
+    }
+
+    fn y(&self, part: usize) -> Rows<'_> {
+        self.0.parts[part].y
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const M: usize>(
+        &self,
+        place: Place,
+        results: &mut [[f32; BATCH]; M],
+        at: usize,
+    ) {
+        let Job {
+            format,
+            order,
+            arranged,
+            parts,
+        } = self.0;
+        let w = &parts[place.part].w;
+        let (row_bytes, groups) = (w.row_bytes(), w.groups());
+        let group_bytes = format.group_size() * C::BITS / 8;
+        let (scales_at, biases_at) = match w.scales {
+            Scales::Affine { scales, biases, .. } => (scales.as_ptr(), biases.as_ptr()),
+            Scales::Bytes(scales) => (scales.as_ptr(), scales.as_ptr()),
+        };
+        // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
+        // rows, which end in zeros.
+        unsafe {
+            let codes = w.packed.as_ptr().add(place.row * row_bytes);
+            let far = codes.wrapping_add(place.ahead * row_bytes);
+            let (mut x, mut units, mut sums) = (
+                [std::ptr::null(); M],
+                [std::ptr::null(); M],
+                [std::ptr::null(); M],
+            );
+            for i in 0..M {
+                x[i] = arranged.values(place.m + i);
+                units[i] = arranged.units(place.m + i);
+                sums[i] = arranged.sums(place.m + i);
+            }
+            let mut acc = [[Avx2::zero(); M]; R];
+            for block in (0..groups).step_by(8) {
+                let count = (groups - block).min(8);
+                let mut scales = [Avx2::zero(); R];
+                for r in 0..R {
+                    let at = S::SIZE * ((place.row + r) * groups + block);
+                    let ahead = at + S::SIZE * place.ahead * groups;
+                    scales[r] = S::load(scales_at.add(at), count);
+                    Avx2::prefetch(scales_at.wrapping_add(ahead));
+                    if S::AFFINE {
+                        Avx2::prefetch(biases_at.wrapping_add(ahead));
+                        let biases = S::load(biases_at.add(at), count);
+                        for i in 0..M {
+                            let sums = Avx2::load_f32(sums[i].add(block));
+                            acc[r][i] = Avx2::mul_add(biases, sums, acc[r][i]);
+                        }
+                    }
+                }
+                let first = block * group_bytes;
+                let last = row_bytes.min(first + 8 * group_bytes);
+                for (byte, order) in (first..last).step_by(VECTOR).zip(order) {
+                    let order = Avx2::load_words(order.as_ptr().cast());
+                    for r in 0..R {
+                        Avx2::prefetch(far.wrapping_add(byte * R + r * VECTOR));
+                        let words = load(codes.add(r * row_bytes + byte), row_bytes - byte);
+                        let scale = _mm256_permutevar8x32_ps(scales[r], order);
+                        for i in 0..M {
+                            let sum = C::products(words, x[i].add(byte * 8 / C::BITS));
+                            let unit = Avx2::mul(Avx2::load_f32(units[i].add(byte / 4)), scale);
+                            acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
+                        }
+                    }
+                }
+            }
+            stream::sum_lanes::<Avx2, R, M>(&acc, results, at);
+        }
+    }
+}
+
+/// A vector of codes of which `bytes` are there, a multiple of four; what is not there is zero.
+///
+/// # Safety
+/// The machine has AVX2; so many bytes can be read.
+#[inline(always)]
+unsafe fn load(from: *const u8, bytes: usize) -> __m256i {
+    // SAFETY: by this function's own contract; lanes whose mask is zero are not touched.
+    unsafe {
+        if bytes >= VECTOR {
+            return Avx2::load_words(from);
+        }
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let there = _mm256_cmpgt_epi32(_mm256_set1_epi32((bytes / 4) as i32), lanes);
+        _mm256_maskload_epi32(from.cast(), there)
+    }
+}
+
+/// For each vector of codes of a block of eight groups, the group within the block of each lane.
+pub(super) fn lane_groups(format: Format) -> [[i32; 8]; MAX_VECTORS] {
+    let lane = 32 / format.bits();
+    let shift = format.group_size().trailing_zeros();
+    let mut groups = [[0; 8]; MAX_VECTORS];
+    for (vector, groups) in groups.iter_mut().enumerate() {
+        for (i, group) in groups.iter_mut().enumerate() {
+            *group = (((vector * 8 + i) * lane) >> shift) as i32;
+        }
+    }
+    groups
+}
