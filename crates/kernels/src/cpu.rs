@@ -11,11 +11,12 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The best instruction set of this machine and one thread a physical core. Made once.
+    /// The instruction set of [`Isa::chosen`] (the best one, where that is an error) and one thread a
+    /// physical core. Made once.
     pub fn shared() -> &'static Cpu {
         static SHARED: OnceLock<Cpu> = OnceLock::new();
         SHARED.get_or_init(|| Cpu {
-            isa: Isa::best(),
+            isa: Isa::chosen().unwrap_or_else(|_| Isa::best()),
             pool: Pool::new(0),
         })
     }

@@ -23,8 +23,13 @@ pub enum Error {
         given: usize,
     },
     /// An instruction set that this machine lacks was asked for.
-    #[error("this machine lacks the instruction set {0:?}; the best it has is {best:?}", best = Isa::best())]
+    #[error("this machine lacks the instruction set {lacking}; the best it has is {best}",
+        lacking = .0.name(), best = Isa::best().name())]
     Isa(Isa),
+    /// No instruction set has this name.
+    #[error("there is no instruction set '{0}' (MLX_BACKEND_ISA takes {names}); leave it out for the best one",
+        names = Isa::ALL.map(Isa::name).join(", "))]
+    IsaName(String),
 }
 
 /// The result of a kernel.

@@ -15,11 +15,32 @@ use safetensors::SafeTensors;
 /// Rows of `x` above which it is a prefill.
 const FEW: usize = 16;
 
+/// What a product loses where `x` becomes 16-bit integers: an element more than 128 times smaller than the
+/// largest of its eight is rounded to a multiple of 2^-14 of that one, and meets at most half the range of the
+/// weights. These errors are independent.
+fn lost(x: &[f64], w: &[f64]) -> f64 {
+    let largest = |values: &[f64]| values.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
+    let weight = largest(w);
+    let squares: f64 = x
+        .chunks(8)
+        .map(|eight| {
+            let most = largest(eight);
+            let rounded = eight.iter().filter(|x| x.abs() < most / 64.0 && **x != 0.0);
+            rounded.count() as f64 * (2.0_f64.powi(-15) * most * weight).powi(2)
+        })
+        .sum();
+    4.0 * squares.sqrt()
+}
+
 fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     quantized_matmul(cpu, x.view(), &w.view(), y.view_mut()).unwrap();
     y.check_gaps();
     let prefill =
         x.layout.rows > FEW && x.layout.dtype == Dtype::Bf16 && cpu.isa() == Isa::Avx512Bf16;
+    let few = x.layout.rows <= FEW && x.layout.dtype == Dtype::Bf16;
+    let integers = few
+        && cpu.isa() == Isa::Avx2
+        && (w.format.bits() == 4 || w.format.bits() == 8 && w.format != Format::MXFP8);
     for m in 0..x.layout.rows {
         let x_row = x.row(0, m);
         for n in 0..w.rows {
@@ -35,6 +56,9 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
                     .map(|(x, w)| (x * w).powi(2))
                     .sum();
                 error += epsilon(Dtype::Bf16) * (4.0 * squares.sqrt()).min(size);
+            }
+            if integers {
+                error += lost(&x_row, w.row(n));
             }
             let bound = error + epsilon(y.layout.dtype) * (sum.abs() + error) + 2.0_f64.powi(-25);
             let what = || {
@@ -146,6 +170,44 @@ proptest! {
                     let parts = epsilon(Dtype::F32) * (want.abs() + 4.0);
                     let bound = epsilon(y_type) * want.abs() + parts + 2.0_f64.powi(-25);
                     close(y.get(0, i, k), want, bound, || format!("{:?}: [{row}, {k}]", cpu.isa()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    let mut rng = Rng::new(9);
+    for format in [
+        Format::affine(4, 64).unwrap(),
+        Format::affine(8, 32).unwrap(),
+        Format::NVFP4,
+    ] {
+        let w = Weights::random(&mut rng, format, 5, 128, Dtype::Bf16, 0);
+        for (row, bad) in [(0, f64::NAN), (1, f64::INFINITY), (2, f64::NEG_INFINITY)] {
+            let mut at = 0;
+            let x = Array::new(Dtype::Bf16, [1, 3, 128], 0, 0).fill(|| {
+                at += 1;
+                if at == 128 * row + 77 {
+                    bad
+                } else {
+                    rng.normal()
+                }
+            });
+            for cpu in cpus() {
+                let mut y = Array::new(Dtype::F32, [1, 3, 5], 0, 0);
+                quantized_matmul(&cpu, x.view(), &w.view(), y.view_mut()).unwrap();
+                for m in 0..3 {
+                    for n in 0..5 {
+                        let got = y.get(0, m, n);
+                        assert_eq!(
+                            got.is_finite(),
+                            m != row,
+                            "{:?}: y[{m}, {n}] = {got}",
+                            cpu.isa()
+                        );
+                    }
                 }
             }
         }

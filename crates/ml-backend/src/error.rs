@@ -47,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Chat(Cause),
 
-    /// MLX failed, its native library is missing, or there is no such device.
+    /// MLX failed, its native library is missing, or there is no such device or instruction set.
     #[error(transparent)]
     Mlx(Cause),
 
@@ -240,6 +240,10 @@ impl From<mlx_core::Error> for Error {
 }
 
 impl Error {
+    pub(crate) fn of_kernels(error: kernels::Error) -> Self {
+        Self::Mlx(Cause(error.into()))
+    }
+
     /// What was generated before it failed, where it failed on the way.
     pub fn partial(&self) -> Option<&Generation> {
         match self {

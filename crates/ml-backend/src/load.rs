@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use kernels::{Cpu, graph};
+use kernels::{Cpu, Isa, graph};
 use mlx_core::device;
 use mlx_core::memory;
 use models::tokenizer::{StreamDecoder, Tokenizer};
@@ -21,7 +21,7 @@ use crate::memory::{Kept, WiredLimit, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
-use crate::{Device, DeviceInfo, Dtype, MemoryLimits, ModelInfo, Result};
+use crate::{Device, DeviceInfo, Dtype, Error, MemoryLimits, ModelInfo, Result};
 
 /// How far loading has come.
 #[derive(Clone, Debug)]
@@ -308,6 +308,7 @@ fn load(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, OnEngine)> {
     let device = device::open(setup.device.choice())?;
+    Isa::chosen().map_err(Error::of_kernels)?;
     graph::force_mlx(setup.plain_mlx);
     if let Some(threads) = setup.threads {
         Cpu::shared().pool().set_threads(threads);

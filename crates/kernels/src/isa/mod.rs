@@ -19,7 +19,10 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+use std::str::FromStr;
 use std::sync::OnceLock;
+
+use crate::{Error, Result};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
@@ -28,6 +31,10 @@ pub(crate) use avx512::Avx512;
 pub(crate) use float::{Float, with_float};
 pub(crate) use math::{exp, sigmoid};
 pub(crate) use simd::Simd;
+
+/// The environment variable that names an instruction set to use instead of the best one, for tests and
+/// measurements of the others.
+const VARIABLE: &str = "MLX_BACKEND_ISA";
 
 /// An instruction set that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +66,32 @@ impl Isa {
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().last().unwrap_or(Isa::Portable))
+    }
+
+    /// The one that the environment variable `MLX_BACKEND_ISA` names, or else the best.
+    ///
+    /// # Errors
+    /// [`Error::IsaName`] where it names none, [`Error::Isa`] where the machine lacks it.
+    pub fn chosen() -> Result<Isa> {
+        match std::env::var_os(VARIABLE) {
+            Some(name) if !name.is_empty() => {
+                let isa: Isa = name.to_string_lossy().parse()?;
+                let has = isa.is_available();
+                has.then_some(isa).ok_or(Error::Isa(isa))
+            }
+            _ => Ok(Self::best()),
+        }
+    }
+
+    /// Its name, as `MLX_BACKEND_ISA` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Neon => "neon",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+        }
     }
 
     /// Those this machine has, from the plainest to the best.
@@ -93,6 +126,17 @@ impl Isa {
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => false,
         }
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    /// By its [`name`](Isa::name), in letters of any case.
+    fn from_str(name: &str) -> Result<Isa> {
+        let named = |isa: &Isa| isa.name().eq_ignore_ascii_case(name);
+        let found = Self::ALL.into_iter().find(named);
+        found.ok_or_else(|| Error::IsaName(name.to_owned()))
     }
 }
 

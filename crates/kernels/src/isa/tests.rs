@@ -271,3 +271,16 @@ fn the_best_is_available() {
     assert!(Isa::best().is_available());
     assert!(Isa::available().any(|isa| isa == Isa::Portable));
 }
+
+#[test]
+fn names_are_read_back() {
+    for isa in Isa::ALL {
+        assert_eq!(isa.name().parse(), Ok(isa));
+        assert_eq!(format!("{isa:?}").parse(), Ok(isa));
+    }
+    let error = "avx1024".parse::<Isa>().unwrap_err().to_string();
+    assert!(
+        error.contains("'avx1024'") && error.contains("avx2, avx512"),
+        "{error}"
+    );
+}

@@ -8,6 +8,19 @@ use tempfile::TempDir;
 use crate::{demo, failure, ml, output, stdout, text, without_tokenizer};
 
 #[test]
+fn an_instruction_set_that_is_none_is_refused() {
+    let mut ml = ml();
+    ml.args(["generate", "--prompt", "p", "--model"])
+        .arg(demo())
+        .env("MLX_BACKEND_ISA", "sse9");
+    let error = failure(&mut ml);
+    assert!(
+        error.contains("'sse9'") && error.contains("portable, neon, avx2"),
+        "{error}"
+    );
+}
+
+#[test]
 fn wrong_use_exits_2() {
     let wrong: &[&[&str]] = &[
         &[],

@@ -26,6 +26,9 @@ pub(super) struct Arranged {
     units: Scratch<f32>,
     /// For each row: sums over groups, in a multiple of eight.
     sums: Scratch<f32>,
+    /// The same of what the integers leave out, times the mean of all codes. With it, what an element lost
+    /// is not multiplied by its code but by how far that is from the mean.
+    rests: Scratch<f32>,
     values_stride: usize,
     units_stride: usize,
     sums_stride: usize,
@@ -46,6 +49,7 @@ impl Arranged {
             values: Scratch::take(rows * chunks * chunk),
             units: Scratch::take(rows * chunks * 8),
             sums: Scratch::take(rows * (cols / group).next_multiple_of(8)),
+            rests: Scratch::take(rows * (cols / group).next_multiple_of(8)),
             values_stride: chunks * chunk,
             units_stride: chunks * 8,
             sums_stride: (cols / group).next_multiple_of(8),
@@ -57,16 +61,21 @@ impl Arranged {
             unsafe {
                 let values = this.values.as_mut_ptr().add(row * this.values_stride);
                 let units = this.units.as_mut_ptr().add(row * this.units_stride);
+                let rests = this.rests.as_mut_ptr().add(row * this.sums_stride);
+                rests.write_bytes(0, this.sums_stride);
                 for block in 0..chunks * chunk / BLOCK {
                     let (at, lanes) = (block * BLOCK, C::BITS / 4);
                     let left = cols.saturating_sub(at);
                     let (chunk, first) = (at / chunk, block * lanes % 8);
-                    let unit = integers::<C>(
+                    let (unit, rest) = integers::<C>(
                         load(from.wrapping_add(at), left),
                         values.add(chunk * 16 * C::VECTORS + 2 * first),
                     );
                     for lane in 0..lanes {
-                        *units.add(chunk * 8 + first + lane) = unit;
+                        *units.add(chunk * 8 + first + lane) = unit / C::UNIT;
+                    }
+                    if left > 0 {
+                        *rests.add(at / group) += rest * C::MIDDLE;
                     }
                 }
                 let sums = this.sums.as_mut_ptr().add(row * this.sums_stride);
@@ -96,6 +105,12 @@ impl Arranged {
     pub(super) fn sums(&self, row: usize) -> *const f32 {
         self.sums.as_ptr().wrapping_add(row * self.sums_stride)
     }
+
+    /// A row's rests of groups.
+    #[inline(always)]
+    pub(super) fn rests(&self, row: usize) -> *const f32 {
+        self.rests.as_ptr().wrapping_add(row * self.sums_stride)
+    }
 }
 
 /// Eight elements, of which `left` are there; the others are zero.
@@ -116,13 +131,13 @@ unsafe fn load(from: *const bf16, left: usize) -> __m128i {
 }
 
 /// Eight elements as integers below 2^15, in pairs: pair `i` to lane `i / VECTORS` of vector
-/// `i % VECTORS`, the first of which is at `to`. Gives back what a sum of products is to be multiplied
-/// by, which is not a number where an element is none or infinite.
+/// `i % VECTORS`, the first of which is at `to`. Gives back what 1 stands for, which is not a number where an
+/// element is none or infinite, and the sum of what the integers leave out.
 ///
 /// # Safety
 /// The machine has AVX2; there is room for the lanes.
 #[inline(always)]
-unsafe fn integers<C: Codes>(elements: __m128i, to: *mut i16) -> f32 {
+unsafe fn integers<C: Codes>(elements: __m128i, to: *mut i16) -> (f32, f32) {
     // SAFETY: by this function's own contract.
     unsafe {
         // The largest one's bits, as what is the smallest when they are turned round.
@@ -145,7 +160,8 @@ unsafe fn integers<C: Codes>(elements: __m128i, to: *mut i16) -> f32 {
             *lane = numbers[a] as i16;
             *lane.add(1) = numbers[b] as i16;
         }
-        unit / C::UNIT
+        let kept = _mm256_mul_ps(_mm256_cvtepi32_ps(words), _mm256_set1_ps(unit));
+        (unit, Avx2::sum(_mm256_sub_ps(floats, kept)))
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) trait Codes {
     const PAIRS: [[usize; 2]; 4];
     /// What [`Codes::products`] gives for 1 times 1.
     const UNIT: f32;
+    /// The mean of all codes.
+    const MIDDLE: f32;
 
     /// The products of the codes in `words` with `VECTORS` vectors of `x`, added up in each lane.
     ///
@@ -29,6 +31,7 @@ impl Codes for Affine4 {
     const BITS: usize = 4;
     const PAIRS: [[usize; 2]; 4] = [[0, 4], [1, 5], [2, 6], [3, 7]];
     const UNIT: f32 = 16.0;
+    const MIDDLE: f32 = 7.5;
 
     #[inline(always)]
     unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
@@ -57,6 +60,7 @@ impl Codes for Affine8 {
     const BITS: usize = 8;
     const PAIRS: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
     const UNIT: f32 = 1.0;
+    const MIDDLE: f32 = 127.5;
 
     #[inline(always)]
     unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
@@ -79,6 +83,7 @@ impl Codes for Floats4 {
     const BITS: usize = 4;
     const PAIRS: [[usize; 2]; 4] = Affine4::PAIRS;
     const UNIT: f32 = 512.0;
+    const MIDDLE: f32 = 0.0;
 
     #[inline(always)]
     unsafe fn products(words: __m256i, x: *const i16) -> __m256i {

@@ -1,14 +1,15 @@
 //! Few rows of bfloat16 `x` by 4- or 8-bit weights, with AVX2's products of 16-bit integers.
 //!
 //! This is the decode step, and memory is its limit, which the float path does not reach: it takes
-//! three instructions for eight weights, and one core of such a machine must unpack six weights in
-//! a cycle. Here three instructions do for sixteen:
+//! three instructions for eight weights, and a core of such a machine must unpack six weights in
+//! a cycle. Here three do for sixteen:
 //!
 //! * Codes become 16-bit integers by a mask or a shift, in the order in which that leaves them.
 //! * `x` becomes 16-bit integers, in that order, once a call: eight elements share a power of two,
 //!   the largest one that loses none of the largest element. A bfloat16 has eight significant bits,
 //!   so an element keeps all of them unless it is more than 128 times smaller than the largest of
-//!   its eight; what it loses then is at most 2^-16 of that one. See [`arrange`].
+//!   its eight; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
+//!   lose 2^-9 of itself. See [`arrange`].
 //! * Sums of four products are exact integers; scales, powers of two and all further sums are
 //!   float32.
 

@@ -88,15 +88,13 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         unsafe {
             let codes = w.packed.as_ptr().add(place.row * row_bytes);
             let far = codes.wrapping_add(place.ahead * row_bytes);
-            let (mut x, mut units, mut sums) = (
-                [std::ptr::null(); M],
-                [std::ptr::null(); M],
-                [std::ptr::null(); M],
-            );
+            let (mut x, mut units) = ([std::ptr::null(); M], [std::ptr::null(); M]);
+            let (mut sums, mut rests) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             for i in 0..M {
                 x[i] = arranged.values(place.m + i);
                 units[i] = arranged.units(place.m + i);
                 sums[i] = arranged.sums(place.m + i);
+                rests[i] = arranged.rests(place.m + i);
             }
             let mut acc = [[Avx2::zero(); M]; R];
             for block in (0..groups).step_by(8) {
@@ -112,7 +110,9 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                         let biases = S::load(biases_at.add(at), count);
                         for i in 0..M {
                             let sums = Avx2::load_f32(sums[i].add(block));
+                            let rests = Avx2::load_f32(rests[i].add(block));
                             acc[r][i] = Avx2::mul_add(biases, sums, acc[r][i]);
+                            acc[r][i] = Avx2::mul_add(scales[r], rests, acc[r][i]);
                         }
                     }
                 }
