@@ -79,7 +79,7 @@ fn bfloat16_is_held_in_12_bits_only_if_that_is_not_forbidden() {
     let bytes = plain.info().model.weight_bytes;
     assert_eq!(plain.info().held_bytes, bytes);
     let encodes = match plain.info().device.kind {
-        DeviceKind::Cpu => Isa::best() == Isa::Avx512Bf16,
+        DeviceKind::Cpu => Isa::chosen() == Ok(Isa::Avx512Bf16),
         other => other == DeviceKind::Cuda,
     };
     let held = encoded.info().held_bytes;

@@ -17,6 +17,9 @@ const KEEP_NOTHING: (&str, &str) = (
 );
 /// How much more the end may hold than the tenth round left.
 const TOLERANCE: f64 = 0.02;
+/// Pages of programs and files come and go with what else the system does: so much more they may be. (A
+/// model's weights are more.)
+const OF_FILES: u64 = 1_000_000;
 /// The round that the end is compared with: by then every buffer and thread is there.
 const SETTLED: usize = 10;
 /// Tokens of each answer.
@@ -179,8 +182,10 @@ impl Verdict {
         let (Some(settled), Some(last)) = (self.settled, self.last) else {
             return false;
         };
-        let within = |last: u64, settled: u64| last as f64 <= settled as f64 * (1.0 + TOLERANCE);
-        within(last.threads, settled.threads) && within(last.resident, settled.resident)
+        let allowed = (settled.resident as f64 * TOLERANCE) as u64;
+        last.threads <= settled.threads
+            && last.anonymous <= settled.anonymous + allowed
+            && last.resident <= settled.resident + allowed + OF_FILES
     }
 }
 
@@ -194,7 +199,8 @@ impl fmt::Display for Verdict {
             true => "holds",
             false => "GROWS",
         };
-        let percent = (last.resident as f64 / settled.resident as f64 - 1.0) * 100.0;
+        let more = last.anonymous as f64 - settled.anonymous as f64;
+        let percent = 100.0 * more / settled.resident as f64;
         write!(
             f,
             "{what}: {word}; {settled} after {SETTLED}, {last} in the end, {percent:+.2}%"
@@ -208,27 +214,35 @@ struct Held {
     threads: u64,
     /// Bytes in memory.
     resident: u64,
+    /// Those of them that are no file's.
+    anonymous: u64,
 }
 
 impl Held {
     /// This process, now.
     fn now() -> Result<Self> {
         let status = read("/proc/self/status")?;
-        // Exact, which the number in `status` is not; older kernels lack it.
-        let resident = read("/proc/self/smaps_rollup")
-            .and_then(|rollup| number(&rollup, "Rss:"))
-            .or_else(|_| number(&status, "VmRSS:"))?;
+        // Exact, which the numbers in `status` are not; older kernels lack it.
+        let (table, names) = match read("/proc/self/smaps_rollup") {
+            Ok(rollup) => (rollup, ["Rss:", "Anonymous:"]),
+            Err(_) => (read("/proc/self/status")?, ["VmRSS:", "RssAnon:"]),
+        };
         Ok(Self {
             threads: number(&status, "Threads:")?,
-            resident: resident * 1024,
+            resident: number(&table, names[0])? * 1024,
+            anonymous: number(&table, names[1])? * 1024,
         })
     }
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let megabytes = self.resident as f64 / 1e6;
-        write!(f, "{} threads, {megabytes:.1} MB", self.threads)
+        let [resident, anonymous] = [self.resident, self.anonymous].map(|bytes| bytes as f64 / 1e6);
+        let threads = self.threads;
+        write!(
+            f,
+            "{threads} threads, {resident:.1} MB, {anonymous:.2} of them no file's"
+        )
     }
 }
 
