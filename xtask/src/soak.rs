@@ -1,8 +1,8 @@
 //! Loads and generates for long, and looks whether threads and memory end where they were.
 //!
 //! The program is an example of ml-backend, which can be taken to a machine without cargo; this builds
-//! it and runs it with the demo models; on a CPU once more without our kernels, and then with small models
-//! of random weights: MLX's own operations take 15 seconds for a long prompt of a demo model.
+//! it and runs it with the demo models; on a CPU once more without our kernels, where a small model of
+//! random weights generates: MLX's own operations take seconds for a long prompt of a demo model.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -40,30 +40,26 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     };
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     let program = root().join(target).join("release/examples/soak");
+    let demo = ["assets/models/qwen3-demo", "assets/models/gemma3-demo"];
+    let small = ["crates/models/tests/fixtures/qwen3-tied"];
+    let loads = args.loads.unwrap_or(loads);
+    let generations = args.generations.unwrap_or(generations);
+    let mut runs = vec![(&demo[..], false, loads, generations)];
+    if on_cpu {
+        runs.push((&demo, true, loads, 0));
+        runs.push((&small, true, 0, generations));
+    }
     let mut failed = 0;
-    for plain in [false, true] {
-        if plain && !on_cpu {
-            continue;
-        }
-        let (folder, names) = match plain {
-            false => ("assets/models", ["qwen3-demo", "gemma3-demo"]),
-            true => (
-                "crates/models/tests/fixtures",
-                ["qwen3-tied", "gemma3-between"],
-            ),
-        };
-        let models = names.map(|name| root().join(folder).join(name));
+    for (models, plain, loads, generations) in runs {
         let mut command = Command::new(&program);
-        command.args(models).args(["--device", &args.device]);
-        command.args(["--loads", &args.loads.unwrap_or(loads).to_string()]);
-        command.args([
-            "--generations",
-            &args.generations.unwrap_or(generations).to_string(),
-        ]);
+        command.args(models.iter().map(|name| root().join(name)));
+        command.args(["--device", &args.device]);
+        command.args(["--loads", &loads.to_string()]);
+        command.args(["--generations", &generations.to_string()]);
         if plain {
             command.arg("--plain-mlx");
         }
-        // Both are run, whatever becomes of the first.
+        // All are run, whatever becomes of the first.
         if let Err(error) = run(&mut command) {
             eprintln!("error: {error:#}");
             failed += 1;
