@@ -91,6 +91,24 @@ impl Format {
     }
 }
 
+/// Most vectors of codes that as many groups fill as a vector has lanes of 32 bits: bytes in groups of 128.
+#[cfg(target_arch = "x86_64")]
+pub(super) const MAX_VECTORS: usize = 32;
+
+/// For each vector of codes of a block of `LANES` groups, the group within the block of each lane.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn lane_groups<const LANES: usize>(format: Format) -> [[i32; LANES]; MAX_VECTORS] {
+    let codes = 32 / format.bits();
+    let shift = format.group_size().trailing_zeros();
+    let mut groups = [[0; LANES]; MAX_VECTORS];
+    for (vector, groups) in groups.iter_mut().enumerate() {
+        for (lane, group) in groups.iter_mut().enumerate() {
+            *group = (((vector * LANES + lane) * codes) >> shift) as i32;
+        }
+    }
+    groups
+}
+
 /// The scales of a quantized matrix, `[rows, cols / group_size]`, without gaps.
 #[derive(Clone, Copy, Debug)]
 pub enum Scales<'a> {
@@ -205,6 +223,15 @@ impl<'a> Quantized<'a> {
             Scales::Bytes(_) => None,
         };
         (self.format, self.cols, dtype)
+    }
+
+    /// Where the scales lie, and the biases; of a mode without these, the scales again.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const fn scale_pointers(&self) -> (*const u8, *const u8) {
+        match self.scales {
+            Scales::Affine { scales, biases, .. } => (scales.as_ptr(), biases.as_ptr()),
+            Scales::Bytes(scales) => (scales.as_ptr(), scales.as_ptr()),
+        }
     }
 
     /// Bytes of a row of codes.

@@ -23,6 +23,8 @@ mod avx512bf16;
 
 pub use format::{Format, Mode, Quantized, Scales};
 
+#[cfg(target_arch = "x86_64")]
+use crate::Isa;
 use crate::error::ensure;
 use crate::gemm::{PackedX, Word, is_bf16};
 use crate::view::Rows;
@@ -91,12 +93,12 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if avx512bf16::serves(cpu, x, &parts[0].w) {
-        return avx512bf16::products(cpu, x, parts);
-    }
-    #[cfg(target_arch = "x86_64")]
-    if avx2::serves(cpu, x, &parts[0].w) {
-        return avx2::products(cpu, x, parts);
+    if is_bf16_decode(x, &parts[0].w) {
+        match cpu.isa() {
+            Isa::Avx512Bf16 => return avx512bf16::products(cpu, x, parts),
+            Isa::Avx2 => return avx2::products(cpu, x, parts),
+            _ => {}
+        }
     }
     if affine::serves(&parts[0].w) {
         return affine::products(cpu, x, parts);
@@ -104,6 +106,14 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     for part in parts {
         rows::product(cpu, x, &part.w, part.y);
     }
+}
+
+/// Whether it is bfloat16 by codes of 4 bits, or by integers of 8: what two instruction sets have kernels of
+/// their own for.
+#[cfg(target_arch = "x86_64")]
+fn is_bf16_decode(x: &View<'_>, w: &Quantized<'_>) -> bool {
+    let format = w.format();
+    is_bf16(x) && (format.bits() == 4 || format.bits() == 8 && format.mode() == Mode::Affine)
 }
 
 /// `y[i] = w[rows[i]]`: the listed rows as plain numbers, `y` being `[rows.len(), K]`. An

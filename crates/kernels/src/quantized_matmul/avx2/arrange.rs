@@ -44,25 +44,29 @@ impl Arranged {
         let (rows, cols) = (x.layout().rows, x.layout().cols);
         let chunk = 256 / C::BITS;
         let chunks = cols.div_ceil(chunk);
+        let (values_stride, units_stride) = (chunks * chunk, chunks * 8);
+        let sums_stride = (cols / group).next_multiple_of(8);
         let mut this = Self {
             rows,
-            values: Scratch::take(rows * chunks * chunk),
-            units: Scratch::take(rows * chunks * 8),
-            sums: Scratch::take(rows * (cols / group).next_multiple_of(8)),
-            rests: Scratch::take(rows * (cols / group).next_multiple_of(8)),
-            values_stride: chunks * chunk,
-            units_stride: chunks * 8,
-            sums_stride: (cols / group).next_multiple_of(8),
+            values: Scratch::take(rows * values_stride),
+            units: Scratch::take(rows * units_stride),
+            sums: Scratch::take(rows * sums_stride),
+            rests: Scratch::take(rows * sums_stride),
+            values_stride,
+            units_stride,
+            sums_stride,
         };
         for row in 0..rows {
             let from = x.row(0, row).cast::<bf16>();
             // SAFETY: there is room for `rows` rows of these strides, and `x` has `cols` elements
             // in each of its.
             unsafe {
-                let values = this.values.as_mut_ptr().add(row * this.values_stride);
-                let units = this.units.as_mut_ptr().add(row * this.units_stride);
-                let rests = this.rests.as_mut_ptr().add(row * this.sums_stride);
-                rests.write_bytes(0, this.sums_stride);
+                let values = this.values.as_mut_ptr().add(row * values_stride);
+                let units = this.units.as_mut_ptr().add(row * units_stride);
+                let sums = this.sums.as_mut_ptr().add(row * sums_stride);
+                let rests = this.rests.as_mut_ptr().add(row * sums_stride);
+                sums.write_bytes(0, sums_stride);
+                rests.write_bytes(0, sums_stride);
                 for block in 0..chunks * chunk / BLOCK {
                     let (at, lanes) = (block * BLOCK, C::BITS / 4);
                     let left = cols.saturating_sub(at);
@@ -78,11 +82,7 @@ impl Arranged {
                         *rests.add(at / group) += rest * C::MIDDLE;
                     }
                 }
-                let sums = this.sums.as_mut_ptr().add(row * this.sums_stride);
                 sum_groups(from, cols, group, sums);
-                for i in cols / group..this.sums_stride {
-                    *sums.add(i) = 0.0;
-                }
             }
         }
         this

@@ -18,22 +18,16 @@ mod codes;
 mod rows;
 mod scales;
 
-use super::{Mode, Part, Quantized};
-use crate::{Cpu, Dtype, Isa, View, stream};
+use super::format::lane_groups;
+use super::{Mode, Part};
+use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
 use codes::{Affine4, Affine8, Codes, Floats4};
 use rows::Job;
 use scales::{E4m3, E8m0, Plain, ScaleFormat};
 
-/// Whether [`products`] serves this.
-pub(super) fn serves(cpu: &Cpu, x: &View<'_>, w: &Quantized<'_>) -> bool {
-    cpu.isa() == Isa::Avx2
-        && x.layout().dtype == Dtype::Bf16
-        && (w.format().bits() == 4 || w.format().bits() == 8 && w.format().mode() == Mode::Affine)
-}
-
-/// `y = x · wᵀ` for each part, all of one kind; [`serves`] said yes, and the sizes fit.
+/// `y = x · wᵀ` for each part, all of one kind; [`super::is_bf16_decode`] said yes, and the sizes fit.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     use half::{bf16, f16};
     let (format, _, dtype) = parts[0].w.kind();
@@ -55,7 +49,7 @@ fn start<C: Codes, S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) 
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     let arranged = unsafe { Arranged::new::<C>(x, format.group_size()) };
     let job = Job {
-        order: rows::lane_groups(format),
+        order: lane_groups(format),
         format,
         arranged: &arranged,
         parts,

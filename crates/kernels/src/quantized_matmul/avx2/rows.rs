@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::super::{Format, Part, Scales};
+use super::super::format::MAX_VECTORS;
+use super::super::{Format, Part};
 use super::arrange::Arranged;
 use super::codes::Codes;
 use super::scales::ScaleFormat;
@@ -14,13 +15,10 @@ use crate::view::Rows;
 
 /// Bytes of a vector.
 const VECTOR: usize = 32;
-/// Most vectors of codes that eight groups fill: bytes in groups of 128.
-const MAX_VECTORS: usize = 32;
-
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
     pub(super) format: Format,
-    /// See [`lane_groups`].
+    /// See [`lane_groups`](super::super::format::lane_groups).
     pub(super) order: [[i32; 8]; MAX_VECTORS],
     pub(super) arranged: &'a Arranged,
     /// Weights, all of one kind.
@@ -79,10 +77,7 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         let w = &parts[place.part].w;
         let (row_bytes, groups) = (w.row_bytes(), w.groups());
         let group_bytes = format.group_size() * C::BITS / 8;
-        let (scales_at, biases_at) = match w.scales {
-            Scales::Affine { scales, biases, .. } => (scales.as_ptr(), biases.as_ptr()),
-            Scales::Bytes(scales) => (scales.as_ptr(), scales.as_ptr()),
-        };
+        let (scales_at, biases_at) = w.scale_pointers();
         // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
         // rows, which end in zeros.
         unsafe {
@@ -152,17 +147,4 @@ unsafe fn load(from: *const u8, bytes: usize) -> __m256i {
         let there = _mm256_cmpgt_epi32(_mm256_set1_epi32((bytes / 4) as i32), lanes);
         _mm256_maskload_epi32(from.cast(), there)
     }
-}
-
-/// For each vector of codes of a block of eight groups, the group within the block of each lane.
-pub(super) fn lane_groups(format: Format) -> [[i32; 8]; MAX_VECTORS] {
-    let lane = 32 / format.bits();
-    let shift = format.group_size().trailing_zeros();
-    let mut groups = [[0; 8]; MAX_VECTORS];
-    for (vector, groups) in groups.iter_mut().enumerate() {
-        for (i, group) in groups.iter_mut().enumerate() {
-            *group = (((vector * 8 + i) * lane) >> shift) as i32;
-        }
-    }
-    groups
 }

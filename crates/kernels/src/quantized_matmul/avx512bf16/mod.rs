@@ -16,28 +16,22 @@ mod rows;
 mod scales;
 mod unpack;
 
-use super::{Mode, Part, Quantized};
-use crate::{Cpu, Dtype, Isa, View, stream};
+use super::format::lane_groups;
+use super::{Mode, Part};
+use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
 use rows::Job;
 use scales::{Bf16, E4m3, E8m0, F16, F32, ScaleFormat};
 
-/// Whether [`products`] serves this.
-pub(super) fn serves(cpu: &Cpu, x: &View<'_>, w: &Quantized<'_>) -> bool {
-    cpu.isa() == Isa::Avx512Bf16
-        && x.layout().dtype == Dtype::Bf16
-        && (w.format().bits() == 4 || w.format().bits() == 8 && w.format().mode() == Mode::Affine)
-}
-
-/// `y = x · wᵀ` for each part, all of one kind; [`serves`] said yes, and the sizes fit.
+/// `y = x · wᵀ` for each part, all of one kind; [`super::is_bf16_decode`] said yes, and the sizes fit.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     let (format, _, dtype) = parts[0].w.kind();
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     let arranged = unsafe { Arranged::new(x, format) };
     let job = Job {
         format,
-        order: rows::lane_groups(format),
+        order: lane_groups(format),
         arranged: &arranged,
         parts,
     };

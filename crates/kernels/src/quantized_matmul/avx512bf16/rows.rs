@@ -4,7 +4,8 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::super::{Format, Part, Scales};
+use super::super::format::MAX_VECTORS;
+use super::super::{Format, Part};
 use super::arrange::Arranged;
 use super::scales::ScaleFormat;
 use super::unpack::Unpack;
@@ -15,15 +16,12 @@ use crate::view::Rows;
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
     pub(super) format: Format,
-    /// See [`lane_groups`].
-    pub(super) order: [[i32; 16]; MAX_LINES],
+    /// See [`lane_groups`](super::super::format::lane_groups).
+    pub(super) order: [[i32; 16]; MAX_VECTORS],
     pub(super) arranged: &'a Arranged,
     /// Weights, all of one kind.
     pub(super) parts: &'a [Part<'a>],
 }
-
-/// Most lines of weights that sixteen groups fill: bytes in groups of 128.
-const MAX_LINES: usize = 32;
 
 impl Job<'_> {
     /// Computes columns `range` of a part's product.
@@ -91,10 +89,7 @@ impl<S: ScaleFormat, const BITS: usize> Stream for Packed<'_, S, BITS> {
         } = self.job;
         let w = &parts[place.part].w;
         let (row_bytes, groups) = (w.row_bytes(), w.groups());
-        let (scales_at, biases_at) = match w.scales {
-            Scales::Affine { scales, biases, .. } => (scales.as_ptr(), biases.as_ptr()),
-            Scales::Bytes(scales) => (scales.as_ptr(), scales.as_ptr()),
-        };
+        let (scales_at, biases_at) = w.scale_pointers();
         let lines_per_block = 16 * format.group_size() * BITS / 512;
         let lines = row_bytes / 64;
         let tail = first_lanes(row_bytes % 64 / 4);
@@ -185,19 +180,6 @@ impl<S: ScaleFormat, const BITS: usize> Packed<'_, S, BITS> {
             }
         }
     }
-}
-
-/// For each line of a block of sixteen groups, the group within the block of each lane's codes.
-pub(super) fn lane_groups(format: Format) -> [[i32; 16]; MAX_LINES] {
-    let lane = 32 / format.bits();
-    let shift = format.group_size().trailing_zeros();
-    let mut groups = [[0; 16]; MAX_LINES];
-    for (line, groups) in groups.iter_mut().enumerate() {
-        for (i, group) in groups.iter_mut().enumerate() {
-            *group = (((line * 16 + i) * lane) >> shift) as i32;
-        }
-    }
-    groups
 }
 
 /// A mask of the first `n` of sixteen lanes.
