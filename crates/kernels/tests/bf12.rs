@@ -90,7 +90,7 @@ proptest! {
             .collect();
         // As many as may be rare, and the largest share of them in one row: NaN of any kind, infinities,
         // denormal numbers, zeros of both signs, the largest and the smallest.
-        for i in 0..bits.len() / 256 {
+        for i in 0..bits.len() / 300 {
             let at = if i % 2 == 0 { rng.bits() as usize % bits.len() } else { i % cols };
             bits[at] = match rng.bits() % 3 {
                 0 => (rng.bits() >> 20) as u16 & 0x807f,

@@ -1,7 +1,8 @@
 //! One row of activations by the weights of Qwen3-0.6B and Gemma 3 1B.
 
+use kernels::bf12::{Bf12, bf12_matmuls};
 use kernels::matmul::matmul;
-use kernels::quantized_matmul::{Format, Quantized, Scales, quantized_matmul};
+use kernels::quantized_matmul::{Format, Mode, Quantized, Scales, quantized_matmul};
 use kernels::{Dtype, Layout, View, ViewMut};
 
 use crate::Run;
@@ -28,27 +29,45 @@ pub(crate) fn bf16s(n: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Formats: bits and group of the affine mode, and the others by name.
+const AFFINE: [(usize, usize); 8] = [
+    (4, 64),
+    (4, 32),
+    (4, 128),
+    (8, 64),
+    (2, 64),
+    (3, 64),
+    (5, 64),
+    (6, 64),
+];
+const OTHERS: [(&str, Format); 3] = [
+    ("mxfp4", Format::MXFP4),
+    ("mxfp8", Format::MXFP8),
+    ("nvfp4", Format::NVFP4),
+];
+
 pub(crate) fn report(run: &Run) {
     for (n, k) in SHAPES {
-        for (bits, group) in [(4, 64), (4, 32), (4, 128), (8, 64), (5, 64)] {
+        for (bits, group) in AFFINE {
             let name = format!("decode: {n}x{k}, {bits} bits, group {group}");
             if run.wants(&name) {
-                quantized(
-                    run,
-                    &name,
-                    n,
-                    k,
-                    Format::affine(bits, group).expect("a format"),
-                );
+                let format = Format::affine(bits, group).expect("a format");
+                quantized(run, &name, n, k, format);
             }
         }
-        let name = format!("decode: {n}x{k}, mxfp4");
-        if run.wants(&name) {
-            quantized(run, &name, n, k, Format::MXFP4);
+        for (format_name, format) in OTHERS {
+            let name = format!("decode: {n}x{k}, {format_name}");
+            if run.wants(&name) {
+                quantized(run, &name, n, k, format);
+            }
         }
         let name = format!("decode: {n}x{k}, bf16");
         if run.wants(&name) {
             dense(run, &name, n, k);
+        }
+        let name = format!("decode: {n}x{k}, bf16 in 12 bits");
+        if run.wants(&name) {
+            encoded(run, &name, n, k);
         }
     }
 }
@@ -56,7 +75,7 @@ pub(crate) fn report(run: &Run) {
 fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
     let codes = n * k / 8 * format.bits();
     let groups = n * k / format.group_size();
-    let affine = format.bits() != 4 || format.group_size() != 32 || name.contains("bits");
+    let affine = format.mode() == Mode::Affine;
     let scale_bytes = if affine { 2 * groups } else { groups };
     let copies = SET.div_ceil(codes);
     let sets: Vec<_> = (0..copies)
@@ -99,6 +118,35 @@ fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
             quantized_matmul(&run.cpu, x, w, y).expect("a product");
         },
         |(codes, _)| codes,
+    );
+}
+
+/// Matrices whose bytes are those of a plain one in three quarters, and what is read beside them.
+fn encoded(run: &Run, name: &str, n: usize, k: usize) {
+    let w = bf16s(n * k);
+    let w = View::new(&w, Layout::matrix(Dtype::Bf16, n, k)).expect("w");
+    let encode = || Bf12::encode(&run.cpu, w).map(|encoded| (encoded, vec![0x5a; n * k / 2 * 3]));
+    let Some(first) = encode() else {
+        println!("{name}: rows of {k} are no whole blocks");
+        return;
+    };
+    let copies = SET.div_ceil(first.0.nbytes());
+    let sets: Vec<_> = std::iter::once(first)
+        .chain((1..copies).filter_map(|_| encode()))
+        .collect();
+    let x = bf16s(k);
+    let mut y = vec![0; 2 * n];
+    let x = View::new(&x, Layout::matrix(Dtype::Bf16, 1, k)).expect("x");
+    compare(
+        run,
+        name,
+        sets[0].0.nbytes(),
+        &sets,
+        |(w, _)| {
+            let y = ViewMut::new(&mut y, Layout::matrix(Dtype::Bf16, 1, n)).expect("y");
+            bf12_matmuls(&run.cpu, x, &mut [(w, y)]).expect("a product");
+        },
+        |(_, bytes)| bytes,
     );
 }
 

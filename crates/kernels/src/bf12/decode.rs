@@ -1,6 +1,6 @@
 //! From codes to bfloat16.
 
-use super::{BLOCK, BLOCK_LINES, Bf12, KEPT};
+use super::{BLOCK, BLOCK_LINES, Bf12, LINE, byte_of};
 use crate::Isa;
 
 /// How many lines ahead of its use one is asked for: the next row is usually decoded next.
@@ -17,6 +17,8 @@ pub(super) unsafe fn row(isa: Isa, w: &Bf12, row: usize, to: *mut u16) {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx512Bf16 => avx512(w, row, to),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2(w, row, to),
             _ => plain(w, row, to),
         }
         for rare in w.rare(row) {
@@ -25,30 +27,30 @@ pub(super) unsafe fn row(isa: Isa, w: &Bf12, row: usize, to: *mut u16) {
     }
 }
 
-/// All but the rare elements of a row, word by word.
+/// All but the rare elements of a row, one by one.
 ///
 /// # Safety
 /// As [`row`].
 unsafe fn plain(w: &Bf12, row: usize, to: *mut u16) {
-    let words = w.row(row).cast::<u16>();
+    let bytes = w.row(row).cast::<u8>();
     for block in 0..w.cols / BLOCK {
-        for i in 0..32 {
-            // SAFETY: by this function's own contract; so many words are in a block.
+        for i in 0..LINE {
+            // SAFETY: by this function's own contract; so many bytes are in a block.
             unsafe {
-                let words = words.add(block * 32 * BLOCK_LINES + i);
-                let (first, second, codes) = (*words, *words.add(32), *words.add(64));
-                let kept = [first, first.rotate_left(8), second, second.rotate_left(8)];
-                for (part, kept) in kept.into_iter().enumerate() {
-                    let exponent = w.exponents[usize::from(codes >> (4 * part) & 15)];
-                    let to = to.add(block * BLOCK + 32 * part + i);
-                    to.write_unaligned(kept & KEPT | exponent);
+                let from = bytes.add(block * BLOCK_LINES * LINE + byte_of(i));
+                let codes = *from.add(2 * LINE);
+                let codes = [codes & 15, codes >> 4];
+                for (line, code) in codes.into_iter().enumerate() {
+                    let element = [*from.add(line * LINE), w.high[usize::from(code)]];
+                    let to = to.add(block * BLOCK + line * LINE + i);
+                    to.write_unaligned(u16::from_le_bytes(element));
                 }
             }
         }
     }
 }
 
-/// The same with vectors.
+/// The same with vectors of 64 bytes.
 ///
 /// # Safety
 /// As [`row`], on a machine with AVX-512.
@@ -57,7 +59,8 @@ unsafe fn plain(w: &Bf12, row: usize, to: *mut u16) {
 unsafe fn avx512(w: &Bf12, row: usize, to: *mut u16) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch, _mm512_storeu_si512};
 
-    let decoder = vectors::Decoder::new(&w.exponents);
+    // SAFETY: by this function's own contract.
+    let decoder = unsafe { super::lines::Wide::new(&w.high) };
     let lines = w.row(row);
     for block in 0..w.cols / BLOCK {
         // SAFETY: by this function's own contract; so many blocks are in a row.
@@ -74,82 +77,31 @@ unsafe fn avx512(w: &Bf12, row: usize, to: *mut u16) {
     }
 }
 
+/// The same with vectors of 32 bytes.
+///
+/// # Safety
+/// As [`row`], on a machine with AVX2.
 #[cfg(target_arch = "x86_64")]
-pub(super) mod vectors {
-    //! A block in registers.
+#[target_feature(enable = "avx2")]
+unsafe fn avx2(w: &Bf12, row: usize, to: *mut u16) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch, _mm256_storeu_si256};
 
-    use std::arch::x86_64::*;
-
-    use super::super::KEPT;
-
-    /// What the decoding of a matrix needs beside its codes.
-    #[derive(Clone, Copy)]
-    pub(in super::super) struct Decoder {
-        /// The exponents twice: a look-up takes five bits of a word, of which the fifth is the next
-        /// element's.
-        exponents: __m512i,
-        kept: __m512i,
-        /// Exchanges the bytes of each word.
-        swap: __m512i,
-    }
-
-    impl Decoder {
-        #[inline(always)]
-        pub(in super::super) fn new(exponents: &[u16; 16]) -> Self {
-            let mut twice = [0_u16; 32];
-            twice[..16].copy_from_slice(exponents);
-            twice[16..].copy_from_slice(exponents);
-            let mut swap = [0_u8; 64];
-            for (i, swap) in swap.iter_mut().enumerate() {
-                *swap = ((i % 16) ^ 1) as u8;
+    // SAFETY: by this function's own contract.
+    let decoder = unsafe { super::lines::Narrow::new(&w.high) };
+    let lines = w.row(row);
+    for block in 0..w.cols / BLOCK {
+        // SAFETY: by this function's own contract; so many blocks are in a row.
+        unsafe {
+            let lines = lines.add(block * BLOCK_LINES);
+            for line in 0..BLOCK_LINES {
+                _mm_prefetch::<_MM_HINT_T0>(lines.wrapping_add(AHEAD + line).cast());
             }
-            // SAFETY: arrays of the size of a vector, for which any bits are a value.
-            unsafe {
-                Self {
-                    exponents: std::mem::transmute::<[u16; 32], __m512i>(twice),
-                    kept: std::mem::transmute::<[u16; 32], __m512i>([KEPT; 32]),
-                    swap: std::mem::transmute::<[u8; 64], __m512i>(swap),
+            for half in 0..2 {
+                let elements = decoder.half(lines.cast(), half);
+                for (part, elements) in elements.into_iter().enumerate() {
+                    let at = block * BLOCK + 32 * part + 16 * half;
+                    _mm256_storeu_si256(to.add(at).cast(), elements);
                 }
-            }
-        }
-
-        /// The elements of the block at `lines`, rare ones as zeros.
-        ///
-        /// # Safety
-        /// The machine has AVX-512 F and BW, and the code around is compiled for them; three lines
-        /// are at `lines`.
-        #[inline(always)]
-        pub(in super::super) unsafe fn block(&self, lines: *const u8) -> [__m512i; 4] {
-            /// `(a & b) | c`.
-            const KEEP: i32 = 0xea;
-            // SAFETY: by this function's own contract.
-            unsafe {
-                let first = _mm512_loadu_si512(lines.cast());
-                let second = _mm512_loadu_si512(lines.add(64).cast());
-                let codes = _mm512_loadu_si512(lines.add(128).cast());
-                let mut exponents = [
-                    codes,
-                    _mm512_srli_epi16::<4>(codes),
-                    _mm512_srli_epi16::<8>(codes),
-                    _mm512_srli_epi16::<12>(codes),
-                ];
-                for part in 0..4 {
-                    exponents[part] = _mm512_permutexvar_epi16(exponents[part], self.exponents);
-                }
-                [
-                    _mm512_ternarylogic_epi64::<KEEP>(first, self.kept, exponents[0]),
-                    _mm512_ternarylogic_epi64::<KEEP>(
-                        _mm512_shuffle_epi8(first, self.swap),
-                        self.kept,
-                        exponents[1],
-                    ),
-                    _mm512_ternarylogic_epi64::<KEEP>(second, self.kept, exponents[2]),
-                    _mm512_ternarylogic_epi64::<KEEP>(
-                        _mm512_shuffle_epi8(second, self.swap),
-                        self.kept,
-                        exponents[3],
-                    ),
-                ]
             }
         }
     }

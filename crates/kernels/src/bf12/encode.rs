@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{BLOCK, BLOCK_LINES, Bf12, KEPT, Rare};
+use super::{BLOCK, BLOCK_LINES, Bf12, LINE, Rare, byte_of};
 use crate::scratch::{Line, Shared};
 use crate::{Cpu, Dtype, View};
 
 /// One element of so many may be rare.
 const RARE: usize = 256;
 
-/// Rows that the choice of exponents looks at; they are as good as all.
+/// Rows that the choice of codes looks at; they are as good as all.
 const SAMPLE: usize = 256;
 
 /// Rows that a task encodes.
@@ -24,8 +24,8 @@ pub(super) fn encode(cpu: &Cpu, w: &View<'_>) -> Option<Bf12> {
     if !fits || cols == 0 || !cols.is_multiple_of(BLOCK) || u32::try_from(cols).is_err() {
         return None;
     }
-    let exponents = frequent(w);
-    let codes = Codes::new(&exponents);
+    let high = frequent(w);
+    let codes = Codes::new(&high);
     let row_lines = cols / BLOCK * BLOCK_LINES;
     let mut lines = Vec::<Line>::with_capacity(rows * row_lines);
     let to = Shared::new(lines.as_mut_ptr());
@@ -69,15 +69,15 @@ pub(super) fn encode(cpu: &Cpu, w: &View<'_>) -> Option<Bf12> {
     Some(Bf12 {
         rows,
         cols,
-        exponents,
+        high,
         lines,
         starts,
         rare,
     })
 }
 
-/// Zero and the fifteen most frequent exponents beside it, each at its place in a bfloat16.
-fn frequent(w: &View<'_>) -> [u16; 16] {
+/// Zero and the fifteen most frequent high bytes beside it.
+fn frequent(w: &View<'_>) -> [u8; 16] {
     let (rows, cols) = (w.layout().rows, w.layout().cols);
     let mut counts = [0_u32; 256];
     for row in (0..rows).step_by(rows.div_ceil(SAMPLE)) {
@@ -85,38 +85,36 @@ fn frequent(w: &View<'_>) -> [u16; 16] {
         for col in 0..cols {
             // SAFETY: the element exists.
             let bits = unsafe { from.add(col).read_unaligned() };
-            counts[usize::from(bits >> 7 & 0xff)] += 1;
+            counts[usize::from(bits >> 8)] += 1;
         }
     }
-    let mut order: Vec<u16> = (1..256).collect();
-    order.sort_by_key(|&exponent| std::cmp::Reverse(counts[usize::from(exponent)]));
-    let mut exponents = [0; 16];
-    for (to, exponent) in exponents[1..].iter_mut().zip(order) {
-        *to = exponent << 7;
-    }
-    exponents
+    let mut order: Vec<u8> = (1..=255).collect();
+    order.sort_by_key(|&high| std::cmp::Reverse(counts[usize::from(high)]));
+    let mut high = [0; 16];
+    high[1..].copy_from_slice(&order[..15]);
+    high
 }
 
-/// The code of each exponent; [`Codes::NONE`] where it has none.
+/// The code of each high byte; [`Codes::NONE`] where it has none.
 struct Codes([u8; 256]);
 
 impl Codes {
     const NONE: u8 = 16;
 
-    fn new(exponents: &[u16; 16]) -> Self {
+    fn new(high: &[u8; 16]) -> Self {
         let mut codes = [Self::NONE; 256];
-        for (code, exponent) in exponents.iter().enumerate() {
-            codes[usize::from(exponent >> 7)] = code as u8;
+        for (code, high) in high.iter().enumerate() {
+            codes[usize::from(*high)] = code as u8;
         }
         Self(codes)
     }
 
-    /// Encodes a row of `cols` elements to words at `to`. Gives back the rare ones.
+    /// Encodes a row of `cols` elements to bytes at `to`. Gives back the rare ones.
     ///
     /// # Safety
     /// `from` leads to `cols` elements, which may lie at any address, and `to` to room for their
     /// blocks.
-    unsafe fn row(&self, from: *const u16, cols: usize, to: *mut u16) -> Vec<Rare> {
+    unsafe fn row(&self, from: *const u16, cols: usize, to: *mut u8) -> Vec<Rare> {
         let mut rare = Vec::new();
         for block in 0..cols / BLOCK {
             let mut elements = [0; BLOCK];
@@ -128,17 +126,17 @@ impl Codes {
             }
             let mut any = 0;
             for (code, bits) in codes.iter_mut().zip(&elements) {
-                *code = self.0[usize::from(bits >> 7 & 0xff)];
+                *code = self.0[usize::from(bits >> 8)];
                 any |= *code;
             }
             if any & Self::NONE != 0 {
                 self.set_aside(block * BLOCK, &mut elements, &mut codes, &mut rare);
             }
-            let words = block_words(&elements, &codes);
+            let bytes = block_bytes(&elements, &codes);
             // SAFETY: by this function's own contract.
             unsafe {
-                let to = to.add(block * words.len());
-                std::ptr::copy_nonoverlapping(words.as_ptr(), to, words.len());
+                let to = to.add(block * bytes.len());
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
             }
         }
         rare
@@ -162,15 +160,14 @@ impl Codes {
     }
 }
 
-/// The words of a block's three lines.
-fn block_words(elements: &[u16; BLOCK], codes: &[u8; BLOCK]) -> [u16; 32 * BLOCK_LINES] {
-    let mut words = [0; 32 * BLOCK_LINES];
-    for i in 0..32 {
-        let [a, b, c, d] = [i, 32 + i, 64 + i, 96 + i].map(|at| elements[at] & KEPT);
-        words[i] = a | b.rotate_right(8);
-        words[32 + i] = c | d.rotate_right(8);
-        let [a, b, c, d] = [i, 32 + i, 64 + i, 96 + i].map(|at| u16::from(codes[at]));
-        words[64 + i] = a | b << 4 | c << 8 | d << 12;
+/// The bytes of a block's three lines.
+fn block_bytes(elements: &[u16; BLOCK], codes: &[u8; BLOCK]) -> [u8; BLOCK_LINES * LINE] {
+    let mut bytes = [0; BLOCK_LINES * LINE];
+    for i in 0..LINE {
+        let at = byte_of(i);
+        bytes[at] = elements[i] as u8;
+        bytes[LINE + at] = elements[LINE + i] as u8;
+        bytes[2 * LINE + at] = codes[i] | codes[LINE + i] << 4;
     }
-    words
+    bytes
 }

@@ -7,8 +7,8 @@ use mlx_core::{Array, Dtype, Result};
 
 use super::Bf12;
 use super::cuda::Units;
+use crate::Cpu;
 use crate::graph::{matmuls, matrix, matrix_mut, on_cpu, on_cuda, with_last};
-use crate::{Cpu, Isa};
 
 /// A bfloat16 matrix `[N, K]` in 12 bits an element, on the device where it was encoded.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ pub fn encode_bf12(w: &Array) -> Result<Option<Encoded>> {
         return Ok(Units::encode(w)?.map(Encoded::Cuda));
     }
     let cpu = Cpu::shared();
-    if !(cpu.isa() == Isa::Avx512Bf16 && on_cpu()?) {
+    if !(Bf12::pays(cpu.isa()) && on_cpu()?) {
         return Ok(None);
     }
     let pinned = Pinned::new(w)?;

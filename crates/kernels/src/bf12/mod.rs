@@ -1,21 +1,17 @@
 //! Bfloat16 matrices in 12 bits an element, without loss.
 //!
-//! Half of a bfloat16 is its exponent, and the elements of a trained matrix have few different ones:
-//! of normally distributed numbers, 99.99% lie within fifteen powers of two. So sign and mantissa stay
-//! as they are, a byte, and the exponent becomes a code of four bits: one of the fifteen most frequent
-//! exponents of the matrix, or zero. An element with another exponent is *rare*: it is coded as zero,
-//! and listed with its bits. What comes out is what went in, bit for bit, and a decode step, whose
-//! time is that of reading the weights, reads three quarters of them.
+//! The high byte of a bfloat16 is its sign and all of its exponent but the last bit, and the elements of
+//! a trained matrix have few different ones: of normally distributed numbers, all but one of some
+//! thousands have one of fifteen. So the low byte stays as it is, and the high byte becomes a code of
+//! four bits: one of the fifteen most frequent of the matrix, or zero. An element with another one is
+//! *rare*: it is coded as zero, and listed with its bits. What comes out is what went in, bit for bit,
+//! and a decode step, whose time is that of reading the weights, reads three quarters of them.
 //!
-//! A block of 128 elements is three lines of 32 words of 16 bits. Of elements `i`, `32 + i`, `64 + i`
-//! and `96 + i`, call them a, b, c and d:
-//!
-//! * word `i` of the first line has the sign and mantissa of a where a bfloat16 has them, and those
-//!   of b in the gap between, which a rotation by eight bits brings there;
-//! * word `i` of the second line has those of c and d;
-//! * word `i` of the third has the four codes, that of a lowest.
-//!
-//! So a vector of words yields a vector of elements with one look-up and one three-way operation.
+//! A block of 128 elements is three lines of 64 bytes. The first has the low bytes of the first 64
+//! elements, the second those of the others, and byte `i` of the third the codes of the elements whose
+//! low bytes are bytes `i` of these, that in the first line lowest. Bytes are in an order ([`byte_of`])
+//! in which a vector of low bytes and one of high bytes, interleaved as all of x86's wider vectors do it,
+//! 16 bytes by 16, yield elements in their own order.
 //!
 //! This is for CPUs; what an NVIDIA GPU reads well is another layout, in [`cuda`].
 
@@ -23,6 +19,8 @@ pub mod cuda;
 mod decode;
 mod encode;
 pub(crate) mod graph;
+#[cfg(target_arch = "x86_64")]
+mod lines;
 #[cfg(target_arch = "x86_64")]
 mod rows;
 
@@ -38,15 +36,20 @@ use crate::{Cpu, Dtype, Isa, Result, View, ViewMut};
 const BLOCK: usize = 128;
 const BLOCK_LINES: usize = 3;
 
-/// The bits of a bfloat16 that are kept as they are: its sign and mantissa.
-const KEPT: u16 = 0x807f;
+/// Bytes of a line.
+const LINE: usize = 64;
+
+/// Where in its line is the low byte of element `i` of a line's 64.
+const fn byte_of(i: usize) -> usize {
+    i % 32 / 8 * 16 + i / 32 * 8 + i % 8
+}
 
 /// A matrix `[N, K]`.
 pub struct Bf12 {
     rows: usize,
     cols: usize,
-    /// Of each code, the exponent at its place in a bfloat16; the first is zero.
-    exponents: [u16; 16],
+    /// The high byte that each code stands for; the first is zero.
+    high: [u8; 16],
     /// Blocks, row by row.
     lines: Vec<Line>,
     /// For each row, where its rare elements begin; then where those of the last row end.
@@ -54,7 +57,7 @@ pub struct Bf12 {
     rare: Vec<Rare>,
 }
 
-/// An element whose exponent has no code.
+/// An element whose high byte has no code.
 #[derive(Clone, Copy)]
 struct Rare {
     col: u32,
@@ -76,6 +79,14 @@ impl Bf12 {
     /// K.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// Whether products of few rows are faster with such a matrix than with a plain one.
+    pub fn pays(isa: Isa) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return rows::serves(isa);
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
     }
 
     /// Bytes of memory.
@@ -137,7 +148,7 @@ pub fn bf12_matmuls(cpu: &Cpu, x: View<'_>, parts: &mut [(&Bf12, ViewMut<'_>)]) 
         return Ok(());
     }
     #[cfg(target_arch = "x86_64")]
-    if a.rows <= rows::FEW && cpu.isa() == Isa::Avx512Bf16 && is_bf16(&x) {
+    if a.rows <= rows::FEW && is_bf16(&x) && rows::serves(cpu.isa()) {
         rows::products(cpu, &x, &parts);
         return Ok(());
     }
