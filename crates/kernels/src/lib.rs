@@ -34,6 +34,8 @@ mod cpu;
 mod cuda;
 mod dtype;
 mod error;
+#[cfg(target_arch = "x86_64")]
+mod even_odd;
 mod gemm;
 mod kept;
 mod metal;

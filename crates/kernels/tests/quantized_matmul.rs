@@ -16,13 +16,13 @@ use safetensors::SafeTensors;
 const FEW: usize = 16;
 
 /// What a product loses where `x` becomes 16-bit integers: an element more than 128 times smaller than the
-/// largest of its eight is rounded to a multiple of 2^-14 of that one, and meets at most half the range of the
-/// weights. These errors are independent.
-fn lost(x: &[f64], w: &[f64]) -> f64 {
+/// largest of its eight (sixteen, with codes of two bits) is rounded to a multiple of 2^-14 of that one, and
+/// meets at most half the range of the weights. These errors are independent.
+fn lost(x: &[f64], w: &[f64], bits: usize) -> f64 {
     let largest = |values: &[f64]| values.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     let weight = largest(w);
     let squares: f64 = x
-        .chunks(8)
+        .chunks(if bits == 2 { 16 } else { 8 })
         .map(|eight| {
             let most = largest(eight);
             let rounded = eight.iter().filter(|x| x.abs() < most / 64.0 && **x != 0.0);
@@ -38,9 +38,14 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     let prefill =
         x.layout.rows > FEW && x.layout.dtype == Dtype::Bf16 && cpu.isa() == Isa::Avx512Bf16;
     let few = x.layout.rows <= FEW && x.layout.dtype == Dtype::Bf16;
+    let own = w.format.bits() == 4 || w.format.bits() == 8;
     let integers = few
-        && cpu.isa() == Isa::Avx2
-        && (w.format.bits() == 4 || w.format.bits() == 8 && w.format != Format::MXFP8);
+        && w.format != Format::MXFP8
+        && match cpu.isa() {
+            Isa::Avx2 | Isa::Avx512 => true,
+            Isa::Avx512Bf16 => !own,
+            _ => false,
+        };
     for m in 0..x.layout.rows {
         let x_row = x.row(0, m);
         for n in 0..w.rows {
@@ -58,7 +63,7 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
                 error += epsilon(Dtype::Bf16) * (4.0 * squares.sqrt()).min(size);
             }
             if integers {
-                error += lost(&x_row, w.row(n));
+                error += lost(&x_row, w.row(n), w.format.bits());
             }
             let bound = error + epsilon(y.layout.dtype) * (sum.abs() + error) + 2.0_f64.powi(-25);
             let what = || {
@@ -96,7 +101,7 @@ proptest! {
 
     #[test]
     fn bfloat16_decode_is_right(
-        (bits, group) in (prop::sample::select(vec![4_usize, 8]), prop::sample::select(vec![32_usize, 64, 128])),
+        (bits, group) in (prop::sample::select(vec![2_usize, 3, 4, 5, 6, 8]), prop::sample::select(vec![32_usize, 64, 128])),
         (m, n, groups) in (1_usize..=FEW, 1_usize..=70, 1_usize..=50),
         (w_type, y_type) in (dtypes(), dtypes()),
         offset in 0_usize..5,

@@ -9,23 +9,22 @@ use kernels::{Cpu, Isa};
 use crate::Run;
 use crate::timing::Times;
 
-/// Sums that do not wait for each other, and how often [`multiply`] adds to each in one call.
-const SUMS: usize = 24;
+/// How often [`multiply`] adds to each of its sums in one call.
 const ROUNDS: usize = 100_000;
 
 /// GFLOP/s of the best instruction that the instruction set has for float32 sums: of bfloat16
 /// products where it has them.
 pub(crate) fn multiply(cpu: &Cpu, pairs: bool) -> Option<f64> {
-    // Of one instruction, and a function of many.
+    // Of a round, and a function of many.
     let (operations, rounds): (usize, unsafe fn()) = match (cpu.isa(), pairs) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, true) => (4 * 16, pairs_512),
+        (Isa::Avx512Bf16, true) => (24 * 4 * 16, pairs_512),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512 | Isa::Avx512Bf16, _) => (2 * 16, fma_512),
+        (Isa::Avx512 | Isa::Avx512Bf16, _) => (24 * 2 * 16, fma_512),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, _) => (2 * 8, fma_256),
+        (Isa::Avx2, _) => (12 * 2 * 8, fma_256),
         #[cfg(target_arch = "aarch64")]
-        (Isa::Neon, _) => (2 * 4, fma_128),
+        (Isa::Neon, _) => (24 * 2 * 4, fma_128),
         _ => return None,
     };
     let threads = cpu.pool().threads();
@@ -33,18 +32,19 @@ pub(crate) fn multiply(cpu: &Cpu, pairs: bool) -> Option<f64> {
         // SAFETY: a `Cpu` of that instruction set could be made.
         cpu.pool().run(threads, |_| unsafe { rounds() });
     });
-    Some((operations * SUMS * ROUNDS * threads) as f64 / times.percentile(10) / 1e9)
+    Some((operations * ROUNDS * threads) as f64 / times.percentile(10) / 1e9)
 }
 
+/// `$count` sums that do not wait for each other, and leave registers for what is multiplied.
 macro_rules! multiply {
-    ($arch:ident, $name:ident, $feature:literal, $zero:expr, $class:ident $shown:literal,
+    ($arch:ident, $name:ident, $feature:literal, $count:literal x $zero:expr, $class:ident $shown:literal,
      |$sum:ident| $step:expr) => {
         /// # Safety
         /// The machine has the instruction.
         #[target_feature(enable = $feature)]
         unsafe fn $name() {
             use std::arch::$arch::*;
-            let mut sums = [$zero; SUMS];
+            let mut sums = [$zero; $count];
             for _ in 0..ROUNDS {
                 for sum in &mut sums {
                     let $sum = *sum;
@@ -63,7 +63,7 @@ macro_rules! multiply {
 }
 
 #[cfg(target_arch = "aarch64")]
-multiply!(aarch64, fma_128, "neon", vdupq_n_f32(0.0), vreg "/* {0:v} */", |sum| {
+multiply!(aarch64, fma_128, "neon", 24 x vdupq_n_f32(0.0), vreg "/* {0:v} */", |sum| {
     vfmaq_f32(sum, vdupq_n_f32(1.5), vdupq_n_f32(0.5))
 });
 #[cfg(target_arch = "x86_64")]
@@ -71,7 +71,7 @@ multiply!(
     x86_64,
     fma_256,
     "avx2,fma",
-    _mm256_setzero_ps(),
+    12 x _mm256_setzero_ps(),
     ymm_reg "/* {0} */",
     |sum| _mm256_fmadd_ps(_mm256_set1_ps(1.5), _mm256_set1_ps(0.5), sum)
 );
@@ -80,7 +80,7 @@ multiply!(
     x86_64,
     fma_512,
     "avx512f",
-    _mm512_setzero_ps(),
+    24 x _mm512_setzero_ps(),
     zmm_reg "/* {0} */",
     |sum| _mm512_fmadd_ps(_mm512_set1_ps(1.5), _mm512_set1_ps(0.5), sum)
 );
@@ -89,7 +89,7 @@ multiply!(
     x86_64,
     pairs_512,
     "avx512f,avx512bf16",
-    _mm512_setzero_ps(),
+    24 x _mm512_setzero_ps(),
     zmm_reg "/* {0} */",
     |sum| {
         let ones = _mm512_set1_epi32(0x3f80_3f80);

@@ -95,10 +95,13 @@ impl Format {
 #[cfg(target_arch = "x86_64")]
 pub(super) const MAX_VECTORS: usize = 32;
 
-/// For each vector of codes of a block of `LANES` groups, the group within the block of each lane.
+/// For each vector of codes of a block of `LANES` groups, the group within the block of each lane, which
+/// has so many codes.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn lane_groups<const LANES: usize>(format: Format) -> [[i32; LANES]; MAX_VECTORS] {
-    let codes = 32 / format.bits();
+pub(super) fn lane_groups<const LANES: usize>(
+    format: Format,
+    codes: usize,
+) -> [[i32; LANES]; MAX_VECTORS] {
     let shift = format.group_size().trailing_zeros();
     let mut groups = [[0; LANES]; MAX_VECTORS];
     for (vector, groups) in groups.iter_mut().enumerate() {

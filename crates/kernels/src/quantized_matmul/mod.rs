@@ -93,10 +93,12 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if is_bf16_decode(x, &parts[0].w) {
+    if is_bf16(x) {
         match cpu.isa() {
-            Isa::Avx512Bf16 => return avx512bf16::products(cpu, x, parts),
-            Isa::Avx2 => return avx2::products(cpu, x, parts),
+            Isa::Avx512Bf16 if avx512bf16::serves(parts[0].w.format()) => {
+                return avx512bf16::products(cpu, x, parts);
+            }
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => return avx2::products(cpu, x, parts),
             _ => {}
         }
     }
@@ -106,14 +108,6 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     for part in parts {
         rows::product(cpu, x, &part.w, part.y);
     }
-}
-
-/// Whether it is bfloat16 by codes of 4 bits, or by integers of 8: what two instruction sets have kernels of
-/// their own for.
-#[cfg(target_arch = "x86_64")]
-fn is_bf16_decode(x: &View<'_>, w: &Quantized<'_>) -> bool {
-    let format = w.format();
-    is_bf16(x) && (format.bits() == 4 || format.bits() == 8 && format.mode() == Mode::Affine)
 }
 
 /// `y[i] = w[rows[i]]`: the listed rows as plain numbers, `y` being `[rows.len(), K]`. An

@@ -13,7 +13,7 @@ use crate::isa::Simd;
 use crate::scratch::Shared;
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
-use crate::{Cpu, Isa, View};
+use crate::{Cpu, Isa, View, even_odd};
 
 /// The most rows of `x` for which weights are decoded in registers.
 pub(super) const FEW: usize = 8;
@@ -57,7 +57,7 @@ pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[(&Bf12, Rows<'_>)]) {
         Isa::Avx512Bf16 => (x.row(0, 0), layout.row_stride * size_of::<bf16>()),
         _ => {
             // SAFETY: the machine has AVX2, since a `Cpu` that names it, or AVX-512, could be made.
-            widened = unsafe { widened::arrange(x) };
+            widened = unsafe { even_odd::arrange(x) };
             (widened.as_ptr().cast(), layout.cols * size_of::<f32>())
         }
     };

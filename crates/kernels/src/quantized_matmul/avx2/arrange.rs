@@ -9,8 +9,8 @@ use crate::View;
 use crate::isa::{Avx2, Float, Simd};
 use crate::scratch::Scratch;
 
-/// Elements that share a power of two.
-const BLOCK: usize = 8;
+/// Elements that are looked at at a time.
+const EIGHT: usize = 8;
 
 /// The exponent, as float32 has it, from which on a block's integers keep eight significant bits.
 /// What is smaller would need a power of two that float32 has not.
@@ -20,7 +20,7 @@ const SMALLEST: u32 = 15;
 pub(super) struct Arranged {
     /// Rows of `x`.
     pub(super) rows: usize,
-    /// For each row, for each 32 bytes of codes, the vectors that they meet.
+    /// For each row, for each step of codes, the vectors that they meet.
     values: Scratch<i16>,
     /// For each of these, what a lane's sum of products is to be multiplied by.
     units: Scratch<f32>,
@@ -42,9 +42,10 @@ impl Arranged {
     #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
     pub(super) unsafe fn new<C: Codes>(x: &View<'_>, group: usize) -> Self {
         let (rows, cols) = (x.layout().rows, x.layout().cols);
-        let chunk = 256 / C::BITS;
-        let chunks = cols.div_ceil(chunk);
-        let (values_stride, units_stride) = (chunks * chunk, chunks * 8);
+        // Elements that share a power of two: all that meet in a lane.
+        let block = C::LANE.max(EIGHT);
+        let steps = cols.div_ceil(C::STEP);
+        let (values_stride, units_stride) = (steps * C::STEP, steps * 8);
         let sums_stride = (cols / group).next_multiple_of(8);
         let mut this = Self {
             rows,
@@ -67,16 +68,13 @@ impl Arranged {
                 let rests = this.rests.as_mut_ptr().add(row * sums_stride);
                 sums.write_bytes(0, sums_stride);
                 rests.write_bytes(0, sums_stride);
-                for block in 0..chunks * chunk / BLOCK {
-                    let (at, lanes) = (block * BLOCK, C::BITS / 4);
+                for at in (0..values_stride).step_by(block) {
                     let left = cols.saturating_sub(at);
-                    let (chunk, first) = (at / chunk, block * lanes % 8);
-                    let (unit, rest) = integers::<C>(
-                        load(from.wrapping_add(at), left),
-                        values.add(chunk * 16 * C::VECTORS + 2 * first),
-                    );
-                    for lane in 0..lanes {
-                        *units.add(chunk * 8 + first + lane) = unit / C::UNIT;
+                    let (step, lane) = (at / C::STEP, at % C::STEP / C::LANE);
+                    let to = values.add(step * C::STEP + 2 * lane);
+                    let (unit, rest) = integers::<C>(from.wrapping_add(at), left, to);
+                    for lane in lane..lane + block / C::LANE {
+                        *units.add(step * 8 + lane) = unit / C::UNIT;
                     }
                     if left > 0 {
                         *rests.add(at / group) += rest * C::MIDDLE;
@@ -121,47 +119,58 @@ impl Arranged {
 unsafe fn load(from: *const bf16, left: usize) -> __m128i {
     // SAFETY: by this function's own contract.
     unsafe {
-        if left >= BLOCK {
+        if left >= EIGHT {
             return _mm_loadu_si128(from.cast());
         }
-        let mut some = [0_u8; 2 * BLOCK];
+        let mut some = [0_u8; 2 * EIGHT];
         std::ptr::copy_nonoverlapping(from.cast(), some.as_mut_ptr(), 2 * left);
         _mm_loadu_si128(some.as_ptr().cast())
     }
 }
 
-/// Eight elements as integers below 2^15, in pairs: pair `i` to lane `i / VECTORS` of vector
-/// `i % VECTORS`, the first of which is at `to`. Gives back what 1 stands for, which is not a number where an
-/// element is none or infinite, and the sum of what the integers leave out.
+/// A block of elements, of which `left` are there, as integers below 2^15, each where [`Codes::place`] says,
+/// the first lane of the first vector being at `to`. Gives back what 1 stands for, which is not a number where
+/// an element is none or infinite, and the sum of what the integers leave out.
 ///
 /// # Safety
-/// The machine has AVX2; there is room for the lanes.
+/// The machine has AVX2; the elements can be read; there is room for the lanes.
 #[inline(always)]
-unsafe fn integers<C: Codes>(elements: __m128i, to: *mut i16) -> (f32, f32) {
+unsafe fn integers<C: Codes>(from: *const bf16, left: usize, to: *mut i16) -> (f32, f32) {
+    let eights = C::LANE.max(EIGHT) / EIGHT;
     // SAFETY: by this function's own contract.
     unsafe {
+        let mut elements = [_mm_setzero_si128(); 2];
+        for (i, elements) in elements.iter_mut().enumerate().take(eights) {
+            let at = i * EIGHT;
+            *elements = load(from.wrapping_add(at), left.saturating_sub(at));
+        }
         // The largest one's bits, as what is the smallest when they are turned round.
-        let magnitudes = _mm_and_si128(elements, _mm_set1_epi16(0x7fff));
-        let turned = _mm_xor_si128(magnitudes, _mm_set1_epi16(0x7fff));
-        let smallest = _mm_extract_epi16::<0>(_mm_minpos_epu16(turned)) as u32;
-        let exponent = (0x7fff - smallest) >> 7;
+        let all = _mm_set1_epi16(0x7fff);
+        let turned = elements.map(|elements| _mm_xor_si128(_mm_and_si128(elements, all), all));
+        let smallest = _mm_minpos_epu16(_mm_min_epu16(turned[0], turned[1]));
+        let exponent = (0x7fff - _mm_extract_epi16::<0>(smallest) as u32) >> 7;
         let unit = match exponent {
             255 => f32::NAN,
             _ => f32::from_bits((exponent.max(SMALLEST) - 14) << 23),
         };
         // What brings the largest one to 2^14 or above, and below 2^15.
         let factor = f32::from_bits((254 + 14 - exponent.clamp(SMALLEST, 254)) << 23);
-        let floats = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(elements)));
-        let words = _mm256_cvtps_epi32(_mm256_mul_ps(floats, _mm256_set1_ps(factor)));
-        let mut numbers = [0_i32; BLOCK];
-        _mm256_storeu_si256(numbers.as_mut_ptr().cast(), words);
-        for (i, [a, b]) in C::PAIRS.into_iter().enumerate() {
-            let lane = to.add(i % C::VECTORS * 16 + i / C::VECTORS * 2);
-            *lane = numbers[a] as i16;
-            *lane.add(1) = numbers[b] as i16;
+        let mut rest = Avx2::zero();
+        for (i, elements) in elements.into_iter().enumerate().take(eights) {
+            let floats = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(elements));
+            let floats = _mm256_castsi256_ps(floats);
+            let words = _mm256_cvtps_epi32(_mm256_mul_ps(floats, _mm256_set1_ps(factor)));
+            let mut numbers = [0_i32; EIGHT];
+            _mm256_storeu_si256(numbers.as_mut_ptr().cast(), words);
+            for (j, number) in numbers.into_iter().enumerate() {
+                let at = i * EIGHT + j;
+                let (vector, half) = C::place(at % C::LANE);
+                *to.add(vector * 16 + at / C::LANE * 2 + half) = number as i16;
+            }
+            let kept = _mm256_mul_ps(_mm256_cvtepi32_ps(words), _mm256_set1_ps(unit));
+            rest = Avx2::add(rest, _mm256_sub_ps(floats, kept));
         }
-        let kept = _mm256_mul_ps(_mm256_cvtepi32_ps(words), _mm256_set1_ps(unit));
-        (unit, Avx2::sum(_mm256_sub_ps(floats, kept)))
+        (unit, Avx2::sum(rest))
     }
 }
 
@@ -176,7 +185,7 @@ unsafe fn sum_groups(from: *const bf16, cols: usize, group: usize, sums: *mut f3
         // SAFETY: by this function's own contract.
         unsafe {
             let mut sum = Avx2::zero();
-            for at in (first..first + group).step_by(BLOCK) {
+            for at in (first..first + group).step_by(EIGHT) {
                 sum = Avx2::add(sum, bf16::load::<Avx2>(from.add(at)));
             }
             *sums.add(g) = Avx2::sum(sum);

@@ -2,26 +2,80 @@
 
 use std::arch::x86_64::*;
 
-/// A kind of code. 32 bytes of codes unpack to a few vectors of sixteen integers each; the codes of
-/// four neighbouring bytes come to lie in one 32-bit lane of all of them.
+/// A kind of code. A step of them unpacks to a few vectors of sixteen integers each, those of one 32-bit
+/// lane being the same neighbouring codes in all of them.
 pub(super) trait Codes {
     /// Bits of a code.
     const BITS: usize;
-    /// Vectors that 32 bytes unpack to.
-    const VECTORS: usize = 16 / Self::BITS;
-    /// How eight consecutive elements come to lie: these pairs, the first `VECTORS` of them in a
-    /// lane of one vector each, the others in the next lane.
-    const PAIRS: [[usize; 2]; 4];
+    /// Codes of a step.
+    const STEP: usize = 256 / Self::BITS;
+    /// Codes of a lane.
+    const LANE: usize = Self::STEP / 8;
+    /// Vectors of a step.
+    const VECTORS: usize = Self::STEP / 16;
+    /// Bytes of a step.
+    const BYTES: usize = Self::STEP * Self::BITS / 8;
     /// What [`Codes::products`] gives for 1 times 1.
     const UNIT: f32;
     /// The mean of all codes.
     const MIDDLE: f32;
 
-    /// The products of the codes in `words` with `VECTORS` vectors of `x`, added up in each lane.
+    /// The vector that code `i` of a lane is in, and the half of the lane there.
+    #[inline(always)]
+    fn place(i: usize) -> (usize, usize) {
+        (i % Self::VECTORS, i / Self::VECTORS)
+    }
+
+    /// The bytes of a step, zeros beyond `left`, which is a multiple of four.
     ///
     /// # Safety
-    /// The machine has AVX2; `x` leads to so many vectors.
+    /// The machine has AVX2; so many bytes can be read.
+    #[inline(always)]
+    unsafe fn load(from: *const u8, left: usize) -> __m256i {
+        // SAFETY: by this function's own contract; lanes whose mask is zero are not touched.
+        unsafe {
+            if left >= Self::BYTES {
+                return _mm256_loadu_si256(from.cast());
+            }
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            let there = _mm256_cmpgt_epi32(_mm256_set1_epi32((left / 4) as i32), lanes);
+            _mm256_maskload_epi32(from.cast(), there)
+        }
+    }
+
+    /// The products of the codes of a step with `VECTORS` vectors of `x`, added up in each lane.
+    ///
+    /// # Safety
+    /// The machine has AVX2; `x` leads to so many vectors; `words` is what [`Codes::load`] gave.
     unsafe fn products(words: __m256i, x: *const i16) -> __m256i;
+}
+
+/// Unsigned integers of two bits.
+pub(super) struct Affine2;
+
+impl Codes for Affine2 {
+    const BITS: usize = 2;
+    const UNIT: f32 = 64.0;
+    const MIDDLE: f32 = 1.5;
+
+    #[inline(always)]
+    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+        // SAFETY: by the trait's contract. The sum of a lane is below 64 * 16 * 3 * 2^15 < 2^27.
+        unsafe {
+            let upper = _mm256_srli_epi16::<8>(words);
+            let mut sum = _mm256_setzero_si256();
+            for field in 0..4 {
+                // A field that stays where it is is four times as large as the one before.
+                let mask = _mm256_set1_epi16(3 << (2 * field));
+                let both = _mm256_add_epi32(
+                    madd(_mm256_and_si256(words, mask), x, field),
+                    madd(_mm256_and_si256(upper, mask), x, 4 + field),
+                );
+                sum = _mm256_add_epi32(_mm256_slli_epi32::<2>(sum), both);
+            }
+            sum
+        }
+    }
 }
 
 /// Unsigned integers of four bits.
@@ -29,7 +83,6 @@ pub(super) struct Affine4;
 
 impl Codes for Affine4 {
     const BITS: usize = 4;
-    const PAIRS: [[usize; 2]; 4] = [[0, 4], [1, 5], [2, 6], [3, 7]];
     const UNIT: f32 = 16.0;
     const MIDDLE: f32 = 7.5;
 
@@ -58,7 +111,6 @@ pub(super) struct Affine8;
 
 impl Codes for Affine8 {
     const BITS: usize = 8;
-    const PAIRS: [[usize; 2]; 4] = [[0, 2], [1, 3], [4, 6], [5, 7]];
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 127.5;
 
@@ -81,7 +133,6 @@ const HALVES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -1
 
 impl Codes for Floats4 {
     const BITS: usize = 4;
-    const PAIRS: [[usize; 2]; 4] = Affine4::PAIRS;
     const UNIT: f32 = 512.0;
     const MIDDLE: f32 = 0.0;
 
@@ -106,6 +157,91 @@ impl Codes for Floats4 {
                     madd(_mm256_and_si256(odd, in_place), x, 3),
                 ),
             )
+        }
+    }
+}
+
+/// Unsigned integers of a number of bits that divides no byte: three, five or six.
+pub(super) struct Odd<const BITS: usize>;
+
+/// Where codes are found in 16 bytes: for each vector, which two bytes hold it, and the power of two
+/// that brings it to the upper 16 bits of a product.
+struct Windows {
+    bytes: [[u8; 32]; 4],
+    factors: [[u16; 16]; 4],
+}
+
+impl<const BITS: usize> Odd<BITS> {
+    /// Each half of a vector has a load of its own, so half a step must fit in 16 bytes.
+    const STEP: usize = if BITS == 3 { 64 } else { 32 };
+
+    const WINDOWS: Windows = {
+        let mut windows = Windows {
+            bytes: [[0; 32]; 4],
+            factors: [[0; 16]; 4],
+        };
+        let lane = Self::STEP / 8;
+        let mut at = 0;
+        while at < Self::STEP / 2 {
+            // The code's window begins at least a bit before it: at 0, a byte that is not there.
+            let bit = at * BITS + 8;
+            let byte = (bit - 1) / 8;
+            let shift = bit - 8 * byte;
+            let (vector, word) = (at % lane / 2, at / lane * 2 + at % 2);
+            let mut half = 0;
+            while half < 2 {
+                let to = 8 * half + word;
+                windows.bytes[vector][2 * to] = if byte == 0 { 0x80 } else { byte as u8 - 1 };
+                windows.bytes[vector][2 * to + 1] = byte as u8;
+                windows.factors[vector][to] = 1 << (16 - shift);
+                half += 1;
+            }
+            at += 1;
+        }
+        windows
+    };
+}
+
+impl<const BITS: usize> Codes for Odd<BITS> {
+    const BITS: usize = BITS;
+    const STEP: usize = Self::STEP;
+    const UNIT: f32 = 1.0;
+    const MIDDLE: f32 = ((1 << BITS) - 1) as f32 / 2.0;
+
+    #[inline(always)]
+    fn place(i: usize) -> (usize, usize) {
+        (i / 2, i % 2)
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8, left: usize) -> __m256i {
+        let half = Self::BYTES / 2;
+        // SAFETY: by the trait's contract.
+        unsafe {
+            if left >= half + 16 {
+                return _mm256_loadu2_m128i(from.add(half).cast(), from.cast());
+            }
+            let mut bytes = [0_u8; 32];
+            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), left.min(Self::BYTES));
+            _mm256_loadu2_m128i(bytes.as_ptr().add(half).cast(), bytes.as_ptr().cast())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+        let windows = const { &Self::WINDOWS };
+        // SAFETY: by the trait's contract. The sum of a lane is below 8 * 63 * 2^15 < 2^24.
+        unsafe {
+            let mask = _mm256_set1_epi16((1 << BITS) - 1);
+            let mut sum = _mm256_setzero_si256();
+            for vector in 0..Self::VECTORS {
+                let bytes = _mm256_loadu_si256(windows.bytes[vector].as_ptr().cast());
+                let factors = _mm256_loadu_si256(windows.factors[vector].as_ptr().cast());
+                let windows = _mm256_shuffle_epi8(words, bytes);
+                let codes = _mm256_and_si256(_mm256_mulhi_epu16(windows, factors), mask);
+                sum = _mm256_add_epi32(sum, madd(codes, x, vector));
+            }
+            sum
         }
     }
 }

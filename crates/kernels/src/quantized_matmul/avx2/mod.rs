@@ -1,45 +1,60 @@
-//! Few rows of bfloat16 `x` by 4- or 8-bit weights, with AVX2's products of 16-bit integers.
+//! Few rows of bfloat16 `x` by weights of any format, with AVX2: of all but one ([`floats8`]), in products
+//! of 16-bit integers.
 //!
 //! This is the decode step, and memory is its limit, which the float path does not reach: it takes
 //! three instructions for eight weights, and a core of such a machine must unpack six weights in
 //! a cycle. Here three do for sixteen:
 //!
-//! * Codes become 16-bit integers by a mask or a shift, in the order in which that leaves them.
-//! * `x` becomes 16-bit integers, in that order, once a call: eight elements share a power of two,
-//!   the largest one that loses none of the largest element. A bfloat16 has eight significant bits,
+//! * Codes become 16-bit integers by a mask or a shift, in the order in which that leaves them; those that
+//!   cross bytes by an exchange of bytes and a product that shifts.
+//! * `x` becomes 16-bit integers, in that order, once a call: eight elements (sixteen with two-bit codes)
+//!   share a power of two, the largest one that loses none of the largest element. A bfloat16 has eight significant bits,
 //!   so an element keeps all of them unless it is more than 128 times smaller than the largest of
-//!   its eight; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
+//!   them; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
 //!   lose 2^-9 of itself. See [`arrange`].
-//! * Sums of four products are exact integers; scales, powers of two and all further sums are
+//! * Sums of four to sixteen products are exact integers; scales, powers of two and all further sums are
 //!   float32.
 
 mod arrange;
 mod codes;
+mod floats8;
 mod rows;
 mod scales;
+
+use half::{bf16, f16};
 
 use super::format::lane_groups;
 use super::{Mode, Part};
 use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
-use codes::{Affine4, Affine8, Codes, Floats4};
+use codes::{Affine2, Affine4, Affine8, Codes, Floats4, Odd};
 use rows::Job;
 use scales::{E4m3, E8m0, Plain, ScaleFormat};
 
-/// `y = x · wᵀ` for each part, all of one kind; [`super::is_bf16_decode`] said yes, and the sizes fit.
+/// `y = x · wᵀ` for each part, all of one kind; `x` is bfloat16, and the sizes fit.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
-    use half::{bf16, f16};
-    let (format, _, dtype) = parts[0].w.kind();
-    match (format.bits(), dtype) {
-        (4, Some(Dtype::F32)) => start::<Affine4, Plain<f32>>(cpu, x, parts),
-        (4, Some(Dtype::F16)) => start::<Affine4, Plain<f16>>(cpu, x, parts),
-        (4, Some(Dtype::Bf16)) => start::<Affine4, Plain<bf16>>(cpu, x, parts),
-        (4, None) if format.mode() == Mode::Nvfp4 => start::<Floats4, E4m3>(cpu, x, parts),
-        (4, None) => start::<Floats4, E8m0>(cpu, x, parts),
-        (_, Some(Dtype::F32)) => start::<Affine8, Plain<f32>>(cpu, x, parts),
-        (_, Some(Dtype::F16)) => start::<Affine8, Plain<f16>>(cpu, x, parts),
-        _ => start::<Affine8, Plain<bf16>>(cpu, x, parts),
+    let format = parts[0].w.format();
+    match (format.mode(), format.bits()) {
+        (Mode::Mxfp4, _) => start::<Floats4, E8m0>(cpu, x, parts),
+        (Mode::Nvfp4, _) => start::<Floats4, E4m3>(cpu, x, parts),
+        (Mode::Mxfp8, _) => floats8::products(cpu, x, parts),
+        (Mode::Affine, 2) => affine::<Affine2>(cpu, x, parts),
+        (Mode::Affine, 3) => affine::<Odd<3>>(cpu, x, parts),
+        (Mode::Affine, 4) => affine::<Affine4>(cpu, x, parts),
+        (Mode::Affine, 5) => affine::<Odd<5>>(cpu, x, parts),
+        (Mode::Affine, 6) => affine::<Odd<6>>(cpu, x, parts),
+        (Mode::Affine, _) => affine::<Affine8>(cpu, x, parts),
+    }
+}
+
+/// By the type of scales and biases.
+fn affine<C: Codes>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    let (_, _, dtype) = parts[0].w.kind();
+    match dtype {
+        Some(Dtype::F32) => start::<C, Plain<f32>>(cpu, x, parts),
+        Some(Dtype::F16) => start::<C, Plain<f16>>(cpu, x, parts),
+        _ => start::<C, Plain<bf16>>(cpu, x, parts),
     }
 }
 
@@ -49,7 +64,7 @@ fn start<C: Codes, S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) 
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     let arranged = unsafe { Arranged::new::<C>(x, format.group_size()) };
     let job = Job {
-        order: lane_groups(format),
+        order: lane_groups(format, C::LANE),
         format,
         arranged: &arranged,
         parts,

@@ -13,8 +13,6 @@ use crate::isa::{Avx2, Simd};
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 
-/// Bytes of a vector.
-const VECTOR: usize = 32;
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
     pub(super) format: Format,
@@ -82,6 +80,8 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         // rows, which end in zeros.
         unsafe {
             let codes = w.packed.as_ptr().add(place.row * row_bytes);
+            // What follows the row is read with its last step, and meets zeros.
+            let left = w.packed.len() - place.row * row_bytes;
             let far = codes.wrapping_add(place.ahead * row_bytes);
             let (mut x, mut units) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             let (mut sums, mut rests) = ([std::ptr::null(); M], [std::ptr::null(); M]);
@@ -113,15 +113,17 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                 }
                 let first = block * group_bytes;
                 let last = row_bytes.min(first + 8 * group_bytes);
-                for (byte, order) in (first..last).step_by(VECTOR).zip(order) {
+                for (byte, order) in (first..last).step_by(C::BYTES).zip(order) {
                     let order = Avx2::load_words(order.as_ptr().cast());
+                    let step = byte / C::BYTES;
                     for r in 0..R {
-                        Avx2::prefetch(far.wrapping_add(byte * R + r * VECTOR));
-                        let words = load(codes.add(r * row_bytes + byte), row_bytes - byte);
+                        Avx2::prefetch(far.wrapping_add(byte * R + r * C::BYTES));
+                        let at = r * row_bytes + byte;
+                        let words = C::load(codes.add(at), left - at);
                         let scale = _mm256_permutevar8x32_ps(scales[r], order);
                         for i in 0..M {
-                            let sum = C::products(words, x[i].add(byte * 8 / C::BITS));
-                            let unit = Avx2::mul(Avx2::load_f32(units[i].add(byte / 4)), scale);
+                            let sum = C::products(words, x[i].add(step * C::STEP));
+                            let unit = Avx2::mul(Avx2::load_f32(units[i].add(step * 8)), scale);
                             acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
                         }
                     }
@@ -129,22 +131,5 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             }
             stream::sum_lanes::<Avx2, R, M>(&acc, results, at);
         }
-    }
-}
-
-/// A vector of codes of which `bytes` are there, a multiple of four; what is not there is zero.
-///
-/// # Safety
-/// The machine has AVX2; so many bytes can be read.
-#[inline(always)]
-unsafe fn load(from: *const u8, bytes: usize) -> __m256i {
-    // SAFETY: by this function's own contract; lanes whose mask is zero are not touched.
-    unsafe {
-        if bytes >= VECTOR {
-            return Avx2::load_words(from);
-        }
-        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        let there = _mm256_cmpgt_epi32(_mm256_set1_epi32((bytes / 4) as i32), lanes);
-        _mm256_maskload_epi32(from.cast(), there)
     }
 }

@@ -17,21 +17,26 @@ mod scales;
 mod unpack;
 
 use super::format::lane_groups;
-use super::{Mode, Part};
+use super::{Format, Mode, Part};
 use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
 use rows::Job;
 use scales::{Bf16, E4m3, E8m0, F16, F32, ScaleFormat};
 
-/// `y = x · wᵀ` for each part, all of one kind; [`super::is_bf16_decode`] said yes, and the sizes fit.
+/// Whether [`products`] has the format: codes of 4 bits, and integers of 8.
+pub(super) fn serves(format: Format) -> bool {
+    format.bits() == 4 || format.bits() == 8 && format.mode() == Mode::Affine
+}
+
+/// `y = x · wᵀ` for each part, all of one kind that [`serves`] names; `x` is bfloat16, and the sizes fit.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     let (format, _, dtype) = parts[0].w.kind();
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     let arranged = unsafe { Arranged::new(x, format) };
     let job = Job {
         format,
-        order: lane_groups(format),
+        order: lane_groups(format, 32 / format.bits()),
         arranged: &arranged,
         parts,
     };
