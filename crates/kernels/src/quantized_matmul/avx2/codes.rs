@@ -1,6 +1,7 @@
 //! Packed codes as 16-bit integers, and their products.
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 /// A kind of code. A step of them unpacks to a few vectors of sixteen integers each, those of one 32-bit
 /// lane being the same neighbouring codes in all of them.
@@ -19,6 +20,11 @@ pub(super) trait Codes {
     const UNIT: f32;
     /// The mean of all codes.
     const MIDDLE: f32;
+    /// What [`Codes::products`] looks up.
+    type Tables: 'static;
+
+    /// The tables.
+    fn tables() -> &'static Self::Tables;
 
     /// The vector that code `i` of a lane is in, and the half of the lane there.
     #[inline(always)]
@@ -47,7 +53,7 @@ pub(super) trait Codes {
     ///
     /// # Safety
     /// The machine has AVX2; `x` leads to so many vectors; `words` is what [`Codes::load`] gave.
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i;
+    unsafe fn products(tables: &Self::Tables, words: __m256i, x: *const i16) -> __m256i;
 }
 
 /// Unsigned integers of two bits.
@@ -57,9 +63,14 @@ impl Codes for Affine2 {
     const BITS: usize = 2;
     const UNIT: f32 = 64.0;
     const MIDDLE: f32 = 1.5;
+    type Tables = ();
+
+    fn tables() -> &'static () {
+        &()
+    }
 
     #[inline(always)]
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 64 * 16 * 3 * 2^15 < 2^27.
         unsafe {
             let upper = _mm256_srli_epi16::<8>(words);
@@ -85,9 +96,14 @@ impl Codes for Affine4 {
     const BITS: usize = 4;
     const UNIT: f32 = 16.0;
     const MIDDLE: f32 = 7.5;
+    type Tables = ();
+
+    fn tables() -> &'static () {
+        &()
+    }
 
     #[inline(always)]
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 16 * 8 * 15 * 2^15 < 2^26.
         unsafe {
             let (low, high) = (_mm256_set1_epi16(0x0f), _mm256_set1_epi16(0xf0));
@@ -113,9 +129,14 @@ impl Codes for Affine8 {
     const BITS: usize = 8;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 127.5;
+    type Tables = ();
+
+    fn tables() -> &'static () {
+        &()
+    }
 
     #[inline(always)]
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 4 * 255 * 2^15 < 2^25.
         unsafe {
             let even = _mm256_and_si256(words, _mm256_set1_epi16(0xff));
@@ -135,9 +156,14 @@ impl Codes for Floats4 {
     const BITS: usize = 4;
     const UNIT: f32 = 512.0;
     const MIDDLE: f32 = 0.0;
+    type Tables = ();
+
+    fn tables() -> &'static () {
+        &()
+    }
 
     #[inline(always)]
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 8 * 256 * 12 * 2^15 < 2^30.
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(HALVES.as_ptr().cast()));
@@ -165,8 +191,8 @@ impl Codes for Floats4 {
 pub(super) struct Odd<const BITS: usize>;
 
 /// Where codes are found in 16 bytes: for each vector, which two bytes hold it, and the power of two
-/// that brings it to the upper 16 bits of a product.
-struct Windows {
+/// that brings it to the top of them.
+pub(super) struct Windows {
     bytes: [[u8; 32]; 4],
     factors: [[u16; 16]; 4],
 }
@@ -183,17 +209,14 @@ impl<const BITS: usize> Odd<BITS> {
         let lane = Self::STEP / 8;
         let mut at = 0;
         while at < Self::STEP / 2 {
-            // The code's window begins at least a bit before it: at 0, a byte that is not there.
-            let bit = at * BITS + 8;
-            let byte = (bit - 1) / 8;
-            let shift = bit - 8 * byte;
+            let (byte, shift) = (at * BITS / 8, at * BITS % 8);
             let (vector, word) = (at % lane / 2, at / lane * 2 + at % 2);
             let mut half = 0;
             while half < 2 {
                 let to = 8 * half + word;
-                windows.bytes[vector][2 * to] = if byte == 0 { 0x80 } else { byte as u8 - 1 };
-                windows.bytes[vector][2 * to + 1] = byte as u8;
-                windows.factors[vector][to] = 1 << (16 - shift);
+                windows.bytes[vector][2 * to] = byte as u8;
+                windows.bytes[vector][2 * to + 1] = byte as u8 + 1;
+                windows.factors[vector][to] = 1 << (16 - BITS - shift);
                 half += 1;
             }
             at += 1;
@@ -207,6 +230,12 @@ impl<const BITS: usize> Codes for Odd<BITS> {
     const STEP: usize = Self::STEP;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = ((1 << BITS) - 1) as f32 / 2.0;
+    type Tables = Windows;
+
+    fn tables() -> &'static Windows {
+        // Of a product with powers of two that it knows, the compiler makes shifts, which AVX2 has not.
+        black_box(const { &Self::WINDOWS })
+    }
 
     #[inline(always)]
     fn place(i: usize) -> (usize, usize) {
@@ -221,29 +250,40 @@ impl<const BITS: usize> Codes for Odd<BITS> {
             if left >= half + 16 {
                 return _mm256_loadu2_m128i(from.add(half).cast(), from.cast());
             }
-            let mut bytes = [0_u8; 32];
-            std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), left.min(Self::BYTES));
-            _mm256_loadu2_m128i(bytes.as_ptr().add(half).cast(), bytes.as_ptr().cast())
+            let last = last_bytes(from, left.min(Self::BYTES));
+            _mm256_loadu2_m128i(last.as_ptr().add(half).cast(), last.as_ptr().cast())
         }
     }
 
     #[inline(always)]
-    unsafe fn products(words: __m256i, x: *const i16) -> __m256i {
-        let windows = const { &Self::WINDOWS };
+    unsafe fn products(windows: &Windows, words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 8 * 63 * 2^15 < 2^24.
         unsafe {
-            let mask = _mm256_set1_epi16((1 << BITS) - 1);
+            let down = _mm_cvtsi32_si128(16 - BITS as i32);
             let mut sum = _mm256_setzero_si256();
             for vector in 0..Self::VECTORS {
                 let bytes = _mm256_loadu_si256(windows.bytes[vector].as_ptr().cast());
                 let factors = _mm256_loadu_si256(windows.factors[vector].as_ptr().cast());
                 let windows = _mm256_shuffle_epi8(words, bytes);
-                let codes = _mm256_and_si256(_mm256_mulhi_epu16(windows, factors), mask);
+                let codes = _mm256_srl_epi16(_mm256_mullo_epi16(windows, factors), down);
                 sum = _mm256_add_epi32(sum, madd(codes, x, vector));
             }
             sum
         }
     }
+}
+
+/// The last bytes of a matrix, `left` of them and at most 32, and zeros.
+///
+/// # Safety
+/// So many bytes can be read.
+#[cold]
+#[inline(never)]
+unsafe fn last_bytes(from: *const u8, left: usize) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    // SAFETY: by this function's own contract.
+    unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), left) };
+    bytes
 }
 
 /// The products of a vector with that of number `index` of `x`, pairs of them added up.

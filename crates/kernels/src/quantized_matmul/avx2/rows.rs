@@ -74,7 +74,10 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         } = self.0;
         let w = &parts[place.part].w;
         let (row_bytes, groups) = (w.row_bytes(), w.groups());
-        let group_bytes = format.group_size() * C::BITS / 8;
+        // Steps of eight groups, and of the row, whose last one may end beyond it.
+        let steps = 8 * format.group_size() / C::STEP;
+        let all_steps = w.cols().div_ceil(C::STEP);
+        let tables = C::tables();
         let (scales_at, biases_at) = w.scale_pointers();
         // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
         // rows, which end in zeros.
@@ -111,18 +114,18 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                         }
                     }
                 }
-                let first = block * group_bytes;
-                let last = row_bytes.min(first + 8 * group_bytes);
-                for (byte, order) in (first..last).step_by(C::BYTES).zip(order) {
+                let first = block * steps / 8;
+                let last = all_steps.min(first + steps);
+                for (step, order) in (first..last).zip(order) {
                     let order = Avx2::load_words(order.as_ptr().cast());
-                    let step = byte / C::BYTES;
+                    let byte = step * C::BYTES;
                     for r in 0..R {
                         Avx2::prefetch(far.wrapping_add(byte * R + r * C::BYTES));
                         let at = r * row_bytes + byte;
                         let words = C::load(codes.add(at), left - at);
                         let scale = _mm256_permutevar8x32_ps(scales[r], order);
                         for i in 0..M {
-                            let sum = C::products(words, x[i].add(step * C::STEP));
+                            let sum = C::products(tables, words, x[i].add(step * C::STEP));
                             let unit = Avx2::mul(Avx2::load_f32(units[i].add(step * 8)), scale);
                             acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
                         }
