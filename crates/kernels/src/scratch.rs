@@ -73,6 +73,8 @@ unsafe impl Plain for i16 {}
 unsafe impl Plain for u32 {}
 // SAFETY: as above.
 unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
 /// A block of this thread's, aligned to 64 bytes and given back when dropped.
 ///

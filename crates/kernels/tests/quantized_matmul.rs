@@ -16,13 +16,13 @@ use safetensors::SafeTensors;
 const FEW: usize = 16;
 
 /// What a product loses where `x` becomes 16-bit integers: an element more than 128 times smaller than the
-/// largest of its eight (sixteen, with codes of two bits) is rounded to a multiple of 2^-14 of that one, and
+/// largest of its block is rounded to a multiple of 2^-14 of that one, and
 /// meets at most half the range of the weights. These errors are independent.
-fn lost(x: &[f64], w: &[f64], bits: usize) -> f64 {
+fn lost(x: &[f64], w: &[f64], block: usize) -> f64 {
     let largest = |values: &[f64]| values.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     let weight = largest(w);
     let squares: f64 = x
-        .chunks(if bits == 2 { 16 } else { 8 })
+        .chunks(block)
         .map(|eight| {
             let most = largest(eight);
             let rounded = eight.iter().filter(|x| x.abs() < most / 64.0 && **x != 0.0);
@@ -37,15 +37,18 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     y.check_gaps();
     let prefill =
         x.layout.rows > FEW && x.layout.dtype == Dtype::Bf16 && cpu.isa() == Isa::Avx512Bf16;
-    let few = x.layout.rows <= FEW && x.layout.dtype == Dtype::Bf16;
+    let few = x.layout.rows <= FEW;
+    // Elements of a block, where it becomes integers.
     let own = w.format.bits() == 4 || w.format.bits() == 8;
-    let integers = few
-        && w.format != Format::MXFP8
-        && match cpu.isa() {
-            Isa::Avx2 | Isa::Avx512 => true,
-            Isa::Avx512Bf16 => !own,
-            _ => false,
-        };
+    let block = match cpu.isa() {
+        _ if x.layout.dtype != Dtype::Bf16 || w.format == Format::MXFP8 => None,
+        Isa::Avx2 if !few => Some(w.format.group_size().min(64)),
+        Isa::Avx512Bf16 if own => None,
+        Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 if few => {
+            Some(if w.format.bits() == 2 { 16 } else { 8 })
+        }
+        _ => None,
+    };
     for m in 0..x.layout.rows {
         let x_row = x.row(0, m);
         for n in 0..w.rows {
@@ -62,8 +65,8 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
                     .sum();
                 error += epsilon(Dtype::Bf16) * (4.0 * squares.sqrt()).min(size);
             }
-            if integers {
-                error += lost(&x_row, w.row(n), w.format.bits());
+            if let Some(block) = block {
+                error += lost(&x_row, w.row(n), block);
             }
             let bound = error + epsilon(y.layout.dtype) * (sum.abs() + error) + 2.0_f64.powi(-25);
             let what = || {

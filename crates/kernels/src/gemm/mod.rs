@@ -27,9 +27,8 @@ use crate::{Cpu, Dtype, Isa, View};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use arith::Bf16Pairs;
 pub(crate) use arith::{Arith, F32};
-pub(crate) use pack::{Dense, pack_rows};
-use tile::Tile;
-pub(crate) use tile::{by_height, sums};
+pub(crate) use pack::{Dense, pack_rows, transpose};
+pub(crate) use tile::{Tile, by_height, sums};
 
 /// What a word of 32 bits is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +47,15 @@ impl Word {
             Word::Bf16Pair
         } else {
             Word::F32
+        }
+    }
+
+    /// Bytes of packed panels that a task may hold: half of the second-level cache of a machine that
+    /// multiplies such words, and not more than of one with 512 KB.
+    const fn panel_bytes(self) -> usize {
+        match self {
+            Word::F32 => 256 * 1024,
+            Word::Bf16Pair => 512 * 1024,
         }
     }
 
@@ -75,9 +83,6 @@ pub(crate) trait Source: Sync {
     unsafe fn words<S: Simd>(&self, word: Word, row: usize, scratch: *mut u32) -> *const u32;
 }
 
-/// Bytes of packed panels that a task may hold: half of a usual second-level cache.
-const PANEL_BYTES: usize = 512 * 1024;
-
 /// An `x`, packed for products with any weights of as many columns.
 pub(crate) struct PackedX {
     word: Word,
@@ -98,8 +103,7 @@ impl PackedX {
         let (rows, words) = (x.layout().rows, word.count(x.layout().cols));
         let mut tiles = Scratch::<u32>::take(rows * words);
         let (tallest, width) = tile_size(cpu, word);
-        // Tiles of about one height: thirteen rows are better seven and six than twelve and one.
-        let height = rows.div_ceil(rows.div_ceil(tallest));
+        let height = tile_height(rows, tallest);
         let to = Shared::new(tiles.as_mut_ptr());
         let x = Dense::new(x);
         cpu.pool().run(rows.div_ceil(height), |tile| {
@@ -136,10 +140,7 @@ impl PackedX {
             ..
         } = *self;
         let panels = w.rows().div_ceil(width);
-        let fit = (PANEL_BYTES / (4 * words * width)).max(1);
-        // Enough tasks that the last ones keep no thread waiting long.
-        let share = panels.div_ceil(4 * cpu.pool().threads());
-        let per_task = fit.min(share).max(1);
+        let per_task = panels_of_task(cpu, panels, word.panel_bytes() / (4 * words * width));
         let product = Product {
             word,
             words,
@@ -167,6 +168,18 @@ impl PackedX {
             }
         });
     }
+}
+
+/// How many of the panels a task takes, if so many fit where it holds them.
+pub(crate) fn panels_of_task(cpu: &Cpu, panels: usize, fit: usize) -> usize {
+    // Enough tasks that the last ones keep no thread waiting long.
+    let share = panels.div_ceil(4 * cpu.pool().threads());
+    fit.min(share).max(1)
+}
+
+/// Rows of a tile: of about one height, since thirteen are better seven and six than twelve and one.
+pub(crate) fn tile_height(rows: usize, tallest: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(tallest))
 }
 
 /// Rows and columns of a full tile.
@@ -252,11 +265,10 @@ impl Product<'_> {
                     let tile = Tile {
                         y: self.y,
                         row: first,
-                        height,
                         col: begin,
                         count,
                     };
-                    tile.product::<A>(self.words, x, w.as_ptr());
+                    tile.product::<A>(height, self.words, x, w.as_ptr());
                 }
             }
         }

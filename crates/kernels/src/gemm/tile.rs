@@ -5,14 +5,15 @@ use crate::isa::{Float, Simd, with_float};
 use crate::vector::store_results;
 use crate::view::Rows;
 
-/// A rectangle of `y`.
-pub(super) struct Tile<'a> {
-    pub(super) y: Rows<'a>,
-    pub(super) row: usize,
-    pub(super) height: usize,
-    pub(super) col: usize,
+/// A rectangle of `y`, of at most two vectors' columns.
+pub(crate) struct Tile<'a> {
+    pub(crate) y: Rows<'a>,
+    /// The first row.
+    pub(crate) row: usize,
+    /// The first column.
+    pub(crate) col: usize,
     /// Columns.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 /// `by_height!(height, A, H => body)`: `body` with `H` a constant of that value, which is one to
@@ -56,7 +57,10 @@ pub(crate) unsafe fn sums<A: Arith, const HEIGHT: usize, const ROW: usize, const
         let mut sums = [[A::Simd::zero(); 2]; HEIGHT];
         for _ in 0..words {
             A::Simd::prefetch(w.wrapping_add(AHEAD).cast());
-            A::Simd::prefetch(w.wrapping_add(AHEAD + lanes).cast());
+            if lanes == 16 {
+                // Half as many are a line together.
+                A::Simd::prefetch(w.wrapping_add(AHEAD + lanes).cast());
+            }
             let (left, right) = (A::load(w), A::load(w.add(lanes)));
             for i in 0..HEIGHT {
                 let word = A::broadcast(x.add(i * ROW));
@@ -71,33 +75,51 @@ pub(crate) unsafe fn sums<A: Arith, const HEIGHT: usize, const ROW: usize, const
 }
 
 impl Tile<'_> {
-    /// Computes it from a packed tile of `x` and a packed panel of `w`, of `words` steps each.
+    /// Computes `height` rows from a packed tile of `x` and a packed panel of `w`, of `words` steps each.
     ///
     /// # Safety
     /// [`Simd`]'s contract for `A`. `height` is at most `A::HEIGHT`, and `count` at most the width
     /// of a panel; `x` and `w` lead to as many words as that takes; the elements are within `y`
     /// and this thread's.
     #[inline(always)]
-    pub(super) unsafe fn product<A: Arith>(&self, words: usize, x: *const u32, w: *const u32) {
-        by_height!(self.height, A, H => {
+    pub(super) unsafe fn product<A: Arith>(
+        &self,
+        height: usize,
+        words: usize,
+        x: *const u32,
+        w: *const u32,
+    ) {
+        by_height!(height, A, H => {
             // SAFETY: by this function's own contract.
             unsafe {
                 let sums = sums::<A, H, 1, H>(words, x, w);
-                if self.count == 2 * A::Simd::LANES {
-                    self.store::<A::Simd>(&sums);
-                } else {
-                    self.store_some::<A::Simd>(&sums);
-                }
+                self.store::<A::Simd>(&sums);
             }
         });
+    }
+
+    /// Stores its rows of sums.
+    ///
+    /// # Safety
+    /// [`Simd`]'s contract; the elements are within `y` and this thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn store<S: Simd>(&self, sums: &[[S::V; 2]]) {
+        // SAFETY: by this function's own contract.
+        unsafe {
+            if self.count == 2 * S::LANES {
+                self.store_whole::<S>(sums);
+            } else {
+                self.store_some::<S>(sums);
+            }
+        }
     }
 
     /// Stores the sums of a tile of full width.
     ///
     /// # Safety
-    /// As [`Tile::product`].
+    /// As [`Tile::store`].
     #[inline(always)]
-    unsafe fn store<S: Simd>(&self, sums: &[[S::V; 2]]) {
+    unsafe fn store_whole<S: Simd>(&self, sums: &[[S::V; 2]]) {
         with_float!(self.y.layout().dtype, T => {
             for i in 0..sums.len() {
                 // SAFETY: by this function's own contract.
@@ -113,7 +135,7 @@ impl Tile<'_> {
     /// Stores the sums of the first `count` columns.
     ///
     /// # Safety
-    /// As [`Tile::product`].
+    /// As [`Tile::store`].
     #[inline(always)]
     unsafe fn store_some<S: Simd>(&self, sums: &[[S::V; 2]]) {
         let mut results = [0.0; 32];

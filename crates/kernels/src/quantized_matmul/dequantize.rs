@@ -41,26 +41,20 @@ static FP8: [f32; 256] = {
 /// [`Simd`]'s contract; `row` is below `w.rows()`, and `out` has room for `w.cols()` floats.
 #[inline(always)]
 pub(super) unsafe fn dequantize<S: Simd>(w: &Quantized<'_>, row: usize, out: *mut f32) {
-    let codes = &w.packed[row * w.row_bytes()..][..w.row_bytes()];
     let first = row * w.groups();
     // SAFETY: by this function's own contract; scales and biases have an element a group. Of
     // `out`, the last quarter holds bytes: float `i` overwrites none that is beyond `i`.
     unsafe {
-        let spare = out.cast::<u8>().add(3 * w.cols());
+        if w.format().mode() == Mode::Mxfp8 {
+            return eights(w, row, out);
+        }
+        let bytes = code_bytes::<S>(w, row, out.cast::<u8>().add(3 * w.cols()));
         match w.scales {
             Scales::Affine {
                 scales,
                 biases,
                 dtype,
             } => {
-                let bytes = match w.format().bits() {
-                    2 => spread::<S, 2>(codes, spare),
-                    3 => spread::<S, 3>(codes, spare),
-                    4 => spread::<S, 4>(codes, spare),
-                    5 => spread::<S, 5>(codes, spare),
-                    6 => spread::<S, 6>(codes, spare),
-                    _ => codes.as_ptr(),
-                };
                 with_float!(dtype, T => {
                     let scales = scales.as_ptr().cast::<T>().add(first);
                     let biases = biases.as_ptr().cast::<T>().add(first);
@@ -72,27 +66,65 @@ pub(super) unsafe fn dequantize<S: Simd>(w: &Quantized<'_>, row: usize, out: *mu
                 });
             }
             Scales::Bytes(scales) => {
-                let scales = &scales[first..][..w.groups()];
-                if w.format().mode() == Mode::Mxfp8 {
-                    for (i, &code) in codes.iter().enumerate() {
-                        let scale = fp::e8m0(scales[i / w.format().group_size()]);
-                        *out.add(i) = FP8[usize::from(code)] * scale;
-                    }
-                    return;
-                }
-                for (i, &code) in codes.iter().enumerate() {
-                    spare
-                        .add(2 * i)
-                        .cast::<[u8; 2]>()
-                        .write(FP4_PAIRS[usize::from(code)]);
-                }
-                for (g, &scale) in scales.iter().enumerate() {
+                for (g, &scale) in scales[first..][..w.groups()].iter().enumerate() {
                     let scale = match w.format().mode() {
                         Mode::Nvfp4 => fp::e4m3(scale),
                         _ => fp::e8m0(scale),
                     };
-                    scale_group::<S>(w, g, spare, 0.5 * scale, -6.0 * scale, out);
+                    scale_group::<S>(w, g, bytes, 0.5 * scale, -6.0 * scale, out);
                 }
+            }
+        }
+    }
+}
+
+/// Row `row` of an mxfp8 `w`.
+///
+/// # Safety
+/// As [`dequantize`].
+unsafe fn eights(w: &Quantized<'_>, row: usize, out: *mut f32) {
+    let Scales::Bytes(scales) = w.scales else {
+        return;
+    };
+    let codes = &w.packed[row * w.row_bytes()..][..w.row_bytes()];
+    let scales = &scales[row * w.groups()..][..w.groups()];
+    let groups = codes.chunks_exact(w.format().group_size());
+    for (g, (codes, &scale)) in groups.zip(scales).enumerate() {
+        let scale = fp::e8m0(scale);
+        for (i, &code) in codes.iter().enumerate() {
+            // SAFETY: by this function's own contract.
+            unsafe { *out.add(g * codes.len() + i) = FP8[usize::from(code)] * scale };
+        }
+    }
+}
+
+/// The codes of row `row` of `w`, which is not mxfp8, a byte each: at `spare`, or where they are. Those of
+/// four-bit floats are made integers, twice what they say plus 12.
+///
+/// # Safety
+/// [`Simd`]'s contract; `row` is below `w.rows()`, and `spare` has room for `w.cols()` bytes.
+#[inline(always)]
+pub(super) unsafe fn code_bytes<S: Simd>(
+    w: &Quantized<'_>,
+    row: usize,
+    spare: *mut u8,
+) -> *const u8 {
+    let codes = &w.packed[row * w.row_bytes()..][..w.row_bytes()];
+    // SAFETY: by this function's own contract.
+    unsafe {
+        match (w.format().mode(), w.format().bits()) {
+            (Mode::Affine, 2) => spread::<S, 2>(codes, spare),
+            (Mode::Affine, 3) => spread::<S, 3>(codes, spare),
+            (Mode::Affine, 4) => spread::<S, 4>(codes, spare),
+            (Mode::Affine, 5) => spread::<S, 5>(codes, spare),
+            (Mode::Affine, 6) => spread::<S, 6>(codes, spare),
+            (Mode::Affine, _) => codes.as_ptr(),
+            _ => {
+                for (i, &code) in codes.iter().enumerate() {
+                    let pair = FP4_PAIRS[usize::from(code)];
+                    spare.add(2 * i).cast::<[u8; 2]>().write(pair);
+                }
+                spare
             }
         }
     }

@@ -86,6 +86,10 @@ struct Part<'a> {
 /// `y = x · wᵀ` for each part, all of one kind; the sizes fit, and nothing is empty.
 fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     if x.layout().rows > FEW {
+        #[cfg(target_arch = "x86_64")]
+        if is_bf16(x) && cpu.isa() == Isa::Avx2 && avx2::serves_many(parts[0].w.format()) {
+            return avx2::many_products(cpu, x, parts);
+        }
         let x = PackedX::new(cpu, Word::choose(cpu, is_bf16(x)), x);
         for part in parts {
             x.times(cpu, &part.w, part.y);

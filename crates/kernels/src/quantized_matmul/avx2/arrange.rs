@@ -144,17 +144,9 @@ unsafe fn integers<C: Codes>(from: *const bf16, left: usize, to: *mut i16) -> (f
             let at = i * EIGHT;
             *elements = load(from.wrapping_add(at), left.saturating_sub(at));
         }
-        // The largest one's bits, as what is the smallest when they are turned round.
-        let all = _mm_set1_epi16(0x7fff);
-        let turned = elements.map(|elements| _mm_xor_si128(_mm_and_si128(elements, all), all));
-        let smallest = _mm_minpos_epu16(_mm_min_epu16(turned[0], turned[1]));
-        let exponent = (0x7fff - _mm_extract_epi16::<0>(smallest) as u32) >> 7;
-        let unit = match exponent {
-            255 => f32::NAN,
-            _ => f32::from_bits((exponent.max(SMALLEST) - 14) << 23),
-        };
-        // What brings the largest one to 2^14 or above, and below 2^15.
-        let factor = f32::from_bits((254 + 14 - exponent.clamp(SMALLEST, 254)) << 23);
+        let [first, second] =
+            elements.map(|elements| _mm_and_si128(elements, _mm_set1_epi16(0x7fff)));
+        let (unit, factor) = unit_and_factor(largest_exponent(_mm_max_epu16(first, second)));
         let mut rest = Avx2::zero();
         for (i, elements) in elements.into_iter().enumerate().take(eights) {
             let floats = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(elements));
@@ -172,6 +164,34 @@ unsafe fn integers<C: Codes>(from: *const bf16, left: usize, to: *mut i16) -> (f
         }
         (unit, Avx2::sum(rest))
     }
+}
+
+/// The largest exponent, as float32 has it, of eight bfloat16 without their signs.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+pub(super) unsafe fn largest_exponent(magnitudes: __m128i) -> u32 {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        // The largest one's bits are the smallest when they are turned round.
+        let turned = _mm_xor_si128(magnitudes, _mm_set1_epi16(0x7fff));
+        let smallest = _mm_extract_epi16::<0>(_mm_minpos_epu16(turned)) as u32;
+        (0x7fff - smallest) >> 7
+    }
+}
+
+/// For elements of which this is the largest exponent: what 1 of their integers stands for, which is not a
+/// number where an element is none or infinite, and what makes integers of them, the largest being at least
+/// 2^14 and below 2^15.
+#[inline(always)]
+pub(super) fn unit_and_factor(exponent: u32) -> (f32, f32) {
+    let unit = match exponent {
+        255 => f32::NAN,
+        _ => f32::from_bits((exponent.max(SMALLEST) - 14) << 23),
+    };
+    let factor = f32::from_bits((254 + 14 - exponent.clamp(SMALLEST, 254)) << 23);
+    (unit, factor)
 }
 
 /// The sums of the groups of a row.

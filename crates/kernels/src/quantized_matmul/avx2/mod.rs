@@ -18,13 +18,14 @@
 mod arrange;
 mod codes;
 mod floats8;
+mod many;
 mod rows;
 mod scales;
 
 use half::{bf16, f16};
 
 use super::format::lane_groups;
-use super::{Mode, Part};
+use super::{Format, Mode, Part};
 use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
@@ -45,6 +46,23 @@ pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
         (Mode::Affine, 5) => affine::<Odd<5>>(cpu, x, parts),
         (Mode::Affine, 6) => affine::<Odd<6>>(cpu, x, parts),
         (Mode::Affine, _) => affine::<Affine8>(cpu, x, parts),
+    }
+}
+
+/// Whether [`many_products`] has the format.
+pub(super) fn serves_many(format: Format) -> bool {
+    many::serves(format)
+}
+
+/// The same for many rows, and a format that [`serves_many`] names.
+pub(super) fn many_products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    let (format, _, dtype) = parts[0].w.kind();
+    match (format.mode(), dtype) {
+        (Mode::Nvfp4, _) => many::products::<E4m3>(cpu, x, parts),
+        (Mode::Mxfp4 | Mode::Mxfp8, _) => many::products::<E8m0>(cpu, x, parts),
+        (Mode::Affine, Some(Dtype::F32)) => many::products::<Plain<f32>>(cpu, x, parts),
+        (Mode::Affine, Some(Dtype::F16)) => many::products::<Plain<f16>>(cpu, x, parts),
+        (Mode::Affine, _) => many::products::<Plain<bf16>>(cpu, x, parts),
     }
 }
 
