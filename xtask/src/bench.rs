@@ -133,6 +133,8 @@ struct Bench<'a> {
     runner: PathBuf,
     peers: Vec<Result<Installed, (Peer, String)>>,
     threads: u64,
+    /// The instruction set of our kernels; `None` on a GPU.
+    isa: Option<String>,
 }
 
 impl<'a> Bench<'a> {
@@ -153,20 +155,25 @@ impl<'a> Bench<'a> {
         let folder = target.join("bench");
         std::fs::create_dir_all(folder.join("models"))
             .with_context(|| folder.display().to_string())?;
+        let mut bench = Self {
+            args,
+            runner: target.join("release/examples/bench_run"),
+            peers: Vec::new(),
+            folder,
+            threads: 0,
+            isa: None,
+        };
+        let memory = bench.read_memory()?;
+        bench.threads = memory["threads"].as_u64().unwrap_or(1);
+        bench.isa = memory["isa"].as_str().map(str::to_owned);
+        let isa = bench.isa.as_deref().unwrap_or_default();
         let install = |peer: &Peer| {
-            peers::install(*peer, &folder).map_err(|error| {
+            peers::install(*peer, isa, &bench.folder).map_err(|error| {
                 eprintln!("{}: {error:#}", peer.name());
                 (*peer, format!("{error:#}"))
             })
         };
-        let mut bench = Self {
-            args,
-            runner: target.join("release/examples/bench_run"),
-            peers: args.peers.iter().map(install).collect(),
-            folder,
-            threads: 0,
-        };
-        bench.threads = bench.read_memory()?["threads"].as_u64().unwrap_or(1);
+        bench.peers = args.peers.iter().map(install).collect();
         Ok(bench)
     }
 
@@ -209,8 +216,9 @@ impl<'a> Bench<'a> {
             format!(" ({} with one thread)", gigabytes(Some(rate)))
         });
         let name = works.first().map_or("", |work| &work.shape.name);
+        let isa = (self.isa.as_ref()).map_or(String::new(), |isa| format!(" with {isa}"));
         println!(
-            "{name}, prompt {}, {} generated, {} threads, medians of {}; {}, which reads {} GB/s{one_thread}\n",
+            "{name}, prompt {}, {} generated, {} threads, medians of {}; {}{isa}, which reads {} GB/s{one_thread}\n",
             self.args.prompt,
             self.args.r#gen,
             self.threads,
@@ -228,6 +236,7 @@ impl<'a> Bench<'a> {
                 "peers": versions.collect::<Vec<_>>(),
                 "machine": machine,
                 "threads": self.threads,
+                "isa": self.isa,
                 "shape": works.first().map(|work| &work.shape),
                 "bandwidth": bandwidths,
                 "rows": rows,

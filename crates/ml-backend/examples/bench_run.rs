@@ -183,7 +183,7 @@ fn bandwidth(args: &Args) -> Result<Value> {
     Ok(json!({
         "device": "cpu",
         "threads": threads,
-        "isa": format!("{:?}", cpu.isa()),
+        "isa": cpu.isa().name(),
         "bytes_per_second": all,
         "bytes_per_second_one_thread": one,
     }))

@@ -40,6 +40,20 @@ impl Peer {
         }
     }
 
+    /// How it is built where our kernels run on `isa`, and what its folder is called after: for the machine,
+    /// unless that has more and was told not to use it.
+    fn build(self, isa: &str) -> (&'static str, &'static str) {
+        match (self, isa) {
+            (Self::LlamaCpp, "avx2") => (
+                "llama.cpp-avx2",
+                "-DGGML_NATIVE=OFF -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON \
+                 -DGGML_F16C=ON -DGGML_BMI2=ON",
+            ),
+            (Self::LlamaCpp, _) => ("llama.cpp", "-DGGML_NATIVE=ON"),
+            (Self::MlxLm, _) => ("mlx-lm", ""),
+        }
+    }
+
     /// How long one repetition may take. mlx-lm does not finish in minutes on most processors.
     pub(crate) fn limit(self) -> Duration {
         match self {
@@ -60,14 +74,15 @@ fn scripts() -> PathBuf {
     root().join("tools/peers")
 }
 
-/// Makes the virtual environment of `peer` if it is not there or its pins changed.
+/// Makes the virtual environment of `peer`, for a machine on which our kernels run on `isa`, if it is not there
+/// or its pins changed.
 ///
 /// # Errors
 /// When there is no Python, the index cannot be reached or the engine does not compile; the log's
 /// path is in the error.
-pub(crate) fn install(peer: Peer, bench: &Path) -> Result<Installed> {
-    let name = peer.name();
-    let pins = scripts().join(format!("{name}.txt"));
+pub(crate) fn install(peer: Peer, isa: &str, bench: &Path) -> Result<Installed> {
+    let (name, cmake) = peer.build(isa);
+    let pins = scripts().join(format!("{}.txt", peer.name()));
     let wanted = std::fs::read_to_string(&pins).with_context(|| pins.display().to_string())?;
     let dir = bench.join("peers").join(name);
     let python = dir.join("bin/python");
@@ -87,7 +102,7 @@ pub(crate) fn install(peer: Peer, bench: &Path) -> Result<Installed> {
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"])
         .arg(&pins);
-    pip.env("CMAKE_ARGS", "-DGGML_NATIVE=ON");
+    pip.env("CMAKE_ARGS", cmake);
     for mut step in [venv, pip] {
         step.stdout(out.try_clone()?).stderr(out.try_clone()?);
         let status = step.status().context("cannot start python3")?;
