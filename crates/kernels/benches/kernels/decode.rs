@@ -19,6 +19,22 @@ pub(crate) const SHAPES: [(usize, usize); 6] = [
     (1152, 6912),
 ];
 
+/// Bytes of bfloat16 numbers as those of a trained matrix are distributed: normally, to a few thousandths.
+fn normals(n: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut uniform = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (((state >> 40) as f32) + 0.5) / 16_777_216.0
+    };
+    (0..n)
+        .flat_map(|_| {
+            let radius = (-2.0 * uniform().ln()).sqrt();
+            let value = radius * (std::f32::consts::TAU * uniform()).cos() / 30.0;
+            half::bf16::from_f32(value).to_le_bytes()
+        })
+        .collect()
+}
+
 /// More than the last-level cache.
 const SET: usize = 128 << 20;
 
@@ -123,7 +139,7 @@ fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
 
 /// Matrices whose bytes are those of a plain one in three quarters, and what is read beside them.
 fn encoded(run: &Run, name: &str, n: usize, k: usize) {
-    let w = bf16s(n * k);
+    let w = normals(n * k);
     let w = View::new(&w, Layout::matrix(Dtype::Bf16, n, k)).expect("w");
     let encode = || Bf12::encode(&run.cpu, w).map(|encoded| (encoded, vec![0x5a; n * k / 2 * 3]));
     let Some(first) = encode() else {

@@ -175,28 +175,31 @@ impl<D: Multiply + Sync> Stream for Part<'_, D> {
             }
             stream::sum_lanes::<D::Simd, R, M>(&sums, results, at);
         }
-        if w.starts[place.row] != w.starts[place.row + R] {
-            for r in 0..R {
-                for i in 0..M {
-                    // SAFETY: by the trait's contract, this is a row of `x`, as long as those of `w`.
-                    results[i][at + r] +=
-                        unsafe { rare_products(w, place.row + r, x.row(0, place.m + i)) };
-                }
+        let rows = place.row..place.row + R;
+        if w.starts[rows.start] != w.starts[rows.end] {
+            for i in 0..M {
+                // SAFETY: by the trait's contract, this is a row of `x`, as long as those of `w`.
+                unsafe { add_rare(w, rows.clone(), x.row(0, place.m + i), &mut results[i][at..]) };
             }
         }
     }
 }
 
-/// The product of the rare elements of a row with `x`.
+/// Adds to `results` the products of the rare elements of some rows with `x`.
 ///
 /// # Safety
-/// `x` leads to as many bfloat16 as the row has.
+/// `x` leads to as many bfloat16 as the rows have.
 #[inline(never)]
-unsafe fn rare_products(w: &Bf12, row: usize, x: *const u8) -> f32 {
-    let products = w.rare(row).iter().map(|rare| {
-        // SAFETY: by this function's own contract.
-        let x = unsafe { x.cast::<bf16>().add(rare.col as usize).read_unaligned() };
-        bf16::from_bits(rare.bits).to_f32() * x.to_f32()
-    });
-    products.sum()
+unsafe fn add_rare(w: &Bf12, rows: Range<usize>, x: *const u8, results: &mut [f32]) {
+    // Those of the next rows: so few are not brought by the processor itself.
+    let next = w.rare.as_ptr().wrapping_add(w.starts[rows.end] as usize);
+    // SAFETY: any address may be asked for.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(next.wrapping_byte_add(64).cast()) };
+    for (row, result) in rows.zip(results) {
+        for rare in w.rare(row) {
+            // SAFETY: by this function's own contract.
+            let x = unsafe { x.cast::<bf16>().add(rare.col as usize).read_unaligned() };
+            *result += bf16::from_bits(rare.bits).to_f32() * x.to_f32();
+        }
+    }
 }
