@@ -23,7 +23,9 @@ pub(crate) const SHAPES: [(usize, usize); 6] = [
 fn normals(n: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut uniform = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (((state >> 40) as f32) + 0.5) / 16_777_216.0
     };
     (0..n)

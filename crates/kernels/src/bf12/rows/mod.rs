@@ -179,7 +179,14 @@ impl<D: Multiply + Sync> Stream for Part<'_, D> {
         if w.starts[rows.start] != w.starts[rows.end] {
             for i in 0..M {
                 // SAFETY: by the trait's contract, this is a row of `x`, as long as those of `w`.
-                unsafe { add_rare(w, rows.clone(), x.row(0, place.m + i), &mut results[i][at..]) };
+                unsafe {
+                    add_rare(
+                        w,
+                        rows.clone(),
+                        x.row(0, place.m + i),
+                        &mut results[i][at..],
+                    )
+                };
             }
         }
     }

@@ -32,21 +32,14 @@ pub(super) trait Codes {
         (i % Self::VECTORS, i / Self::VECTORS)
     }
 
-    /// The bytes of a step, zeros beyond `left`, which is a multiple of four.
+    /// The bytes of a step.
     ///
     /// # Safety
-    /// The machine has AVX2; so many bytes can be read.
+    /// The machine has AVX2; 32 bytes can be read.
     #[inline(always)]
-    unsafe fn load(from: *const u8, left: usize) -> __m256i {
-        // SAFETY: by this function's own contract; lanes whose mask is zero are not touched.
-        unsafe {
-            if left >= Self::BYTES {
-                return _mm256_loadu_si256(from.cast());
-            }
-            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let there = _mm256_cmpgt_epi32(_mm256_set1_epi32((left / 4) as i32), lanes);
-            _mm256_maskload_epi32(from.cast(), there)
-        }
+    unsafe fn load(from: *const u8) -> __m256i {
+        // SAFETY: by this function's own contract.
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     /// The products of the codes of a step with `VECTORS` vectors of `x`, added up in each lane.
@@ -243,16 +236,9 @@ impl<const BITS: usize> Codes for Odd<BITS> {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const u8, left: usize) -> __m256i {
-        let half = Self::BYTES / 2;
-        // SAFETY: by the trait's contract.
-        unsafe {
-            if left >= half + 16 {
-                return _mm256_loadu2_m128i(from.add(half).cast(), from.cast());
-            }
-            let last = last_bytes(from, left.min(Self::BYTES));
-            _mm256_loadu2_m128i(last.as_ptr().add(half).cast(), last.as_ptr().cast())
-        }
+    unsafe fn load(from: *const u8) -> __m256i {
+        // SAFETY: by the trait's contract; half a step is at most 12 bytes.
+        unsafe { _mm256_loadu2_m128i(from.add(Self::BYTES / 2).cast(), from.cast()) }
     }
 
     #[inline(always)]
@@ -271,19 +257,6 @@ impl<const BITS: usize> Codes for Odd<BITS> {
             sum
         }
     }
-}
-
-/// The last bytes of a matrix, `left` of them and at most 32, and zeros.
-///
-/// # Safety
-/// So many bytes can be read.
-#[cold]
-#[inline(never)]
-unsafe fn last_bytes(from: *const u8, left: usize) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    // SAFETY: by this function's own contract.
-    unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), left) };
-    bytes
 }
 
 /// The products of a vector with that of number `index` of `x`, pairs of them added up.

@@ -10,8 +10,12 @@ use super::arrange::Arranged;
 use super::codes::Codes;
 use super::scales::ScaleFormat;
 use crate::isa::{Avx2, Simd};
+use crate::scratch::Scratch;
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
+
+/// Bytes behind the last row that a step may read.
+const SLACK: usize = 32;
 
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
@@ -82,10 +86,16 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
         // rows, which end in zeros.
         unsafe {
-            let codes = w.packed.as_ptr().add(place.row * row_bytes);
-            // What follows the row is read with its last step, and meets zeros.
-            let left = w.packed.len() - place.row * row_bytes;
+            let mut codes = w.packed.as_ptr().add(place.row * row_bytes);
             let far = codes.wrapping_add(place.ahead * row_bytes);
+            // What follows a row is read with its last step, and meets zeros; but something must follow.
+            let left = w.packed.len() - place.row * row_bytes;
+            let mut last = None;
+            if left < R * row_bytes + SLACK {
+                let copy = last.insert(Scratch::<u8>::take(R * row_bytes + SLACK));
+                std::ptr::copy_nonoverlapping(codes, copy.as_mut_ptr(), R * row_bytes);
+                codes = copy.as_ptr();
+            }
             let (mut x, mut units) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             let (mut sums, mut rests) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             for i in 0..M {
@@ -95,17 +105,19 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                 rests[i] = arranged.rests(place.m + i);
             }
             let mut acc = [[Avx2::zero(); M]; R];
+            let first_scale = S::SIZE * place.row * groups;
+            let (scales_at, biases_at) = (scales_at.add(first_scale), biases_at.add(first_scale));
+            let ahead = S::SIZE * place.ahead * groups;
             for block in (0..groups).step_by(8) {
                 let count = (groups - block).min(8);
                 let mut scales = [Avx2::zero(); R];
                 for r in 0..R {
-                    let at = S::SIZE * ((place.row + r) * groups + block);
-                    let ahead = at + S::SIZE * place.ahead * groups;
-                    scales[r] = S::load(scales_at.add(at), count);
-                    Avx2::prefetch(scales_at.wrapping_add(ahead));
+                    let at = S::SIZE * (r * groups + block);
+                    scales[r] = load_scales::<S>(scales_at.add(at), count);
+                    Avx2::prefetch(scales_at.wrapping_add(at + ahead));
                     if S::AFFINE {
-                        Avx2::prefetch(biases_at.wrapping_add(ahead));
-                        let biases = S::load(biases_at.add(at), count);
+                        Avx2::prefetch(biases_at.wrapping_add(at + ahead));
+                        let biases = load_scales::<S>(biases_at.add(at), count);
                         for i in 0..M {
                             let sums = Avx2::load_f32(sums[i].add(block));
                             let rests = Avx2::load_f32(rests[i].add(block));
@@ -119,10 +131,10 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                 for (step, order) in (first..last).zip(order) {
                     let order = Avx2::load_words(order.as_ptr().cast());
                     let byte = step * C::BYTES;
+                    // The rows lie end to end: a line of what is `far` is as much as a step takes of two.
+                    Avx2::prefetch(far.wrapping_add(byte * R));
                     for r in 0..R {
-                        Avx2::prefetch(far.wrapping_add(byte * R + r * C::BYTES));
-                        let at = r * row_bytes + byte;
-                        let words = C::load(codes.add(at), left - at);
+                        let words = C::load(codes.add(r * row_bytes + byte));
                         let scale = _mm256_permutevar8x32_ps(scales[r], order);
                         for i in 0..M {
                             let sum = C::products(tables, words, x[i].add(step * C::STEP));
@@ -134,5 +146,30 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             }
             stream::sum_lanes::<Avx2, R, M>(&acc, results, at);
         }
+    }
+}
+
+/// The first `count` of eight scales or biases; the others are zero.
+///
+/// # Safety
+/// The machine has AVX2; so many can be read.
+#[inline(always)]
+unsafe fn load_scales<S: ScaleFormat>(from: *const u8, count: usize) -> __m256 {
+    /// As what follows a row's whole blocks, apart from the loop of these.
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+    unsafe fn some<S: ScaleFormat>(from: *const u8, count: usize, to: &mut [f32; 8]) {
+        // SAFETY: by the contract of the function around it.
+        unsafe { Avx2::store_f32(to.as_mut_ptr(), S::load(from, count)) }
+    }
+    // SAFETY: by this function's own contract.
+    unsafe {
+        if count == 8 {
+            return S::load(from, 8);
+        }
+        let mut scales = [0.0; 8];
+        some::<S>(from, count, &mut scales);
+        Avx2::load_f32(scales.as_ptr())
     }
 }
