@@ -17,7 +17,7 @@ const BLOCK_BYTES: usize = 32 * 1024;
 
 /// How far ahead of its use a line of weights is asked for, at least. A load takes some 500 cycles
 /// to come from memory, and at full bandwidth a line arrives every 5 to 10 of them.
-const AHEAD_BYTES: usize = 8 * 1024;
+const AHEAD_BYTES: usize = 4 * 1024;
 
 /// Results that are collected before they are converted and stored.
 pub(crate) const BATCH: usize = 32;
