@@ -7,7 +7,7 @@ use half::bf16;
 use super::codes::Codes;
 use crate::View;
 use crate::isa::{Avx2, Float, Simd};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Shared};
 
 /// Elements that are looked at at a time.
 const EIGHT: usize = 8;
@@ -86,28 +86,59 @@ impl Arranged {
         this
     }
 
+    /// Where everything lies.
+    pub(super) fn places(&self) -> Places {
+        Places {
+            values: Shared::new(self.values.as_ptr().cast_mut()),
+            units: Shared::new(self.units.as_ptr().cast_mut()),
+            sums: Shared::new(self.sums.as_ptr().cast_mut()),
+            rests: Shared::new(self.rests.as_ptr().cast_mut()),
+            values_stride: self.values_stride,
+            units_stride: self.units_stride,
+            sums_stride: self.sums_stride,
+        }
+    }
+}
+
+/// Where an arranged `x` lies, for loops in which looking that up takes time.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    values: Shared<i16>,
+    units: Shared<f32>,
+    sums: Shared<f32>,
+    rests: Shared<f32>,
+    values_stride: usize,
+    units_stride: usize,
+    sums_stride: usize,
+}
+
+impl Places {
     /// The values of a row.
     #[inline(always)]
     pub(super) fn values(&self, row: usize) -> *const i16 {
-        self.values.as_ptr().wrapping_add(row * self.values_stride)
+        let first = self.values.get().cast_const();
+        first.wrapping_add(row * self.values_stride)
     }
 
     /// The units of a row.
     #[inline(always)]
     pub(super) fn units(&self, row: usize) -> *const f32 {
-        self.units.as_ptr().wrapping_add(row * self.units_stride)
+        let first = self.units.get().cast_const();
+        first.wrapping_add(row * self.units_stride)
     }
 
     /// A row's sums over groups.
     #[inline(always)]
     pub(super) fn sums(&self, row: usize) -> *const f32 {
-        self.sums.as_ptr().wrapping_add(row * self.sums_stride)
+        let first = self.sums.get().cast_const();
+        first.wrapping_add(row * self.sums_stride)
     }
 
     /// A row's rests of groups.
     #[inline(always)]
     pub(super) fn rests(&self, row: usize) -> *const f32 {
-        self.rests.as_ptr().wrapping_add(row * self.sums_stride)
+        let first = self.rests.get().cast_const();
+        first.wrapping_add(row * self.sums_stride)
     }
 }
 

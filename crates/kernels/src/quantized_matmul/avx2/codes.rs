@@ -16,12 +16,14 @@ pub(super) trait Codes {
     const VECTORS: usize = Self::STEP / 16;
     /// Bytes of a step.
     const BYTES: usize = Self::STEP * Self::BITS / 8;
+    /// Whether four rows at a time are faster than two, for which registers suffice.
+    const TALL: bool;
     /// What [`Codes::products`] gives for 1 times 1.
     const UNIT: f32;
     /// The mean of all codes.
     const MIDDLE: f32;
     /// What [`Codes::products`] looks up.
-    type Tables: 'static;
+    type Tables: Sync + 'static;
 
     /// The tables.
     fn tables() -> &'static Self::Tables;
@@ -54,6 +56,7 @@ pub(super) struct Affine2;
 
 impl Codes for Affine2 {
     const BITS: usize = 2;
+    const TALL: bool = true;
     const UNIT: f32 = 64.0;
     const MIDDLE: f32 = 1.5;
     type Tables = ();
@@ -87,6 +90,7 @@ pub(super) struct Affine4;
 
 impl Codes for Affine4 {
     const BITS: usize = 4;
+    const TALL: bool = false;
     const UNIT: f32 = 16.0;
     const MIDDLE: f32 = 7.5;
     type Tables = ();
@@ -120,6 +124,7 @@ pub(super) struct Affine8;
 
 impl Codes for Affine8 {
     const BITS: usize = 8;
+    const TALL: bool = false;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 127.5;
     type Tables = ();
@@ -147,6 +152,7 @@ const HALVES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -1
 
 impl Codes for Floats4 {
     const BITS: usize = 4;
+    const TALL: bool = true;
     const UNIT: f32 = 512.0;
     const MIDDLE: f32 = 0.0;
     type Tables = ();
@@ -221,6 +227,7 @@ impl<const BITS: usize> Odd<BITS> {
 impl<const BITS: usize> Codes for Odd<BITS> {
     const BITS: usize = BITS;
     const STEP: usize = Self::STEP;
+    const TALL: bool = true;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = ((1 << BITS) - 1) as f32 / 2.0;
     type Tables = Windows;

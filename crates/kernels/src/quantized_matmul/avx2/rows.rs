@@ -6,11 +6,11 @@ use std::ops::Range;
 
 use super::super::format::MAX_VECTORS;
 use super::super::{Format, Part};
-use super::arrange::Arranged;
+use super::arrange::{Arranged, Places};
 use super::codes::Codes;
 use super::scales::ScaleFormat;
 use crate::isa::{Avx2, Simd};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Shared};
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 
@@ -39,28 +39,60 @@ impl Job<'_> {
         part: usize,
         range: Range<usize>,
     ) {
+        let w = &self.parts[part].w;
+        let (scales, biases) = w.scale_pointers();
+        let shared = |bytes: *const u8| Shared::new(bytes.cast_mut());
+        let packed = Packed::<C, S> {
+            job: self,
+            places: self.arranged.places(),
+            codes: shared(w.packed.as_ptr()),
+            scales: shared(scales),
+            biases: shared(biases),
+            rows: w.rows(),
+            row_bytes: w.row_bytes(),
+            groups: w.groups(),
+            steps: 8 * self.format.group_size() / C::STEP,
+            all_steps: w.cols().div_ceil(C::STEP),
+            tables: C::tables(),
+            scale_format: PhantomData,
+        };
         // SAFETY: by this function's own contract.
-        unsafe { stream::blocks(&Packed::<C, S>(self, PhantomData), part, range) }
+        unsafe { stream::blocks(&packed, part, range) }
     }
 }
 
-/// Weights whose codes are `C`, with scales `S`.
-struct Packed<'a, C, S>(&'a Job<'a>, PhantomData<fn() -> (C, S)>);
+/// Weights whose codes are `C`, with scales `S`. What a row needs is looked up once: a row is short.
+struct Packed<'a, C: Codes, S> {
+    job: &'a Job<'a>,
+    places: Places,
+    codes: Shared<u8>,
+    scales: Shared<u8>,
+    biases: Shared<u8>,
+    rows: usize,
+    row_bytes: usize,
+    groups: usize,
+    /// Steps of eight groups.
+    steps: usize,
+    /// Steps of a row, whose last one may end beyond it.
+    all_steps: usize,
+    tables: &'static C::Tables,
+    scale_format: PhantomData<fn() -> S>,
+}
 
 impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
     type Simd = Avx2;
-    const TALL: bool = false;
+    const TALL: bool = C::TALL;
 
     fn x_rows(&self) -> usize {
-        self.0.arranged.rows
+        self.job.arranged.rows
     }
 
     fn row_bytes(&self) -> usize {
-        self.0.parts[0].w.row_bytes()
+        self.row_bytes
     }
 
     fn y(&self, part: usize) -> Rows<'_> {
-        self.0.parts[part].y
+        self.job.parts[part].y
     }
 
     #[inline(always)]
@@ -70,28 +102,23 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
         results: &mut [[f32; BATCH]; M],
         at: usize,
     ) {
-        let Job {
-            format,
-            order,
-            arranged,
-            parts,
-        } = self.0;
-        let w = &parts[place.part].w;
-        let (row_bytes, groups) = (w.row_bytes(), w.groups());
-        // Steps of eight groups, and of the row, whose last one may end beyond it.
-        let steps = 8 * format.group_size() / C::STEP;
-        let all_steps = w.cols().div_ceil(C::STEP);
-        let tables = C::tables();
-        let (scales_at, biases_at) = w.scale_pointers();
+        let Packed {
+            places,
+            row_bytes,
+            groups,
+            steps,
+            all_steps,
+            tables,
+            ..
+        } = *self;
         // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
         // rows, which end in zeros.
         unsafe {
-            let mut codes = w.packed.as_ptr().add(place.row * row_bytes);
+            let mut codes = self.codes.get().cast_const().add(place.row * row_bytes);
             let far = codes.wrapping_add(place.ahead * row_bytes);
             // What follows a row is read with its last step, and meets zeros; but something must follow.
-            let left = w.packed.len() - place.row * row_bytes;
             let mut last = None;
-            if left < R * row_bytes + SLACK {
+            if (self.rows - place.row - R) * row_bytes < SLACK {
                 let copy = last.insert(Scratch::<u8>::take(R * row_bytes + SLACK));
                 std::ptr::copy_nonoverlapping(codes, copy.as_mut_ptr(), R * row_bytes);
                 codes = copy.as_ptr();
@@ -99,14 +126,15 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             let (mut x, mut units) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             let (mut sums, mut rests) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             for i in 0..M {
-                x[i] = arranged.values(place.m + i);
-                units[i] = arranged.units(place.m + i);
-                sums[i] = arranged.sums(place.m + i);
-                rests[i] = arranged.rests(place.m + i);
+                x[i] = places.values(place.m + i);
+                units[i] = places.units(place.m + i);
+                sums[i] = places.sums(place.m + i);
+                rests[i] = places.rests(place.m + i);
             }
             let mut acc = [[Avx2::zero(); M]; R];
             let first_scale = S::SIZE * place.row * groups;
-            let (scales_at, biases_at) = (scales_at.add(first_scale), biases_at.add(first_scale));
+            let scales_at = self.scales.get().cast_const().add(first_scale);
+            let biases_at = self.biases.get().cast_const().add(first_scale);
             let ahead = S::SIZE * place.ahead * groups;
             for block in (0..groups).step_by(8) {
                 let count = (groups - block).min(8);
@@ -128,12 +156,14 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                 }
                 let first = block * steps / 8;
                 let last = all_steps.min(first + steps);
-                for (step, order) in (first..last).zip(order) {
+                for (step, order) in (first..last).zip(&self.job.order) {
                     let order = Avx2::load_words(order.as_ptr().cast());
                     let byte = step * C::BYTES;
-                    // The rows lie end to end: a line of what is `far` is as much as a step takes of two.
-                    Avx2::prefetch(far.wrapping_add(byte * R));
                     for r in 0..R {
+                        // The rows lie end to end: a line of what is `far` is as much as a step takes of two.
+                        if r % 2 == 0 {
+                            Avx2::prefetch(far.wrapping_add(byte * R + r * C::BYTES));
+                        }
                         let words = C::load(codes.add(r * row_bytes + byte));
                         let scale = _mm256_permutevar8x32_ps(scales[r], order);
                         for i in 0..M {
