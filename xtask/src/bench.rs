@@ -166,9 +166,12 @@ impl<'a> Bench<'a> {
         let memory = bench.read_memory()?;
         bench.threads = memory["threads"].as_u64().unwrap_or(1);
         bench.isa = memory["isa"].as_str().map(str::to_owned);
-        let isa = bench.isa.as_deref().unwrap_or_default();
+        let restricted = bench
+            .isa
+            .as_deref()
+            .filter(|isa| memory["best_isa"] != *isa);
         let install = |peer: &Peer| {
-            peers::install(*peer, isa, &bench.folder).map_err(|error| {
+            peers::install(*peer, restricted, &bench.folder).map_err(|error| {
                 eprintln!("{}: {error:#}", peer.name());
                 (*peer, format!("{error:#}"))
             })

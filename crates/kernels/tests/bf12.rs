@@ -88,7 +88,7 @@ proptest! {
         let mut bits: Vec<u16> = (0..rows * cols)
             .map(|_| bf16::from_f64(rng.normal() * 2_f64.powi(scale)).to_bits())
             .collect();
-        // As many as may be rare, and the largest share of them in one row: NaN of any kind, infinities,
+        // Nearly as many as may be rare, and the largest share of them in one row: NaN of any kind, infinities,
         // denormal numbers, zeros of both signs, the largest and the smallest.
         for i in 0..bits.len() / 300 {
             let at = if i % 2 == 0 { rng.bits() as usize % bits.len() } else { i % cols };
@@ -100,7 +100,7 @@ proptest! {
         }
         let bytes = matrix(&bits, cols);
         for cpu in cpus() {
-            // Those within a power of two of zero are rare, too; about one of 2^15.
+            // Those within a power of two of zero are rare, too; about one of 2^12.
             let Some(w) = Bf12::encode(&cpu, view(&bytes, cols)) else {
                 prop_assert!(rows * cols < 1 << 15, "{rows} rows of {cols} were refused");
                 continue;

@@ -7,14 +7,15 @@ mod common;
 
 use common::{Rng, open_device};
 use half::bf16;
-use kernels::Isa;
+use kernels::Cpu;
+use kernels::bf12::Bf12;
 use kernels::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12, force_mlx};
 use mlx_core::{Array, DeviceKind, Dtype};
 
 /// Whether matrices are encoded on the device.
 fn encodes() -> bool {
     let encodes = match open_device() {
-        DeviceKind::Cpu => Isa::best() == Isa::Avx512Bf16,
+        DeviceKind::Cpu => Bf12::pays(Cpu::shared().isa()),
         other => other == DeviceKind::Cuda,
     };
     if !encodes {

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Array, Rng, Weights, close, cpus, dot, dtypes, epsilon, formats};
 use kernels::quantized_matmul::{
-    Format, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
+    Format, Mode, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
 };
 use kernels::{Cpu, Dtype, Error, Isa, Layout, View, ViewMut};
 use proptest::prelude::*;
@@ -184,18 +184,23 @@ proptest! {
     }
 }
 
+/// Every format, in one of its groups.
+fn each_format() -> impl Iterator<Item = Format> {
+    let affine = [(2, 32), (3, 64), (4, 64), (5, 128), (6, 32), (8, 64)];
+    let affine = affine.map(|(bits, group)| Format::affine(bits, group).unwrap());
+    affine
+        .into_iter()
+        .chain([Format::MXFP4, Format::MXFP8, Format::NVFP4])
+}
+
 #[test]
 fn what_is_no_number_stays_none() {
     let mut rng = Rng::new(9);
-    for format in [
-        Format::affine(4, 64).unwrap(),
-        Format::affine(8, 32).unwrap(),
-        Format::NVFP4,
-    ] {
+    for (format, rows) in each_format().flat_map(|format| [(format, 3), (format, FEW + 4)]) {
         let w = Weights::random(&mut rng, format, 5, 128, Dtype::Bf16, 0);
         for (row, bad) in [(0, f64::NAN), (1, f64::INFINITY), (2, f64::NEG_INFINITY)] {
             let mut at = 0;
-            let x = Array::new(Dtype::Bf16, [1, 3, 128], 0, 0).fill(|| {
+            let x = Array::new(Dtype::Bf16, [1, rows, 128], 0, 0).fill(|| {
                 at += 1;
                 if at == 128 * row + 77 {
                     bad
@@ -204,18 +209,53 @@ fn what_is_no_number_stays_none() {
                 }
             });
             for cpu in cpus() {
-                let mut y = Array::new(Dtype::F32, [1, 3, 5], 0, 0);
+                let mut y = Array::new(Dtype::F32, [1, rows, 5], 0, 0);
                 quantized_matmul(&cpu, x.view(), &w.view(), y.view_mut()).unwrap();
-                for m in 0..3 {
+                for m in 0..rows {
                     for n in 0..5 {
                         let got = y.get(0, m, n);
+                        // An infinite element meets a weight of zero as no number, and others as infinity.
                         assert_eq!(
                             got.is_finite(),
                             m != row,
-                            "{:?}: y[{m}, {n}] = {got}",
+                            "{:?}, {format:?}: y[{m}, {n}] = {got}",
                             cpu.isa()
                         );
                     }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_beyond_a_matrix_is_read() {
+    use common::fenced::Fenced;
+    let mut rng = Rng::new(12);
+    for format in each_format() {
+        for (n, groups) in [(1, 1), (2, 3), (3, 1), (5, 9), (9, 2)] {
+            let k = groups * format.group_size();
+            let w = Weights::random(&mut rng, format, n, k, Dtype::Bf16, 0);
+            let [packed, scales, biases] =
+                [&w.packed, &w.scales, &w.biases].map(|bytes| Fenced::new(bytes));
+            let scales = match w.format.mode() {
+                Mode::Affine => Scales::Affine {
+                    scales: scales.bytes(),
+                    biases: biases.bytes(),
+                    dtype: Dtype::Bf16,
+                },
+                _ => Scales::Bytes(scales.bytes()),
+            };
+            let fenced = Quantized::new(format, n, k, packed.bytes(), scales).unwrap();
+            for m in [1, 2, 4, FEW + 1] {
+                let x = Array::new(Dtype::Bf16, [1, m, k], 0, 0).fill(|| rng.normal());
+                for cpu in cpus() {
+                    let empty = || Array::new(Dtype::F32, [1, m, n], 0, 0);
+                    let (mut y, mut same) = (empty(), empty());
+                    quantized_matmul(&cpu, x.view(), &fenced, y.view_mut()).unwrap();
+                    quantized_matmul(&cpu, x.view(), &w.view(), same.view_mut()).unwrap();
+                    assert!((0..m).all(|m| y.row(0, m) == same.row(0, m)), "{format:?}");
                 }
             }
         }

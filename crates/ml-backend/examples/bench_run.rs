@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use bench_shapes::{Shape, Weights, checkpoint, decode_bytes};
 use clap::Parser;
-use kernels::Cpu;
+use kernels::{Cpu, Isa};
 use ml_backend::{Device, DeviceInfo, DeviceKind, MlxBackend, Options};
 use serde_json::{Value, json};
 
@@ -184,6 +184,7 @@ fn bandwidth(args: &Args) -> Result<Value> {
         "device": "cpu",
         "threads": threads,
         "isa": cpu.isa().name(),
+        "best_isa": Isa::best().name(),
         "bytes_per_second": all,
         "bytes_per_second_one_thread": one,
     }))

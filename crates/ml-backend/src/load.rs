@@ -183,7 +183,7 @@ impl<'a> MlxBackendBuilder<'a> {
     }
 
     /// Whether to hold bfloat16 matrices in 12 bits an element, without loss, where the device has
-    /// kernels for it (NVIDIA GPUs, and CPUs with AVX-512 BF16). Unless told, where that makes decoding
+    /// kernels for it (NVIDIA GPUs, and CPUs with AVX2 or AVX-512). Unless told, where that makes decoding
     /// faster: on a GPU, whose prompts then pay for making them plain again, for large models. It also
     /// takes a quarter of a GPU's memory less.
     #[must_use]

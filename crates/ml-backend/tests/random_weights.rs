@@ -4,6 +4,7 @@ mod common;
 
 use bench_shapes::{Family, Shape, Weights, checkpoint};
 use kernels::Isa;
+use kernels::bf12::Bf12;
 use ml_backend::{DeviceKind, MlxBackend, Options};
 
 fn shape(family: Family) -> Shape {
@@ -79,7 +80,7 @@ fn bfloat16_is_held_in_12_bits_only_if_that_is_not_forbidden() {
     let bytes = plain.info().model.weight_bytes;
     assert_eq!(plain.info().held_bytes, bytes);
     let encodes = match plain.info().device.kind {
-        DeviceKind::Cpu => Isa::chosen() == Ok(Isa::Avx512Bf16),
+        DeviceKind::Cpu => Isa::chosen().is_ok_and(Bf12::pays),
         other => other == DeviceKind::Cuda,
     };
     let held = encoded.info().held_bytes;

@@ -40,18 +40,22 @@ impl Peer {
         }
     }
 
-    /// How it is built where our kernels run on `isa`, and what its folder is called after: for the machine,
-    /// unless that has more and was told not to use it.
-    fn build(self, isa: &str) -> (&'static str, &'static str) {
-        match (self, isa) {
-            (Self::LlamaCpp, "avx2") => (
+    /// The name of its folder, and how it is built: for the machine, unless our kernels are restricted to an
+    /// instruction set.
+    ///
+    /// # Errors
+    /// When it is not built for that one alone.
+    fn build(self, restricted: Option<&str>) -> Result<(&'static str, &'static str)> {
+        Ok(match (self, restricted) {
+            (Self::LlamaCpp, Some("avx2")) => (
                 "llama.cpp-avx2",
                 "-DGGML_NATIVE=OFF -DGGML_SSE42=ON -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON \
                  -DGGML_F16C=ON -DGGML_BMI2=ON",
             ),
-            (Self::LlamaCpp, _) => ("llama.cpp", "-DGGML_NATIVE=ON"),
+            (Self::LlamaCpp, None) => ("llama.cpp", "-DGGML_NATIVE=ON"),
+            (Self::LlamaCpp, Some(isa)) => bail!("it is not built here for {isa} alone"),
             (Self::MlxLm, _) => ("mlx-lm", ""),
-        }
+        })
     }
 
     /// How long one repetition may take. mlx-lm does not finish in minutes on most processors.
@@ -74,21 +78,22 @@ fn scripts() -> PathBuf {
     root().join("tools/peers")
 }
 
-/// Makes the virtual environment of `peer`, for a machine on which our kernels run on `isa`, if it is not there
-/// or its pins changed.
+/// Makes the virtual environment of `peer`, for kernels that may be restricted to an instruction set, if it is
+/// not there, or its pins or how it is built changed.
 ///
 /// # Errors
 /// When there is no Python, the index cannot be reached or the engine does not compile; the log's
 /// path is in the error.
-pub(crate) fn install(peer: Peer, isa: &str, bench: &Path) -> Result<Installed> {
-    let (name, cmake) = peer.build(isa);
+pub(crate) fn install(peer: Peer, restricted: Option<&str>, bench: &Path) -> Result<Installed> {
+    let (name, cmake) = peer.build(restricted)?;
     let pins = scripts().join(format!("{}.txt", peer.name()));
-    let wanted = std::fs::read_to_string(&pins).with_context(|| pins.display().to_string())?;
+    let versions = std::fs::read_to_string(&pins).with_context(|| pins.display().to_string())?;
+    let wanted = format!("{versions}{cmake}\n");
     let dir = bench.join("peers").join(name);
     let python = dir.join("bin/python");
     let stamp = dir.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(Installed::new(peer, python, &wanted));
+        return Ok(Installed::new(peer, python, &versions));
     }
     std::fs::create_dir_all(bench.join("peers"))?;
     let log = bench.join("peers").join(format!("{name}.log"));
@@ -100,7 +105,9 @@ pub(crate) fn install(peer: Peer, isa: &str, bench: &Path) -> Result<Installed> 
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv"]).arg(&dir);
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"])
+    // What pip built before may be for other instructions, which it does not look at.
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check"])
+        .args(["--no-cache-dir", "-r"])
         .arg(&pins);
     pip.env("CMAKE_ARGS", cmake);
     for mut step in [venv, pip] {
@@ -114,7 +121,7 @@ pub(crate) fn install(peer: Peer, isa: &str, bench: &Path) -> Result<Installed> 
         }
     }
     std::fs::write(&stamp, &wanted)?;
-    Ok(Installed::new(peer, python, &wanted))
+    Ok(Installed::new(peer, python, &versions))
 }
 
 impl Installed {

@@ -4,7 +4,7 @@
 //!     cargo bench -p kernels -- threads=1 decode    # one thread, lines that contain "decode"
 //!
 //! Memory-bound kernels are given in GB/s next to the read bandwidth, arithmetic ones in GFLOP/s
-//! next to the rate of the best multiply instruction; both peaks are measured in the same run, and
+//! next to the rate of the best multiply instruction with float32 sums, which AVX2's products of integers exceed; both peaks are measured in the same run, and
 //! the bandwidth again between the rounds of each kernel, since machines are shared. Operands of a
 //! decode step are taken in turn from a set larger than any cache. Of all calls the line gives the
 //! median and the tenth percentile of times, which a busy machine disturbs less.

@@ -149,7 +149,7 @@ impl Many<'_> {
                     for panel in 0..used(row, height).div_ceil(width) {
                         let k = k.add(panel * width * words);
                         let to = scores.add(row * BLOCK + panel * width);
-                        by_height!(height, A, H => {
+                        by_height!(height, A::HEIGHT, H => {
                             let sums = sums::<A, H, 1, H>(words, x, k);
                             for (i, sums) in sums.into_iter().enumerate() {
                                 store_scaled::<A::Simd>(to.add(i * BLOCK), sums, attention.scale);
@@ -185,7 +185,7 @@ impl Many<'_> {
                     for panel in 0..stride / width {
                         let v = v.add(panel * width * BLOCK).cast::<u32>();
                         let to = out.add(row * stride + panel * width);
-                        by_height!(height, A, H => {
+                        by_height!(height, A::HEIGHT, H => {
                             let sums = sums::<F32<A::Simd>, H, BLOCK, 1>(used, weights, v);
                             for (i, sums) in sums.into_iter().enumerate() {
                                 add_to::<A::Simd>(to.add(i * stride), sums);

@@ -83,10 +83,7 @@ impl Bf12 {
 
     /// Whether products of few rows are faster with such a matrix than with a plain one.
     pub fn pays(isa: Isa) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return rows::serves(isa);
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
+        matches!(isa, Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16)
     }
 
     /// Bytes of memory.
@@ -148,7 +145,7 @@ pub fn bf12_matmuls(cpu: &Cpu, x: View<'_>, parts: &mut [(&Bf12, ViewMut<'_>)]) 
         return Ok(());
     }
     #[cfg(target_arch = "x86_64")]
-    if a.rows <= rows::FEW && is_bf16(&x) && rows::serves(cpu.isa()) {
+    if a.rows <= rows::FEW && is_bf16(&x) && Bf12::pays(cpu.isa()) {
         rows::products(cpu, &x, &parts);
         return Ok(());
     }

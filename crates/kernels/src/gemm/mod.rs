@@ -27,7 +27,11 @@ use crate::{Cpu, Dtype, Isa, View};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use arith::Bf16Pairs;
 pub(crate) use arith::{Arith, F32};
-pub(crate) use pack::{Dense, pack_rows, transpose};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pack::transpose;
+pub(crate) use pack::{Dense, pack_rows};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tile::AHEAD;
 pub(crate) use tile::{Tile, by_height, sums};
 
 /// What a word of 32 bits is.
@@ -52,7 +56,7 @@ impl Word {
 
     /// Bytes of packed panels that a task may hold: half of the second-level cache of a machine that
     /// multiplies such words, and not more than of one with 512 KB.
-    const fn panel_bytes(self) -> usize {
+    pub(crate) const fn panel_bytes(self) -> usize {
         match self {
             Word::F32 => 256 * 1024,
             Word::Bf16Pair => 512 * 1024,

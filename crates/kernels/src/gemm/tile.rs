@@ -16,16 +16,16 @@ pub(crate) struct Tile<'a> {
     pub(crate) count: usize,
 }
 
-/// `by_height!(height, A, H => body)`: `body` with `H` a constant of that value, which is one to
-/// `A::HEIGHT`. Heights beyond that cost nothing: their branches are known to be dead.
+/// `by_height!(height, most, H => body)`: `body` with `H` a constant of that value, which is one to
+/// the constant `most`. Heights beyond that cost nothing: their branches are known to be dead.
 macro_rules! by_height {
-    ($height:expr, $A:ident, $H:ident => $body:expr) => {
+    ($height:expr, $most:expr, $H:ident => $body:expr) => {
         $crate::gemm::by_height!(
-            @ $height, $A, $H => $body; 12 11 10 9 8 7 6 5 4 3 2 1)
+            @ $height, $most, $H => $body; 12 11 10 9 8 7 6 5 4 3 2 1)
     };
-    (@ $height:expr, $A:ident, $H:ident => $body:expr; $($value:literal)*) => {
+    (@ $height:expr, $most:expr, $H:ident => $body:expr; $($value:literal)*) => {
         match $height {
-            $($value if $value <= $A::HEIGHT => {
+            $($value if $value <= $most => {
                 const $H: usize = $value;
                 $body
             })*
@@ -37,7 +37,7 @@ pub(crate) use by_height;
 
 /// How many words ahead of its use a line of the panel is brought from the second-level cache: with
 /// AVX-512 this makes a product of 512 rows 1% faster.
-const AHEAD: usize = 512;
+pub(crate) const AHEAD: usize = 512;
 
 /// The sums of a tile: row `i` of `x` times two vectors of columns of a packed panel, over `words`
 /// steps. Word `k` of row `i` of `x` is at `i * ROW + k * STEP`.
@@ -89,7 +89,7 @@ impl Tile<'_> {
         x: *const u32,
         w: *const u32,
     ) {
-        by_height!(height, A, H => {
+        by_height!(height, A::HEIGHT, H => {
             // SAFETY: by this function's own contract.
             unsafe {
                 let sums = sums::<A, H, 1, H>(words, x, w);

@@ -45,16 +45,14 @@ pub(super) unsafe fn dequantize<S: Simd>(w: &Quantized<'_>, row: usize, out: *mu
     // SAFETY: by this function's own contract; scales and biases have an element a group. Of
     // `out`, the last quarter holds bytes: float `i` overwrites none that is beyond `i`.
     unsafe {
-        if w.format().mode() == Mode::Mxfp8 {
-            return eights(w, row, out);
-        }
-        let bytes = code_bytes::<S>(w, row, out.cast::<u8>().add(3 * w.cols()));
+        let spare = out.cast::<u8>().add(3 * w.cols());
         match w.scales {
             Scales::Affine {
                 scales,
                 biases,
                 dtype,
             } => {
+                let bytes = code_bytes::<S>(w, row, spare);
                 with_float!(dtype, T => {
                     let scales = scales.as_ptr().cast::<T>().add(first);
                     let biases = biases.as_ptr().cast::<T>().add(first);
@@ -65,7 +63,11 @@ pub(super) unsafe fn dequantize<S: Simd>(w: &Quantized<'_>, row: usize, out: *mu
                     }
                 });
             }
+            Scales::Bytes(scales) if w.format().mode() == Mode::Mxfp8 => {
+                mxfp8(w, row, &scales[first..][..w.groups()], out);
+            }
             Scales::Bytes(scales) => {
+                let bytes = code_bytes::<S>(w, row, spare);
                 for (g, &scale) in scales[first..][..w.groups()].iter().enumerate() {
                     let scale = match w.format().mode() {
                         Mode::Nvfp4 => fp::e4m3(scale),
@@ -78,16 +80,13 @@ pub(super) unsafe fn dequantize<S: Simd>(w: &Quantized<'_>, row: usize, out: *mu
     }
 }
 
-/// Row `row` of an mxfp8 `w`.
+/// Row `row` of an mxfp8 `w`, whose scales these are.
 ///
 /// # Safety
 /// As [`dequantize`].
-unsafe fn eights(w: &Quantized<'_>, row: usize, out: *mut f32) {
-    let Scales::Bytes(scales) = w.scales else {
-        return;
-    };
+#[inline(always)]
+unsafe fn mxfp8(w: &Quantized<'_>, row: usize, scales: &[u8], out: *mut f32) {
     let codes = &w.packed[row * w.row_bytes()..][..w.row_bytes()];
-    let scales = &scales[row * w.groups()..][..w.groups()];
     let groups = codes.chunks_exact(w.format().group_size());
     for (g, (codes, &scale)) in groups.zip(scales).enumerate() {
         let scale = fp::e8m0(scale);

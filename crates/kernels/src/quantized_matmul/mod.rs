@@ -2,9 +2,11 @@
 //!
 //! Weights stay packed as MLX packs them and are read where they lie, unpacked in registers
 //! (few rows of `x`: decode, bound by memory) or tile by tile into cache (many rows: prefill,
-//! bound by arithmetic). Activations are never quantized, and sums are float32. Products are exact
-//! or float32; only in a prefill with bfloat16 activations are the weights, once dequantized,
-//! rounded to bfloat16 too, as [`dequantize`] to that type does, and MLX on a GPU.
+//! bound by arithmetic). Sums are float32, of products that are exact or float32, with two exceptions for
+//! bfloat16 activations: in a prefill with AVX-512 BF16 the weights, once dequantized, are rounded to
+//! bfloat16 too, as [`dequantize`] to that type does, and MLX on a GPU; and with AVX2, and in a decode step
+//! of the formats that AVX-512 has no kernel for, integers of 16 bits are multiplied, for which neighbouring
+//! activations share a power of two, which loses less than bfloat16 has lost.
 
 mod affine;
 mod dequantize;
@@ -66,6 +68,11 @@ pub fn quantized_matmuls(
             b.shape()
         );
     }
+    ensure!(
+        "quantized_matmul",
+        a.cols > 0,
+        "the rows of x and w are empty"
+    );
     let parts: Vec<Part<'_>> = parts
         .iter_mut()
         .filter(|(w, _)| a.rows > 0 && w.rows() > 0)
@@ -87,8 +94,8 @@ struct Part<'a> {
 fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     if x.layout().rows > FEW {
         #[cfg(target_arch = "x86_64")]
-        if is_bf16(x) && cpu.isa() == Isa::Avx2 && avx2::serves_many(parts[0].w.format()) {
-            return avx2::many_products(cpu, x, parts);
+        if is_bf16(x) && cpu.isa() == Isa::Avx2 && avx2::many_products(cpu, x, parts) {
+            return;
         }
         let x = PackedX::new(cpu, Word::choose(cpu, is_bf16(x)), x);
         for part in parts {

@@ -5,6 +5,9 @@
     reason = "each test file uses a part of it"
 )]
 
+#[cfg(target_os = "linux")]
+pub mod fenced;
+
 use half::{bf16, f16};
 use kernels::quantized_matmul::{Format, Mode, Quantized, Scales};
 use kernels::{Cpu, Dtype, Isa, Layout, View, ViewMut};

@@ -5,6 +5,7 @@ use crate::common::{
     Expected, cases, fixture, greedy, load, load_with, logits_in_chunks, open_device,
     open_metal_on_cpu, relative_error,
 };
+use kernels::bf12::Bf12;
 use kernels::{Isa, graph};
 use mlx_core::{DeviceKind, Dtype, device};
 use models::LoadOptions;
@@ -169,7 +170,7 @@ fn wide_bf16_matrices_are_held_in_fewer_bytes_where_that_is_faster() {
     open_device();
     let on = device::current().unwrap();
     let encodes = match on {
-        DeviceKind::Cpu => Isa::chosen() == Ok(Isa::Avx512Bf16),
+        DeviceKind::Cpu => Isa::chosen().is_ok_and(Bf12::pays),
         other => other == DeviceKind::Cuda,
     };
     // These are too small to gain anything on a GPU.

@@ -43,12 +43,7 @@ trait Multiply {
     );
 }
 
-/// Whether [`products`] can be had.
-pub(super) fn serves(isa: Isa) -> bool {
-    matches!(isa, Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16)
-}
-
-/// `y = x · wᵀ` for each part, where [`serves`] said yes; the sizes fit, `x` is bfloat16, and there is
+/// `y = x · wᵀ` for each part, where [`Bf12::pays`] said yes; the sizes fit, `x` is bfloat16, and there is
 /// a part.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[(&Bf12, Rows<'_>)]) {
     let layout = x.layout();

@@ -1,19 +1,23 @@
-//! Few rows of bfloat16 `x` by weights of any format, with AVX2: of all but one ([`floats8`]), in products
-//! of 16-bit integers.
+//! bfloat16 `x` by weights of any format, with AVX2: of all but mxfp8 in products of 16-bit integers.
 //!
-//! This is the decode step, and memory is its limit, which the float path does not reach: it takes
+//! Few rows are the decode step, and memory is its limit, which the float path does not reach: it takes
 //! three instructions for eight weights, and a core of such a machine must unpack six weights in
 //! a cycle. Here three do for sixteen:
 //!
 //! * Codes become 16-bit integers by a mask or a shift, in the order in which that leaves them; those that
-//!   cross bytes by an exchange of bytes and a product that shifts.
-//! * `x` becomes 16-bit integers, in that order, once a call: eight elements (sixteen with two-bit codes)
-//!   share a power of two, the largest one that loses none of the largest element. A bfloat16 has eight significant bits,
-//!   so an element keeps all of them unless it is more than 128 times smaller than the largest of
-//!   them; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
+//!   cross bytes by an exchange of bytes and a product that shifts. See [`codes`].
+//! * `x` becomes 16-bit integers, in that order, once a call: eight elements (sixteen with codes of two
+//!   bits) share a power of two, the largest one that loses none of the largest element. A bfloat16 has
+//!   eight significant bits, so an element keeps all of them unless it is more than 128 times smaller than
+//!   the largest of them; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
 //!   lose 2^-9 of itself. See [`arrange`].
 //! * Sums of four to sixteen products are exact integers; scales, powers of two and all further sums are
 //!   float32.
+//!
+//! Weights of mxfp8 become float32 in registers ([`floats8`]). Many rows, a prefill, have [`many`].
+//!
+//! An element of `x` that is infinite makes its row of the product not a number, as one that is none does.
+//! On a machine with AVX-512, this is what serves the formats that have no kernel of their own there.
 
 mod arrange;
 mod codes;
@@ -25,7 +29,7 @@ mod scales;
 use half::{bf16, f16};
 
 use super::format::lane_groups;
-use super::{Format, Mode, Part};
+use super::{Mode, Part};
 use crate::{Cpu, Dtype, View, stream};
 
 use arrange::Arranged;
@@ -49,21 +53,18 @@ pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     }
 }
 
-/// Whether [`many_products`] has the format.
-pub(super) fn serves_many(format: Format) -> bool {
-    many::serves(format)
-}
-
-/// The same for many rows, and a format that [`serves_many`] names.
-pub(super) fn many_products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+/// The same for many rows. False for a format whose weights are no integers: nothing was done.
+pub(super) fn many_products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) -> bool {
     let (format, _, dtype) = parts[0].w.kind();
     match (format.mode(), dtype) {
+        (Mode::Mxfp8, _) => return false,
         (Mode::Nvfp4, _) => many::products::<E4m3>(cpu, x, parts),
-        (Mode::Mxfp4 | Mode::Mxfp8, _) => many::products::<E8m0>(cpu, x, parts),
+        (Mode::Mxfp4, _) => many::products::<E8m0>(cpu, x, parts),
         (Mode::Affine, Some(Dtype::F32)) => many::products::<Plain<f32>>(cpu, x, parts),
         (Mode::Affine, Some(Dtype::F16)) => many::products::<Plain<f16>>(cpu, x, parts),
         (Mode::Affine, _) => many::products::<Plain<bf16>>(cpu, x, parts),
     }
+    true
 }
 
 /// By the type of scales and biases.

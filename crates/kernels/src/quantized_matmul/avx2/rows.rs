@@ -14,8 +14,8 @@ use crate::scratch::{Scratch, Shared};
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 
-/// Bytes behind the last row that a step may read.
-const SLACK: usize = 32;
+/// Bytes behind the last row that a step may read: it begins within a row, and loads no more than this.
+const SLACK: usize = size_of::<__m256i>();
 
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
@@ -111,8 +111,9 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             tables,
             ..
         } = *self;
-        // SAFETY: by the trait's contract; groups and vectors stay within a row, or within arranged
-        // rows, which end in zeros.
+        // SAFETY: by the trait's contract; groups stay within a row, and vectors within arranged rows, which
+        // end in zeros. A step begins within a row and reads at most `SLACK` bytes: those that lie behind the
+        // last of these rows are of the matrix, or of the copy.
         unsafe {
             let mut codes = self.codes.get().cast_const().add(place.row * row_bytes);
             let far = codes.wrapping_add(place.ahead * row_bytes);

@@ -15,8 +15,8 @@ mod weights;
 mod x;
 
 use super::scales::ScaleFormat;
-use crate::gemm::{panels_of_task, tile_height};
-use crate::quantized_matmul::{Format, Mode, Part};
+use crate::gemm::{Word, panels_of_task, tile_height};
+use crate::quantized_matmul::{Format, Part};
 use crate::scratch::Scratch;
 use crate::{Cpu, View};
 
@@ -26,14 +26,6 @@ use x::PackedX;
 
 /// Most elements that share a power of two.
 const BLOCK: usize = 64;
-
-/// Bytes of panels that a task may hold: half of a second-level cache of 512 KB.
-const PANEL_BYTES: usize = 256 * 1024;
-
-/// Whether [`products`] has the format.
-pub(super) fn serves(format: Format) -> bool {
-    format.mode() != Mode::Mxfp8
-}
 
 /// How rows are cut into blocks and words.
 #[derive(Clone, Copy)]
@@ -62,8 +54,8 @@ impl Blocks {
     }
 }
 
-/// `y = x · wᵀ` for each part, all of one kind that [`serves`] names, with scales `S`; `x` is bfloat16, and
-/// the sizes fit.
+/// `y = x · wᵀ` for each part, all of one kind, which is not mxfp8, with scales `S`; `x` is bfloat16, and the
+/// sizes fit.
 pub(super) fn products<S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     let (format, cols, _) = parts[0].w.kind();
     let blocks = Blocks::new(format, cols);
@@ -80,7 +72,11 @@ fn times<S: ScaleFormat>(cpu: &Cpu, x: &PackedX, part: &Part<'_>) {
     let panels = w.rows().div_ceil(WIDTH);
     // Words and, for each block, scales and biases.
     let (words, factors) = (WIDTH * blocks.words(), 2 * WIDTH * blocks.count);
-    let per_task = panels_of_task(cpu, panels, PANEL_BYTES / (4 * (words + factors)));
+    let per_task = panels_of_task(
+        cpu,
+        panels,
+        Word::F32.panel_bytes() / (4 * (words + factors)),
+    );
     let product = Product { x, y: part.y };
     cpu.pool().run(panels.div_ceil(per_task), |task| {
         let begin = task * per_task * WIDTH;

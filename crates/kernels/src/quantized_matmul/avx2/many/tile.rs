@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::weights::Panels;
 use super::x::PackedX;
-use crate::gemm::{Tile, by_height};
+use crate::gemm::{AHEAD, Tile, by_height};
 use crate::isa::{Avx2, Simd};
 use crate::view::Rows;
 
@@ -14,9 +14,6 @@ pub(super) const HEIGHT: usize = 6;
 
 /// Columns of a tile, rows of a panel.
 pub(super) const WIDTH: usize = 2 * Avx2::LANES;
-
-/// How many words ahead of its use a line of the panel is brought from the second-level cache.
-const AHEAD: usize = 512;
 
 /// A product of packed operands, for threads to share.
 pub(super) struct Product<'a> {
@@ -31,11 +28,6 @@ impl Product<'_> {
     /// The machine has AVX2; no other thread has these columns of `y`, which exist.
     #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
     pub(super) unsafe fn columns(&self, panels: &Panels, range: Range<usize>) {
-        /// For [`by_height`].
-        struct A;
-        impl A {
-            const HEIGHT: usize = HEIGHT;
-        }
         for row in (0..self.x.rows).step_by(self.x.height) {
             let height = self.x.height.min(self.x.rows - row);
             for (panel, col) in range.clone().step_by(WIDTH).enumerate() {
@@ -45,7 +37,7 @@ impl Product<'_> {
                     col,
                     count: WIDTH.min(range.end - col),
                 };
-                by_height!(height, A, H => {
+                by_height!(height, HEIGHT, H => {
                     // SAFETY: by this function's own contract.
                     unsafe {
                         let sums = self.sums::<H>(panels, panel, row);
@@ -96,8 +88,8 @@ impl Product<'_> {
     }
 }
 
-/// The sums of products of a block of words. The codes of 64 words are below 2^8, and the integers of `x` below
-/// 2^15, so that the sums are below 2^30.
+/// The sums of products of a block of words. Codes are below 2^8 and the integers of `x` at most 2^15, and of a
+/// block's 64 elements two meet in a lane at a time: the sums are below 2^29.
 ///
 /// # Safety
 /// The machine has AVX2; `x` leads to `H` times so many words, and `w` to [`WIDTH`] times so many.
