@@ -15,11 +15,6 @@ use crate::view::Rows;
 /// rows of `x` meet them: enough to outweigh drawing the range and the wait for its first lines.
 const BLOCK_BYTES: usize = 32 * 1024;
 
-/// How far ahead of its use a line of weights is asked for, at least. A load takes some 500 cycles
-/// to come from memory, and at full bandwidth a line arrives every 5 to 10 of them. At the end of a range
-/// nothing is asked for, so twice as much makes a product of 1 to 2 MB up to a twentieth slower.
-const AHEAD_BYTES: usize = 4 * 1024;
-
 /// Results that are collected before they are converted and stored.
 pub(crate) const BATCH: usize = 32;
 
@@ -42,6 +37,10 @@ pub(crate) trait Stream: Sync {
     type Simd: Simd;
     /// Whether registers hold four rows of weights at a time, or two.
     const TALL: bool;
+    /// How far ahead of its use a line of weights is asked for, at least. A load takes some 500 cycles
+    /// to come from memory, and at full bandwidth a line arrives every 5 to 10 of them. (At the end of a
+    /// range nothing is asked for, so where lines are used more slowly than they arrive, less is better.)
+    const AHEAD_BYTES: usize = 8 * 1024;
 
     /// Rows of `x`.
     fn x_rows(&self) -> usize;
@@ -128,7 +127,7 @@ unsafe fn some<K: Stream, const R: usize, const M: usize>(
     block: &Range<usize>,
     end: usize,
 ) -> usize {
-    let far = AHEAD_BYTES
+    let far = K::AHEAD_BYTES
         .div_ceil(stream.row_bytes().max(1))
         .next_multiple_of(R);
     let y = stream.y(part);

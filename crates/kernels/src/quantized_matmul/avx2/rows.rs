@@ -82,6 +82,7 @@ struct Packed<'a, C: Codes, S> {
 impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
     type Simd = Avx2;
     const TALL: bool = C::TALL;
+    const AHEAD_BYTES: usize = if C::BITS > 4 { 8 * 1024 } else { 4 * 1024 };
 
     fn x_rows(&self) -> usize {
         self.job.arranged.rows
