@@ -6,7 +6,7 @@ mod common;
 
 use common::{Array, Rng, Weights, close, cpus, dot, dtypes, epsilon, formats};
 use kernels::quantized_matmul::{
-    Format, Mode, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
+    Format, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
 };
 use kernels::{Cpu, Dtype, Error, Isa, Layout, View, ViewMut};
 use proptest::prelude::*;
@@ -232,6 +232,7 @@ fn what_is_no_number_stays_none() {
 #[test]
 fn nothing_beyond_a_matrix_is_read() {
     use common::fenced::Fenced;
+    use kernels::quantized_matmul::Mode;
     let mut rng = Rng::new(12);
     for format in each_format() {
         for (n, groups) in [(1, 1), (2, 3), (3, 1), (5, 9), (9, 2)] {
@@ -239,7 +240,7 @@ fn nothing_beyond_a_matrix_is_read() {
             let w = Weights::random(&mut rng, format, n, k, Dtype::Bf16, 0);
             let [packed, scales, biases] =
                 [&w.packed, &w.scales, &w.biases].map(|bytes| Fenced::new(bytes));
-            let scales = match w.format.mode() {
+            let scales = match format.mode() {
                 Mode::Affine => Scales::Affine {
                     scales: scales.bytes(),
                     biases: biases.bytes(),
