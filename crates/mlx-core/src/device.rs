@@ -11,14 +11,14 @@ use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
 use std::str::FromStr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
 
 use mlx_sys::mlx_device_info;
 
 use crate::ffi::{self, api, check, string};
 use crate::stream::{Device, Stream};
-use crate::{Error, Result, cuda};
+use crate::{Error, Result, exit};
 
 /// What an array can be computed on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -141,8 +141,9 @@ fn open_real(choice: Choice) -> Result<DeviceInfo> {
     FIRST.get_or_init(|| kind);
     if kind == DeviceKind::Cuda {
         CUDA_IS_OPEN.store(true, Ordering::Relaxed);
-        cuda::exit::prepare();
     }
+    static OPENED: Once = Once::new();
+    exit::prepare(&OPENED);
     Ok(info)
 }
 

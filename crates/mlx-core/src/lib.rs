@@ -43,6 +43,7 @@ pub mod sysctl;
 mod array;
 mod dtype;
 mod error;
+mod exit;
 mod ffi;
 mod stream;
 mod submit;

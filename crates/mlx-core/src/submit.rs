@@ -3,6 +3,7 @@
 //! There threads take turns in submitting ([`turn`]); waiting for results they do together.
 
 use std::cell::Cell;
+use std::sync::Once;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,28 +13,39 @@ use crate::device::cuda_is_open;
 use crate::ffi::{ArrayVec, api, refusal};
 use crate::stream::Stream;
 use crate::turn::{self, Turn};
-use crate::{DeviceKind, Error, Result, cuda, device};
+use crate::{DeviceKind, Error, Result, cuda, device, exit};
 
 thread_local! {
     /// How often something failed on this thread; see [`wait`].
     static FAILURES: Cell<u64> = const { Cell::new(0) };
 }
 
+/// When MLX has made what it makes for its first work.
+static COMPUTED: Once = Once::new();
+
 /// Submits the arrays of `vec` and does not wait. Gives MLX's status.
 pub(crate) fn submit(vec: &ArrayVec) -> i32 {
-    let _turn = match turn::to_submit() {
-        Ok(turn) => turn,
+    let (_using, _turn) = match exit::using().and_then(|using| Ok((using, turn::to_submit()?))) {
+        Ok(both) => both,
         Err(status) => return status,
     };
     // SAFETY: the vector holds live arrays.
-    noted(unsafe { api().mlx_async_eval(vec.raw()) })
+    let status = unsafe { api().mlx_async_eval(vec.raw()) };
+    exit::prepare(&COMPUTED);
+    noted(status)
 }
 
 /// Computes the arrays of `vec`, whose handles `each` has. Gives MLX's status.
 pub(crate) fn compute(vec: &ArrayVec, each: impl Iterator<Item = mlx_array>) -> i32 {
     if !cuda_is_open() {
+        let _using = match exit::using() {
+            Ok(using) => using,
+            Err(status) => return status,
+        };
         // SAFETY: the vector holds live arrays.
-        return unsafe { api().mlx_eval(vec.raw()) };
+        let status = unsafe { api().mlx_eval(vec.raw()) };
+        exit::prepare(&COMPUTED);
+        return status;
     }
     let mut status = submit(vec);
     for array in each {

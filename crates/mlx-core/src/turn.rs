@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::cuda::{self, exit};
 use crate::device::cuda_is_open;
+use crate::{cuda, exit};
 
 /// Who submitted last.
 static SUBMITTING: Mutex<Option<ThreadId>> = Mutex::new(None);

@@ -34,7 +34,6 @@
 //! ```
 
 mod compiler;
-pub(crate) mod exit;
 mod gpu;
 mod headers;
 mod image;

@@ -1,21 +1,24 @@
-//! The end of a process that has used the GPU.
+//! The end of a process that has used MLX.
 //!
 //! `exit` takes MLX's static objects and CUDA down on the thread that calls it, while other threads may
 //! be using them: one with an answer half given, or MLX's workers, which free what a step used and,
 //! when the thread that they belong to has ended, themselves. So before anything is taken down,
-//! nobody may submit any more, the GPU finishes what it has, and the workers get a moment for what
+//! nobody may submit any more, what was submitted is finished, and the workers get a moment for what
 //! they still have to do; MLX offers no way to wait for them.
 
 use std::ffi::c_int;
-use std::sync::{Once, OnceLock};
+use std::sync::{Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::gpu::synchronize;
+use crate::cuda::synchronize;
+use crate::device::cuda_is_open;
 use crate::turn;
 
-/// For somebody who is submitting; then the process ends all the same.
+/// For somebody who is submitting to a GPU; then the process ends all the same.
 const FOR_A_TURN: Duration = Duration::from_secs(1);
+/// For whoever has a processor compute: a piece of a long prompt.
+const FOR_A_STEP: Duration = Duration::from_secs(5);
 /// For MLX's workers, which need microseconds where nothing else wants their core.
 const FOR_WORKERS: Duration = Duration::from_millis(50);
 /// By then the process is gone. Not for ever, since somebody may be waiting for a thread that is held.
@@ -24,17 +27,31 @@ const HELD: Duration = Duration::from_secs(10);
 /// The thread that ends the process.
 static ENDING: OnceLock<ThreadId> = OnceLock::new();
 
+/// Whoever has MLX do something, and against all of them the thread that ends the process.
+static USING: RwLock<()> = RwLock::new(());
+
 unsafe extern "C" {
     /// C's: functions are called in the reverse of the order in which they were registered.
     fn atexit(function: extern "C" fn()) -> c_int;
 }
 
-/// Prepares for the end. Called when MLX is loaded and CUDA set up: what they registered runs later.
-pub(crate) fn prepare() {
-    static PREPARED: Once = Once::new();
+/// Prepares for the end. Called when MLX is loaded, and once more when it has computed something: what was
+/// registered until then runs later.
+pub(crate) fn prepare(once: &Once) {
     // SAFETY: `end` may be called at any time and does not unwind. That it cannot be registered is
     // as harmless as not to try.
-    PREPARED.call_once(|| _ = unsafe { atexit(end) });
+    once.call_once(|| _ = unsafe { atexit(end) });
+}
+
+/// That this thread has MLX do something, for as long as the guard lives. It fails, with a status that is a
+/// failure, when the process ends.
+pub(crate) fn using() -> Result<RwLockReadGuard<'static, ()>, i32> {
+    let using = USING.read().unwrap_or_else(PoisonError::into_inner);
+    if has_begun() {
+        drop(using);
+        return Err(hold());
+    }
+    Ok(using)
 }
 
 /// Whether the process is ending.
@@ -52,10 +69,19 @@ pub(crate) fn hold() -> i32 {
 }
 
 extern "C" fn end() {
-    let _ = ENDING.set(thread::current().id());
+    if ENDING.set(thread::current().id()).is_err() {
+        return;
+    }
     // Whoever comes later sees that the process ends; whoever has the turn now has submitted then.
-    drop(turn::within(FOR_A_TURN));
-    // What went wrong on the GPU is nobody's concern any more.
-    let _ = synchronize();
+    if cuda_is_open() {
+        drop(turn::within(FOR_A_TURN));
+        // What went wrong on the GPU is nobody's concern any more.
+        let _ = synchronize();
+    } else {
+        let begun = Instant::now();
+        while USING.try_write().is_err() && begun.elapsed() < FOR_A_STEP {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
     thread::sleep(FOR_WORKERS);
 }
