@@ -22,11 +22,14 @@ pub(super) trait Codes {
     const UNIT: f32;
     /// The mean of all codes.
     const MIDDLE: f32;
-    /// What [`Codes::products`] looks up.
-    type Tables: Sync + 'static;
+    /// Where [`Codes::products`] finds the codes, unless they are whole fields of their bytes.
+    const WINDOWS: Windows = Windows::NONE;
 
-    /// The tables.
-    fn tables() -> &'static Self::Tables;
+    /// The same, as the loops get it: of a product with powers of two that it knows, the compiler makes
+    /// shifts, which AVX2 has not.
+    fn windows() -> &'static Windows {
+        black_box(const { &Self::WINDOWS })
+    }
 
     /// The vector that code `i` of a lane is in, and the half of the lane there.
     #[inline(always)]
@@ -48,7 +51,7 @@ pub(super) trait Codes {
     ///
     /// # Safety
     /// The machine has AVX2; `x` leads to so many vectors; `words` is what [`Codes::load`] gave.
-    unsafe fn products(tables: &Self::Tables, words: __m256i, x: *const i16) -> __m256i;
+    unsafe fn products(windows: &Windows, words: __m256i, x: *const i16) -> __m256i;
 }
 
 /// Unsigned integers of two bits.
@@ -59,14 +62,9 @@ impl Codes for Affine2 {
     const TALL: bool = true;
     const UNIT: f32 = 64.0;
     const MIDDLE: f32 = 1.5;
-    type Tables = ();
-
-    fn tables() -> &'static () {
-        &()
-    }
 
     #[inline(always)]
-    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products(_: &Windows, words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 64 * 16 * 3 * 2^15 < 2^27.
         unsafe {
             let upper = _mm256_srli_epi16::<8>(words);
@@ -93,14 +91,9 @@ impl Codes for Affine4 {
     const TALL: bool = false;
     const UNIT: f32 = 16.0;
     const MIDDLE: f32 = 7.5;
-    type Tables = ();
-
-    fn tables() -> &'static () {
-        &()
-    }
 
     #[inline(always)]
-    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products(_: &Windows, words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 16 * 8 * 15 * 2^15 < 2^26.
         unsafe {
             let (low, high) = (_mm256_set1_epi16(0x0f), _mm256_set1_epi16(0xf0));
@@ -127,14 +120,9 @@ impl Codes for Affine8 {
     const TALL: bool = false;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 127.5;
-    type Tables = ();
-
-    fn tables() -> &'static () {
-        &()
-    }
 
     #[inline(always)]
-    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products(_: &Windows, words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 4 * 255 * 2^15 < 2^25.
         unsafe {
             let even = _mm256_and_si256(words, _mm256_set1_epi16(0xff));
@@ -155,14 +143,9 @@ impl Codes for Floats4 {
     const TALL: bool = true;
     const UNIT: f32 = 512.0;
     const MIDDLE: f32 = 0.0;
-    type Tables = ();
-
-    fn tables() -> &'static () {
-        &()
-    }
 
     #[inline(always)]
-    unsafe fn products((): &(), words: __m256i, x: *const i16) -> __m256i {
+    unsafe fn products(_: &Windows, words: __m256i, x: *const i16) -> __m256i {
         // SAFETY: by the trait's contract. The sum of a lane is below 8 * 256 * 12 * 2^15 < 2^30.
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(HALVES.as_ptr().cast()));
@@ -196,15 +179,19 @@ pub(super) struct Windows {
     factors: [[u16; 16]; 4],
 }
 
+impl Windows {
+    const NONE: Self = Self {
+        bytes: [[0; 32]; 4],
+        factors: [[0; 16]; 4],
+    };
+}
+
 impl<const BITS: usize> Odd<BITS> {
     /// Each half of a vector has a load of its own, so half a step must fit in 16 bytes.
     const STEP: usize = if BITS == 3 { 64 } else { 32 };
 
     const WINDOWS: Windows = {
-        let mut windows = Windows {
-            bytes: [[0; 32]; 4],
-            factors: [[0; 16]; 4],
-        };
+        let mut windows = Windows::NONE;
         let lane = Self::STEP / 8;
         let mut at = 0;
         while at < Self::STEP / 2 {
@@ -230,12 +217,7 @@ impl<const BITS: usize> Codes for Odd<BITS> {
     const TALL: bool = true;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = ((1 << BITS) - 1) as f32 / 2.0;
-    type Tables = Windows;
-
-    fn tables() -> &'static Windows {
-        // Of a product with powers of two that it knows, the compiler makes shifts, which AVX2 has not.
-        black_box(const { &Self::WINDOWS })
-    }
+    const WINDOWS: Windows = Self::WINDOWS;
 
     #[inline(always)]
     fn place(i: usize) -> (usize, usize) {

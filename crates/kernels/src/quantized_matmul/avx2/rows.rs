@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::super::format::MAX_VECTORS;
 use super::super::{Format, Part};
 use super::arrange::{Arranged, Places};
-use super::codes::Codes;
+use super::codes::{Codes, Windows};
 use super::scales::ScaleFormat;
 use crate::isa::{Avx2, Simd};
 use crate::scratch::{Scratch, Shared};
@@ -53,8 +53,8 @@ impl Job<'_> {
             groups: w.groups(),
             steps: 8 * self.format.group_size() / C::STEP,
             all_steps: w.cols().div_ceil(C::STEP),
-            tables: C::tables(),
-            scale_format: PhantomData,
+            windows: C::windows(),
+            kinds: PhantomData,
         };
         // SAFETY: by this function's own contract.
         unsafe { stream::blocks(&packed, part, range) }
@@ -62,7 +62,7 @@ impl Job<'_> {
 }
 
 /// Weights whose codes are `C`, with scales `S`. What a row needs is looked up once: a row is short.
-struct Packed<'a, C: Codes, S> {
+struct Packed<'a, C, S> {
     job: &'a Job<'a>,
     places: Places,
     codes: Shared<u8>,
@@ -75,8 +75,8 @@ struct Packed<'a, C: Codes, S> {
     steps: usize,
     /// Steps of a row, whose last one may end beyond it.
     all_steps: usize,
-    tables: &'static C::Tables,
-    scale_format: PhantomData<fn() -> S>,
+    windows: &'static Windows,
+    kinds: PhantomData<fn() -> (C, S)>,
 }
 
 impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
@@ -109,7 +109,7 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             groups,
             steps,
             all_steps,
-            tables,
+            windows,
             ..
         } = *self;
         // SAFETY: by the trait's contract; groups stay within a row, and vectors within arranged rows, which
@@ -169,7 +169,7 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                         let words = C::load(codes.add(r * row_bytes + byte));
                         let scale = _mm256_permutevar8x32_ps(scales[r], order);
                         for i in 0..M {
-                            let sum = C::products(tables, words, x[i].add(step * C::STEP));
+                            let sum = C::products(windows, words, x[i].add(step * C::STEP));
                             let unit = Avx2::mul(Avx2::load_f32(units[i].add(step * 8)), scale);
                             acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
                         }

@@ -4,8 +4,8 @@
 //! the product of [`crate::gemm`], tiles of `x` by panels of weights, but that a word is two integers, and
 //! that the sums of a block of words, which are exact, become float32 before the next block:
 //!
-//! * Weights are `code * scale + bias`. The codes are taken from their mean, doubled where that is no
-//!   integer; that goes into scales and biases.
+//! * Weights are `code * scale + bias`. The integers are twice what the codes are apart from their mean,
+//!   which may be half of one; that goes into scales and biases.
 //! * The elements of `x` of a block share a power of two, as in a decode step, with as many more of them as
 //!   have one scale, and at most 64. What an element loses meets a code that is as often above the mean as below.
 //! * A bias meets the sum of the block's elements, in float32.
