@@ -6,6 +6,7 @@ The kernel is compiled as C++ behind `tools/decode/emulated.h`: every thread is 
 has not arrived before it is waited for. What is behind the visible keys is not a number."""
 
 import ctypes
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ KERNEL = ROOT / "crates/kernels/src/attention/attend.cu"
 WARPS = 4
 # Elements of a head, sixteens of a warp's queries, and keys of a tile, as `Variant` has them.
 VARIANTS = [(16, 1, 64), (64, 1, 64), (80, 1, 64), (128, 1, 64), (144, 1, 32), (256, 1, 32), (64, 2, 48), (128, 2, 48)]
+# What scores are squashed to; 0 if they are not.
+CAPS = [0, 2.0]
 # Query heads, key heads, queries, visible keys, capacity, whether causal, and the window.
 CASES = [
     (2, 1, 37, 37, 300, True, 0), (2, 2, 1, 263, 305, True, 0), (1, 1, 1, 263, 305, True, 50),
@@ -33,6 +36,7 @@ INSTRUCTIONS = """
 #undef THREADS
 #undef blockIdx
 using std::max, std::min;
+inline float __fdividef(float a, float b) { return a / b; }
 typedef u16 Number;
 struct Place { int x, y; };
 static Place gridDim;
@@ -58,17 +62,17 @@ inline uint4 load_transposed(u32 row) {
 """
 ENTRY = """
 extern "C" void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
-                       int tokens, int visible, int capacity, bool causal, int window, float scale) {
+                       int tokens, int visible, int capacity, bool causal, int window, float scale, float cap) {
     gridDim = {heads, (tokens + QUERIES - 1) / QUERIES};
     emulated::launch(gridDim.x * gridDim.y, WARPS, 4 * TILE + QUERIES * PITCH, seed, [&] {
-        attend(q, k, v, sums, kv_heads, tokens, visible, capacity, causal, window, scale);
+        attend(q, k, v, sums, kv_heads, tokens, visible, capacity, causal, window, scale, cap);
     });
 }
 """
 
 
-def text(head_dim, parts, keys):
-    sizes = dict(HEAD_DIM=head_dim, WARPS=WARPS, PARTS=parts, KEYS=keys, THREADS=32 * WARPS)
+def text(head_dim, parts, keys, cap):
+    sizes = dict(HEAD_DIM=head_dim, WARPS=WARPS, PARTS=parts, KEYS=keys, THREADS=32 * WARPS) | ({"SQUASH": 1} if cap else {})
     defines = "".join(f"#define {name} {value}\n" for name, value in sizes.items())
     return defines + HEADER.read_text() + INSTRUCTIONS + with_array(KERNEL.read_text()) + ENTRY
 
@@ -92,12 +96,14 @@ def error(library, case, rng):
     sums, scale = np.full_like(q, nothing), 1.5 / math.sqrt(head_dim)
     arrays = [a.ctypes.data_as(ctypes.c_void_p) for a in (q, k, v, sums)]
     seed = ctypes.c_ulonglong(int(rng.integers(1 << 60)))
-    library.launch(seed, *arrays, heads, kv_heads, tokens, visible, capacity, causal, window, ctypes.c_float(scale))
+    library.launch(seed, *arrays, heads, kv_heads, tokens, visible, capacity, causal, window, ctypes.c_float(scale), ctypes.c_float(library.cap))
 
     keys, values = (to_float(a)[:, :visible].repeat(heads // kv_heads, 0) for a in (k, v))
     own, key = np.arange(tokens)[:, None] + visible - tokens, np.arange(visible)[None]
     seen = (key <= own if causal else key < visible) & (key > own - window if window else True)
-    scores = np.where(seen, np.einsum("lhd,hsd->hls", to_float(q), keys) * scale, -np.inf)
+    scores = np.einsum("lhd,hsd->hls", to_float(q), keys) * scale
+    scores = library.cap * np.tanh(scores / library.cap) if library.cap else scores
+    scores = np.where(seen, scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     exact = np.einsum("hls,hsd->lhd", weights / weights.sum(-1, keepdims=True), values)
     wrong = np.linalg.norm(to_float(sums) - exact) / np.linalg.norm(exact)
@@ -106,14 +112,14 @@ def error(library, case, rng):
 
 def main():
     rng, failed = np.random.default_rng(5), 0
-    for head_dim, parts, keys in VARIANTS:
-        library = compiled(text(head_dim, parts, keys))
-        library.head_dim = head_dim
+    for (head_dim, parts, keys), cap in itertools.product(VARIANTS, CAPS):
+        library = compiled(text(head_dim, parts, keys, cap))
+        library.head_dim, library.cap = head_dim, cap
         errors = [error(library, case, rng) for case in CASES]
         # Weights and sums are rounded to bfloat16 once each.
         ok = max(errors) < 4e-3
         failed += not ok
-        print(f"{'ok  ' if ok else 'FAIL'} {head_dim} elements, {16 * parts} queries a warp: at most {max(errors):.1e}")
+        print(f"{'ok  ' if ok else 'FAIL'} {head_dim} elements, {16 * parts} queries a warp, squashed to {cap}: at most {max(errors):.1e}")
     sys.exit(failed != 0)
 
 

@@ -8,7 +8,7 @@ import sys
 import gguf
 import numpy as np
 
-from gguf_layout import add_metadata, tensors
+from gguf_layout import add_metadata, architecture, tensors
 
 TYPES = {"bf16": gguf.GGMLQuantizationType.BF16, "q4_0": gguf.GGMLQuantizationType.Q4_0,
          "q8_0": gguf.GGMLQuantizationType.Q8_0}
@@ -21,18 +21,18 @@ def main():
     packed = gguf.quants.quantize(pool * np.float32(COLUMNS ** -0.5), kind).view(np.uint8).reshape(-1)
     per_row = packed.size // 4096
     f32 = gguf.GGMLQuantizationType.F32
-    w = gguf.GGUFWriter(out + ".part", s["family"])
+    w = gguf.GGUFWriter(out + ".part", architecture(s))
     add_metadata(w, s)
     sizes = []
     for name, shape in tensors(s):
         if len(shape) == 1:
             sizes.append((shape, shape[0] * 4))
-            w.add_tensor_info(f"{name}.weight", shape, np.dtype(np.float32), shape[0] * 4, f32)
+            w.add_tensor_info(name, shape, np.dtype(np.float32), shape[0] * 4, f32)
         else:
             nbytes = shape[0] * shape[1] * per_row // COLUMNS
             sizes.append((shape, nbytes))
             stored = gguf.quant_shape_to_byte_shape(shape, kind)
-            w.add_tensor_info(f"{name}.weight", stored, np.dtype(np.uint8), nbytes, kind)
+            w.add_tensor_info(name, stored, np.dtype(np.uint8), nbytes, kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()

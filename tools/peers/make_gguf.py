@@ -1,4 +1,4 @@
-"""Writes a GGUF file of random weights: the dimensions as JSON (as xtask/src/bench/shape.rs has
+"""Writes a GGUF file of random weights: the dimensions as JSON (as crates/bench-shapes has
 them), the type (q4_0, q4_k_m, q8_0 or bf16), the file. llama.cpp itself quantizes, from float16."""
 import json
 import os
@@ -8,7 +8,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from gguf_layout import add_metadata, tensors
+from gguf_layout import add_metadata, architecture, tensors
 
 FILE_TYPES = {"q4_0": 2, "q8_0": 7, "q4_k_m": 15, "bf16": 32}
 # Of random numbers, from which every matrix takes some: speed does not depend on repetitions.
@@ -25,12 +25,12 @@ def values(shape, at):
 
 
 def write_f16(s, path):
-    w = gguf.GGUFWriter(path, s["family"])
+    w = gguf.GGUFWriter(path, architecture(s))
     add_metadata(w, s)
     all_tensors = list(tensors(s))
     for name, shape in all_tensors:
         dtype = np.dtype(np.float32 if len(shape) == 1 else np.float16)
-        w.add_tensor_info(f"{name}.weight", shape, dtype, int(np.prod(shape)) * dtype.itemsize)
+        w.add_tensor_info(name, shape, dtype, int(np.prod(shape)) * dtype.itemsize)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()

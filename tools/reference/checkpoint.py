@@ -14,10 +14,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM,
+    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM,
+)  # fmt: skip
 
 MODEL_CLASSES = {
+    "qwen2": Qwen2ForCausalLM,
     "qwen3": Qwen3ForCausalLM,
+    "llama": LlamaForCausalLM,
+    "mistral": MistralForCausalLM,
+    # What a Mistral with layer_types is to transformers.
+    "ministral": MinistralForCausalLM,
+    "gemma": GemmaForCausalLM,
+    "gemma2": Gemma2ForCausalLM,
     "gemma3_text": Gemma3ForCausalLM,
     "gemma3": Gemma3ForConditionalGeneration,
 }
@@ -27,10 +37,23 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 DTYPE_NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 #: What a norm multiplies by, on average, where that is not one. Attention scores
-#: have the variance of (q_norm * k_norm)^2. Gemma norms what a layer adds, and
-#: attention must outweigh the MLP, or the next token hangs on the last one alone.
+#: have the variance of (q_norm * k_norm)^2, and without these norms that of
+#: (1.3 * input_layernorm)^4: Gemma 2's must be large enough for its cap to bite.
+#: Gemma 2 and 3 norm what a layer adds, and attention must outweigh the MLP, or
+#: the next token hangs on the last one alone.
 NORM_MEANS = {
+    "qwen2": {"norm": 1.4},
     "qwen3": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "llama": {"norm": 1.4},
+    "mistral": {"norm": 1.4},
+    "ministral": {"norm": 1.4},
+    "gemma": {"norm": 4.0},
+    "gemma2": {
+        "input_layernorm": 1.25,
+        "post_attention_layernorm": 1.4,
+        "post_feedforward_layernorm": 0.8,
+        "norm": 4.0,
+    },
     "gemma3": {
         "q_norm": 1.2,
         "k_norm": 1.2,
@@ -42,7 +65,10 @@ NORM_MEANS = {
 
 #: The length of an embedding row. Gemma multiplies it by sqrt(hidden), and with a
 #: tied head a long row answers every token with itself.
-EMBEDDING_LENGTHS = {"qwen3": 0.9, "gemma3": 0.3}
+EMBEDDING_LENGTHS = {
+    "qwen2": 0.9, "qwen3": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
+    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3,
+}  # fmt: skip
 
 
 def rng_for(*key) -> np.random.Generator:
@@ -57,7 +83,7 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
         # Gemma multiplies by 1 + weight.
-        values = mean * (1 + 0.25 * values) - (family == "gemma3")
+        values = mean * (1 + 0.25 * values) - family.startswith("gemma")
     elif name.endswith(".bias"):
         values = 0.4 * values
     elif leaf in ("embed_tokens", "lm_head"):
@@ -75,7 +101,7 @@ def random_state_dict(config_path: Path, seed, dtype: torch.dtype, own_head: boo
     config = AutoConfig.from_pretrained(config_path)
     with torch.device("meta"):
         model = MODEL_CLASSES[config.model_type](config)
-    family = "gemma3" if config.model_type.startswith("gemma3") else "qwen3"
+    family = config.model_type.removesuffix("_text")
     tied = config.get_text_config().tie_word_embeddings
     rng = rng_for(seed, "weights")
     state = {}

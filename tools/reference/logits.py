@@ -22,9 +22,10 @@ import torch
 import transformers
 from transformers import AutoConfig
 
-from checkpoint import DTYPE_NAMES, DTYPES, random_state_dict, rng_for, save_weights, write_json
+from case import Case
+from checkpoint import DTYPE_NAMES, DTYPES, MODEL_CLASSES, random_state_dict, rng_for, save_weights, write_json
 from exact import Reference, relative_error, rms_error, save_expected
-from logits_cases import CASES, Case
+from logits_cases import CASES
 
 FIXTURES = Path(__file__).resolve().parents[2] / "crates/models/tests/fixtures"
 
@@ -35,8 +36,6 @@ MIN_DISTINCT = 8
 #: What float32 costs transformers itself. The tests allow 1e-4: a draw that
 #: amplifies rounding errors would test the order of additions.
 MAX_F32_ERROR = 5e-6
-#: What a variant must change, relative to the largest logit: 100 times the tests' tolerance.
-MIN_CHANGE = 0.01
 
 ABOUT = {"made_by": "tools/reference/logits.py", "torch": torch.__version__, "transformers": transformers.__version__}
 
@@ -46,9 +45,7 @@ def write_config(directory: Path, case: Case) -> None:
         write_json(directory / "config.json", case.config | {"torch_dtype": DTYPE_NAMES[case.dtype]})
         return
     config = AutoConfig.for_model(**case.config)
-    config.architectures = [{"qwen3": "Qwen3ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}.get(
-        config.model_type, "Gemma3ForConditionalGeneration"
-    )]  # fmt: skip
+    config.architectures = [MODEL_CLASSES[config.model_type].__name__]
     config.dtype = DTYPES[case.dtype]
     config.save_pretrained(directory)
 
@@ -103,7 +100,7 @@ def check_variants(directory: Path, case: Case, state: dict, ids, logits) -> str
         with tempfile.TemporaryDirectory() as other:
             write_json(Path(other) / "config.json", changed)
             change = relative_error(Reference(Path(other), state=zeroed).logits(ids), logits)
-        if change < MIN_CHANGE:
+        if change < variant.least:
             raise RuntimeError(f"{case.name}: with {variant.label} the logits hardly change ({change:.1e})")
         least = min(least, (change, variant.label))
     return f"{least[0]:.2g} ({least[1]})" if case.variants else "-"

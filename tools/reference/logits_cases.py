@@ -1,45 +1,17 @@
-"""What the logit fixtures cover: one entry a case.
+"""What the logit fixtures cover: one entry a case. Qwen3 and Gemma 3 are here, the other families beside.
 
-Two spellings of config.json are in use. `hub` is the one that the released
-Qwen3 and Gemma 3 checkpoints carry (`rope_theta`, `rope_scaling`,
-`rope_local_base_freq`, `sliding_window_pattern`); such a config is written here
-by hand, key for key. `v5` is what transformers 5 writes (`rope_parameters`,
-`layer_types`); such a config is given to its class, and the class saves it.
+Two spellings of config.json are in use. `hub` is the one that released
+checkpoints carry (`rope_theta`, `rope_scaling`, `rope_local_base_freq`,
+`sliding_window_pattern`); such a config is written here by hand, key for key.
+`v5` is what transformers 5 writes (`rope_parameters`, `layer_types`); such a
+config is given to its class, and the class saves it.
 """
 
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A change that must move the logits; if it does not, the case tests nothing.
-
-    `config` overrides keys of the (text) config; tensors with `zero` in their
-    name are set to zero.
-    """
-
-    label: str
-    config: dict = field(default_factory=dict)
-    zero: str = ""
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    config: dict
-    covers: str
-    spelling: str = "hub"
-    dtype: str = "f32"
-    layout: str = "single"
-    #: How the names of the state_dict are stored: "same", "hub" (`language_model.model.`,
-    #: as released and as mlx-community has them) or "v5" (`model.language_model.`).
-    names: str = "same"
-    #: Whether the file has a head of its own where the config says that the embedding is the head.
-    own_head: bool = False
-    length: int = 40
-    prompt: int = 24
-    greedy: int = 24
-    variants: tuple[Variant, ...] = ()
+from case import (
+    EPSILON, LLAMA3, NO_BIAS, NO_HEAD, NO_SCALING, NO_WINDOW, SCALE, THETA, WINDOW_7, YARN, Case, Variant, layers,
+)  # fmt: skip
+from gemma_cases import GEMMA2_CASES, GEMMA_CASES
+from llama_cases import LLAMA_CASES, MISTRAL_CASES, QWEN2_CASES
 
 
 def qwen3(**changes) -> dict:
@@ -131,11 +103,6 @@ def gemma3_v5(**changes) -> dict:
     return config | changes
 
 
-def layers(pattern: str) -> list[str]:
-    """`layer_types` from a string: s for sliding, f for full."""
-    return [{"s": "sliding_attention", "f": "full_attention"}[letter] for letter in pattern]
-
-
 #: A vision tower as small as transformers lets one be. Text needs none of it.
 VISION = {
     "hidden_size": 8,
@@ -166,25 +133,9 @@ def gemma3_nested(text: dict) -> dict:
     }
 
 
-THETA = Variant("another rope_theta", {"rope_theta": 10000})
 LOCAL = Variant("another local base", {"rope_local_base_freq": 100000})
-NO_HEAD = Variant("a head of zeros", zero="lm_head")
-NO_SCALING = Variant("no rope_scaling", {"rope_scaling": None})
-NO_BIAS = Variant("biases of zero", zero="bias")
-NO_WINDOW = Variant("no window", {"sliding_window": 4096})
-WINDOW_7 = Variant("a window of 7", {"sliding_window": 7})
-SCALE = Variant("scores scaled by head_dim", {"query_pre_attn_scalar": 16})
 PATTERN = Variant("another pattern", {"sliding_window_pattern": 5})
 PLAIN_V5 = Variant("no rope scaling", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}})
-
-LLAMA3 = {
-    "factor": 8.0,
-    "high_freq_factor": 4.0,
-    "low_freq_factor": 1.0,
-    "original_max_position_embeddings": 128,
-    "rope_type": "llama3",
-}
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
 
 WIDE = {"hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 32}
 
@@ -197,7 +148,7 @@ QWEN3_CASES = [
         qwen3_v5(tie_word_embeddings=False, num_attention_heads=3, num_key_value_heads=3, rms_norm_eps=1e-3),
         "separate head; GQA 1; a norm epsilon that shows",
         spelling="v5",
-        variants=(Variant("epsilon 1e-6", {"rms_norm_eps": 1e-6}),),
+        variants=(EPSILON,),
     ),
     Case(
         "qwen3-bias",
@@ -442,4 +393,4 @@ GEMMA3_CASES = [
     ),
 ]
 
-CASES = QWEN3_CASES + GEMMA3_CASES
+CASES = QWEN3_CASES + GEMMA3_CASES + QWEN2_CASES + LLAMA_CASES + MISTRAL_CASES + GEMMA_CASES + GEMMA2_CASES

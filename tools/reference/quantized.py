@@ -78,7 +78,9 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
 
     model_class, arguments = _get_classes(case.config)
     model = model_class(arguments.from_dict(json.loads(json.dumps(case.config))))
-    weights = model.sanitize(dict(weights))
+    weights = dict(weights)
+    if hasattr(model, "sanitize"):
+        weights = model.sanitize(weights)
     model.load_weights(list(weights.items()))
 
     predicate = lambda path, _: case.overrides.get(path, True)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from gemma_cases import gemma2
+from llama_cases import llama, mistral, qwen2
 from logits_cases import gemma3, qwen3
 
 
@@ -48,6 +50,15 @@ def nested_gemma3() -> dict:
         "vocab_size": text["vocab_size"],
     }
 
+
+#: Every input dimension a multiple of 64.
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+}
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -130,4 +141,9 @@ CASES = [
         },
         own_head=True,
     ),
+    QuantizedCase("qwen2-q4-g64", qwen2(**SMALL), 4, 64),
+    QuantizedCase("llama-q8-g32", llama(**SMALL), 8, 32),
+    QuantizedCase("mistral-mxfp4", mistral(**SMALL | {"sliding_window": 4096}), 4, 32, "mxfp4"),
+    # A window that 24 positions do not fill: mlx-lm has none.
+    QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

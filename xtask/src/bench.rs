@@ -190,7 +190,7 @@ impl<'a> Bench<'a> {
         for work in &works {
             let half = u64::from(self.args.prompt) + u64::from(self.args.r#gen) / 2;
             let needed = Needed {
-                weights: bench_shapes::decode_bytes(&work.tensors, work.shape.vocab),
+                weights: bench_shapes::decode_bytes(&work.tensors, work.shape.vocab()),
                 caches: work.shape.cache_bytes(half),
             };
             // The rounds of this row alone: a shared machine's memory is not equally fast for long.

@@ -10,5 +10,5 @@ pub mod checkpoint;
 mod shape;
 mod tensor;
 
-pub use shape::{Family, Shape, Weights};
+pub use shape::{Shape, Weights};
 pub use tensor::{Tensor, decode_bytes, is_tied, read_dir, total_bytes};

@@ -7,8 +7,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use anyhow::{Result, bail};
+use arch::{Config, Linear, Model, Part, families};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::tensor::{Fill, Tensor};
@@ -16,41 +17,20 @@ use crate::tensor::{Fill, Tensor};
 /// Weights that share a scale and a bias, as mlx-lm quantizes unless told.
 pub(crate) const GROUP: u64 = 64;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-/// What a model is built like.
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Qwen3, dense.
-    Qwen3,
-    /// Gemma 3, text.
-    Gemma3,
-}
+/// What decoders are called in checkpoints of one.
+const ROOT: &str = "model";
 
 /// The dimensions of a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
     /// What it is called on the command line.
     pub name: String,
-    /// What the model is built like.
-    pub family: Family,
-    /// Width of the residual stream.
-    pub hidden: u64,
-    /// Number of layers.
-    pub layers: u64,
-    /// Width inside the MLP.
-    pub ffn: u64,
-    /// Query heads.
-    pub heads: u64,
-    /// Key and value heads.
-    pub kv_heads: u64,
-    /// Width of a head.
-    pub head_dim: u64,
-    /// Rows of the embedding.
-    pub vocab: u64,
+    /// `config.json` of an unquantized checkpoint.
+    config: Value,
+    model_type: String,
+    model: Model<String>,
     /// Whether the embedding is the head.
-    pub tied: bool,
-    /// Tokens that five of six layers see; Gemma 3 alone has it.
-    pub window: Option<u64>,
+    tied: bool,
 }
 
 /// What the weights of the matrices are stored as.
@@ -86,95 +66,50 @@ impl fmt::Display for Weights {
     }
 }
 
-/// hidden, layers, ffn, heads, kv_heads, head_dim, vocab, tied, window; from the `config.json` that
-/// Qwen and Google published.
-type Dimensions = (u64, u64, u64, u64, u64, u64, u64, bool, Option<u64>);
-
-const PUBLISHED: &[(&str, Dimensions)] = &[
-    (
-        "qwen3-0.6b",
-        (1024, 28, 3072, 16, 8, 128, 151_936, true, None),
-    ),
-    (
-        "qwen3-1.7b",
-        (2048, 28, 6144, 16, 8, 128, 151_936, true, None),
-    ),
-    (
-        "qwen3-4b",
-        (2560, 36, 9728, 32, 8, 128, 151_936, true, None),
-    ),
-    (
-        "qwen3-8b",
-        (4096, 36, 12_288, 32, 8, 128, 151_936, false, None),
-    ),
-    (
-        "gemma3-270m",
-        (640, 18, 2048, 4, 1, 256, 262_144, true, Some(512)),
-    ),
-    (
-        "gemma3-1b",
-        (1152, 26, 6912, 4, 1, 256, 262_144, true, Some(512)),
-    ),
-    (
-        "gemma3-4b",
-        (2560, 34, 10_240, 8, 4, 256, 262_208, true, Some(1024)),
-    ),
-];
-
 impl FromStr for Shape {
     type Err = String;
 
+    /// A published one.
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = PUBLISHED.iter().find(|(known, _)| *known == name);
-        let Some((_, d)) = found else {
-            let known: Vec<_> = PUBLISHED.iter().map(|(known, _)| *known).collect();
+        let published = || families::ALL.iter().flat_map(|family| family.published);
+        let Some((_, text)) = published().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = published().map(|(known, _)| *known).collect();
             return Err(format!("expected one of {}", known.join(", ")));
         };
-        Ok(Self {
-            name: name.to_owned(),
-            family: if d.8.is_some() {
-                Family::Gemma3
-            } else {
-                Family::Qwen3
-            },
-            hidden: d.0,
-            layers: d.1,
-            ffn: d.2,
-            heads: d.3,
-            kv_heads: d.4,
-            head_dim: d.5,
-            vocab: d.6,
-            tied: d.7,
-            window: d.8,
-        })
+        let config = arch::json::parse(text).map_err(|e| e.to_string())?;
+        Self::of(name, config).map_err(|e| e.to_string())
     }
 }
 
 impl Shape {
+    /// Of a model with this `config.json`.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn of(name: &str, config: Value) -> Result<Self> {
+        let read = Config::of_json(Path::new("config.json"), &config)?;
+        Ok(Self::with(name, config, read, None))
+    }
+
+    fn with(name: &str, config: Value, read: Config, tied: Option<bool>) -> Self {
+        Self {
+            name: name.to_owned(),
+            config,
+            tied: tied.or(read.tie_word_embeddings).unwrap_or(true),
+            model_type: read.model_type,
+            model: read.model,
+        }
+    }
+
     /// The dimensions that a model directory's `config.json` has, and what its weights are.
     ///
     /// # Errors
-    /// When there is none, it is of another family, or its weights are none of [`Weights`].
+    /// When there is none, it cannot be used, or its weights are none of [`Weights`].
     pub fn read(dir: &Path, tied: bool) -> Result<(Self, Weights)> {
         let path = dir.join("config.json");
-        let text =
-            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let root: Value =
-            serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-        let config = root.get("text_config").unwrap_or(&root);
-        let family = match root["model_type"].as_str() {
-            Some("qwen3") => Family::Qwen3,
-            Some("gemma3" | "gemma3_text") => Family::Gemma3,
-            other => bail!("{}: model_type {other:?} is not supported", path.display()),
-        };
-        // What published Gemma 3 files leave out; Qwen3's have every key.
-        let size = |key: &str, default: Option<u64>| {
-            let value = config[key]
-                .as_u64()
-                .or(default.filter(|_| family == Family::Gemma3));
-            value.with_context(|| format!("{} has no {key}", path.display()))
-        };
-        let weights = match root["quantization"]["bits"].as_u64() {
+        let config = Config::read(dir)?;
+        let value = arch::read_json(&path)?;
+        let weights = match value["quantization"]["bits"].as_u64() {
             Some(4) => Weights::Q4,
             Some(8) => Weights::Q8,
             None => Weights::Bf16,
@@ -183,62 +118,20 @@ impl Shape {
         let name = dir
             .file_name()
             .map_or("model".into(), |name| name.to_string_lossy());
-        let shape = Self {
-            name: name.into_owned(),
-            family,
-            hidden: size("hidden_size", None)?,
-            layers: size("num_hidden_layers", None)?,
-            ffn: size("intermediate_size", None)?,
-            heads: size("num_attention_heads", Some(8))?,
-            kv_heads: size("num_key_value_heads", Some(4))?,
-            head_dim: size("head_dim", Some(256))?,
-            vocab: size("vocab_size", Some(262_208))?,
-            tied,
-            window: match family {
-                Family::Gemma3 => Some(size("sliding_window", Some(4096))?),
-                Family::Qwen3 => None,
-            },
-        };
-        Ok((shape, weights))
+        Ok((Self::with(&name, value, config, Some(tied)), weights))
+    }
+
+    /// Rows of the embedding.
+    pub fn vocab(&self) -> u64 {
+        self.model.vocab_size() as u64
     }
 
     /// `config.json` of a random checkpoint.
     pub fn config(&self, weights: Weights) -> Value {
-        let mut config = json!({
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "intermediate_size": self.ffn,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "vocab_size": self.vocab,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 1e6,
-            "tie_word_embeddings": self.tied,
-            "attention_bias": false,
-        });
-        let own = match self.window {
-            None => json!({
-                "model_type": "qwen3",
-                "hidden_act": "silu",
-                "max_position_embeddings": 40_960,
-            }),
-            Some(window) => json!({
-                "model_type": "gemma3_text",
-                "hidden_activation": "gelu_pytorch_tanh",
-                "max_position_embeddings": 32_768,
-                "rope_local_base_freq": 1e4,
-                "query_pre_attn_scalar": self.head_dim,
-                "sliding_window": window,
-                "sliding_window_pattern": 6,
-            }),
-        };
-        merge(&mut config, own);
-        if let Some(bits) = weights.bits() {
-            merge(
-                &mut config,
-                json!({"quantization": {"group_size": GROUP, "bits": bits, "mode": "affine"}}),
-            );
+        let mut config = self.config.clone();
+        if let (Some(bits), Value::Object(config)) = (weights.bits(), &mut config) {
+            let quantization = json!({"group_size": GROUP, "bits": bits, "mode": "affine"});
+            config.insert("quantization".into(), quantization);
         }
         config
     }
@@ -246,55 +139,22 @@ impl Shape {
     /// Every tensor of a checkpoint of these weights, in the order of the file.
     pub fn tensors(&self, weights: Weights) -> Vec<Tensor> {
         let mut all = Vec::new();
-        let norm = |all: &mut Vec<Tensor>, name: String, width| {
-            let around = if self.family == Family::Qwen3 {
-                1.0
-            } else {
-                0.0
-            };
-            let name = format!("{name}.weight");
-            all.push(Tensor::new(
-                name,
-                "BF16",
-                vec![width],
-                Fill::Norm { around },
-            ));
+        let vector = |name: &str, length: usize, around| {
+            let (name, fill) = (format!("{ROOT}.{name}"), Fill::Vector { around });
+            Tensor::new(name, "BF16", vec![length as u64], fill)
         };
-        let matrix = |all: &mut Vec<Tensor>, name: &str, rows, columns| {
-            all.extend(matrix(name, rows, columns, weights));
-        };
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        matrix(&mut all, "model.embed_tokens", self.vocab, self.hidden);
-        for i in 0..self.layers {
-            let at = format!("model.layers.{i}");
-            for (part, rows, columns) in [
-                ("self_attn.q_proj", q, self.hidden),
-                ("self_attn.k_proj", kv, self.hidden),
-                ("self_attn.v_proj", kv, self.hidden),
-                ("self_attn.o_proj", self.hidden, q),
-                ("mlp.gate_proj", self.ffn, self.hidden),
-                ("mlp.up_proj", self.ffn, self.hidden),
-                ("mlp.down_proj", self.hidden, self.ffn),
-            ] {
-                matrix(&mut all, &format!("{at}.{part}"), rows, columns);
-            }
-            for part in ["self_attn.q_norm", "self_attn.k_norm"] {
-                norm(&mut all, format!("{at}.{part}"), self.head_dim);
-            }
-            let own: &[&str] = match self.family {
-                Family::Qwen3 => &[],
-                Family::Gemma3 => &["pre_feedforward_layernorm", "post_feedforward_layernorm"],
-            };
-            for part in ["input_layernorm", "post_attention_layernorm"]
-                .iter()
-                .chain(own)
-            {
-                norm(&mut all, format!("{at}.{part}"), self.hidden);
+        for part in self.model.parts() {
+            match part {
+                Part::Matrix(m) => all.extend(matrix(&format!("{ROOT}.{}", m.weight), m, weights)),
+                Part::Bias(name, length) => all.push(vector(name, length, 0.0)),
+                Part::Norm(norm) => {
+                    let around = if norm.centered { 0.0 } else { 1.0 };
+                    all.push(vector(&norm.weight, norm.width, around));
+                }
             }
         }
-        norm(&mut all, "model.norm".into(), self.hidden);
         if !self.tied {
-            matrix(&mut all, "lm_head", self.vocab, self.hidden);
+            all.extend(matrix(&self.model.head.weight, &self.model.head, weights));
         }
         all
     }
@@ -302,17 +162,46 @@ impl Shape {
     /// Bytes of keys and values, two bytes each, that `tokens` tokens take in the caches; a window
     /// keeps no more than it sees.
     pub fn cache_bytes(&self, tokens: u64) -> u64 {
-        let full = match self.window {
-            None => self.layers,
-            Some(_) => self.layers / 6,
-        };
-        let seen = self.window.map_or(tokens, |window| tokens.min(window));
-        let values = full * tokens + (self.layers - full) * seen;
-        2 * 2 * self.kv_heads * self.head_dim * values
+        self.model.cache_bytes(tokens, 2)
     }
 }
 
-fn matrix(name: &str, rows: u64, columns: u64, weights: Weights) -> Vec<Tensor> {
+/// What other engines' files are written from: the dimensions, and name and shape of every tensor of an
+/// unquantized checkpoint.
+impl Serialize for Shape {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let model = &self.model;
+        let first = model.layers.first();
+        let attention = first.map(|layer| &layer.attention.part);
+        let rope = model.ropes.first();
+        let window = model.states.iter().find_map(|keys| keys.window);
+        let tensors = self.tensors(Weights::Bf16);
+        let tensors = tensors
+            .iter()
+            .map(|tensor| json!([tensor.name, tensor.shape]));
+        json!({
+            "name": self.name,
+            "family": self.model_type,
+            "hidden": model.hidden_size(),
+            "layers": model.layers.len(),
+            "ffn": first.map(|layer| layer.mlp.part.gate.rows),
+            "heads": attention.map(|a| a.heads),
+            "kv_heads": attention.map(|a| a.kv_heads),
+            "head_dim": attention.map(|a| a.head_dim),
+            "vocab": model.vocab_size(),
+            "tied": self.tied,
+            "window": window,
+            "rope_theta": rope.map(|rope| rope.theta),
+            "attention_softcap": attention.and_then(|a| a.softcap),
+            "logit_softcap": model.softcap,
+            "tensors": tensors.collect::<Vec<_>>(),
+        })
+        .serialize(serializer)
+    }
+}
+
+fn matrix(name: &str, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> {
+    let (rows, columns) = (linear.rows as u64, linear.columns as u64);
     let weight = format!("{name}.weight");
     let Some(bits) = weights.bits() else {
         return vec![Tensor::new(
@@ -331,12 +220,6 @@ fn matrix(name: &str, rows: u64, columns: u64, weights: Weights) -> Vec<Tensor> 
         Tensor::new(format!("{name}.scales"), "BF16", groups.clone(), scales),
         Tensor::new(format!("{name}.biases"), "BF16", groups, biases),
     ]
-}
-
-fn merge(into: &mut Value, from: Value) {
-    if let (Value::Object(into), Value::Object(from)) = (into, from) {
-        into.extend(from);
-    }
 }
 
 #[cfg(test)]
@@ -397,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_unknown_shape_is_answered_with_those_there_are() {
-        let error = "qwen2-7b".parse::<Shape>().unwrap_err();
+        let error = "qwen2-70b".parse::<Shape>().unwrap_err();
         assert!(error.contains("qwen3-0.6b"), "{error}");
     }
 }

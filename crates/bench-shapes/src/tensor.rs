@@ -31,8 +31,8 @@ pub(crate) enum Fill {
     Scales { columns: u64, bits: u64 },
     /// Biases that put the mean of those at zero.
     Biases { columns: u64, bits: u64 },
-    /// Weights of a norm, within a fifth of `around`.
-    Norm { around: f32 },
+    /// Weights of a norm, or a bias, within a fifth of `around`.
+    Vector { around: f32 },
     /// Not ours to write.
     None,
 }

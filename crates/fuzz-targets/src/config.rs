@@ -1,6 +1,6 @@
 //! `config.json` and `generation_config.json`, as far as they can be read without weights.
 
-use models::config::{Config, LayerType};
+use arch::{Config, Part};
 
 use crate::check_refusal;
 use crate::files::{sections, with_files};
@@ -15,23 +15,33 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 /// What the forward passes rely on.
-fn check(c: &Config) {
-    let sizes = [
-        c.hidden_size,
-        c.intermediate_size,
-        c.num_attention_heads,
-        c.num_key_value_heads,
-        c.head_dim,
-        c.vocab_size,
-        c.num_layers(),
-    ];
-    let in_range = |size: &usize| (1..=i32::MAX as usize).contains(size);
-    assert!(sizes.iter().all(in_range), "{sizes:?}");
-    assert!(c.num_attention_heads.is_multiple_of(c.num_key_value_heads));
-    assert!(c.head_dim.is_multiple_of(2) && c.head_dim <= 1 << 16);
-    assert!(c.num_layers() <= 4096);
-    let sliding = c.layer_types.contains(&LayerType::Sliding);
-    assert!(!sliding || c.sliding_window.as_ref().is_some_and(in_range));
-    assert!(c.rms_norm_eps.is_finite() && c.attention_scale.is_finite());
-    assert!(c.rope.theta > 0.0 && c.local_rope.theta > 0.0);
+fn check(config: &Config) {
+    let model = &config.model;
+    let in_range = |size: usize| (1..=i32::MAX as usize).contains(&size);
+    assert!((1..=4096).contains(&model.layers.len()));
+    assert_eq!(model.states.len(), model.layers.len());
+    for layer in &model.layers {
+        let a = &layer.attention.part;
+        let (queries, keys) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
+        assert!(in_range(a.heads) && in_range(a.kv_heads));
+        assert!(a.heads.is_multiple_of(a.kv_heads));
+        assert!(a.head_dim.is_multiple_of(2) && a.head_dim <= 1 << 16);
+        assert_eq!((a.q.rows, a.k.rows, a.v.rows), (queries, keys, keys));
+        assert!(a.scale.is_finite() && a.softcap.is_none_or(|cap| cap > 0.0));
+        assert!(a.rope < model.ropes.len() && a.state < model.states.len());
+    }
+    for linear in model.parts().filter_map(|part| match part {
+        Part::Matrix(linear) => Some(linear),
+        _ => None,
+    }) {
+        assert!(in_range(linear.columns) && linear.rows > 0);
+    }
+    assert!(
+        model
+            .states
+            .iter()
+            .all(|keys| keys.window.is_none_or(in_range))
+    );
+    assert!(model.norm.eps.is_finite());
+    assert!(model.ropes.iter().all(|rope| rope.theta > 0.0));
 }

@@ -7,7 +7,7 @@ mod common;
 
 use common::{Rng, open_device, values};
 use kernels::graph::{
-    Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Slot, attend, into_cache,
+    Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Scores, Slot, attend, into_cache,
 };
 use mlx_core::{Array, Dtype};
 
@@ -25,6 +25,9 @@ struct Case {
     kv_heads: usize,
     dim: usize,
     sees: Sees,
+    /// Whether queries and keys are normalized.
+    norms: bool,
+    softcap: Option<f32>,
 }
 
 fn random(shape: &[i32], dtype: Dtype, rng: &mut Rng) -> Array {
@@ -70,7 +73,9 @@ impl Case {
                     .collect();
                 let score = |j: &usize| {
                     let key = &k[(kv + j) * dim..][..dim];
-                    scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>()
+                    let score = scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f64>();
+                    let squash = |cap| f64::from(cap) * (score / f64::from(cap)).tanh();
+                    self.softcap.map_or(score, squash)
                 };
                 let scores: Vec<f64> = seen.iter().map(score).collect();
                 let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -91,7 +96,9 @@ impl Case {
     fn run(&self, lengths: &[usize], dtype: Dtype, rng: &mut Rng) {
         let [heads, kv_heads, dim] = [self.heads, self.kv_heads, self.dim].map(|n| n as i32);
         let norms = [random(&[dim], dtype, rng), random(&[dim], dtype, rng)];
-        let [query_norm, key_norm] = norms.each_ref().map(|weight| Norm { weight, eps: 1e-6 });
+        let [query_norm, key_norm] = norms
+            .each_ref()
+            .map(|weight| self.norms.then_some(Norm { weight, eps: 1e-6 }));
         let periods: Vec<f32> = (0..dim / 2).map(|i| 10.0 + i as f32).collect();
         let periods = Array::from_slice(&periods, &[dim / 2]).unwrap();
         let kind = Heads {
@@ -144,8 +151,12 @@ impl Case {
                 },
             };
             let scale = 1.5 / (dim as f32).sqrt();
+            let scores = Scores {
+                scale,
+                softcap: self.softcap,
+            };
             let mut slots = [slot(one), slot(other)];
-            let mixed = attend(&entry, by, &mut slots[0], scale, mask).unwrap();
+            let mixed = attend(&entry, by, &mut slots[0], scores, mask).unwrap();
             mixed.eval().unwrap();
             let seen = into_cache(&entry, by, &mut slots[1]).unwrap();
             let parts = [&seen.queries, &seen.keys, &seen.values].map(values);
@@ -190,20 +201,27 @@ fn queries_attend_to_what_the_cache_holds() {
             (2, 2, 144),
         ] {
             for sees in [Sees::UpToItself, Sees::TheLast(50), Sees::TheLast(9)] {
-                let case = Case {
-                    heads,
-                    kv_heads,
-                    dim,
-                    sees,
-                };
-                // Not a whole tile, several tiles of keys, one token, few behind many.
-                case.run(&[37, 225, 1, 5], dtype, &mut rng);
+                // As Qwen3 and Gemma 3, and as Gemma 2 have it.
+                for (norms, softcap) in [(true, None), (false, Some(2.0))] {
+                    let case = Case {
+                        heads,
+                        kv_heads,
+                        dim,
+                        sees,
+                        norms,
+                        softcap,
+                    };
+                    // Not a whole tile, several tiles of keys, one token, few behind many.
+                    case.run(&[37, 225, 1, 5], dtype, &mut rng);
+                }
             }
             let case = Case {
                 heads,
                 kv_heads,
                 dim,
                 sees: Sees::All,
+                norms: true,
+                softcap: None,
             };
             case.run(&[1, 1, 70], dtype, &mut rng);
         }
@@ -221,6 +239,8 @@ fn many_heads_attend_as_few_do() {
             kv_heads: 64,
             dim,
             sees,
+            norms: false,
+            softcap: None,
         };
         case.run(&[30, 140], Dtype::Bfloat16, &mut rng);
     }
@@ -237,7 +257,9 @@ fn what_is_written_later_is_not_seen() {
         random(&[dim], dtype, &mut rng),
         random(&[dim], dtype, &mut rng),
     ];
-    let [query_norm, key_norm] = norms.each_ref().map(|weight| Norm { weight, eps: 1e-6 });
+    let [query_norm, key_norm] = norms
+        .each_ref()
+        .map(|weight| Some(Norm { weight, eps: 1e-6 }));
     let periods: Vec<f32> = (0..dim / 2).map(|i| 10.0 + i as f32).collect();
     let periods = Array::from_slice(&periods, &[dim / 2]).unwrap();
     let kind = Heads {

@@ -94,14 +94,17 @@ fn sources() -> Vec<Source> {
         }
         for (head_dim, heads, kv_heads) in [(128, 16, 8), (256, 4, 1), (80, 3, 1), (8, 2, 2)] {
             for new in [true, false] {
-                let variant = rope::cuda::Variant {
-                    head_dim,
-                    heads,
-                    kv_heads,
-                    dtype,
-                    new,
-                };
-                sources.push(Source::new(variant, rope::cuda::SOURCE, variant.options()));
+                for norms in [false, true] {
+                    let variant = rope::cuda::Variant {
+                        head_dim,
+                        heads,
+                        kv_heads,
+                        dtype,
+                        norms,
+                        new,
+                    };
+                    sources.push(Source::new(variant, rope::cuda::SOURCE, variant.options()));
+                }
             }
         }
     }
@@ -110,17 +113,21 @@ fn sources() -> Vec<Source> {
 
 /// Short heads, the published ones, and some that fill no power of two.
 fn attention_variants(dtype: Dtype) -> Vec<attention::cuda::Variant> {
-    let variant = |head_dim, parts| attention::cuda::Variant {
-        head_dim,
-        dtype,
-        parts,
-    };
     if dtype == Dtype::F32 {
         return Vec::new();
     }
-    let of_one = [16, 64, 80, 128, 144, 240, 256].map(|dim| variant(dim, 1));
-    let of_two = [16, 64, 80, 128].map(|dim| variant(dim, 2));
-    [&of_one[..], &of_two[..]].concat()
+    let of_one = [16, 64, 80, 128, 144, 240, 256].map(|dim| (dim, 1));
+    let of_two = [16, 64, 80, 128].map(|dim| (dim, 2));
+    let sizes = of_one.into_iter().chain(of_two);
+    let variants = sizes.flat_map(|(head_dim, parts)| {
+        [false, true].map(|squashes| attention::cuda::Variant {
+            head_dim,
+            dtype,
+            parts,
+            squashes,
+        })
+    });
+    variants.collect()
 }
 
 /// What a block may ask for on GPUs of workstations (sm_86, sm_89, sm_120).

@@ -308,8 +308,8 @@ impl Layer {
                 queries: part(0, heads),
                 keys: part(heads, kv_heads),
                 values: part(heads + kv_heads, kv_heads),
-                query_norm: norm_of(&q_norm.array),
-                key_norm: norm_of(&k_norm.array),
+                query_norm: Some(norm_of(&q_norm.array)),
+                key_norm: Some(norm_of(&k_norm.array)),
             };
             let by = Rotation {
                 periods: &periods_array,

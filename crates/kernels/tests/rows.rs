@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Array, Rng, close, cpus, dtypes, epsilon};
-use kernels::add::add;
+use kernels::add::{add, add_row};
 use kernels::gated::{Activation, gated};
 use kernels::rms_norm::{Addend, Norm, add_rms_norm, rms_norm};
 use kernels::rope::{Rope, rope};
@@ -73,6 +73,28 @@ proptest! {
             add(&cpu, a.view(), b.view(), y.view_mut()).unwrap();
             check(&cpu, &y, 1.0, |p, r, c| {
                 let (a, b) = (a.get(p, r, c), b.get(p, r, c));
+                (a + b, a.abs() + b.abs())
+            });
+        }
+    }
+
+    #[test]
+    fn biases_are_added_to_each_row(
+        (rows, cols) in (1_usize..=9, 1_usize..=300),
+        types in (dtypes(), dtypes()),
+        (gap, offset) in (0_usize..3, 0_usize..5),
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let a = Array::new(types.0, [1, rows, cols], gap, offset).fill(|| rng.normal());
+        let row = Array::new(types.1, [1, 1, cols], 0, offset).fill(|| rng.normal());
+        for cpu in cpus() {
+            let mut at = (0..rows).flat_map(|r| (0..cols).map(move |c| (r, c)));
+            let mut next = || at.next().map_or(0.0, |(r, c)| a.get(0, r, c));
+            let mut y = Array::new(types.0, [1, rows, cols], gap, offset).fill(&mut next);
+            add_row(&cpu, y.view_mut(), row.view()).unwrap();
+            check(&cpu, &y, 1.0, |_, r, c| {
+                let (a, b) = (a.get(0, r, c), row.get(0, 0, c));
                 (a + b, a.abs() + b.abs())
             });
         }

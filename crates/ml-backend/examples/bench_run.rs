@@ -104,7 +104,7 @@ fn run(args: &Args) -> Result<Vec<Value>> {
 /// are held.
 fn bytes_per_token(shape: &Shape, args: &Args, line: &Value) -> u64 {
     let tokens = args.prompt + args.gen_tokens / 2;
-    let stored = decode_bytes(&shape.tensors(args.weights), shape.vocab);
+    let stored = decode_bytes(&shape.tensors(args.weights), shape.vocab());
     let held = stored as f64 * line["held_share"].as_f64().unwrap_or(1.0);
     held as u64 + shape.cache_bytes(tokens as u64)
 }

@@ -74,7 +74,7 @@ pub use handle::MlxBackend;
 pub use load::{LoadedModel, MlxBackendBuilder, Progress, device_info};
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
-pub use model_info::{Advice, Family, ModelInfo};
+pub use model_info::{Advice, ModelInfo};
 pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK,
     Options,

@@ -2,19 +2,7 @@
 
 use std::path::Path;
 
-use models::config;
-
 use crate::{Dtype, Result};
-
-/// The model families that can be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Family {
-    /// Qwen3, dense.
-    Qwen3,
-    /// Gemma 3, text.
-    Gemma3,
-}
 
 /// How a checkpoint's `generation_config.json` advises to sample; each is `None` where it says nothing,
 /// or nothing usable. What [`Options`](crate::Options) leave open is done so.
@@ -41,8 +29,8 @@ pub struct Advice {
 pub struct ModelInfo {
     /// `model_type` of `config.json`.
     pub model_type: String,
-    /// The family that runs it.
-    pub family: Family,
+    /// The family that it is of, such as `Gemma 3`.
+    pub family: &'static str,
     /// Number of layers.
     pub layers: usize,
     /// Number of those that see a sliding window only.
@@ -104,10 +92,7 @@ impl ModelInfo {
         let advice = &model.generation;
         Self {
             model_type: model.model_type.clone(),
-            family: match model.family {
-                config::Family::Gemma3 => Family::Gemma3,
-                _ => Family::Qwen3,
-            },
+            family: model.family.name,
             layers: model.layers,
             sliding_layers: model.sliding_layers,
             sliding_window: model.sliding_window,

@@ -4,9 +4,10 @@
 
 mod common;
 
-use bench_shapes::{Family, Shape, Weights, checkpoint};
+use bench_shapes::{Shape, Weights, checkpoint};
 use ml_backend::{Device, Error, MlxBackend, Options};
 use mlx_core::{Array, Dtype, device, memory};
+use serde_json::json;
 
 /// Takes the GPU's memory, down to gaps of less than 1 MiB: keys and values fit into small gaps. Plain
 /// allocations only.
@@ -46,19 +47,12 @@ fn a_gpu_that_is_full_ends_a_generation_and_the_next_one_works() {
         return;
     }
     // Keys and values of a token are 128 kB: the caches soon need more than is left.
-    let shape = Shape {
-        name: "deep".to_owned(),
-        family: Family::Qwen3,
-        hidden: 512,
-        layers: 32,
-        ffn: 512,
-        heads: 8,
-        kv_heads: 8,
-        head_dim: 128,
-        vocab: 1000,
-        tied: true,
-        window: None,
-    };
+    let config = json!({
+        "model_type": "qwen3", "hidden_size": 512, "num_hidden_layers": 32, "intermediate_size": 512,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 1000,
+        "tie_word_embeddings": true,
+    });
+    let shape = Shape::of("deep", config).unwrap();
     let dir = tempfile::tempdir().unwrap();
     checkpoint::write_hollow(dir.path(), &shape, Weights::Bf16).unwrap();
     let backend = MlxBackend::builder()
@@ -107,9 +101,11 @@ fn a_model_that_is_too_large_is_refused_before_it_is_loaded() {
         eprintln!("skipped: ML_TEST_DEVICE is not cuda");
         return;
     }
-    let mut shape: Shape = "qwen3-8b".parse().unwrap();
+    let published: Shape = "qwen3-8b".parse().unwrap();
+    let mut config = published.config(Weights::Bf16);
     // Embedding and head take 330 GB each.
-    shape.vocab = 40_000_000;
+    config["vocab_size"] = json!(40_000_000);
+    let shape = Shape::of("huge", config).unwrap();
     let dir = tempfile::tempdir().unwrap();
     checkpoint::write_hollow(dir.path(), &shape, Weights::Bf16).unwrap();
     let loading = MlxBackend::builder().device(Device::Cuda).load(dir.path());

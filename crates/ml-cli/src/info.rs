@@ -53,7 +53,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
     let rows = [
         (
             "architecture",
-            format!("{:?} (model_type {})", model.family, model.model_type),
+            format!("{} (model_type {})", model.family, model.model_type),
         ),
         ("layers", model.layers.to_string()),
         ("hidden size", model.hidden_size.to_string()),

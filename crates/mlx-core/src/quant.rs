@@ -14,136 +14,44 @@
 //! no place for it, and no MLX checkpoint carries it.
 
 use std::ffi::{CStr, c_char};
-use std::fmt;
-use std::str::FromStr;
 
+pub use formats::{Mode, Scheme};
 use mlx_sys::mlx_optional_int;
 
 use crate::ffi::{ArrayVec, AsOperand, EMPTY, api, array_op};
 use crate::ffi::{op_failure, optional, optional_dtype, optional_int, refusal};
 use crate::stream::Stream;
-use crate::{Array, Dtype, Error, Result};
+use crate::{Array, Dtype, Result};
 
-/// How the elements of a group are coded.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Mode {
-    /// Integers with a scale and a bias for each group.
-    Affine,
-    /// The OCP microscaling format of 4 bits.
-    Mxfp4,
-    /// The OCP microscaling format of 8 bits.
-    Mxfp8,
-    /// NVIDIA's format of 4 bits.
-    Nvfp4,
-}
-
-impl Mode {
-    /// Every mode there is.
-    pub const ALL: [Mode; 4] = [Mode::Affine, Mode::Mxfp4, Mode::Mxfp8, Mode::Nvfp4];
-
-    fn c_name(self) -> &'static CStr {
-        match self {
-            Mode::Affine => c"affine",
-            Mode::Mxfp4 => c"mxfp4",
-            Mode::Mxfp8 => c"mxfp8",
-            Mode::Nvfp4 => c"nvfp4",
-        }
-    }
-
-    /// The group size and bits that MLX takes where a checkpoint names only the mode.
-    pub fn defaults(self) -> Scheme {
-        let (group_size, bits) = match self {
-            Mode::Affine => (64, 4),
-            Mode::Mxfp4 => (32, 4),
-            Mode::Mxfp8 => (32, 8),
-            Mode::Nvfp4 => (16, 4),
-        };
-        Scheme {
-            mode: self,
-            group_size,
-            bits,
-        }
+fn c_name(mode: Mode) -> &'static CStr {
+    match mode {
+        Mode::Affine => c"affine",
+        Mode::Mxfp4 => c"mxfp4",
+        Mode::Mxfp8 => c"mxfp8",
+        Mode::Nvfp4 => c"nvfp4",
     }
 }
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Mode::Affine => "affine",
-            Mode::Mxfp4 => "mxfp4",
-            Mode::Mxfp8 => "mxfp8",
-            Mode::Nvfp4 => "nvfp4",
-        })
+/// The group size, bits and mode as mlx-c takes them. Refuses for `op` a scheme that MLX does not
+/// have: by some it would divide, others it would read wrongly.
+fn arguments(
+    scheme: &Scheme,
+    op: &'static str,
+    operands: &[&dyn AsOperand],
+) -> Result<(mlx_optional_int, mlx_optional_int, *const c_char)> {
+    if scheme.is_supported() {
+        let name = c_name(scheme.mode).as_ptr();
+        return Ok((
+            optional_int(scheme.group_size),
+            optional_int(scheme.bits),
+            name,
+        ));
     }
-}
-
-impl FromStr for Mode {
-    type Err = Error;
-
-    /// Reads MLX's name for a mode, as in a checkpoint's `quantization` entry.
-    fn from_str(name: &str) -> Result<Mode> {
-        Mode::ALL
-            .into_iter()
-            .find(|mode| mode.to_string() == name)
-            .ok_or_else(|| Error::Name {
-                what: "quantization mode",
-                given: name.to_owned(),
-                expected: "affine, mxfp4, mxfp8, nvfp4",
-            })
-    }
-}
-
-/// A mode with its parameters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Scheme {
-    /// How elements are coded.
-    pub mode: Mode,
-    /// Elements that share a scale.
-    pub group_size: i32,
-    /// Bits of an element.
-    pub bits: i32,
-}
-
-impl Scheme {
-    /// Whether MLX has this combination (see the table above). The operations here refuse others.
-    pub fn is_supported(&self) -> bool {
-        match self.mode {
-            Mode::Affine => {
-                matches!(self.group_size, 32 | 64 | 128) && matches!(self.bits, 2..=6 | 8)
-            }
-            _ => *self == self.mode.defaults(),
-        }
-    }
-
-    /// The group size, bits and mode as mlx-c takes them. Refuses for `op` a scheme that MLX does not
-    /// have: by some it would divide, others it would read wrongly.
-    fn arguments(
-        &self,
-        op: &'static str,
-        operands: &[&dyn AsOperand],
-    ) -> Result<(mlx_optional_int, mlx_optional_int, *const c_char)> {
-        if self.is_supported() {
-            let name = self.mode.c_name().as_ptr();
-            return Ok((optional_int(self.group_size), optional_int(self.bits), name));
-        }
-        let supported = match self.mode {
-            Mode::Affine => {
-                "MLX has groups of 32, 64 or 128 and 2, 3, 4, 5, 6 or 8 bits".to_owned()
-            }
-            mode => format!("MLX has {} only", mode.defaults()),
-        };
-        Err(refusal(op, operands, self.to_string(), supported))
-    }
-}
-
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, {} bits, group {}",
-            self.mode, self.bits, self.group_size
-        )
-    }
+    let supported = match scheme.mode {
+        Mode::Affine => "MLX has groups of 32, 64 or 128 and 2, 3, 4, 5, 6 or 8 bits".to_owned(),
+        mode => format!("MLX has {} only", mode.defaults()),
+    };
+    Err(refusal(op, operands, scheme.to_string(), supported))
 }
 
 /// A packed matrix.
@@ -160,7 +68,7 @@ pub struct Quantized {
 /// Packs a floating matrix `[.., N, K]`; `K` is a multiple of the group size.
 pub fn quantize(w: &Array, scheme: &Scheme) -> Result<Quantized> {
     const OP: &str = "quantize";
-    let (group_size, bits, mode) = scheme.arguments(OP, &[&w])?;
+    let (group_size, bits, mode) = arguments(scheme, OP, &[&w])?;
     let stream = Stream::current(OP)?;
     let mut out = ArrayVec::empty();
     // SAFETY: the handles and the mode's name are alive; `out` is empty and becomes ours.
@@ -199,7 +107,7 @@ pub fn dequantize(
     scheme: &Scheme,
     dtype: Option<Dtype>,
 ) -> Result<Array> {
-    let (group_size, bits, mode) = scheme.arguments("dequantize", &[&w, &scales, &biases])?;
+    let (group_size, bits, mode) = arguments(scheme, "dequantize", &[&w, &scales, &biases])?;
     array_op!("dequantize" [w, scales, biases] "{scheme}"; mlx_dequantize(
         w.raw(),
         scales.raw(),
@@ -223,7 +131,7 @@ pub fn quantized_matmul(
     scheme: &Scheme,
 ) -> Result<Array> {
     let (group_size, bits, mode) =
-        scheme.arguments("quantized_matmul", &[&x, &w, &scales, &biases])?;
+        arguments(scheme, "quantized_matmul", &[&x, &w, &scales, &biases])?;
     array_op!("quantized_matmul" [x, w, scales, biases] "{scheme}, transpose {transpose}";
     mlx_quantized_matmul(
         x.raw(),

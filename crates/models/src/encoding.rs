@@ -1,11 +1,12 @@
 //! Whether a model's bfloat16 matrices are held in 12 bits an element ([`kernels::bf12`]).
 
+use arch::{Model, Part};
 use kernels::decode::Packing;
 use mlx_core::{DeviceKind, Dtype, device};
 
-use crate::config::Config;
+use crate::Result;
+use crate::decoder::Decoder;
 use crate::weights::{Manifest, Stored};
-use crate::{Result, nn};
 
 /// Bytes of weights from which on a GPU gains. A token of less does not wait for the weights: on an
 /// H200, 2.0 GB gain 6% and 1.2 GB nothing, and every prompt pays for the unpacking.
@@ -13,20 +14,28 @@ const WORTH: u64 = 3 << 29;
 
 /// Whether it makes decoding faster on this thread's device, with `bytes` of weights, whose floats have
 /// `dtype`, and takes memory from nobody.
-pub(crate) fn pays(config: &Config, manifest: &Manifest, bytes: u64, dtype: Dtype) -> Result<bool> {
+pub(crate) fn pays(
+    model: &Model<String>,
+    manifest: &Manifest,
+    bytes: u64,
+    dtype: Dtype,
+) -> Result<bool> {
     if device::current()? == DeviceKind::Cpu {
         return Ok(is_there(bytes));
     }
     let dense = manifest.matrices.values().all(|s| *s == Stored::Dense);
     let large = bytes >= WORTH;
-    Ok(dense && large && dtype == Dtype::Bfloat16 && nn::serves(config, Packing::Bf12)?)
+    Ok(dense && large && dtype == Dtype::Bfloat16 && Decoder::fuses(model, Packing::Bf12)?)
 }
 
 /// Bytes that a GPU must have for the weights while they are loaded: in 12 bits, with some more for rare
 /// elements, and the largest matrix as it was.
-pub(crate) fn bytes_to_load(config: &Config, bytes: u64) -> u64 {
-    let rows = config.vocab_size.max(config.intermediate_size);
-    let largest = 2 * (rows * config.hidden_size) as u64;
+pub(crate) fn bytes_to_load(model: &Model<String>, bytes: u64) -> u64 {
+    let largest = 2 * model
+        .parts()
+        .map(|p: Part<'_, _>| p.parameters())
+        .max()
+        .unwrap_or(0);
     bytes.min(bytes / 64 * 50 + largest)
 }
 

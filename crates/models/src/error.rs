@@ -3,36 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use arch::one_line;
+
 /// A failure of reading, checking or running a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The directory or one of its files cannot be read.
-    #[error("{}: {problem}", path.display())]
-    Read {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the operating system said, or what is missing.
-        problem: String,
-    },
-    /// `config.json` (or `generation_config.json`) says something that cannot be used.
-    #[error("{}: {problem}", path.display())]
-    Config {
-        /// The configuration file.
-        path: PathBuf,
-        /// The key and what is wrong with it.
-        problem: String,
-    },
-    /// The architecture is none of ours.
-    #[error("{}: model_type '{model_type}' is not supported; supported are {supported}", path.display())]
-    UnsupportedModel {
-        /// The configuration file.
-        path: PathBuf,
-        /// The `model_type` that was found.
-        model_type: String,
-        /// The supported values, separated by commas.
-        supported: String,
-    },
+    /// The directory cannot be read, or its configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] arch::Error),
     /// A safetensors file or its index is damaged.
     #[error("{}: {problem}", path.display())]
     Checkpoint {
@@ -64,17 +43,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn read(path: &Path, problem: impl ToString) -> Self {
-        Self::Read {
-            path: path.to_owned(),
-            problem: one_line(problem.to_string()),
-        }
+        arch::Error::read(path, problem).into()
     }
 
     pub(crate) fn config(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Config {
-            path: path.to_owned(),
-            problem: one_line(problem.into()),
-        }
+        arch::Error::config(path, problem).into()
     }
 
     pub(crate) fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
@@ -91,20 +64,4 @@ impl Error {
             problem: one_line(problem.into()),
         }
     }
-}
-
-/// A text with names from a file in it, which may hold anything: line breaks and other control
-/// characters are spelled out, so that an error is one line and does nothing to a terminal.
-pub(crate) fn one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let mut line = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        match character.is_control() {
-            true => line.extend(character.escape_default()),
-            false => line.push(character),
-        }
-    }
-    line
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use arch::{Config, Family, GenerationDefaults, Keys};
 use mlx_core::Dtype;
 
 use crate::Result;
-use crate::config::{Config, Family, GenerationDefaults, LayerType};
 use crate::weights::{Checkpoint, Manifest};
 
 /// The facts of a model directory.
@@ -15,7 +15,7 @@ pub struct ModelInfo {
     /// `model_type` of `config.json`.
     pub model_type: String,
     /// The family that runs it.
-    pub family: Family,
+    pub family: &'static Family,
     /// Number of layers.
     pub layers: usize,
     /// Number of those that see a sliding window only.
@@ -34,6 +34,8 @@ pub struct ModelInfo {
     pub head_dim: usize,
     /// Tokens that a sliding layer sees.
     pub sliding_window: Option<usize>,
+    /// What the layers keep of the tokens they have seen.
+    pub(crate) states: Vec<Keys>,
     /// The longest context of the pretraining, in tokens, where the configuration names one.
     pub max_position_embeddings: Option<usize>,
     /// The longest context, in tokens: that, or what YaRN or linear scaling of the rotary embedding
@@ -82,27 +84,24 @@ impl ModelInfo {
     }
 
     pub(crate) fn new(config: &Config, checkpoint: &Checkpoint, manifest: &Manifest) -> Self {
-        let sliding = config
-            .layer_types
-            .iter()
-            .filter(|t| **t == LayerType::Sliding)
-            .count();
+        let model = &config.model;
+        // Published layers are alike in these; of others the widest counts.
+        let attentions = || model.layers.iter().map(|layer| &layer.attention.part);
+        let mlps = model.layers.iter().map(|layer| &layer.mlp.part);
+        let windows = || model.states.iter().filter_map(|keys| keys.window);
         Self {
             model_type: config.model_type.clone(),
             family: config.family,
-            layers: config.num_layers(),
-            sliding_layers: sliding,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            vocab_size: config.vocab_size,
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            sliding_window: if sliding > 0 {
-                config.sliding_window
-            } else {
-                None
-            },
+            layers: model.layers.len(),
+            sliding_layers: windows().count(),
+            hidden_size: model.hidden_size(),
+            intermediate_size: mlps.map(|mlp| mlp.gate.rows).max().unwrap_or(0),
+            vocab_size: model.vocab_size(),
+            heads: attentions().map(|a| a.heads).max().unwrap_or(0),
+            kv_heads: attentions().map(|a| a.kv_heads).max().unwrap_or(0),
+            head_dim: attentions().map(|a| a.head_dim).max().unwrap_or(0),
+            sliding_window: windows().max(),
+            states: model.states.clone(),
             max_position_embeddings: config.max_position_embeddings,
             context: config.context,
             tied_head: manifest.places.head.is_none(),
@@ -126,18 +125,14 @@ impl ModelInfo {
 
     /// Bytes that one token takes in the caches, as long as no sliding window is full.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        self.layers as u64 * self.layer_cache_bytes_per_token()
+        self.cache_bytes(1)
     }
 
     /// Bytes that `tokens` tokens take in the caches.
     pub fn cache_bytes(&self, tokens: u64) -> u64 {
-        let window = self.sliding_window.map_or(tokens, |w| tokens.min(w as u64));
-        let sliding = self.sliding_layers as u64;
-        let full = self.layers as u64 - sliding;
-        self.layer_cache_bytes_per_token() * (full * tokens + sliding * window)
-    }
-
-    fn layer_cache_bytes_per_token(&self) -> u64 {
-        2 * (self.kv_heads * self.head_dim * self.dtype.size()) as u64
+        let states = self.states.iter();
+        states
+            .map(|keys| keys.bytes(tokens, self.dtype.size() as u64))
+            .sum()
     }
 }

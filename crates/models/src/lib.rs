@@ -1,6 +1,6 @@
-//! Gemma 3 and Qwen3: from a model directory to logits.
+//! From a model directory to logits, for every family that [`arch`] describes.
 //!
-//! A directory's `config.json` becomes a [`Config`](config::Config), its safetensors a checked
+//! A directory's `config.json` becomes an [`arch::Config`], its safetensors a checked
 //! manifest of tensors, and both together a [`Model`] whose [`forward`](Model::forward) takes token
 //! ids and [caches](cache) and gives logits. The [tokenizer] turns text into ids and back.
 //!
@@ -10,18 +10,16 @@
 #![deny(unsafe_code)]
 
 pub mod cache;
-pub mod config;
+mod decoder;
 mod encoding;
 mod error;
-mod families;
 mod info;
-mod json;
 mod model;
 mod nn;
 pub mod tokenizer;
 mod weights;
 
-pub use config::{Family, GenerationDefaults};
+pub use arch::{Config, Family, GenerationDefaults};
 pub use encoding::available_memory;
 pub use error::{Error, Result};
 pub use info::ModelInfo;

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use arch::Config;
 use mlx_core::{Array, Dtype};
 
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::decoder::Decoder;
 use crate::encoding;
-use crate::families::{self, Decoder};
 use crate::info::ModelInfo;
-use crate::weights::{Checkpoint, Manifest, Parts, Random, Source};
+use crate::weights::{Checkpoint, Manifest, Source};
 use crate::{Error, Result};
 
 /// How to load a model.
@@ -113,7 +113,7 @@ impl Opened {
         let bytes = info.bytes_as(options.dtype);
         let may_encode = match options.encode {
             Some(encode) => encode,
-            None => encoding::pays(&config, &manifest, bytes, info.dtype)?,
+            None => encoding::pays(&config.model, &manifest, bytes, info.dtype)?,
         };
         Ok(Self {
             config,
@@ -131,7 +131,7 @@ pub struct Model {
     config: Config,
     info: ModelInfo,
     held_bytes: u64,
-    decoder: Box<dyn Decoder>,
+    decoder: Decoder,
 }
 
 impl Model {
@@ -162,9 +162,8 @@ impl Model {
             let mut source = Source::new(checkpoint, manifest, opened.info.dtype, may_encode)
                 .copied(options.copy_weights);
             if options.random_weights {
-                source = source.drawn(Random::new(config.family));
+                source = source.drawn();
             }
-            let parts = Parts::of(&source);
             let mut on_part = |arrays: &[&Array]| -> Result<()> {
                 // Now, so that casts and copies to a device are done a part at a time and the first
                 // token does not wait for them.
@@ -175,7 +174,7 @@ impl Model {
                 });
                 Ok(())
             };
-            let decoder = families::load(config, &parts, &mut on_part)?;
+            let decoder = Decoder::load(&config.model, &source, &mut on_part)?;
             Ok((decoder, source.spared(), source.has_refused()))
         };
         let (mut decoder, mut spared, refused) = read(opened.may_encode)?;
@@ -197,7 +196,7 @@ impl Model {
         let opened = Opened::read(dir, options)?;
         // A processor holds matrices in 12 bits only where there is room for all of them.
         Ok(match opened.may_encode && encoding::is_for_all()? {
-            true => encoding::bytes_to_load(&opened.config, opened.bytes),
+            true => encoding::bytes_to_load(&opened.config.model, opened.bytes),
             false => opened.bytes,
         })
     }
@@ -220,7 +219,7 @@ impl Model {
 
     /// Empty caches for this model.
     pub fn new_cache(&self) -> Cache {
-        Cache::new(&self.config)
+        Cache::new(&self.config.model.states)
     }
 
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.

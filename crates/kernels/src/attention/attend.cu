@@ -41,9 +41,11 @@ __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, 
 /// Queries [tokens, heads, HEAD_DIM] to sums [tokens, heads, HEAD_DIM]; keys and values are
 /// [kv_heads, capacity, HEAD_DIM], of which the first `visible` are there, the queries' own the last of
 /// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`.
+/// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read.
 extern "C" __global__ void BOUNDS
     attend(const Number* queries, const Number* keys, const Number* values, Number* sums, int kv_heads,
-           int tokens, int visible, int capacity, bool causal, int window, float scale) {
+           int tokens, int visible, int capacity, bool causal, int window, float scale,
+           float cap) {
   extern __shared__ __align__(16) unsigned char shared[];
   const u32 keys_at = shared_address(shared), values_at = keys_at + 2 * TILE;
   const u32 queries_at = values_at + 2 * TILE;
@@ -78,7 +80,12 @@ extern "C" __global__ void BOUNDS
   const u32 across = (lane / 16 * 8 + lane % 8) * PITCH + lane / 8 % 2 * 16;
   const u32 query_row = queries_at + warp * 16 * PARTS * PITCH + along;
 
+#ifdef SQUASH
+  const float factor = cap * 1.44269504f;  // log2 e
+  const float squash_by = scale / cap * 2.88539008f;  // 2 log2 e
+#else
   const float factor = scale * 1.44269504f;  // log2 e
+#endif
   const float unseen = __uint_as_float(0xff800000);  // minus infinity
   float sum[PARTS][HEAD_DIM / 8][4] = {}, most[PARTS][2], total[PARTS][2] = {};
 #pragma unroll
@@ -104,6 +111,21 @@ extern "C" __global__ void BOUNDS
         }
       }
     }
+
+#ifdef SQUASH
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) {
+#pragma unroll
+      for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          // tanh x is 1 - 2 / (e^2x + 1).
+          const float power = exp2_fast(score[p][j][e] * squash_by);
+          score[p][j][e] = 1 - __fdividef(2, power + 1);
+        }
+      }
+    }
+#endif
 
     const int at = (from + i) * KEYS;
     // Whether all queries of the warp see the whole tile: the first one up to its end, the last one from its

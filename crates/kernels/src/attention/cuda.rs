@@ -9,8 +9,8 @@
 use mlx_core::cuda::{self, Launch, Scalar};
 use mlx_core::{Array, Result};
 
-use super::Mask as Rule;
 use super::graph::Mask;
+use super::{Mask as Rule, Scores};
 use crate::Dtype;
 use crate::cuda::{Compiled, dtype_option, serves};
 use crate::graph::{dtype, exactly};
@@ -34,22 +34,34 @@ pub struct Variant {
     /// Sixteens of a warp's queries: 1, or 2 for heads of up to 128. Each key that is read from shared memory
     /// serves them all, but fewer blocks are there to share the work.
     pub parts: u32,
+    /// Whether scores are squashed.
+    pub squashes: bool,
 }
 
 impl Variant {
     /// What the source is compiled with.
     pub fn options(&self) -> Vec<String> {
-        vec![
+        let mut options = vec![
             dtype_option(self.dtype),
             format!("-DHEAD_DIM={}", self.head_dim),
             format!("-DWARPS={WARPS}"),
             format!("-DPARTS={}", self.parts),
             format!("-DKEYS={}", self.keys()),
-        ]
+        ];
+        if self.squashes {
+            options.push("-DSQUASH".to_owned());
+        }
+        options
     }
 
     /// For `length` queries of so many heads; `None` for what the kernel lacks.
-    fn of(head_dim: i32, dtype: Option<Dtype>, heads: u32, length: u32) -> Result<Option<Self>> {
+    fn of(
+        head_dim: i32,
+        dtype: Option<Dtype>,
+        heads: u32,
+        length: u32,
+        scores: Scores,
+    ) -> Result<Option<Self>> {
         let (Ok(head_dim @ 16..=256), Some(dtype @ (Dtype::Bf16 | Dtype::F16))) =
             (u32::try_from(head_dim), dtype)
         else {
@@ -70,6 +82,7 @@ impl Variant {
             head_dim,
             dtype,
             parts,
+            squashes: scores.softcap.is_some(),
         }))
     }
 
@@ -98,7 +111,7 @@ impl Variant {
 pub(super) fn attention(
     queries: &Array,
     slot: &mut Slot,
-    scale: f32,
+    scores: Scores,
     mask: Mask<'_>,
 ) -> Result<Option<Array>> {
     let (causal, window) = match mask.rule() {
@@ -116,11 +129,16 @@ pub(super) fn attention(
         && heads % kept.count == 0
         && length <= visible.min(MOST_QUERIES)
         && visible <= capacity
-        && scale > 0.0
-        && !(length == 1 && window == 0 && reads_in_place(dim, kept.dtype));
+        && scores.scale > 0.0
+        && scores.softcap.is_none_or(|cap| cap > 0.0)
+        // Squashed scores are no operation of MLX's.
+        && !(length == 1
+            && window == 0
+            && scores.softcap.is_none()
+            && reads_in_place(dim, kept.dtype));
     let [heads_there, queries_there] = [heads, length].map(i32::unsigned_abs);
     let dtype = dtype(kept.dtype).filter(|_| fits);
-    let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there)? else {
+    let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there, scores)? else {
         return Ok(None);
     };
     static COMPILED: Compiled<Variant> = Compiled::new();
@@ -137,7 +155,8 @@ pub(super) fn attention(
     scalars.extend([
         Scalar::Bool(causal),
         Scalar::Int(window),
-        Scalar::Float(scale),
+        Scalar::Float(scores.scale),
+        Scalar::Float(scores.softcap.unwrap_or(0.0)),
     ]);
     let [keys, values] = slot.buffers.seen_in_place()?;
     let shape = [length, heads * dim];

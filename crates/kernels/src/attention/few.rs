@@ -4,7 +4,7 @@
 //! together. Where heads are too few to occupy the threads, the keys are split, each part gives
 //! its own softmax and sum, and these are joined in the end.
 
-use super::softmax::{BLOCK, State, hide};
+use super::softmax::{BLOCK, State, hide, squash};
 use super::{Attention, FEW};
 use crate::Cpu;
 use crate::isa::{Float, Kernel, Simd, dispatch, with_float};
@@ -134,6 +134,9 @@ impl Part<'_> {
                 for row in 0..rows {
                     let seen = ranges[row].start.max(all.start)..ranges[row].end.min(all.end);
                     let block = scores[row].as_mut_ptr();
+                    if let Some(cap) = attention.scores.softcap {
+                        squash::<S>(block, cap);
+                    }
                     hide(block, first, &seen, &attention.mask, row % queries);
                     let factor = states[row].take::<S>(block);
                     if factor != 1.0 {
@@ -179,7 +182,7 @@ impl Part<'_> {
                 let to = to.add(row * stride);
                 to.add(stride - PAD).write_bytes(0, PAD);
                 load_row::<S>(&attention.q, head, row % queries, to);
-                scale::<S>(to, stride, attention.scale);
+                scale::<S>(to, stride, attention.scores.scale);
             }
         }
     }

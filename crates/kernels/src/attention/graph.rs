@@ -1,8 +1,8 @@
 //! Attention as a node of MLX's graph.
 
-use mlx_core::{Array, Result, fast, host_op};
+use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
 
-use super::cuda;
+use super::{Scores, cuda};
 use crate::Cpu;
 use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
 use crate::kv::Slot;
@@ -37,28 +37,29 @@ pub fn attend(
     entry: &Entry<'_>,
     by: Rotation<'_>,
     slot: &mut Slot,
-    scale: f32,
+    scores: impl Into<Scores>,
     mask: Mask<'_>,
 ) -> Result<Array> {
+    let scores = scores.into();
     let seen = match rope::cuda::into_cache(entry, by, slot)? {
-        Some(queries) => match cuda::attention(&queries, slot, scale, mask)? {
+        Some(queries) => match cuda::attention(&queries, slot, scores, mask)? {
             Some(mixed) => return Ok(mixed),
             None => Entered::of(&queries, slot)?,
         },
         None => in_parts(entry, by, slot)?,
     };
-    attention(&seen.queries, &seen.keys, &seen.values, scale, mask)
+    attention(&seen.queries, &seen.keys, &seen.values, scores, mask)
 }
 
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the
 /// result is `[L, Hq · D]`, as the projection after it takes it.
-fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
+fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Result<Array> {
     let &[1, heads, length, dim] = q.shape() else {
-        return mlx(q, k, v, scale, mask);
+        return mlx(q, k, v, scores, mask);
     };
     let same = k.shape() == v.shape() && k.dtype() == v.dtype() && k.ndim() == 4 && k.dim(0) == 1;
     if !same || !are_floats(&[q, k]) || !on_cpu()? {
-        return mlx(q, k, v, scale, mask);
+        return mlx(q, k, v, scores, mask);
     }
     let (rule, array) = match mask {
         Mask::Array(array) => (None, Some(array)),
@@ -77,7 +78,7 @@ fn attention(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Res
         let (q, k) = (heads_outside(&inputs[0])?, heads_outside(&inputs[1])?);
         let v = heads_outside(&inputs[2])?;
         let out = heads_inside_mut(y, heads as usize)?;
-        Ok(super::attention(Cpu::shared(), q, k, v, scale, mask, out)?)
+        Ok(super::attention(Cpu::shared(), q, k, v, scores, mask, out)?)
     })
 }
 
@@ -93,13 +94,62 @@ impl Mask<'_> {
     }
 }
 
-fn mlx(q: &Array, k: &Array, v: &Array, scale: f32, mask: Mask<'_>) -> Result<Array> {
-    let mask = match mask {
-        Mask::None => fast::Mask::None,
-        Mask::Causal => fast::Mask::Causal,
-        Mask::Window { array, .. } | Mask::Array(array) => fast::Mask::Array(array),
+fn mlx(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Result<Array> {
+    let mixed = match scores.softcap {
+        Some(cap) => squashed(q, k, v, scores.scale, cap, mask)?,
+        None => {
+            let mask = match mask {
+                Mask::None => fast::Mask::None,
+                Mask::Causal => fast::Mask::Causal,
+                Mask::Window { array, .. } | Mask::Array(array) => fast::Mask::Array(array),
+            };
+            fast::scaled_dot_product_attention(q, k, v, scores.scale, mask)?
+        }
     };
-    let mixed = fast::scaled_dot_product_attention(q, k, v, scale, mask)?;
     let (rows, width) = (mixed.dim(0) * mixed.dim(2), mixed.dim(1) * mixed.dim(3));
     mixed.transpose(&[0, 2, 1, 3])?.reshape(&[rows, width])
+}
+
+/// Attention with squashed scores, which MLX's kernels do not have: in float32, with all scores in memory.
+fn squashed(
+    q: &Array,
+    k: &Array,
+    v: &Array,
+    scale: f32,
+    cap: f32,
+    mask: Mask<'_>,
+) -> Result<Array> {
+    let (dtype, queries, dim) = (q.dtype(), q.dim(2), q.dim(3));
+    let (kv_heads, keys) = (k.dim(1), k.dim(2));
+    let group = q.dim(1) / kv_heads.max(1);
+    let wide = |x: &Array| x.cast(Dtype::Float32);
+    // A key head's queries as rows of one product.
+    let q = wide(q)?.reshape(&[kv_heads, group * queries, dim])?;
+    let [k, v] = [k, v].map(|x| wide(x)?.reshape(&[kv_heads, keys, dim]));
+    let scores = ops::matmul(&q, &k?.transpose(&[0, 2, 1])?)?;
+    let scores = ops::mul(&scores, &Array::scalar(scale / cap)?)?;
+    let scores = ops::mul(&ops::tanh(&scores)?, &Array::scalar(cap)?)?;
+    let scores = scores.reshape(&[kv_heads, group, queries, keys])?;
+    let scores = match mask {
+        Mask::None => scores,
+        Mask::Causal => hidden(&scores, &causal(queries, keys)?)?,
+        Mask::Window { array, .. } | Mask::Array(array) => hidden(&scores, array)?,
+    };
+    let weights = ops::softmax(&scores, -1, true)?.reshape(&[kv_heads, group * queries, keys])?;
+    let mixed = ops::matmul(&weights, &v?)?.reshape(&[1, kv_heads * group, queries, dim])?;
+    mixed.cast(dtype)
+}
+
+/// `scores [.., L, S]` where `seen [L, S]` is true, and negative infinity elsewhere.
+fn hidden(scores: &Array, seen: &Array) -> Result<Array> {
+    ops::where_(seen, scores, &Array::scalar(f32::NEG_INFINITY)?)
+}
+
+/// True where a query, of which the last belongs to the last key, sees a key: `[L, S]`.
+fn causal(queries: i32, keys: i32) -> Result<Array> {
+    let index = |start: i32, stop: i32, shape: &[i32]| {
+        Array::arange(start.into(), stop.into(), 1.0, Dtype::Int32)?.reshape(shape)
+    };
+    let query = index(keys - queries, keys, &[queries, 1])?;
+    ops::less_equal(&index(0, keys, &[1, keys])?, &query)
 }

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::Attention;
-use super::softmax::{BLOCK, State, hide};
+use super::softmax::{BLOCK, State, hide, squash};
 use crate::gemm::{Arith, Dense, F32, Word, by_height, is_bf16, pack_rows, sums};
 use crate::isa::{Float, Kernel, Simd, dispatch, with_float};
 use crate::scratch::Scratch;
@@ -152,7 +152,7 @@ impl Many<'_> {
                         by_height!(height, A::HEIGHT, H => {
                             let sums = sums::<A, H, 1, H>(words, x, k);
                             for (i, sums) in sums.into_iter().enumerate() {
-                                store_scaled::<A::Simd>(to.add(i * BLOCK), sums, attention.scale);
+                                store_scaled::<A::Simd>(to.add(i * BLOCK), sums, attention.scores.scale);
                             }
                         });
                     }
@@ -160,6 +160,9 @@ impl Many<'_> {
                 for row in 0..rows {
                     let (_, query) = self.place(row);
                     let block = scores.add(row * BLOCK);
+                    if let Some(cap) = attention.scores.softcap {
+                        squash::<A::Simd>(block, cap);
+                    }
                     hide(
                         block,
                         first,

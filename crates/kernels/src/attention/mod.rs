@@ -1,4 +1,5 @@
-//! Scaled dot-product attention: `softmax(scale · q kᵀ + mask) v`, head by head.
+//! Scaled dot-product attention: `softmax(scale · q kᵀ + mask) v`, head by head; in some models scores are
+//! squashed before the mask.
 //!
 //! The matrix of scores never exists: keys are taken a block at a time, and the softmax is carried
 //! along (the running maximum and sum of Milakov and Gimelshein's online softmax). Scores, softmax
@@ -22,6 +23,24 @@ use crate::{Cpu, Result, View, ViewMut};
 /// The most query rows of a key head (queries times the heads that share it) that are not tiled.
 const FEW: usize = 16;
 
+/// What becomes of `q kᵀ` before the mask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// It is multiplied by this.
+    pub scale: f32,
+    /// Then squashed to this range: `cap · tanh(score / cap)`.
+    pub softcap: Option<f32>,
+}
+
+impl From<f32> for Scores {
+    fn from(scale: f32) -> Self {
+        Self {
+            scale,
+            softcap: None,
+        }
+    }
+}
+
 /// The arguments of an attention, checked.
 #[derive(Clone, Copy)]
 struct Attention<'a> {
@@ -29,7 +48,7 @@ struct Attention<'a> {
     k: View<'a>,
     v: View<'a>,
     out: Rows<'a>,
-    scale: f32,
+    scores: Scores,
     mask: Mask<'a>,
 }
 
@@ -68,7 +87,7 @@ pub fn attention(
     q: View<'_>,
     k: View<'_>,
     v: View<'_>,
-    scale: f32,
+    scores: impl Into<Scores>,
     mask: Mask<'_>,
     mut out: ViewMut<'_>,
 ) -> Result<()> {
@@ -118,7 +137,7 @@ pub fn attention(
         k,
         v,
         out: out.rows(),
-        scale,
+        scores: scores.into(),
         mask,
     };
     if attention.group() * attention.queries() <= FEW {

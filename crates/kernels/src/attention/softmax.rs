@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Mask;
-use crate::isa::{Simd, exp};
+use crate::isa::{Simd, exp, sigmoid};
 
 /// Keys of a block: a multiple of any number of lanes.
 pub(super) const BLOCK: usize = 64;
@@ -67,6 +67,23 @@ impl State {
             self.max = max;
             self.sum = self.sum * factor + S::sum(sum);
             factor
+        }
+    }
+}
+
+/// Squashes a block of scores to the range of `cap`: `cap · tanh(score / cap)`.
+///
+/// # Safety
+/// [`Simd`]'s contract; `scores` leads to [`BLOCK`] floats.
+#[inline(always)]
+pub(super) unsafe fn squash<S: Simd>(scores: *mut f32, cap: f32) {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        for i in (0..BLOCK).step_by(S::LANES) {
+            // tanh x is 2 sigmoid(2 x) - 1.
+            let x = S::mul(S::load_f32(scores.add(i)), S::splat(2.0 / cap));
+            let y = S::mul_add(sigmoid::<S>(x), S::splat(2.0 * cap), S::splat(-cap));
+            S::store_f32(scores.add(i), y);
         }
     }
 }

@@ -36,8 +36,17 @@ pub enum Weight<'a> {
     Bf12(&'a Encoded),
 }
 
+/// A linear map.
+#[derive(Clone, Copy)]
+pub struct Linear<'a> {
+    /// `[N, K]`.
+    pub weight: Weight<'a>,
+    /// `[N]`.
+    pub bias: Option<&'a Array>,
+}
+
 /// A block whose parts are arrays. The rotation's offset does not matter.
-pub type Block<'a> = super::Block<Weight<'a>, Norm<'a>, Rotation<'a>>;
+pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>>;
 
 /// All blocks of a decoder, ready to be run as one operation.
 #[derive(Clone)]
@@ -226,6 +235,32 @@ impl PinnedWeight {
     }
 }
 
+/// [`Linear`], pinned.
+struct PinnedLinear {
+    weight: PinnedWeight,
+    bias: Option<Pinned>,
+}
+
+impl PinnedLinear {
+    fn new(linear: &Linear<'_>) -> Result<Self, Unpinned> {
+        if linear.bias.is_some_and(|bias| !are_floats(&[bias])) {
+            return Err(Unpinned::Unserved);
+        }
+        Ok(Self {
+            weight: PinnedWeight::new(&linear.weight)?,
+            bias: linear.bias.map(Pinned::new).transpose()?,
+        })
+    }
+
+    fn view(&self) -> std::result::Result<super::Linear<'_>, Failure> {
+        let bias = self.bias.as_ref().map(|bias| matrix(&bias.view()));
+        Ok(super::Linear {
+            weight: self.weight.view()?,
+            bias: bias.transpose()?,
+        })
+    }
+}
+
 /// [`Norm`], pinned.
 struct PinnedNorm {
     weight: Pinned,
@@ -271,13 +306,13 @@ impl PinnedRotation {
     }
 }
 
-type PinnedBlock = super::Block<PinnedWeight, PinnedNorm, PinnedRotation>;
+type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation>;
 
 fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
-    block.try_map(PinnedWeight::new, PinnedNorm::new, PinnedRotation::new)
+    block.try_map(PinnedLinear::new, PinnedNorm::new, PinnedRotation::new)
 }
 
 /// The kernel's view of a block, for tokens from position `offset` on.
 fn at(block: &PinnedBlock, offset: usize) -> std::result::Result<BlockView<'_>, Failure> {
-    block.try_map(PinnedWeight::view, PinnedNorm::view, |r| r.at(offset))
+    block.try_map(PinnedLinear::view, PinnedNorm::view, |r| r.at(offset))
 }

@@ -9,7 +9,8 @@
 
 pub(crate) mod graph;
 
-use crate::attention::{Mask, attention};
+use crate::add::add_row;
+use crate::attention::{Mask, Scores, attention};
 use crate::bf12::{Bf12, bf12_matmuls};
 use crate::error::ensure;
 use crate::gated::{Activation, gated};
@@ -36,7 +37,16 @@ pub enum Weight<'a> {
     Bf12(&'a Bf12),
 }
 
-/// The weights of a block, and how it computes: `W` is a matrix, `N` a norm, `R` a rotation, each as
+/// A linear map.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear<'a> {
+    /// `[N, K]`.
+    pub weight: Weight<'a>,
+    /// One row of N.
+    pub bias: Option<View<'a>>,
+}
+
+/// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, each as
 /// memory ([`block`]), as arrays or pinned ([`graph`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Block<W, N, R> {
@@ -49,13 +59,13 @@ pub struct Block<W, N, R> {
     /// `[Hkv · D, hidden]`.
     pub values: W,
     /// Of each query, D weights.
-    pub query_norm: N,
+    pub query_norm: Option<N>,
     /// Of each key, D weights.
-    pub key_norm: N,
+    pub key_norm: Option<N>,
     /// Of queries and keys; its offset is the position of the first row.
     pub rotation: R,
-    /// What scores are multiplied by.
-    pub scale: f32,
+    /// What becomes of scores.
+    pub scores: Scores,
     /// `[hidden, Hq · D]`.
     pub output: W,
     /// Of the attention's output, before it is added (Gemma).
@@ -87,10 +97,10 @@ impl<W, N, R> Block<W, N, R> {
             queries: weight(&self.queries)?,
             keys: weight(&self.keys)?,
             values: weight(&self.values)?,
-            query_norm: norm(&self.query_norm)?,
-            key_norm: norm(&self.key_norm)?,
+            query_norm: self.query_norm.as_ref().map(&norm).transpose()?,
+            key_norm: self.key_norm.as_ref().map(&norm).transpose()?,
             rotation: rotation(&self.rotation)?,
-            scale: self.scale,
+            scores: self.scores,
             output: weight(&self.output)?,
             attended_norm: self.attended_norm.as_ref().map(&norm).transpose()?,
             mlp_norm: norm(&self.mlp_norm)?,
@@ -104,7 +114,7 @@ impl<W, N, R> Block<W, N, R> {
 }
 
 /// A block whose parts are memory.
-pub type BlockView<'a> = Block<Weight<'a>, Norm<'a>, Rope<'a>>;
+pub type BlockView<'a> = Block<Linear<'a>, Norm<'a>, Rope<'a>>;
 
 /// Where the keys and values of a block are: buffers `[Hkv, capacity, D]`, of the element type of
 /// the residual stream.
@@ -150,7 +160,7 @@ pub fn block(
 
     let mut mixed = room(rows, hidden);
     {
-        let mut attended = room(rows, block.output.cols());
+        let mut attended = room(rows, block.output.weight.cols());
         attend(cpu, x, block, cache, mask, attended.view_mut()?)?;
         product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
     }
@@ -169,7 +179,7 @@ pub fn block(
         h.view_mut()?,
     )?;
     {
-        let width = block.gate.rows();
+        let width = block.gate.weight.rows();
         let (mut gate, mut up) = (room(rows, width), room(rows, width));
         let parts = [(&block.gate, gate.view_mut()?), (&block.up, up.view_mut()?)];
         products(cpu, h.view()?, parts.into())?;
@@ -197,15 +207,15 @@ fn attend(
     let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
     let rows = y.layout().rows;
     let [kv_heads, _, dim] = cache.keys.layout().shape();
-    let (width, kv_width) = (block.queries.rows(), kv_heads * dim);
+    let (width, kv_width) = (block.queries.weight.rows(), kv_heads * dim);
     ensure!(
         OP,
         dim > 0
             && width.is_multiple_of(dim)
-            && [block.keys.rows(), block.values.rows()] == [kv_width; 2],
+            && [block.keys.weight.rows(), block.values.weight.rows()] == [kv_width; 2],
         "{width} queries, {} keys and {} values a token for {kv_heads} heads of {dim}",
-        block.keys.rows(),
-        block.values.rows()
+        block.keys.weight.rows(),
+        block.values.weight.rows()
     );
     let heads = width / dim;
     let mut h = Matrix::take(dtype, length, hidden);
@@ -229,7 +239,7 @@ fn attend(
     let new = cache.start..cache.start + length;
     let key_slot = cache.keys.slice_rows(new.clone())?;
     let keys = keys.view()?.heads(kv_heads)?;
-    rope(cpu, keys, Some(block.key_norm), block.rotation, key_slot)?;
+    rope(cpu, keys, block.key_norm, block.rotation, key_slot)?;
     copy(
         cpu,
         values.view()?.heads(kv_heads)?,
@@ -241,7 +251,7 @@ fn attend(
     rope(
         cpu,
         queries.view()?.heads(heads)?,
-        Some(block.query_norm),
+        block.query_norm,
         query_rope,
         turned.view_mut()?.heads(heads)?,
     )?;
@@ -250,24 +260,25 @@ fn attend(
         turned.view()?.heads(heads)?,
         cache.keys.as_view().slice_rows(0..cache.visible)?,
         cache.values.as_view().slice_rows(0..cache.visible)?,
-        block.scale,
+        block.scores,
         mask,
         y.reborrow().heads(heads)?,
     )
 }
 
-fn product(cpu: &Cpu, x: View<'_>, w: &Weight<'_>, y: ViewMut<'_>) -> Result<()> {
+fn product(cpu: &Cpu, x: View<'_>, w: &Linear<'_>, y: ViewMut<'_>) -> Result<()> {
     products(cpu, x, vec![(w, y)])
 }
 
-/// `x wᵀ` for each part; those of one kind cost one fork.
-fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> Result<()> {
+/// `x wᵀ + bias` for each part; products of one kind cost one fork.
+fn products(cpu: &Cpu, x: View<'_>, mut parts: Vec<(&Linear<'_>, ViewMut<'_>)>) -> Result<()> {
     let (mut dense, mut quantized, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
-    for (w, y) in parts {
-        match w {
-            Weight::Dense(w) => dense.push((*w, y)),
-            Weight::Quantized(w) => quantized.push((*w, y)),
-            Weight::Bf12(w) => bf12.push((*w, y)),
+    for (w, y) in &mut parts {
+        let y = y.reborrow();
+        match w.weight {
+            Weight::Dense(w) => dense.push((w, y)),
+            Weight::Quantized(w) => quantized.push((w, y)),
+            Weight::Bf12(w) => bf12.push((w, y)),
         }
     }
     if !dense.is_empty() {
@@ -278,6 +289,12 @@ fn products(cpu: &Cpu, x: View<'_>, parts: Vec<(&Weight<'_>, ViewMut<'_>)>) -> R
     }
     if !bf12.is_empty() {
         bf12_matmuls(cpu, x, &mut bf12)?;
+    }
+    drop((dense, quantized, bf12));
+    for (w, y) in parts {
+        if let Some(bias) = w.bias {
+            add_row(cpu, y, bias)?;
+        }
     }
     Ok(())
 }

@@ -210,12 +210,12 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
             block.up,
             block.down,
         ];
-        let mut row: Vec<&Array> = matrices.iter().flat_map(|m| words(*m)).collect();
+        let mut row: Vec<&Array> = matrices.iter().flat_map(|m| words(m.weight)).collect();
         let mlp = block.mlp_norm.weight;
         row.extend([
             block.attention_norm.weight,
-            block.query_norm.weight,
-            block.key_norm.weight,
+            block.query_norm.map_or(mlp, |norm| norm.weight),
+            block.key_norm.map_or(mlp, |norm| norm.weight),
             mlp,
             block.attended_norm.map_or(mlp, |norm| norm.weight),
             block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
@@ -277,22 +277,22 @@ fn address_table(addresses: &Kernel, arrays: &[&Array]) -> Result<Array> {
 /// What the kernel has to know of a model, if all blocks are alike and everything is bfloat16.
 fn sizes(model: &Model<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
-    let layers = packing(&first.queries)?;
+    let layers = packing(&first.queries.weight)?;
     let gemma = first.activation == Activation::GeluTanh;
     let eps = model.norm.eps;
-    let head_dim = first.query_norm.weight.dim(0) as usize;
+    let head_dim = 2 * first.rotation.periods.dim(0) as usize;
     let rows = |w: &Weight<'_>| shape(w)[0];
     let factors = |sliding: bool| {
         let of_kind = model.blocks.iter().find(|(_, s)| *s == sliding);
-        of_kind.map_or([1.0; 2], |(b, _)| [b.scale, b.rotation.scale])
+        of_kind.map_or([1.0; 2], |(b, _)| [b.scores.scale, b.rotation.scale])
     };
     let sizes = Sizes {
         sliding: model.blocks.iter().map(|(_, sliding)| *sliding).collect(),
         hidden: model.norm.weight.dim(0) as usize,
-        intermediate: rows(&first.gate),
+        intermediate: rows(&first.gate.weight),
         vocab: rows(&model.embedding),
-        heads: rows(&first.queries).checked_div(head_dim)?,
-        kv_heads: rows(&first.keys).checked_div(head_dim)?,
+        heads: rows(&first.queries.weight).checked_div(head_dim)?,
+        kv_heads: rows(&first.keys.weight).checked_div(head_dim)?,
         head_dim,
         layers,
         embedding: packing(&model.embedding)?,
@@ -316,24 +316,26 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
         ];
         let norms = [
             Some(block.attention_norm),
-            Some(block.query_norm),
-            Some(block.key_norm),
+            block.query_norm,
+            block.key_norm,
             Some(block.mlp_norm),
             block.attended_norm,
             block.mlp_out_norm,
         ];
         let behind = [&block.attended_norm, &block.mlp_out_norm];
         let [score, position] = factors(*sliding);
-        matrices
-            .iter()
-            .all(|(w, n, k)| packing(w) == Some(layers) && shape(w) == [*n, *k])
+        matrices.iter().all(|(w, n, k)| {
+            w.bias.is_none() && packing(&w.weight) == Some(layers) && shape(&w.weight) == [*n, *k]
+        }) && block.scores.softcap.is_none()
+            && block.query_norm.is_some()
+            && block.key_norm.is_some()
             && norms
                 .iter()
                 .flatten()
                 .all(|norm| norm.eps == eps && is_bf16(norm.weight))
             && behind.iter().all(|norm| norm.is_some() == gemma)
             && (block.activation == Activation::GeluTanh) == gemma
-            && (block.scale, block.rotation.scale) == (score, position)
+            && (block.scores.scale, block.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];
     let ends = ends.iter().all(|w| shape(w) == [sizes.vocab, sizes.hidden]);

@@ -26,6 +26,8 @@ pub struct Variant {
     pub kv_heads: i32,
     /// Of everything.
     pub dtype: Dtype,
+    /// Whether queries and keys are normalized.
+    pub norms: bool,
     /// Whether the cache is made.
     pub new: bool,
 }
@@ -40,6 +42,9 @@ impl Variant {
             format!("-DKV_HEADS={}", self.kv_heads),
             format!("-DTHREADS={THREADS}"),
         ];
+        if self.norms {
+            options.push("-DNORMS".to_owned());
+        }
         if self.new {
             options.push("-DNEW".to_owned());
         }
@@ -56,10 +61,11 @@ impl Variant {
             heads: entry.queries.width().checked_div(heads.dim)?,
             kv_heads: heads.count,
             dtype: dtype(heads.dtype)?,
+            norms: entry.query_norm.is_some(),
             new: slot.buffers.are_to_be_made() && slot.start == 0,
         };
         let widths = [variant.heads, heads.count, heads.count].map(|n| n * heads.dim);
-        let norms = [entry.query_norm.weight, entry.key_norm.weight];
+        let norms = [entry.query_norm, entry.key_norm];
         let there = slot.start >= 0
             && slot.start.checked_add(tokens)? <= slot.visible
             && slot.visible <= slot.buffers.capacity();
@@ -75,9 +81,10 @@ impl Variant {
                     && apart % 8 == 0
                     && part.start() % 8 == 0
             })
-            && norms
-                .iter()
-                .all(|w| (w.dtype(), w.shape()) == (heads.dtype, &[heads.dim]));
+            && norms.iter().all(|norm| norm.is_some() == variant.norms)
+            && norms.iter().flatten().all(|norm| {
+                (norm.weight.dtype(), norm.weight.shape()) == (heads.dtype, &[heads.dim])
+            });
         (fits && there).then_some(variant)
     }
 }
@@ -105,10 +112,14 @@ pub(crate) fn into_cache(
         let [_, apart] = part.rows();
         scalars.extend([Scalar::Int(part.start()), Scalar::Int(apart)]);
     }
-    scalars.extend([entry.query_norm.eps, entry.key_norm.eps, by.scale].map(Scalar::Float));
+    let norms = [entry.query_norm, entry.key_norm];
+    scalars.extend(norms.map(|norm| Scalar::Float(norm.map_or(0.0, |norm| norm.eps))));
+    scalars.push(Scalar::Float(by.scale));
     scalars.extend([by.offset, slot.start, capacity, tokens].map(Scalar::Int));
     let mut inputs: Vec<&Array> = parts.iter().map(|part| part.array()).collect();
-    inputs.extend([entry.query_norm.weight, entry.key_norm.weight, by.periods]);
+    // Without norms the kernel reads no weights.
+    inputs.extend(norms.map(|norm| norm.map_or(by.periods, |norm| norm.weight)));
+    inputs.push(by.periods);
     let queries = ([1, tokens, variant.heads, heads.dim], heads.dtype);
     let launch = |blocks: i32| Launch {
         // A copy of the buffers would be written instead of them. Everything is dense: products,

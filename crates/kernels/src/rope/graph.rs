@@ -5,7 +5,7 @@ use mlx_core::{Array, Result, fast, host_op};
 use super::{Rope, cuda};
 use crate::Cpu;
 use crate::columns::Columns;
-use crate::graph::{heads_inside, heads_outside_mut, on_cpu};
+use crate::graph::{are_floats, heads_inside, heads_outside_mut, on_cpu};
 use crate::kv::{self, Slot};
 use crate::rms_norm::graph::{Norm, norm as kernel_norm, rms_norm};
 
@@ -29,9 +29,9 @@ pub struct Entry<'a> {
     /// As the keys.
     pub values: Columns,
     /// Of each query.
-    pub query_norm: Norm<'a>,
+    pub query_norm: Option<Norm<'a>>,
     /// Of each key.
-    pub key_norm: Norm<'a>,
+    pub key_norm: Option<Norm<'a>>,
 }
 
 /// What attention reads.
@@ -97,41 +97,44 @@ pub(crate) fn in_parts(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> 
 }
 
 /// `rotate(norm(x))`: `x` is `[1, L, heads, head_dim]`, the result `[1, heads, L, head_dim]`.
-fn norm_rope(x: &Array, norm: Norm<'_>, by: Rotation<'_>) -> Result<Array> {
+fn norm_rope(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Array> {
     let shape = x.shape();
     let &[1, length, heads, dim] = shape else {
         return mlx(x, norm, by);
     };
-    if !norm.fits(x) || by.periods.shape() != [dim / 2] || by.offset < 0 || !on_cpu()? {
+    let fits = norm.is_none_or(|norm| norm.fits(x)) && are_floats(&[x]);
+    if !fits || by.periods.shape() != [dim / 2] || by.offset < 0 || !on_cpu()? {
         return mlx(x, norm, by);
     }
-    let (eps, scale, offset) = (norm.eps, by.scale, by.offset as usize);
-    let inputs = [x, norm.weight, by.periods];
+    let (eps, scale, offset) = (norm.map(|n| n.eps), by.scale, by.offset as usize);
+    let mut inputs = vec![x, by.periods];
+    inputs.extend(norm.map(|norm| norm.weight));
     let shape = [1, heads, length, dim];
     host_op::single("norm_rope", &inputs, &shape, x.dtype(), move |inputs, y| {
-        let norm = kernel_norm(&inputs[1], eps)?;
+        let norm = match (inputs.get(2), eps) {
+            (Some(weight), Some(eps)) => Some(kernel_norm(weight, eps)?),
+            _ => None,
+        };
         let rope = Rope {
-            periods: inputs[2].elements()?,
+            periods: inputs[1].elements()?,
             scale,
             offset,
         };
         let x = heads_inside(&inputs[0])?;
-        Ok(super::rope(
-            Cpu::shared(),
-            x,
-            Some(norm),
-            rope,
-            heads_outside_mut(y)?,
-        )?)
+        let y = heads_outside_mut(y)?;
+        Ok(super::rope(Cpu::shared(), x, norm, rope, y)?)
     })
 }
 
-fn mlx(x: &Array, norm: Norm<'_>, by: Rotation<'_>) -> Result<Array> {
-    let heads_first = rms_norm(x, norm)?.transpose(&[0, 2, 1, 3])?;
-    let dims = x.dim(-1);
+fn mlx(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Array> {
+    let x = match norm {
+        Some(norm) => rms_norm(x, norm)?,
+        None => x.clone(),
+    };
+    let heads_first = x.transpose(&[0, 2, 1, 3])?;
     fast::rope(
         &heads_first,
-        dims,
+        x.dim(-1),
         false,
         None,
         by.scale,

@@ -5,8 +5,8 @@
 // then a warp takes a head at a time and holds it in registers. The two elements of a plane are half a
 // head apart.
 //
-// Compiled behind number.cuh with HEAD_DIM (even), HEADS, KV_HEADS, and THREADS; with NEW if the cache is
-// made by it: then there is a block for each of its tokens, and zeros behind those that are there.
+// Compiled behind number.cuh with HEAD_DIM (even), HEADS, KV_HEADS, and THREADS; with NORMS if queries and
+// keys are normalized, else nothing is read of the weights; with NEW if the cache is made by it: then there is a block for each of its tokens, and zeros behind those that are there.
 
 constexpr int HALF = HEAD_DIM / 2;
 /// Neighbouring planes of a lane: as many as fill a warp, and no more bytes than are read at once.
@@ -37,16 +37,24 @@ __device__ __forceinline__ void rotate(const Number* from, const Number* weights
       sum += low[i][j] * low[i][j] + high[i][j] * high[i][j];
     }
   }
+#ifdef NORMS
   const float by = rsqrtf(warp_sum(sum) / HEAD_DIM + eps);
+#endif
 #pragma unroll
   for (int i = 0; i < EACH; i++) {
     const int p = plane(i);
     if (p >= HALF) continue;
+#ifdef NORMS
     const Part wl = *(const Part*)(weights + p), wh = *(const Part*)(weights + HALF + p);
+#endif
     Part l, h;
 #pragma unroll
     for (int j = 0; j < PLANES; j++) {
+#ifdef NORMS
       const float x = low[i][j] * by * to_float(wl.x[j]), y = high[i][j] * by * to_float(wh.x[j]);
+#else
+      const float x = low[i][j], y = high[i][j];
+#endif
       const float2 turn = turns[p + j];
       l.x[j] = to_number(x * turn.x - y * turn.y);
       h.x[j] = to_number(x * turn.y + y * turn.x);

@@ -11,11 +11,11 @@ mod rotating;
 #[cfg(test)]
 mod tests;
 
+use arch::Keys;
 use kernels::graph::{Heads, KvBuffers, Slot};
 use mlx_core::Array;
 
 use crate::Result;
-use crate::config::{Config, LayerType};
 pub use kv::KvCache;
 pub(crate) use mask::AttentionMask;
 pub use rotating::RotatingKvCache;
@@ -36,16 +36,19 @@ pub enum LayerCache {
 /// The masks of one forward pass.
 pub(crate) struct Masks {
     full: AttentionMask,
-    sliding: AttentionMask,
+    /// Of sliding windows, by their width.
+    sliding: Vec<(i32, AttentionMask)>,
 }
 
 impl Masks {
-    /// The mask of a layer of this kind.
-    pub(crate) fn of(&self, kind: LayerType) -> &AttentionMask {
-        match kind {
-            LayerType::Full => &self.full,
-            LayerType::Sliding => &self.sliding,
-        }
+    /// The mask of the layer with this cache.
+    pub(crate) fn of(&self, layer: &LayerCache) -> &AttentionMask {
+        let window = layer.window();
+        let sliding = self
+            .sliding
+            .iter()
+            .find(|(width, _)| Some(*width) == window);
+        sliding.map_or(&self.full, |(_, mask)| mask)
     }
 }
 
@@ -56,16 +59,14 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Empty caches for a model of this configuration; buffers are allocated at first use.
-    pub fn new(config: &Config) -> Self {
-        let layer = |kind: &LayerType| match (kind, config.sliding_window) {
-            (LayerType::Sliding, Some(window)) => {
-                LayerCache::Rotating(RotatingKvCache::new(window as i32, 0))
-            }
-            _ => LayerCache::Full(KvCache::new()),
+    /// Empty caches for a model with these states; buffers are allocated at first use.
+    pub fn new(states: &[Keys]) -> Self {
+        let layer = |keys: &Keys| match keys.window {
+            Some(window) => LayerCache::Rotating(RotatingKvCache::new(window as i32, 0)),
+            None => LayerCache::Full(KvCache::new()),
         };
         Self {
-            layers: config.layer_types.iter().map(layer).collect(),
+            layers: states.iter().map(layer).collect(),
         }
     }
 
@@ -191,14 +192,14 @@ impl Cache {
     /// The masks for `count` new tokens, one for each kind of layer; to be asked for before the
     /// layers are updated.
     pub(crate) fn masks(&self, count: i32) -> Result<Masks> {
-        let rotating = self.layers.iter().find_map(|layer| match layer {
-            LayerCache::Rotating(cache) => Some(cache),
-            LayerCache::Full(_) => None,
-        });
-        let sliding = match rotating {
-            Some(cache) => cache.mask(count)?,
-            None => AttentionMask::None,
-        };
+        let mut sliding: Vec<(i32, AttentionMask)> = Vec::new();
+        for layer in &self.layers {
+            if let LayerCache::Rotating(cache) = layer
+                && !sliding.iter().any(|(width, _)| *width == cache.window())
+            {
+                sliding.push((cache.window(), cache.mask(count)?));
+            }
+        }
         Ok(Masks {
             full: AttentionMask::full(count),
             sliding,
@@ -215,6 +216,14 @@ impl Cache {
 }
 
 impl LayerCache {
+    /// Tokens that a sliding window shows.
+    pub(crate) fn window(&self) -> Option<i32> {
+        match self {
+            Self::Full(_) => None,
+            Self::Rotating(cache) => Some(cache.window()),
+        }
+    }
+
     /// Tokens seen so far.
     pub fn offset(&self) -> i32 {
         match self {

@@ -45,6 +45,11 @@ impl RotatingKvCache {
         }
     }
 
+    /// Tokens that it holds at most.
+    pub fn window(&self) -> i32 {
+        self.max_size
+    }
+
     /// Tokens seen.
     pub fn offset(&self) -> i32 {
         self.offset

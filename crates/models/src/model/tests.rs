@@ -43,10 +43,10 @@ type Fail = fn(&Model, i32, &mut Cache) -> bool;
 
 /// All layers give out their room, tokens are put there, and then an operation is refused.
 fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
-    let config = model.config();
-    let (heads, dim) = (config.num_key_value_heads as i32, config.head_dim as i32);
+    let states = &model.config().model.states;
+    let (heads, dim) = (states[0].heads as i32, states[0].head_dim as i32);
     let junk = Array::full(&[1, heads, count, dim], 7.0, Dtype::Float32).unwrap();
-    let of_all = std::iter::repeat_n(Heads::of(&junk), config.layer_types.len());
+    let of_all = std::iter::repeat_n(Heads::of(&junk), states.len());
     let made = cache.add(count, of_all, |slots| {
         for slot in slots {
             slot.buffers.write(&junk, &junk, slot.start)?;
@@ -61,7 +61,7 @@ fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
 /// taken their tokens by then.
 fn in_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
     let held = cache.offset();
-    let last = model.config().layer_types.len() - 1;
+    let last = model.config().model.states.len() - 1;
     let mut other = model.new_cache();
     let narrow = Array::zeros(&[1, 1, held, 3], Dtype::Float32).unwrap();
     let filled = other.layer_mut(last).add(held, Heads::of(&narrow), |slot| {
@@ -98,7 +98,8 @@ fn a_pass_that_could_not_be_built_changes_nothing() {
     {
         graph::force_mlx(plain);
         let model = load(name);
-        let windows = model.config().sliding_window.is_some();
+        let states = &model.config().model.states;
+        let windows = states.iter().any(|keys| keys.window.is_some());
         // Shorter than the window of eight, and longer.
         for (prompt, failing, next) in [(3, 1, 1), (3, 4, 1), (20, 1, 1), (20, 1, 5), (20, 5, 1)] {
             let what = format!("{name}, {prompt} then {failing} fail then {next}, plain {plain}");

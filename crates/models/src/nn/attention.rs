@@ -1,49 +1,50 @@
-//! Grouped-query attention with normalized queries and keys, as both families have it.
+//! Grouped-query attention.
 
-use kernels::graph::{self, Entry, Heads};
+use kernels::graph::{self, Entry, Heads, Scores};
 use mlx_core::{Array, Dtype};
 
 use super::linear::Matrix;
 use super::{Linear, Projections, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
-use crate::config::Config;
-use crate::weights::Loader;
+use crate::weights::Source;
 
 /// The attention of one layer.
 pub(crate) struct Attention {
     /// Queries, keys and values.
     pub(super) qkv: Projections<3>,
     pub(super) o_proj: Linear,
-    pub(super) q_norm: RmsNorm,
-    pub(super) k_norm: RmsNorm,
+    pub(super) q_norm: Option<RmsNorm>,
+    pub(super) k_norm: Option<RmsNorm>,
     kv_heads: i32,
     head_dim: i32,
+    /// Which of the model's rotations.
+    pub(super) rope: usize,
     scale: f64,
+    softcap: Option<f64>,
 }
 
 impl Attention {
-    /// `norm` makes a norm of `head_dim` weights; the families differ in how they store them.
-    pub(crate) fn load(
-        at: &Loader<'_>,
-        config: &Config,
-        norm: impl Fn(&Loader<'_>, f32) -> Result<RmsNorm>,
-    ) -> Result<Self> {
-        let linear = |name: &str| Linear::load(&at.pp(name), config.attention_bias);
+    pub(crate) fn load(source: &Source<'_>, attention: &arch::Attention<String>) -> Result<Self> {
+        let linear = |linear| Linear::load(source, linear);
+        let norm = |norm: &Option<_>| norm.as_ref().map(|n| RmsNorm::load(source, n)).transpose();
+        let a = attention;
         Ok(Self {
-            qkv: Projections::new([linear("q_proj")?, linear("k_proj")?, linear("v_proj")?])?,
-            o_proj: linear("o_proj")?,
-            q_norm: norm(&at.pp("q_norm"), config.rms_norm_eps)?,
-            k_norm: norm(&at.pp("k_norm"), config.rms_norm_eps)?,
-            kv_heads: config.num_key_value_heads as i32,
-            head_dim: config.head_dim as i32,
-            scale: config.attention_scale,
+            qkv: Projections::new([linear(&a.q)?, linear(&a.k)?, linear(&a.v)?])?,
+            o_proj: linear(&a.o)?,
+            q_norm: norm(&a.q_norm)?,
+            k_norm: norm(&a.k_norm)?,
+            kv_heads: a.kv_heads as i32,
+            head_dim: a.head_dim as i32,
+            rope: a.rope,
+            scale: a.scale,
+            softcap: a.softcap,
         })
     }
 
     /// What the products multiply with: one matrix for queries, keys and values, and the output's.
     pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
-        [self.qkv.joined(), self.o_proj.matrix()]
+        [self.qkv.joined(), Some(self.o_proj.matrix())]
     }
 
     /// `x [L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they
@@ -62,26 +63,29 @@ impl Attention {
             queries,
             keys,
             values,
-            query_norm: self.q_norm.as_norm(),
-            key_norm: self.k_norm.as_norm(),
+            query_norm: self.q_norm.as_ref().map(RmsNorm::as_norm),
+            key_norm: self.k_norm.as_ref().map(RmsNorm::as_norm),
         };
         let (length, offset) = (x.dim(0), cache.offset());
-        let scale = self.score_scale(rope);
+        let scores = self.scores(rope);
         let mixed = cache.add(length, self.key_heads(x.dtype()), |slot| {
             Ok(graph::attend(
                 &entry,
                 rope.at(offset),
                 slot,
-                scale,
+                scores,
                 mask.as_mask(),
             )?)
         })?;
         self.o_proj.forward_with(&mixed, o.as_ref())
     }
 
-    /// What scores are multiplied by.
-    pub(super) fn score_scale(&self, rope: &Rope) -> f32 {
-        (self.scale * rope.score_factor()) as f32
+    /// What becomes of scores.
+    pub(super) fn scores(&self, rope: &Rope) -> Scores {
+        Scores {
+            scale: (self.scale * rope.score_factor()) as f32,
+            softcap: self.softcap.map(|cap| cap as f32),
+        }
     }
 
     /// What the cache holds.
@@ -94,10 +98,10 @@ impl Attention {
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        let norms = [&self.q_norm, &self.k_norm];
+        let norms = self.q_norm.iter().chain(&self.k_norm);
         let mut arrays = self.qkv.arrays();
         arrays.extend(self.o_proj.arrays());
-        arrays.extend(norms.into_iter().flat_map(RmsNorm::arrays));
+        arrays.extend(norms.flat_map(RmsNorm::arrays));
         arrays
     }
 }

@@ -1,5 +1,5 @@
-//! A decoder block, as both families have it: attention and a gated MLP, each on the normalized
-//! residual stream, each added to it, in Gemma through a norm of its own.
+//! A decoder block: attention and a gated MLP, each on the normalized residual stream, each added to it,
+//! in some families through a norm of its own.
 
 use kernels::graph;
 use mlx_core::Array;
@@ -8,6 +8,7 @@ use super::linear::Matrix;
 use super::{Attention, GatedMlp, Linear, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
+use crate::weights::Source;
 
 /// The weights of one block.
 pub(crate) struct Block {
@@ -19,6 +20,10 @@ pub(crate) struct Block {
     pub(crate) mlp: GatedMlp,
     /// Of the MLP's output.
     pub(crate) mlp_out_norm: Option<RmsNorm>,
+    /// Which of the model's states has its keys and values.
+    pub(super) state: usize,
+    /// Whether that is a sliding window.
+    pub(super) slides: bool,
 }
 
 /// The residual stream between two parts of a model.
@@ -57,6 +62,27 @@ impl Residual {
 }
 
 impl Block {
+    /// `states` are the model's.
+    pub(crate) fn load(
+        source: &Source<'_>,
+        layer: &arch::Layer<String>,
+        states: &[arch::Keys],
+    ) -> Result<Self> {
+        let (attention, mlp) = (&layer.attention, &layer.mlp);
+        let state = attention.part.state;
+        let norm = |norm| RmsNorm::load(source, norm);
+        Ok(Self {
+            attention_norm: norm(&attention.before)?,
+            attention: Attention::load(source, &attention.part)?,
+            attended_norm: attention.after.as_ref().map(norm).transpose()?,
+            mlp_norm: norm(&mlp.before)?,
+            mlp: GatedMlp::load(source, &mlp.part)?,
+            mlp_out_norm: mlp.after.as_ref().map(norm).transpose()?,
+            state,
+            slides: states.get(state).is_some_and(|keys| keys.window.is_some()),
+        })
+    }
+
     /// The last `rows` of the residual stream `at [L, hidden]` behind this block, ready for the block
     /// whose norm is `next`, if there is one; adds L tokens to `cache`.
     pub(crate) fn forward(
@@ -83,29 +109,29 @@ impl Block {
         Residual::sum(&at.x, &out, self.mlp_out_norm.as_ref(), next)
     }
 
-    /// The block for [`graph::Stack`], unless it has something that this lacks.
-    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
+    /// The block for operations that are whole blocks.
+    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> graph::Block<'a> {
         let (attention, mlp) = (&self.attention, &self.mlp);
-        let [queries, keys, values] = attention.qkv.as_weights()?;
-        let [gate, up] = mlp.gate_up.as_weights()?;
-        Some(graph::Block {
+        let [queries, keys, values] = attention.qkv.as_linears();
+        let [gate, up] = mlp.gate_up.as_linears();
+        graph::Block {
             attention_norm: self.attention_norm.as_norm(),
             queries,
             keys,
             values,
-            query_norm: attention.q_norm.as_norm(),
-            key_norm: attention.k_norm.as_norm(),
+            query_norm: attention.q_norm.as_ref().map(RmsNorm::as_norm),
+            key_norm: attention.k_norm.as_ref().map(RmsNorm::as_norm),
             rotation: rope.at(0),
-            scale: attention.score_scale(rope),
-            output: attention.o_proj.as_weight()?,
+            scores: attention.scores(rope),
+            output: attention.o_proj.as_linear(),
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
             mlp_norm: self.mlp_norm.as_norm(),
             gate,
             up,
             activation: mlp.activation,
-            down: mlp.down_proj.as_weight()?,
+            down: mlp.down_proj.as_linear(),
             mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),
-        })
+        }
     }
 
     fn matrices(&self) -> [Option<&Matrix>; 4] {

@@ -5,7 +5,7 @@ use mlx_core::{Array, Dtype};
 
 use super::linear::Matrix;
 use crate::Result;
-use crate::weights::Loader;
+use crate::weights::Source;
 
 /// One row a token.
 pub(crate) struct Embedding {
@@ -14,10 +14,10 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    pub(crate) fn load(at: &Loader<'_>) -> Result<Self> {
+    pub(crate) fn load(source: &Source<'_>) -> Result<Self> {
         Ok(Self {
-            table: Matrix::load(at)?,
-            dtype: at.dtype(),
+            table: Matrix::load(&source.embedding())?,
+            dtype: source.dtype(),
         })
     }
 

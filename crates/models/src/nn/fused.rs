@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use arch::Part;
 use kernels::decode::{self, Model, Packing, Sizes, TokenStep};
 use kernels::graph::{Norm, Weight};
 use mlx_core::Array;
@@ -9,7 +10,6 @@ use mlx_core::Array;
 use super::{Embedding, Linear, RmsNorm, Stack};
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::{Config, LayerType};
 
 /// The kernel, where there is one for the model and the device: found out when first needed.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(crate) struct Ends<'a> {
     pub(crate) embed_scale: f64,
     pub(crate) norm: &'a RmsNorm,
     /// Absent where the embedding is the head.
-    pub(crate) lm_head: Option<&'a Linear>,
+    pub(crate) head: Option<&'a Linear>,
     pub(crate) softcap: Option<f64>,
 }
 
@@ -56,24 +56,32 @@ impl Fused {
     }
 }
 
-/// Whether there is such a kernel, on this thread's device, for the model of `config` with all matrices
-/// stored like this.
-pub(crate) fn serves(config: &Config, packing: Packing) -> Result<bool> {
-    let sliding = config.layer_types.iter().map(|t| *t == LayerType::Sliding);
+/// Whether there is such a kernel, on this thread's device, for `model` with all matrices stored like this.
+pub(crate) fn serves(model: &arch::Model<String>, packing: Packing) -> Result<bool> {
+    let Some(first) = model.layers.first() else {
+        return Ok(false);
+    };
+    let (attention, mlp) = (&first.attention.part, &first.mlp.part);
     let sizes = Sizes {
-        sliding: sliding.collect(),
-        hidden: config.hidden_size,
-        intermediate: config.intermediate_size,
-        vocab: config.vocab_size,
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
+        sliding: model.states.iter().map(|s| s.window.is_some()).collect(),
+        hidden: model.hidden_size(),
+        intermediate: mlp.gate.rows,
+        vocab: model.vocab_size(),
+        heads: attention.heads,
+        kv_heads: attention.kv_heads,
+        head_dim: attention.head_dim,
         layers: packing,
         embedding: packing,
         head: packing,
         ..Sizes::default()
     };
-    Ok(!config.attention_bias && decode::serves(&sizes)?)
+    let has_biases = model.parts().any(|part| matches!(part, Part::Bias(..)));
+    let is_known = |layer: &arch::Layer<String>| {
+        let a = &layer.attention.part;
+        a.q_norm.is_some() && a.k_norm.is_some() && a.softcap.is_none()
+    };
+    let known = !has_biases && model.layers.iter().all(is_known);
+    Ok(known && decode::serves(&sizes)?)
 }
 
 impl<'a> Ends<'a> {
@@ -81,12 +89,12 @@ impl<'a> Ends<'a> {
         let embedding: Weight<'a> = self.embedding.as_weight();
         let norm: Norm<'a> = self.norm.as_norm();
         Some(Model {
-            blocks: layers.blocks()?,
+            blocks: layers.blocks().collect(),
             embedding,
             embed_scale: self.embed_scale,
             norm,
-            head: match self.lm_head {
-                Some(head) => head.as_weight()?,
+            head: match self.head {
+                Some(head) => head.as_linear().weight,
                 None => embedding,
             },
             softcap: self.softcap,

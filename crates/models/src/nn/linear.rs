@@ -5,7 +5,7 @@ use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
-use crate::weights::{Loader, Stored};
+use crate::weights::{Loader, Source, Stored};
 
 /// The weights of a linear map from `in` to `out` features.
 pub(crate) enum Matrix {
@@ -229,11 +229,19 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub(crate) fn load(at: &Loader<'_>, bias: bool) -> Result<Self> {
-        let bias = if bias { Some(at.floats("bias")?) } else { None };
+    pub(crate) fn load(source: &Source<'_>, linear: &arch::Linear<String>) -> Result<Self> {
+        let bias = |name| source.cast(source.vector(name, 0.0)?);
         Ok(Self {
-            matrix: Matrix::load(at)?,
-            bias,
+            matrix: Matrix::load(&source.matrix(&linear.weight))?,
+            bias: linear.bias.as_deref().map(bias).transpose()?,
+        })
+    }
+
+    /// The matrix there, without a bias.
+    pub(crate) fn unbiased(at: Loader<'_>) -> Result<Self> {
+        Ok(Self {
+            matrix: Matrix::load(&at)?,
+            bias: None,
         })
     }
 
@@ -256,23 +264,45 @@ impl Linear {
 
     /// The same, with its matrix as a plain one, if that has been made.
     pub(super) fn forward_with(&self, x: &Array, plain: Option<&Matrix>) -> Result<Array> {
-        match plain {
-            Some(plain) => plain.apply(x),
-            None => self.forward(x),
-        }
-    }
-
-    /// A map without a bias.
-    pub(super) fn of(matrix: Matrix) -> Self {
-        Self { matrix, bias: None }
-    }
-
-    /// The matrix, if it is all there is: no bias.
-    pub(super) fn matrix(&self) -> Option<&Matrix> {
+        let y = plain.unwrap_or(&self.matrix).apply(x)?;
         match &self.bias {
-            Some(_) => None,
-            None => Some(&self.matrix),
+            Some(bias) => Ok(ops::add(&y, bias)?),
+            None => Ok(y),
         }
+    }
+
+    /// One map of the outputs of all of `maps`; `None` for what cannot be put together.
+    pub(super) fn joined(maps: &[&Self]) -> Result<Option<Self>> {
+        let matrices: Vec<&Matrix> = maps.iter().map(|map| &map.matrix).collect();
+        let biases: Vec<&Array> = maps.iter().filter_map(|map| map.bias.as_ref()).collect();
+        if !biases.is_empty() && biases.len() < maps.len() {
+            return Ok(None);
+        }
+        let Some(matrix) = Matrix::joined(&matrices)? else {
+            return Ok(None);
+        };
+        let bias = match biases[..] {
+            [] => None,
+            _ => Some(ops::concatenate(&biases, 0)?),
+        };
+        Ok(Some(Self { matrix, bias }))
+    }
+
+    /// The outputs from `start` to `stop`, whose weights lie where they are; not of an encoded matrix.
+    pub(super) fn outputs_between(&self, start: i32, stop: i32) -> Result<Option<Self>> {
+        let Some(matrix) = self.matrix.rows_between(start, stop)? else {
+            return Ok(None);
+        };
+        let bias = self.bias.as_ref().map(|bias| bias.slice(&[start], &[stop]));
+        Ok(Some(Self {
+            matrix,
+            bias: bias.transpose()?,
+        }))
+    }
+
+    /// The matrix.
+    pub(super) fn matrix(&self) -> &Matrix {
+        &self.matrix
     }
 
     /// Features that come out.
@@ -285,9 +315,12 @@ impl Linear {
         self.matrix.inputs()
     }
 
-    /// The matrix, for operations that have a product in them; none if there is a bias.
-    pub(crate) fn as_weight(&self) -> Option<Weight<'_>> {
-        self.matrix().map(Matrix::as_weight)
+    /// For operations that have a product in them.
+    pub(crate) fn as_linear(&self) -> graph::Linear<'_> {
+        graph::Linear {
+            weight: self.matrix.as_weight(),
+            bias: self.bias.as_ref(),
+        }
     }
 
     /// Whether a GPU that unpacks may make a plain matrix of it for a product with so many rows.

@@ -6,7 +6,7 @@ use mlx_core::Array;
 use super::linear::Matrix;
 use super::{Linear, Projections};
 use crate::Result;
-use crate::weights::Loader;
+use crate::weights::Source;
 
 /// `down(activation(gate(x)) * up(x))`.
 pub(crate) struct GatedMlp {
@@ -17,20 +17,21 @@ pub(crate) struct GatedMlp {
 }
 
 impl GatedMlp {
-    pub(crate) fn load(at: &Loader<'_>, activation: Activation) -> Result<Self> {
+    pub(crate) fn load(source: &Source<'_>, mlp: &arch::Mlp<String>) -> Result<Self> {
+        let linear = |linear| Linear::load(source, linear);
         Ok(Self {
-            gate_up: Projections::new([
-                Linear::load(&at.pp("gate_proj"), false)?,
-                Linear::load(&at.pp("up_proj"), false)?,
-            ])?,
-            down_proj: Linear::load(&at.pp("down_proj"), false)?,
-            activation,
+            gate_up: Projections::new([linear(&mlp.gate)?, linear(&mlp.up)?])?,
+            down_proj: linear(&mlp.down)?,
+            activation: match mlp.activation {
+                arch::Activation::Silu => Activation::Silu,
+                arch::Activation::GeluTanh => Activation::GeluTanh,
+            },
         })
     }
 
     /// What the products multiply with: one matrix for gate and up, and the one behind them.
     pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
-        [self.gate_up.joined(), self.down_proj.matrix()]
+        [self.gate_up.joined(), Some(self.down_proj.matrix())]
     }
 
     /// `x [.., hidden]` to the same shape. `plain` are the matrices, if they have been unpacked.

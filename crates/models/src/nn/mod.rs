@@ -1,5 +1,5 @@
-//! The layers that both families are made of. Each holds its weights and is made by a
-//! [`Loader`](crate::weights::Loader) that stands at its path.
+//! What models are made of. Each holds its weights, made from a [`Source`](crate::weights::Source) as a
+//! description of [`arch`] says.
 
 mod attention;
 mod block;
@@ -21,5 +21,5 @@ pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
-pub(crate) use rope::{Rope, rotary_periods};
+pub(crate) use rope::Rope;
 pub(crate) use stack::Stack;

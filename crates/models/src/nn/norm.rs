@@ -4,7 +4,7 @@ use kernels::graph::{self, Norm};
 use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
-use crate::weights::Loader;
+use crate::weights::Source;
 
 /// `x / rms(x) * weight` over the last axis.
 pub(crate) struct RmsNorm {
@@ -13,20 +13,20 @@ pub(crate) struct RmsNorm {
 }
 
 impl RmsNorm {
-    pub(crate) fn load(at: &Loader<'_>, eps: f32) -> Result<Self> {
-        Ok(Self {
-            weight: at.floats("weight")?,
-            eps,
-        })
-    }
-
-    /// Gemma stores the weight minus one. One is added in float32, whatever the dtype: bfloat16
+    /// Where the weight is stored less one, one is added in float32, whatever the dtype: bfloat16
     /// has too few digits to add exactly.
-    pub(crate) fn load_centered(at: &Loader<'_>, eps: f32) -> Result<Self> {
-        let weight = at.raw("weight")?.cast(Dtype::Float32)?;
-        let weight = ops::add(&weight, &Array::scalar(1.0f32)?)?.cast(at.dtype())?;
-        weight.eval()?;
-        Ok(Self { weight, eps })
+    pub(crate) fn load(source: &Source<'_>, norm: &arch::Norm<String>) -> Result<Self> {
+        let around = if norm.centered { 0.0 } else { 1.0 };
+        let mut weight = source.vector(&norm.weight, around)?;
+        if norm.centered {
+            let one = Array::scalar(1.0f32)?;
+            weight = ops::add(&weight.cast(Dtype::Float32)?, &one)?.cast(source.dtype())?;
+            weight.eval()?;
+        }
+        Ok(Self {
+            weight: source.cast(weight)?,
+            eps: norm.eps,
+        })
     }
 
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {

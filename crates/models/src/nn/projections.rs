@@ -1,6 +1,6 @@
 //! Linear maps of one input.
 
-use kernels::graph::{Columns, Weight};
+use kernels::graph::{self, Columns};
 use mlx_core::{Array, DeviceKind, device};
 
 use super::Linear;
@@ -13,16 +13,14 @@ use crate::Result;
 /// GPU better, and one unpacking makes the matrix.
 pub(crate) struct Projections<const N: usize> {
     maps: [Linear; N],
-    /// The matrices of `maps` are rows of it.
-    joined: Option<Matrix>,
+    /// The outputs of `maps` are outputs of it.
+    joined: Option<Linear>,
 }
 
 impl<const N: usize> Projections<N> {
     pub(crate) fn new(maps: [Linear; N]) -> Result<Self> {
-        let matrices = maps.each_ref().map(Linear::matrix);
-        let matrices: Option<Vec<&Matrix>> = matrices.into_iter().collect();
-        let joined = match matrices {
-            Some(matrices) if device::current()? == DeviceKind::Cuda => Matrix::joined(&matrices)?,
+        let joined = match device::current()? {
+            DeviceKind::Cuda => Linear::joined(&maps.each_ref())?,
             _ => None,
         };
         let Some(joined) = joined else {
@@ -32,7 +30,7 @@ impl<const N: usize> Projections<N> {
         let mut parts = Vec::with_capacity(N);
         for map in &maps {
             let stop = start + map.outputs();
-            parts.extend(joined.rows_between(start, stop)?.map(Linear::of));
+            parts.extend(joined.outputs_between(start, stop)?);
             start = stop;
         }
         let joined = Some(joined);
@@ -44,7 +42,7 @@ impl<const N: usize> Projections<N> {
 
     /// The one matrix.
     pub(super) fn joined(&self) -> Option<&Matrix> {
-        self.joined.as_ref()
+        self.joined.as_ref().map(Linear::matrix)
     }
 
     /// Each of them.
@@ -54,11 +52,11 @@ impl<const N: usize> Projections<N> {
 
     /// `x [.., in]` through each map: `[.., out]`. `plain` is the one matrix, if it has been unpacked.
     pub(super) fn forward(&self, x: &Array, plain: Option<&Matrix>) -> Result<[Columns; N]> {
-        let Some(joined) = plain.or(self.joined()) else {
+        let Some(joined) = &self.joined else {
             let products = Linear::forward_all(x, self.maps.each_ref())?;
             return Ok(products.map(Columns::all));
         };
-        let y = joined.apply(x)?;
+        let y = joined.forward_with(x, plain)?;
         let mut start = 0;
         Ok(self.maps.each_ref().map(|map| {
             let columns = Columns::of(&y, start, map.outputs());
@@ -67,15 +65,13 @@ impl<const N: usize> Projections<N> {
         }))
     }
 
-    /// The matrices, for operations that have the products in them; none if one has a bias.
-    pub(crate) fn as_weights(&self) -> Option<[Weight<'_>; N]> {
-        let weights = self.maps.each_ref().map(Linear::as_weight);
-        let weights: Option<Vec<Weight<'_>>> = weights.into_iter().collect();
-        weights?.try_into().ok()
+    /// For operations that have the products in them.
+    pub(crate) fn as_linears(&self) -> [graph::Linear<'_>; N] {
+        self.maps.each_ref().map(Linear::as_linear)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        let joined = self.joined.iter().flat_map(Matrix::arrays);
+        let joined = self.joined.iter().flat_map(Linear::arrays);
         joined
             .chain(self.maps.iter().flat_map(Linear::arrays))
             .collect()

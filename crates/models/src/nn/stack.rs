@@ -14,29 +14,20 @@ use super::pace::Pace;
 use super::{Block, Rope};
 use crate::Result;
 use crate::cache::Cache;
-use crate::config::LayerType;
 
-/// Blocks, each with what picks its rotation and its mask.
+/// Blocks, and the rotations that they name.
 pub(crate) struct Stack {
-    layers: Vec<(Block, LayerType)>,
-    /// Of full-attention layers.
-    rope: Rope,
-    /// Of sliding-window layers, where they have their own.
-    local_rope: Option<Rope>,
+    layers: Vec<Block>,
+    ropes: Vec<Rope>,
     /// All blocks as one operation, if they can be: found out when first needed.
     joined: OnceCell<Option<graph::Stack>>,
 }
 
 impl Stack {
-    pub(crate) fn new(
-        layers: Vec<(Block, LayerType)>,
-        rope: Rope,
-        local_rope: Option<Rope>,
-    ) -> Self {
+    pub(crate) fn new(layers: Vec<Block>, ropes: Vec<Rope>) -> Self {
         Self {
             layers,
-            rope,
-            local_rope,
+            ropes,
             joined: OnceCell::new(),
         }
     }
@@ -47,9 +38,9 @@ impl Stack {
         let length = x.dim(0);
         self.make_room(cache, length, x.dtype())?;
         let masks = cache.masks(length)?;
-        let kinds = || self.layers.iter().map(|(_, kind)| *kind);
         if let Some(joined) = self.joined(x)? {
-            let masks: Vec<graph::Mask<'_>> = kinds().map(|k| masks.of(k).as_mask()).collect();
+            let layers = cache.layers().iter();
+            let masks: Vec<graph::Mask<'_>> = layers.map(|l| masks.of(l).as_mask()).collect();
             if joined.serves(x, &masks)? {
                 let offset = cache.offset();
                 return cache.add(length, self.heads(x.dtype()), |slots| {
@@ -57,20 +48,18 @@ impl Stack {
                 });
             }
         }
-        let Some((first, _)) = self.layers.first() else {
+        let Some(first) = self.layers.first() else {
             return Ok(x.clone());
         };
         let mut at = Residual::new(x, first)?;
-        let unpacks = graph::may_unpack()? && self.layers.iter().any(|(b, _)| b.unpacks(length));
+        let unpacks = graph::may_unpack()? && self.layers.iter().any(|b| b.unpacks(length));
         let mut pace = Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?;
-        for (i, (block, kind)) in self.layers.iter().enumerate() {
-            let next = self
-                .layers
-                .get(i + 1)
-                .map(|(block, _)| &block.attention_norm);
+        for (i, block) in self.layers.iter().enumerate() {
+            let next = self.layers.get(i + 1).map(|block| &block.attention_norm);
             let rows = if next.is_some() { length } else { rows };
-            let (mask, cache) = (masks.of(*kind), cache.layer_mut(i));
-            at = block.forward(&at, self.rope(*kind), mask, cache, rows, next)?;
+            let cache = cache.layer_mut(block.state);
+            let mask = masks.of(cache);
+            at = block.forward(&at, self.rope(block), mask, cache, rows, next)?;
             pace.submit(&at.x)?;
         }
         pace.finish(&at.x)?;
@@ -90,7 +79,7 @@ impl Stack {
     /// What the caches of the layers hold.
     fn heads(&self, dtype: Dtype) -> impl Iterator<Item = Heads> {
         let blocks = self.layers.iter();
-        blocks.map(move |(block, _)| block.attention.key_heads(dtype))
+        blocks.map(move |block| block.attention.key_heads(dtype))
     }
 
     /// Fails where the device has no room for what `count` more tokens need in `cache`, before anything
@@ -104,42 +93,27 @@ impl Stack {
         }
     }
 
-    /// The blocks for kernels, each with whether it has a sliding window, unless one has something
-    /// that they lack.
-    pub(super) fn blocks(&self) -> Option<Vec<(graph::Block<'_>, bool)>> {
-        self.layers
-            .iter()
-            .map(|(block, kind)| {
-                let block = block.as_one(self.rope(*kind))?;
-                Some((block, *kind == LayerType::Sliding))
-            })
-            .collect()
+    /// The blocks for kernels, each with whether it has a sliding window.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (graph::Block<'_>, bool)> {
+        let blocks = self.layers.iter();
+        blocks.map(|block| (block.as_one(self.rope(block)), block.slides))
     }
 
-    fn rope(&self, kind: LayerType) -> &Rope {
-        match (kind, &self.local_rope) {
-            (LayerType::Sliding, Some(rope)) => rope,
-            _ => &self.rope,
-        }
+    fn rope(&self, block: &Block) -> &Rope {
+        &self.ropes[block.attention.rope]
     }
 
     fn joined(&self, x: &Array) -> Result<Option<&graph::Stack>> {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
-        let joined = match self.blocks() {
-            Some(blocks) => {
-                let blocks: Vec<graph::Block<'_>> = blocks.into_iter().map(|(b, _)| b).collect();
-                graph::Stack::new(&blocks, x.dtype())?
-            }
-            None => None,
-        };
+        let blocks: Vec<graph::Block<'_>> = self.blocks().map(|(block, _)| block).collect();
+        let joined = graph::Stack::new(&blocks, x.dtype())?;
         Ok(self.joined.get_or_init(|| joined).as_ref())
     }
 
     /// What rotations need; the blocks' arrays are asked for a block at a time.
     pub(crate) fn rope_arrays(&self) -> Vec<&Array> {
-        let ropes = std::iter::once(&self.rope).chain(&self.local_rope);
-        ropes.flat_map(Rope::arrays).collect()
+        self.ropes.iter().flat_map(Rope::arrays).collect()
     }
 }

@@ -39,7 +39,7 @@ impl TokenizerError {
     pub(super) fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
         Self::File {
             path: path.into(),
-            problem: crate::error::one_line(problem.into()),
+            problem: arch::one_line(problem.into()),
         }
     }
 }

@@ -8,12 +8,12 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use arch::json;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::error::one_line;
 use super::{TokenizerError, guard, template};
-use crate::json;
 
 const TOKENIZER: &str = "tokenizer.json";
 /// The name of the file that says most about a tokenizer besides `tokenizer.json`.

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{TokenizerError, files};
-use crate::error::one_line;
-use crate::json;
+use arch::{json, one_line};
 
 /// The key of a template in JSON files.
 pub(super) const KEY: &str = "chat_template";

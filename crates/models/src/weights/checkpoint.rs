@@ -9,12 +9,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arch::Config;
 use mlx_core::Dtype;
 use mlx_core::io::MappedFile;
 
 use super::files::{FileSet, FileSets};
 use super::{Manifest, header};
-use crate::config::Config;
 use crate::{Error, Result};
 
 /// Where a tensor lies.

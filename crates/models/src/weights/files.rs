@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::config::read_json;
+use arch::read_json;
+
 use crate::{Error, Result};
 
 const INDEX: &str = "model.safetensors.index.json";

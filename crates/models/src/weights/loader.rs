@@ -1,4 +1,4 @@
-//! Makes MLX arrays of a checkpoint's tensors, addressed by path (`loader.pp("self_attn")`).
+//! Makes MLX arrays of a checkpoint's tensors, addressed by the names that a model's description has.
 //!
 //! On a CPU an array borrows the memory-mapped file, and only a tensor whose dtype must change is written
 //! anew; GPUs have copies. Metal could borrow whole pages, but tensors do not lie in such. For benchmarks, values can be drawn on the device instead.
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use mlx_core::{Array, DeviceKind, Dtype, device};
 
 use super::places::join;
-use super::random::Random;
-use super::{Checkpoint, Manifest, Stored};
+use super::random;
+use super::{Checkpoint, Manifest, Stored, TensorEntry};
 use crate::{Error, Result};
 
 /// Bytes of a file that are fetched ahead of the tensor that is copied: the next ones are mostly beside it.
@@ -18,20 +18,19 @@ const READ_AHEAD: usize = 64 << 20;
 /// Bytes in front of a copied tensor: a cache line.
 const LEAD: usize = 64;
 
-/// A position in the tree of names, with the one dtype that all floats are given.
-#[derive(Clone)]
+/// A matrix, whose parts are below its path.
 pub(crate) struct Loader<'a> {
     source: &'a Source<'a>,
     path: String,
 }
 
-/// What all positions share.
+/// Where a model's tensors come from, with the one dtype that all floats are given.
 pub(crate) struct Source<'a> {
     checkpoint: &'a Checkpoint,
     manifest: &'a Manifest,
     dtype: Dtype,
-    /// Draws the values that the files do not have.
-    random: Option<Random>,
+    /// Whether values are drawn, because the files do not have them.
+    draws: bool,
     /// Whether matrices may be held in another form than the files'.
     may_encode: bool,
     /// Whether no array may lie in the mapped files.
@@ -53,7 +52,7 @@ impl<'a> Source<'a> {
             checkpoint,
             manifest,
             dtype,
-            random: None,
+            draws: false,
             may_encode,
             copies: false,
             refused: Cell::new(false),
@@ -63,8 +62,8 @@ impl<'a> Source<'a> {
     }
 
     /// Leaves the files' values alone, of which only the headers count, and draws others.
-    pub(crate) fn drawn(mut self, random: Random) -> Self {
-        self.random = Some(random);
+    pub(crate) fn drawn(mut self) -> Self {
+        self.draws = true;
         self
     }
 
@@ -72,6 +71,11 @@ impl<'a> Source<'a> {
     pub(crate) fn copied(mut self, copies: bool) -> Self {
         self.copies = copies;
         self
+    }
+
+    /// Dtype of the activations.
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Bytes of the tensors asked for so far, as stored.
@@ -88,68 +92,48 @@ impl<'a> Source<'a> {
     pub(crate) fn spared(&self) -> u64 {
         self.spared.get()
     }
-}
 
-/// The positions of a model's parts.
-pub(crate) struct Parts<'a> {
-    /// Of the decoder.
-    pub(crate) root: Loader<'a>,
-    /// Of the embedding.
-    pub(crate) embedding: Loader<'a>,
-    /// Of the separate head, if there is one.
-    pub(crate) head: Option<Loader<'a>>,
-}
-
-impl<'a> Parts<'a> {
-    pub(crate) fn of(source: &'a Source<'a>) -> Self {
-        let places = &source.manifest.places;
-        let at = |path: &str| Loader::at(source, path);
-        Self {
-            root: at(&places.root),
-            embedding: at(&places.embedding),
-            head: places.head.as_deref().map(at),
-        }
-    }
-}
-
-impl<'a> Loader<'a> {
-    /// At the absolute `path`.
-    fn at(source: &'a Source<'a>, path: &str) -> Self {
-        Self {
-            source,
-            path: path.to_owned(),
-        }
+    /// The matrix that the description calls `path`.
+    pub(crate) fn matrix(&'a self, path: &str) -> Loader<'a> {
+        self.at(join(&self.manifest.places.root, path))
     }
 
-    /// One level down.
-    pub(crate) fn pp(&self, name: impl std::fmt::Display) -> Self {
-        Self {
-            source: self.source,
-            path: join(&self.path, name),
+    /// The embedding.
+    pub(crate) fn embedding(&'a self) -> Loader<'a> {
+        self.at(self.manifest.places.embedding.clone())
+    }
+
+    /// The separate head, if there is one.
+    pub(crate) fn head(&'a self) -> Option<Loader<'a>> {
+        self.manifest.places.head.clone().map(|path| self.at(path))
+    }
+
+    fn at(&'a self, path: String) -> Loader<'a> {
+        Loader { source: self, path }
+    }
+
+    /// The vector that the description calls `name`, as it is stored. Drawn ones are around `around`.
+    pub(crate) fn vector(&self, name: &str, around: f32) -> Result<Array> {
+        let full = join(&self.manifest.places.root, name);
+        self.read(&full, |entry| random::vector(&full, entry, around))
+    }
+
+    /// `array` in the dtype of the activations.
+    pub(crate) fn cast(&self, array: Array) -> Result<Array> {
+        match array.dtype() == self.dtype {
+            true => Ok(array),
+            false => Ok(array.cast(self.dtype)?),
         }
     }
 
-    /// Dtype of the activations.
-    pub(crate) fn dtype(&self) -> Dtype {
-        self.source.dtype
-    }
-
-    /// How the matrix at this path is stored.
-    pub(crate) fn stored(&self) -> Result<Stored> {
-        let stored = self.source.manifest.matrices.get(&self.path).copied();
-        stored.ok_or_else(|| self.missing("weight"))
-    }
-
-    /// The tensor `name` as it is stored.
-    pub(crate) fn raw(&self, name: &str) -> Result<Array> {
-        let full = format!("{}.{name}", self.path);
-        let checkpoint = self.source.checkpoint;
-        let entry = checkpoint.get(&full).ok_or_else(|| self.missing(name))?;
-        self.source
-            .loaded
-            .set(self.source.loaded.get() + entry.range.len() as u64);
-        if let Some(random) = &self.source.random {
-            return random.draw(&self.path, name, entry, self.stored().ok());
+    /// The tensor `name`, or what is drawn in its place.
+    fn read(&self, name: &str, draw: impl FnOnce(&TensorEntry) -> Result<Array>) -> Result<Array> {
+        let checkpoint = self.checkpoint;
+        let entry = checkpoint.get(name).ok_or_else(|| self.missing(name))?;
+        self.loaded
+            .set(self.loaded.get() + entry.range.len() as u64);
+        if self.draws {
+            return draw(entry);
         }
         let file = checkpoint.file(entry);
         let users = Arc::strong_count(file);
@@ -161,7 +145,7 @@ impl<'a> Loader<'a> {
         let (shape, dtype) = (&entry.shape, entry.dtype);
         let mut array = Array::from_owned_bytes(file.clone(), range.clone(), shape, dtype)?;
         let mut is_copy = Arc::strong_count(file) == users;
-        if self.source.copies && !is_copy {
+        if self.copies && !is_copy {
             let stored = (**file).as_ref().get(range.clone()).unwrap_or_default();
             // Memory is used where it lies if something stands before it.
             let bytes = [&[0; LEAD], stored].concat();
@@ -176,13 +160,29 @@ impl<'a> Loader<'a> {
         Ok(array)
     }
 
-    /// The float tensor `name` in the dtype of the activations.
-    pub(crate) fn floats(&self, name: &str) -> Result<Array> {
-        let array = self.raw(name)?;
-        match array.dtype() == self.source.dtype {
-            true => Ok(array),
-            false => Ok(array.cast(self.source.dtype)?),
-        }
+    fn missing(&self, name: &str) -> Error {
+        Error::tensor(self.checkpoint.dir(), name, "is missing")
+    }
+}
+
+impl Loader<'_> {
+    /// How the matrix is stored.
+    pub(crate) fn stored(&self) -> Result<Stored> {
+        let stored = self.source.manifest.matrices.get(&self.path).copied();
+        stored.ok_or_else(|| self.source.missing(&self.name("weight")))
+    }
+
+    /// Its part `part` as it is stored.
+    pub(crate) fn raw(&self, part: &str) -> Result<Array> {
+        let stored = self.stored()?;
+        self.source.read(&self.name(part), |entry| {
+            random::matrix(&self.path, part, entry, stored)
+        })
+    }
+
+    /// Its part `part`, which is floats, in the dtype of the activations.
+    pub(crate) fn floats(&self, part: &str) -> Result<Array> {
+        self.source.cast(self.raw(part)?)
     }
 
     /// Whether a matrix may be held in another form.
@@ -195,19 +195,18 @@ impl<'a> Loader<'a> {
         self.source.refused.set(true);
     }
 
-    /// Says that the tensor `name`, an array of `bytes` bytes that is gone, is held in `held` bytes: the
+    /// Says that its part `part`, an array of `bytes` bytes that is gone, is held in `held` bytes: the
     /// system gets the memory back that it has of its mapped file.
-    pub(crate) fn replaced(&self, name: &str, bytes: usize, held: usize) {
+    pub(crate) fn replaced(&self, part: &str, bytes: usize, held: usize) {
         let checkpoint = self.source.checkpoint;
-        if let Some(entry) = checkpoint.get(&format!("{}.{name}", self.path)) {
+        if let Some(entry) = checkpoint.get(&self.name(part)) {
             checkpoint.file(entry).release(entry.range.clone());
         }
         let spared = bytes.saturating_sub(held) as u64;
         self.source.spared.set(self.source.spared.get() + spared);
     }
 
-    fn missing(&self, name: &str) -> Error {
-        let full = format!("{}.{name}", self.path);
-        Error::tensor(self.source.checkpoint.dir(), &full, "is missing")
+    fn name(&self, part: &str) -> String {
+        format!("{}.{part}", self.path)
     }
 }

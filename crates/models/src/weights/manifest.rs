@@ -1,16 +1,13 @@
-//! Which tensors a configuration needs, found in the checkpoint and compared with it.
-//!
-//! One table holds for both families; what Gemma 3 has more are two norms a layer. Names are those
+//! Which tensors a model is made of, found in the checkpoint and compared with it. Names are those
 //! of the checkpoint, so an error names what a user can look up.
 
 use std::collections::BTreeMap;
 
+use arch::{Config, Mode, Part, Scheme};
 use mlx_core::Dtype;
-use mlx_core::quant::{Mode, Scheme};
 
 use super::places::{Places, join};
 use super::{Checkpoint, TensorEntry, packing};
-use crate::config::{Config, Family};
 use crate::{Error, Result};
 
 /// How a matrix is stored.
@@ -62,7 +59,7 @@ impl Manifest {
             manifest: &mut manifest,
         }
         .run()?;
-        manifest.dtype = activation_dtype(&manifest, checkpoint)?;
+        manifest.dtype = activation_dtype(config, &manifest, checkpoint)?;
         Ok(manifest)
     }
 
@@ -81,71 +78,24 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(&mut self) -> Result<()> {
-        let c = self.config;
-        let Places {
-            root,
-            embedding,
-            head,
-        } = &self.manifest.places.clone();
-        self.matrix(embedding, c.vocab_size, c.hidden_size)?;
-        self.vector(&join(root, "norm.weight"), c.hidden_size)?;
-        if let Some(head) = head {
-            self.matrix(head, c.vocab_size, c.hidden_size)?;
-        }
-        for i in 0..c.num_layers() {
-            self.layer(&join(root, format!("layers.{i}")))?;
-        }
-        Ok(())
-    }
-
-    fn layer(&mut self, at: &str) -> Result<()> {
-        let c = self.config;
-        let (queries, keys) = (
-            c.num_attention_heads * c.head_dim,
-            c.num_key_value_heads * c.head_dim,
-        );
-        let projections = [
-            ("q_proj", queries, c.hidden_size),
-            ("k_proj", keys, c.hidden_size),
-            ("v_proj", keys, c.hidden_size),
-            ("o_proj", c.hidden_size, queries),
-        ];
-        for (name, rows, columns) in projections {
-            let path = format!("{at}.self_attn.{name}");
-            self.matrix(&path, rows, columns)?;
-            if c.attention_bias {
-                self.vector(&format!("{path}.bias"), rows)?;
+        let config = self.config;
+        let model = &config.model;
+        let places = self.manifest.places.clone();
+        let (table, head) = (&model.embedding.table, &model.head);
+        for part in model.parts() {
+            match part {
+                Part::Matrix(m) if m.weight == table.weight => {
+                    self.matrix(&places.embedding, m.rows, m.columns)?;
+                }
+                Part::Matrix(m) => {
+                    self.matrix(&join(&places.root, &m.weight), m.rows, m.columns)?;
+                }
+                Part::Bias(name, length) => self.vector(&join(&places.root, name), length)?,
+                Part::Norm(norm) => self.vector(&join(&places.root, &norm.weight), norm.width)?,
             }
         }
-        for name in ["q_norm", "k_norm"] {
-            self.vector(&format!("{at}.self_attn.{name}.weight"), c.head_dim)?;
-        }
-        self.matrix(
-            &format!("{at}.mlp.gate_proj"),
-            c.intermediate_size,
-            c.hidden_size,
-        )?;
-        self.matrix(
-            &format!("{at}.mlp.up_proj"),
-            c.intermediate_size,
-            c.hidden_size,
-        )?;
-        self.matrix(
-            &format!("{at}.mlp.down_proj"),
-            c.hidden_size,
-            c.intermediate_size,
-        )?;
-        let norms: &[&str] = match c.family {
-            Family::Qwen3 => &["input_layernorm", "post_attention_layernorm"],
-            Family::Gemma3 => &[
-                "input_layernorm",
-                "post_attention_layernorm",
-                "pre_feedforward_layernorm",
-                "post_feedforward_layernorm",
-            ],
-        };
-        for norm in norms {
-            self.vector(&format!("{at}.{norm}.weight"), c.hidden_size)?;
+        if let Some(path) = &places.head {
+            self.matrix(path, head.rows, head.columns)?;
         }
         Ok(())
     }
@@ -242,10 +192,14 @@ const FLOATS: [Dtype; 3] = [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32];
 
 /// Activations have the dtype of the embedding; where that is packed, of its scales; and where
 /// those are bytes (mxfp4, mxfp8, nvfp4), of the last norm.
-fn activation_dtype(manifest: &Manifest, checkpoint: &Checkpoint) -> Result<Dtype> {
+fn activation_dtype(
+    config: &Config,
+    manifest: &Manifest,
+    checkpoint: &Checkpoint,
+) -> Result<Dtype> {
     let places = &manifest.places;
     let embedding = |name| format!("{}.{name}", places.embedding);
-    let norm = join(&places.root, "norm.weight");
+    let norm = join(&places.root, &config.model.norm.weight);
     [embedding("weight"), embedding("scales"), norm]
         .iter()
         .filter_map(|name| checkpoint.get(name))

@@ -17,6 +17,5 @@ mod places;
 mod random;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
-pub(crate) use loader::{Loader, Parts, Source};
+pub(crate) use loader::{Loader, Source};
 pub(crate) use manifest::{Manifest, Stored};
-pub(crate) use random::Random;

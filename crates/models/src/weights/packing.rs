@@ -6,11 +6,10 @@
 //! infers in the same way (`infer_quant_config`). What it does say of a layer by its name in the file
 //! must be true.
 
+use arch::{Config, LayerQuantization, Mode, Scheme, unsupported};
 use mlx_core::Dtype;
-use mlx_core::quant::{Mode, Scheme};
 
 use super::{Checkpoint, Stored, TensorEntry};
-use crate::config::{Config, LayerQuantization, unsupported};
 use crate::{Error, Result};
 
 /// How the matrix of `rows` outputs and `columns` inputs at `path` is stored. That it is there, and its

@@ -1,7 +1,8 @@
 //! Where the decoder, its embedding and its head are among a checkpoint's names.
 
+use arch::Config;
+
 use super::Checkpoint;
-use crate::config::Config;
 use crate::{Error, Result};
 
 /// The decoder's path: plain; nested as mlx-lm, transformers or both name it; the inner model of a nested
@@ -29,21 +30,27 @@ pub(crate) struct Places {
 impl Places {
     pub(super) fn find(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
         let has_weight = |path: &str| checkpoint.has(&join(path, "weight"));
+        let model = &config.model;
+        let first = model.layers.first().map(|l| &l.attention.before.weight);
         let is_root = |root: &&str| {
-            let marks = ["embed_tokens", "layers.0.input_layernorm"];
-            marks.iter().any(|mark| has_weight(&join(root, mark)))
+            let has_first = |name| checkpoint.has(&join(root, name));
+            has_weight(&join(root, &model.embedding.table.weight)) || first.is_some_and(has_first)
         };
         let Some(root) = ROOTS.into_iter().find(is_root) else {
             return Err(no_embedding(checkpoint, "model.embed_tokens"));
         };
-        let embedding = join(root, "embed_tokens");
-        let head = heads(root).into_iter().find(|path| has_weight(path));
+        let embedding = join(root, &config.model.embedding.table.weight);
+        let head = heads(root, &config.model.head.weight)
+            .into_iter()
+            .find(|path| has_weight(path));
         let tied = config.tie_word_embeddings;
         let (embedding, head) = match (has_weight(&embedding), head) {
             // Of two tensors that share their memory some writers keep one, and not always the first.
             (false, Some(head)) if tied != Some(false) => (head, None),
             (false, _) => return Err(no_embedding(checkpoint, &embedding)),
-            (true, None) if tied == Some(false) => (embedding, Some("lm_head".to_owned())),
+            (true, None) if tied == Some(false) => {
+                (embedding, Some(config.model.head.weight.clone()))
+            }
             // What the configuration says of the head, a head of its own in the files refutes: it was
             // trained apart. transformers compares the two in the same way.
             (true, Some(head)) if tied != Some(false) => {
@@ -69,14 +76,14 @@ pub(crate) fn join(path: &str, name: impl std::fmt::Display) -> String {
 }
 
 /// Where a decoder at `root` may have its head, the nearest first.
-fn heads(root: &str) -> Vec<String> {
+fn heads(root: &str, head: &str) -> Vec<String> {
     let mut heads = Vec::new();
     let mut above = root;
     while !above.is_empty() {
-        heads.push(join(above, "lm_head"));
+        heads.push(join(above, head));
         above = above.rsplit_once('.').map_or("", |(above, _)| above);
     }
-    heads.push("lm_head".to_owned());
+    heads.push(head.to_owned());
     heads
 }
 

@@ -8,67 +8,49 @@ use mlx_core::{Array, Dtype, ops};
 
 use super::{Stored, TensorEntry};
 use crate::Result;
-use crate::config::Family;
 
-/// What is drawn for a family.
-pub(crate) struct Random {
-    /// What the weights of a norm are around: Gemma 3 adds one to them.
-    norm: f32,
+/// The vector `name`, the same each time: within a fifth of `around`.
+pub(super) fn vector(name: &str, entry: &TensorEntry, around: f32) -> Result<Array> {
+    let key = Key::new(seed(name))?;
+    let (low, high) = (around - 0.2, around + 0.2);
+    Ok(random::uniform(&key, low, high, &entry.shape, entry.dtype)?)
 }
 
-impl Random {
-    pub(crate) fn new(family: Family) -> Self {
-        let norm = match family {
-            Family::Gemma3 => 0.0,
-            Family::Qwen3 => 1.0,
-        };
-        Self { norm }
-    }
-
-    /// The tensor `name` of the layer or norm at `path`, the same each time. `stored` is how the
-    /// matrix there is stored, if one is there.
-    pub(crate) fn draw(
-        &self,
-        path: &str,
-        name: &str,
-        entry: &TensorEntry,
-        stored: Option<Stored>,
-    ) -> Result<Array> {
-        let scheme = match stored {
-            Some(Stored::Quantized(scheme)) => Some(scheme),
-            _ => None,
-        };
-        // Scales and biases of a matrix are drawn from one key: see below.
-        let key = Key::new(seed(path) ^ u64::from(name == "weight"))?;
-        let shape = &entry.shape;
-        let within = |low: f32, high: f32| random::uniform(&key, low, high, shape, entry.dtype);
-        Ok(match (name, scheme, entry.dtype) {
-            (_, _, Dtype::Uint32) => random::bits(&key, shape)?,
-            ("scales" | "biases", Some(scheme), dtype) if dtype.is_floating() => {
-                // Integers of so many random bits deviate by 2^bits / √12 from their mean, which the
-                // bias takes away.
-                let columns = shape.last().map_or(1, |&groups| groups * scheme.group_size);
-                let levels = f64::from(1_u32 << scheme.bits);
-                let size = deviation(columns) / (levels / 12_f64.sqrt());
-                let scales = within(0.8 * size as f32, 1.2 * size as f32)?;
-                match name {
-                    "scales" => scales,
-                    _ => {
-                        let middle = Array::scalar_of(-(levels - 1.0) / 2.0, dtype)?;
-                        ops::mul(&scales, &middle)?
-                    }
+/// The part `part` of the matrix at `path`, the same each time. `stored` is how the matrix is stored.
+pub(super) fn matrix(path: &str, part: &str, entry: &TensorEntry, stored: Stored) -> Result<Array> {
+    let scheme = match stored {
+        Stored::Quantized(scheme) => Some(scheme),
+        Stored::Dense => None,
+    };
+    // Scales and biases of a matrix are drawn from one key: see below.
+    let key = Key::new(seed(path) ^ u64::from(part == "weight"))?;
+    let shape = &entry.shape;
+    Ok(match (part, scheme, entry.dtype) {
+        (_, _, Dtype::Uint32) => random::bits(&key, shape)?,
+        ("scales" | "biases", Some(scheme), dtype) if dtype.is_floating() => {
+            // Integers of so many random bits deviate by 2^bits / √12 from their mean, which the
+            // bias takes away.
+            let columns = shape.last().map_or(1, |&groups| groups * scheme.group_size);
+            let levels = f64::from(1_u32 << scheme.bits);
+            let size = deviation(columns) / (levels / 12_f64.sqrt());
+            let (low, high) = (0.8 * size as f32, 1.2 * size as f32);
+            let scales = random::uniform(&key, low, high, shape, dtype)?;
+            match part {
+                "scales" => scales,
+                _ => {
+                    let middle = Array::scalar_of(-(levels - 1.0) / 2.0, dtype)?;
+                    ops::mul(&scales, &middle)?
                 }
             }
-            // Exponents of mxfp4 and mxfp8 near 2^-8, or nvfp4's small floats.
-            (_, _, Dtype::Uint8) => Array::full(shape, 119.0, Dtype::Uint8)?,
-            _ if shape.len() == 1 => within(self.norm - 0.2, self.norm + 0.2)?,
-            _ => {
-                // Not uniform: of MLX's uniform bfloat16 numbers one of 350 is zero.
-                let columns = shape.last().copied().unwrap_or(1);
-                random::normal(&key, shape, entry.dtype, 0.0, deviation(columns) as f32)?
-            }
-        })
-    }
+        }
+        // Exponents of mxfp4 and mxfp8 near 2^-8, or nvfp4's small floats.
+        (_, _, Dtype::Uint8) => Array::full(shape, 119.0, Dtype::Uint8)?,
+        _ => {
+            // Not uniform: of MLX's uniform bfloat16 numbers one of 350 is zero.
+            let columns = shape.last().copied().unwrap_or(1);
+            random::normal(&key, shape, entry.dtype, 0.0, deviation(columns) as f32)?
+        }
+    })
 }
 
 /// With it, a product with a matrix of so many columns keeps the size of its operand.

@@ -63,8 +63,8 @@ fn a_config_that_is_damaged_or_asks_for_what_is_not_there() {
     let cut = damaged(|dir| std::fs::write(dir.join("config.json"), "{\"model_type\": ").unwrap());
     assert_says(&cut, &["config.json", "not valid JSON"]);
     assert_says(
-        &with_config("model_type", json!("llama")),
-        &["llama", "qwen3", "gemma3_text"],
+        &with_config("model_type", json!("mamba")),
+        &["mamba", "qwen3", "gemma3_text"],
     );
     assert_says(
         &with_config("model_type", Value::Null),

@@ -69,15 +69,28 @@ fn check_family(family: &str) {
     }
 }
 
-#[test]
-fn qwen3_equals_transformers_in_float32() {
-    on_both_paths(|| check_family("qwen3"));
+macro_rules! equal_transformers_in_float32 {
+    ($($family:ident)*) => {
+        mod equal_transformers_in_float32 {
+            $(#[test]
+            fn $family() {
+                super::on_both_paths(|| super::check_family(stringify!($family)));
+            })*
+
+            /// No family is left out.
+            #[test]
+            fn each_family() {
+                let checked = [$(stringify!($family)),*];
+                for family in arch::families::ALL {
+                    let first = family.model_types[0].trim_end_matches("_text");
+                    assert!(checked.contains(&first), "{family:?} has no reference");
+                }
+            }
+        }
+    };
 }
 
-#[test]
-fn gemma3_equals_transformers_in_float32() {
-    on_both_paths(|| check_family("gemma3"));
-}
+equal_transformers_in_float32! { qwen2 qwen3 llama mistral gemma gemma2 gemma3 }
 
 /// Quantized checkpoints equal mlx-lm on the same files, and transformers in float64 on weights that
 /// were decoded without MLX (`tools/reference/quantized.py`).

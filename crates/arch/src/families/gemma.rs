@@ -1,0 +1,84 @@
+//! Gemma (arXiv:2403.08295): pre-norm blocks whose norms are stored less one, GeGLU, embeddings scaled by
+//! sqrt(hidden). Keys and defaults are those of transformers' `GemmaConfig`.
+
+use super::Family;
+use super::common::{GELU_TANH, check_activation, check_causal, config, eps, layer_count};
+use crate::fields::Fields;
+use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::rope::Sources;
+use crate::{Activation, Config, Layer, Model, Result, Rope};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Gemma",
+    model_types: &["gemma"],
+    published: PUBLISHED,
+    read,
+};
+
+fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    // Released files say `gelu` and mean the approximation by tanh, as transformers takes it; it does not
+    // read their `hidden_activation`.
+    if f.text("hidden_act")? != Some("gelu") {
+        check_activation(f, "hidden_act", GELU_TANH)?;
+    }
+    check_causal(f)?;
+    let dims = Dims {
+        hidden: f.required_size("hidden_size")?,
+        intermediate: f.required_size("intermediate_size")?,
+        vocab: f.size("vocab_size")?.unwrap_or(256_000),
+        heads: f.size("num_attention_heads")?.unwrap_or(16),
+        kv_heads: f.size("num_key_value_heads")?.unwrap_or(16),
+        head_dim: f.size("head_dim")?.unwrap_or(256),
+        eps: eps(f, 1e-6)?,
+        centered: true,
+    };
+    let bias = f.flag("attention_bias")?.unwrap_or(false);
+    let biases = Biases {
+        qkv: bias,
+        o: bias,
+        mlp: false,
+    };
+    let max_positions = f.limit("max_position_embeddings")?.unwrap_or(8192);
+    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
+    let ropes = vec![Rope::read(&rope)?];
+
+    let windows = vec![None; layer_count(f)?];
+    let (layers, states) = dims.layers(&windows, biases, |at, _| Layer {
+        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
+        mlp: pre_norm(
+            at.norm("post_attention_layernorm"),
+            at.mlp(Activation::GeluTanh),
+        ),
+    });
+    let context = context(&ropes, max_positions);
+    let model = Model {
+        embedding: dims.embedding(Some((dims.hidden as f64).sqrt())),
+        layers,
+        norm: dims.last_norm(),
+        head: dims.head(),
+        softcap: None,
+        ropes,
+        states,
+    };
+    Ok(Config {
+        tie_word_embeddings: f.flag("tie_word_embeddings")?,
+        max_position_embeddings: Some(max_positions),
+        context: Some(context),
+        ..config(&FAMILY, f, f, model_type, model)?
+    })
+}
+
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "gemma-2b",
+        r#"{"model_type": "gemma", "hidden_size": 2048, "num_hidden_layers": 18, "intermediate_size": 16384,
+            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000,
+            "max_position_embeddings": 8192}"#,
+    ),
+    (
+        "gemma-7b",
+        r#"{"model_type": "gemma", "hidden_size": 3072, "num_hidden_layers": 28, "intermediate_size": 24576,
+            "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "vocab_size": 256000,
+            "max_position_embeddings": 8192}"#,
+    ),
+];

@@ -1,0 +1,95 @@
+//! Llama 2 and 3 (arXiv:2302.13971, arXiv:2407.21783) and what is published in their form: pre-norm blocks,
+//! SwiGLU, no norm of queries and keys. Keys and defaults are those of transformers' `LlamaConfig`.
+
+use super::Family;
+use super::common::{SILU, check_activation, config, eps, layer_count};
+use crate::fields::Fields;
+use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::rope::Sources;
+use crate::{Activation, Config, Layer, Model, Result, Rope};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Llama",
+    model_types: &["llama"],
+    published: PUBLISHED,
+    read,
+};
+
+fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    check_activation(f, "hidden_act", SILU)?;
+    let (hidden, heads) = (
+        f.required_size("hidden_size")?,
+        f.required_size("num_attention_heads")?,
+    );
+    let dims = Dims {
+        hidden,
+        intermediate: f.required_size("intermediate_size")?,
+        vocab: f.required_size("vocab_size")?,
+        heads,
+        kv_heads: f.size("num_key_value_heads")?.unwrap_or(heads),
+        head_dim: f.size("head_dim")?.unwrap_or(hidden / heads),
+        eps: eps(f, 1e-6)?,
+        centered: false,
+    };
+    let attention_bias = f.flag("attention_bias")?.unwrap_or(false);
+    let biases = Biases {
+        qkv: attention_bias,
+        o: attention_bias,
+        mlp: f.flag("mlp_bias")?.unwrap_or(false),
+    };
+    let max_positions = f.limit("max_position_embeddings")?.unwrap_or(2048);
+    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
+    let ropes = vec![Rope::read(&rope)?];
+
+    let windows = vec![None; layer_count(f)?];
+    let (layers, states) = dims.layers(&windows, biases, |at, _| Layer {
+        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
+        mlp: pre_norm(
+            at.norm("post_attention_layernorm"),
+            at.mlp(Activation::Silu),
+        ),
+    });
+    let context = context(&ropes, max_positions);
+    let model = Model {
+        embedding: dims.embedding(None),
+        layers,
+        norm: dims.last_norm(),
+        head: dims.head(),
+        softcap: None,
+        ropes,
+        states,
+    };
+    Ok(Config {
+        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
+        max_position_embeddings: Some(max_positions),
+        context: Some(context),
+        ..config(&FAMILY, f, f, model_type, model)?
+    })
+}
+
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "llama3.2-1b",
+        r#"{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "intermediate_size": 8192,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256,
+            "rms_norm_eps": 1e-5, "rope_theta": 500000, "rope_scaling": {"rope_type": "llama3", "factor": 32.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+            "max_position_embeddings": 131072, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "llama3.2-3b",
+        r#"{"model_type": "llama", "hidden_size": 3072, "num_hidden_layers": 28, "intermediate_size": 8192,
+            "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256,
+            "rms_norm_eps": 1e-5, "rope_theta": 500000, "rope_scaling": {"rope_type": "llama3", "factor": 32.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+            "max_position_embeddings": 131072, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "llama3.1-8b",
+        r#"{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+            "rms_norm_eps": 1e-5, "rope_theta": 500000, "rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+            "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+            "max_position_embeddings": 131072, "tie_word_embeddings": false}"#,
+    ),
+];

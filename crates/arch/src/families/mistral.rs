@@ -1,0 +1,89 @@
+//! Mistral 7B and Nemo (arXiv:2310.06825): Llama's blocks without biases, in 7B v0.1 with a sliding window
+//! on every layer, or on some (Ministral). Keys and defaults are those of transformers' `MistralConfig`.
+
+use super::Family;
+use super::common::{SILU, check_activation, config, eps, window, windows};
+use crate::fields::Fields;
+use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::rope::Sources;
+use crate::{Activation, Config, Layer, Model, Result, Rope};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Mistral",
+    model_types: &["mistral", "ministral"],
+    published: PUBLISHED,
+    read,
+};
+
+fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    check_activation(f, "hidden_act", SILU)?;
+    let (hidden, heads) = (
+        f.required_size("hidden_size")?,
+        f.size("num_attention_heads")?.unwrap_or(32),
+    );
+    let kv_heads = match f.is_null("num_key_value_heads") {
+        true => heads,
+        false => f.size("num_key_value_heads")?.unwrap_or(8),
+    };
+    let dims = Dims {
+        hidden,
+        intermediate: f.required_size("intermediate_size")?,
+        vocab: f.size("vocab_size")?.unwrap_or(32_000),
+        heads,
+        kv_heads,
+        head_dim: f.size("head_dim")?.unwrap_or(hidden / heads),
+        eps: eps(f, 1e-6)?,
+        centered: false,
+    };
+    let max_positions = f.limit("max_position_embeddings")?.unwrap_or(131_072);
+    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
+    let ropes = vec![Rope::read(&rope)?];
+
+    let window = window(f, 4096)?;
+    let windows = windows(f, window, |_| window.is_some())?;
+    let (layers, states) = dims.layers(&windows, Biases::default(), |at, _| Layer {
+        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
+        mlp: pre_norm(
+            at.norm("post_attention_layernorm"),
+            at.mlp(Activation::Silu),
+        ),
+    });
+    let context = context(&ropes, max_positions);
+    let model = Model {
+        embedding: dims.embedding(None),
+        layers,
+        norm: dims.last_norm(),
+        head: dims.head(),
+        softcap: None,
+        ropes,
+        states,
+    };
+    Ok(Config {
+        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
+        max_position_embeddings: Some(max_positions),
+        context: Some(context),
+        ..config(&FAMILY, f, f, model_type, model)?
+    })
+}
+
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "mistral-7b-v0.1",
+        r#"{"model_type": "mistral", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "sliding_window": 4096, "max_position_embeddings": 32768}"#,
+    ),
+    (
+        "mistral-7b-v0.3",
+        r#"{"model_type": "mistral", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32768, "rms_norm_eps": 1e-5,
+            "rope_theta": 1000000.0, "sliding_window": null, "max_position_embeddings": 32768}"#,
+    ),
+    (
+        "mistral-nemo-12b",
+        r#"{"model_type": "mistral", "hidden_size": 5120, "num_hidden_layers": 40, "intermediate_size": 14336,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 131072,
+            "rms_norm_eps": 1e-5, "rope_theta": 1000000.0, "sliding_window": null,
+            "max_position_embeddings": 131072}"#,
+    ),
+];

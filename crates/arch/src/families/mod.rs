@@ -1,0 +1,146 @@
+//! One file a family: its keys and defaults on top, its layer below, the sizes that were published last.
+//!
+//! To add one: write its file, add it to [`ALL`], and make reference cases (`tools/reference`).
+
+mod common;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod llama;
+mod mistral;
+mod qwen2;
+mod qwen3;
+
+use std::fmt;
+
+use crate::fields::Fields;
+use crate::{Config, Result};
+
+/// Every family that can be run.
+pub const ALL: &[&Family] = &[
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3::FAMILY,
+];
+
+/// A family of models.
+pub struct Family {
+    /// What it is called.
+    pub name: &'static str,
+    /// The values of `model_type` that its configurations have.
+    pub model_types: &'static [&'static str],
+    /// Published sizes: what each is called on a command line, and the keys of its `config.json` that
+    /// matter, as JSON.
+    pub published: &'static [(&'static str, &'static str)],
+    /// Reads a configuration with one of its model types.
+    pub(crate) read: fn(&Fields<'_>, &str) -> Result<Config>,
+}
+
+/// The family of configurations with this `model_type`.
+pub fn of(model_type: &str) -> Option<&'static Family> {
+    let mut all = ALL.iter().copied();
+    all.find(|family| family.model_types.contains(&model_type))
+}
+
+/// Every `model_type` that can be run.
+pub fn model_types() -> impl Iterator<Item = &'static str> {
+    ALL.iter()
+        .flat_map(|family| family.model_types.iter().copied())
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Family {}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Part, json};
+
+    /// Parameters of published models, from their cards; a tied head counts once.
+    const PARAMETERS: &[(&str, u64)] = &[
+        ("qwen2.5-0.5b", 494_032_768),
+        ("qwen2.5-1.5b", 1_543_714_304),
+        ("qwen2.5-7b", 7_615_616_512),
+        ("llama3.2-1b", 1_235_814_400),
+        ("llama3.2-3b", 3_212_749_824),
+        ("llama3.1-8b", 8_030_261_248),
+        ("mistral-7b-v0.1", 7_241_732_096),
+        ("mistral-7b-v0.3", 7_248_023_552),
+        ("gemma-2b", 2_506_172_416),
+        ("gemma-7b", 8_537_680_896),
+        ("gemma2-2b", 2_614_341_888),
+        ("gemma2-9b", 9_241_705_984),
+        ("gemma2-27b", 27_227_128_320),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-8b", 8_190_735_360),
+        ("gemma3-270m", 268_098_176),
+        ("gemma3-1b", 999_885_952),
+    ];
+
+    fn published() -> Vec<(&'static str, Config)> {
+        let all = ALL.iter().flat_map(|family| family.published);
+        let read = |(name, text): &(&'static str, &str)| {
+            let value = json::parse(text).unwrap();
+            let config = Config::of_json(Path::new(name), &value).unwrap();
+            (*name, config)
+        };
+        all.map(read).collect()
+    }
+
+    #[test]
+    fn names_are_each_of_one_family() {
+        let types: Vec<_> = model_types().collect();
+        assert_eq!(types.iter().collect::<BTreeSet<_>>().len(), types.len());
+        let names: Vec<_> = published().iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn published_models_have_their_number_of_parameters() {
+        let all = published();
+        for (name, expected) in PARAMETERS {
+            let found = all.iter().find(|(other, _)| other == name);
+            let (_, config) = found.unwrap_or_else(|| panic!("{name} is not published"));
+            let model = &config.model;
+            let head = match config.tie_word_embeddings {
+                Some(false) => Part::Matrix(&model.head).parameters(),
+                _ => 0,
+            };
+            let parameters: u64 = model.parts().map(|part| part.parameters()).sum();
+            assert_eq!(parameters + head, *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_tensor_of_a_model_has_a_name_of_its_own() {
+        for (name, config) in published() {
+            let mut seen = BTreeSet::new();
+            for part in config.model.parts() {
+                let tensor = match part {
+                    Part::Matrix(linear) => &linear.weight,
+                    Part::Bias(bias, _) => bias,
+                    Part::Norm(norm) => &norm.weight,
+                };
+                assert!(seen.insert(tensor.clone()), "{name}: {tensor} twice");
+            }
+        }
+    }
+}

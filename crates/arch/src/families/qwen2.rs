@@ -1,0 +1,86 @@
+//! Qwen2 and Qwen2.5 (arXiv:2407.10671): pre-norm blocks, biases on queries, keys and values, SwiGLU. Keys
+//! and defaults are those of transformers' `Qwen2Config`.
+
+use super::Family;
+use super::common::{SILU, check_activation, config, eps, qwen_windows};
+use crate::fields::Fields;
+use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::rope::Sources;
+use crate::{Activation, Config, Layer, Model, Result, Rope};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Qwen2",
+    model_types: &["qwen2"],
+    published: PUBLISHED,
+    read,
+};
+
+fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    check_activation(f, "hidden_act", SILU)?;
+    let (hidden, heads) = (
+        f.required_size("hidden_size")?,
+        f.required_size("num_attention_heads")?,
+    );
+    let dims = Dims {
+        hidden,
+        intermediate: f.required_size("intermediate_size")?,
+        vocab: f.required_size("vocab_size")?,
+        heads,
+        kv_heads: f.size("num_key_value_heads")?.unwrap_or(heads),
+        head_dim: f.size("head_dim")?.unwrap_or(hidden / heads),
+        eps: eps(f, 1e-6)?,
+        centered: false,
+    };
+    let biases = Biases {
+        qkv: true,
+        ..Biases::default()
+    };
+    let max_positions = f.limit("max_position_embeddings")?.unwrap_or(32768);
+    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
+    let ropes = vec![Rope::read(&rope)?];
+
+    let (layers, states) = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
+        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
+        mlp: pre_norm(
+            at.norm("post_attention_layernorm"),
+            at.mlp(Activation::Silu),
+        ),
+    });
+    let context = context(&ropes, max_positions);
+    let model = Model {
+        embedding: dims.embedding(None),
+        layers,
+        norm: dims.last_norm(),
+        head: dims.head(),
+        softcap: None,
+        ropes,
+        states,
+    };
+    Ok(Config {
+        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
+        max_position_embeddings: Some(max_positions),
+        context: Some(context),
+        ..config(&FAMILY, f, f, model_type, model)?
+    })
+}
+
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "qwen2.5-0.5b",
+        r#"{"model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "intermediate_size": 4864,
+            "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 32768, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen2.5-1.5b",
+        r#"{"model_type": "qwen2", "hidden_size": 1536, "num_hidden_layers": 28, "intermediate_size": 8960,
+            "num_attention_heads": 12, "num_key_value_heads": 2, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 32768, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen2.5-7b",
+        r#"{"model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28, "intermediate_size": 18944,
+            "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
+            "rope_theta": 1000000, "max_position_embeddings": 32768, "tie_word_embeddings": false}"#,
+    ),
+];

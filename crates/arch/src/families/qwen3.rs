@@ -1,0 +1,98 @@
+//! Qwen3, dense (arXiv:2505.09388): pre-norm blocks, normalized queries and keys, SwiGLU. Keys and defaults
+//! are those of transformers' `Qwen3Config`.
+
+use super::Family;
+use super::common::{SILU, check_activation, config, eps, qwen_windows};
+use crate::fields::Fields;
+use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::rope::Sources;
+use crate::{Activation, Attention, Config, Layer, Model, Result, Rope};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Qwen3",
+    model_types: &["qwen3"],
+    published: PUBLISHED,
+    read,
+};
+
+fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    check_activation(f, "hidden_act", SILU)?;
+    let heads = f.required_size("num_attention_heads")?;
+    let dims = Dims {
+        hidden: f.required_size("hidden_size")?,
+        intermediate: f.required_size("intermediate_size")?,
+        vocab: f.required_size("vocab_size")?,
+        heads,
+        kv_heads: f.size("num_key_value_heads")?.unwrap_or(heads),
+        head_dim: f.size("head_dim")?.unwrap_or(128),
+        eps: eps(f, 1e-6)?,
+        centered: false,
+    };
+    let bias = f.flag("attention_bias")?.unwrap_or(false);
+    let biases = Biases {
+        qkv: bias,
+        o: bias,
+        mlp: false,
+    };
+    let max_positions = f.limit("max_position_embeddings")?.unwrap_or(32768);
+    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
+    let ropes = vec![Rope::read(&rope)?];
+
+    let (layers, states) = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
+        attention: pre_norm(
+            at.norm("input_layernorm"),
+            Attention {
+                q_norm: Some(at.head_norm("q_norm")),
+                k_norm: Some(at.head_norm("k_norm")),
+                ..at.attention(0)
+            },
+        ),
+        mlp: pre_norm(
+            at.norm("post_attention_layernorm"),
+            at.mlp(Activation::Silu),
+        ),
+    });
+    let context = context(&ropes, max_positions);
+    let model = Model {
+        embedding: dims.embedding(None),
+        layers,
+        norm: dims.last_norm(),
+        head: dims.head(),
+        softcap: None,
+        ropes,
+        states,
+    };
+    Ok(Config {
+        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
+        max_position_embeddings: Some(max_positions),
+        context: Some(context),
+        ..config(&FAMILY, f, f, model_type, model)?
+    })
+}
+
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "qwen3-0.6b",
+        r#"{"model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 28, "intermediate_size": 3072,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 40960, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen3-1.7b",
+        r#"{"model_type": "qwen3", "hidden_size": 2048, "num_hidden_layers": 28, "intermediate_size": 6144,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 40960, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen3-4b",
+        r#"{"model_type": "qwen3", "hidden_size": 2560, "num_hidden_layers": 36, "intermediate_size": 9728,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 40960, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "qwen3-8b",
+        r#"{"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "intermediate_size": 12288,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            "rope_theta": 1000000, "max_position_embeddings": 40960, "tie_word_embeddings": false}"#,
+    ),
+];

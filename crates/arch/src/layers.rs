@@ -1,0 +1,185 @@
+//! What families write their layers with: dimensions, and places in the tree of tensor names.
+
+use crate::{Activation, Attention, Embedding, Keys, Layer, Linear, Mlp, Norm, Rope, Sub};
+
+/// The dimensions of a model whose layers are alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dims {
+    pub(crate) hidden: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) vocab: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    /// Of every norm.
+    pub(crate) eps: f32,
+    /// Whether norms are stored less one.
+    pub(crate) centered: bool,
+}
+
+/// Which of a layer's linear maps have a bias.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Biases {
+    pub(crate) qkv: bool,
+    pub(crate) o: bool,
+    pub(crate) mlp: bool,
+}
+
+/// A layer's place among the names, and what its parts are like.
+pub(crate) struct At<'a> {
+    dims: &'a Dims,
+    biases: Biases,
+    layer: usize,
+}
+
+impl Dims {
+    /// The layers of a model, each made by `layer`, with the states that they name; `windows` has a window,
+    /// or none, for each.
+    pub(crate) fn layers(
+        &self,
+        windows: &[Option<usize>],
+        biases: Biases,
+        layer: impl Fn(&At<'_>, Option<usize>) -> Layer<String>,
+    ) -> (Vec<Layer<String>>, Vec<Keys>) {
+        let layers = windows.iter().enumerate().map(|(i, window)| {
+            let at = At {
+                dims: self,
+                biases,
+                layer: i,
+            };
+            layer(&at, *window)
+        });
+        let states = windows.iter().map(|window| Keys {
+            heads: self.kv_heads,
+            head_dim: self.head_dim,
+            window: *window,
+        });
+        (layers.collect(), states.collect())
+    }
+
+    /// The embedding, under the name that all families give it.
+    pub(crate) fn embedding(&self, scale: Option<f64>) -> Embedding<String> {
+        Embedding {
+            table: linear("embed_tokens", self.vocab, self.hidden, false),
+            scale,
+        }
+    }
+
+    /// The head.
+    pub(crate) fn head(&self) -> Linear<String> {
+        linear("lm_head", self.vocab, self.hidden, false)
+    }
+
+    /// The norm behind the last layer.
+    pub(crate) fn last_norm(&self) -> Norm<String> {
+        self.norm("norm", self.hidden)
+    }
+
+    fn norm(&self, path: &str, width: usize) -> Norm<String> {
+        Norm {
+            weight: format!("{path}.weight"),
+            width,
+            eps: self.eps,
+            centered: self.centered,
+        }
+    }
+}
+
+impl At<'_> {
+    /// The norm `name`, of the residual stream.
+    pub(crate) fn norm(&self, name: &str) -> Norm<String> {
+        self.dims.norm(&self.path(name), self.dims.hidden)
+    }
+
+    /// The norm `name` of the attention, of one head.
+    pub(crate) fn head_norm(&self, name: &str) -> Norm<String> {
+        self.dims
+            .norm(&self.path(&format!("self_attn.{name}")), self.dims.head_dim)
+    }
+
+    /// Attention without norms of its own, its scores divided by the root of the head's width.
+    pub(crate) fn attention(&self, rope: usize) -> Attention<String> {
+        let d = self.dims;
+        let (queries, keys) = (d.heads * d.head_dim, d.kv_heads * d.head_dim);
+        let linear = |name: &str, rows, columns, bias| {
+            linear(
+                &self.path(&format!("self_attn.{name}")),
+                rows,
+                columns,
+                bias,
+            )
+        };
+        Attention {
+            q: linear("q_proj", queries, d.hidden, self.biases.qkv),
+            k: linear("k_proj", keys, d.hidden, self.biases.qkv),
+            v: linear("v_proj", keys, d.hidden, self.biases.qkv),
+            o: linear("o_proj", d.hidden, queries, self.biases.o),
+            q_norm: None,
+            k_norm: None,
+            heads: d.heads,
+            kv_heads: d.kv_heads,
+            head_dim: d.head_dim,
+            rope,
+            scale: (d.head_dim as f64).powf(-0.5),
+            softcap: None,
+            state: self.layer,
+        }
+    }
+
+    /// The gated MLP.
+    pub(crate) fn mlp(&self, activation: Activation) -> Mlp<String> {
+        let d = self.dims;
+        let linear = |name: &str, rows, columns| {
+            linear(
+                &self.path(&format!("mlp.{name}")),
+                rows,
+                columns,
+                self.biases.mlp,
+            )
+        };
+        Mlp {
+            gate: linear("gate_proj", d.intermediate, d.hidden),
+            up: linear("up_proj", d.intermediate, d.hidden),
+            down: linear("down_proj", d.hidden, d.intermediate),
+            activation,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("layers.{}.{name}", self.layer)
+    }
+}
+
+fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Linear<String> {
+    Linear {
+        weight: path.to_owned(),
+        bias: bias.then(|| format!("{path}.bias")),
+        rows,
+        columns,
+    }
+}
+
+/// `x + part(before(x))`.
+pub(crate) fn pre_norm<P>(before: Norm<String>, part: P) -> Sub<String, P> {
+    Sub {
+        before,
+        part,
+        after: None,
+    }
+}
+
+/// `x + after(part(before(x)))`.
+pub(crate) fn sandwiched<P>(before: Norm<String>, part: P, after: Norm<String>) -> Sub<String, P> {
+    Sub {
+        before,
+        part,
+        after: Some(after),
+    }
+}
+
+/// The longest context, in tokens, that rotations reach: what the first of them makes of `max_positions`.
+pub(crate) fn context(ropes: &[Rope], max_positions: usize) -> usize {
+    ropes
+        .first()
+        .map_or(max_positions, |rope| rope.context(max_positions))
+}

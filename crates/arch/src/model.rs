@@ -1,0 +1,145 @@
+//! What a model is made of, as data.
+//!
+//! `T` stands for a tensor: as a configuration describes a model it is the tensor's name, without the
+//! prefix that checkpoints put before it; loaded, an array. Of a matrix it is the path that its parts share
+//! (`layers.0.mlp.up_proj`), since how the matrix is stored says what parts it has; of a vector the whole
+//! name (`layers.0.input_layernorm.weight`).
+
+/// A decoder-only transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model<T> {
+    /// From token ids to the residual stream.
+    pub embedding: Embedding<T>,
+    /// In order.
+    pub layers: Vec<Layer<T>>,
+    /// Of the residual stream behind the last layer.
+    pub norm: Norm<T>,
+    /// From the residual stream to logits; whether a checkpoint has it, or the embedding serves, the
+    /// checkpoint says.
+    pub head: Linear<T>,
+    /// Logits are squashed to this range by tanh.
+    pub softcap: Option<f64>,
+    /// The rotations that layers name.
+    pub ropes: Vec<crate::Rope>,
+    /// The states that layers name.
+    pub states: Vec<Keys>,
+}
+
+/// The token embedding: one row a token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding<T> {
+    /// `[vocabulary, hidden]`.
+    pub table: Linear<T>,
+    /// What its rows are multiplied by, once rounded to the dtype of the activations.
+    pub scale: Option<f64>,
+}
+
+/// Two parts, each added to the residual stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer<T> {
+    /// What mixes positions.
+    pub attention: Sub<T, Attention<T>>,
+    /// What does not.
+    pub mlp: Sub<T, Mlp<T>>,
+}
+
+/// A part of a layer with the norms around it: `x + after(part(before(x)))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sub<T, P> {
+    /// Of what the part sees.
+    pub before: Norm<T>,
+    /// The part.
+    pub part: P,
+    /// Of what it gives, before that is added.
+    pub after: Option<Norm<T>>,
+}
+
+/// Grouped-query attention under a causal mask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention<T> {
+    /// Queries: `[heads * head_dim, hidden]`.
+    pub q: Linear<T>,
+    /// Keys: `[kv_heads * head_dim, hidden]`.
+    pub k: Linear<T>,
+    /// Values: `[kv_heads * head_dim, hidden]`.
+    pub v: Linear<T>,
+    /// Of the heads' outputs: `[hidden, heads * head_dim]`.
+    pub o: Linear<T>,
+    /// Of each query.
+    pub q_norm: Option<Norm<T>>,
+    /// Of each key.
+    pub k_norm: Option<Norm<T>>,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of one head; even, and at most 65536.
+    pub head_dim: usize,
+    /// Which of the model's rotations turns queries and keys.
+    pub rope: usize,
+    /// What queries times keys are multiplied by.
+    pub scale: f64,
+    /// Scores are squashed to this range by tanh, before the mask.
+    pub softcap: Option<f64>,
+    /// Which of the model's states has the keys and values.
+    pub state: usize,
+}
+
+/// `down(activation(gate(x)) * up(x))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mlp<T> {
+    /// `[intermediate, hidden]`.
+    pub gate: Linear<T>,
+    /// `[intermediate, hidden]`.
+    pub up: Linear<T>,
+    /// `[hidden, intermediate]`.
+    pub down: Linear<T>,
+    /// Of the gate.
+    pub activation: Activation,
+}
+
+/// The function of a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// The approximation of GELU by tanh.
+    GeluTanh,
+}
+
+/// A matrix, stored in floats or packed, and perhaps a bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear<T> {
+    /// `[rows, columns]`.
+    pub weight: T,
+    /// `[rows]`.
+    pub bias: Option<T>,
+    /// Features that come out.
+    pub rows: usize,
+    /// Features that go in.
+    pub columns: usize,
+}
+
+/// Root-mean-square normalization (arXiv:1910.07467).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norm<T> {
+    /// `[width]`.
+    pub weight: T,
+    /// Features.
+    pub width: usize,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Whether the weight is stored less one.
+    pub centered: bool,
+}
+
+/// Keys and values of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Heads of each.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Tokens that are kept, the latest ones; all if `None`.
+    pub window: Option<usize>,
+}

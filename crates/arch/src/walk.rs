@@ -1,0 +1,90 @@
+//! Walks of a model: every tensor once, in the order of the forward pass.
+
+use crate::{Keys, Layer, Linear, Model, Norm};
+
+/// A tensor of a model, or the tensors that are one matrix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part<'a, T> {
+    /// A matrix; its bias is a part of its own.
+    Matrix(&'a Linear<T>),
+    /// The bias of a matrix, and its length.
+    Bias(&'a T, usize),
+    /// The weight of a norm.
+    Norm(&'a Norm<T>),
+}
+
+impl<'a, T> Part<'a, T> {
+    fn of(linear: &'a Linear<T>) -> impl Iterator<Item = Self> {
+        let bias = linear.bias.as_ref().map(|b| Self::Bias(b, linear.rows));
+        std::iter::once(Self::Matrix(linear)).chain(bias)
+    }
+
+    /// Weights: a matrix's as it computes, whatever it is stored in.
+    pub fn parameters(&self) -> u64 {
+        match self {
+            Self::Matrix(m) => m.rows as u64 * m.columns as u64,
+            Self::Bias(_, length) => *length as u64,
+            Self::Norm(norm) => norm.width as u64,
+        }
+    }
+}
+
+impl<T> Layer<T> {
+    /// The layer's tensors.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let (attention, mlp) = (&self.attention.part, &self.mlp.part);
+        let head_norms = attention.q_norm.iter().chain(&attention.k_norm);
+        let before = std::iter::once(&self.attention.before);
+        let around_mlp = [&self.mlp.before].into_iter().chain(&self.mlp.after);
+        before
+            .map(Part::Norm)
+            .chain(
+                [&attention.q, &attention.k, &attention.v]
+                    .into_iter()
+                    .flat_map(Part::of),
+            )
+            .chain(head_norms.map(Part::Norm))
+            .chain(Part::of(&attention.o))
+            .chain(self.attention.after.iter().map(Part::Norm))
+            .chain(
+                [&mlp.gate, &mlp.up, &mlp.down]
+                    .into_iter()
+                    .flat_map(Part::of),
+            )
+            .chain(around_mlp.map(Part::Norm))
+    }
+}
+
+impl<T> Model<T> {
+    /// Every tensor but those of the head, which may be the embedding.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
+        Part::of(&self.embedding.table)
+            .chain(self.layers.iter().flat_map(Layer::parts))
+            .chain(std::iter::once(Part::Norm(&self.norm)))
+    }
+
+    /// Width of the residual stream.
+    pub fn hidden_size(&self) -> usize {
+        self.embedding.table.columns
+    }
+
+    /// Rows of the embedding; ids are below it.
+    pub fn vocab_size(&self) -> usize {
+        self.embedding.table.rows
+    }
+
+    /// Bytes that `tokens` tokens take in the states, of numbers of so many bytes.
+    pub fn cache_bytes(&self, tokens: u64, number: u64) -> u64 {
+        self.states.iter().map(|s| s.bytes(tokens, number)).sum()
+    }
+}
+
+impl Keys {
+    /// Bytes that `tokens` tokens take, of numbers of so many bytes.
+    pub fn bytes(&self, tokens: u64, number: u64) -> u64 {
+        let kept = self
+            .window
+            .map_or(tokens, |window| tokens.min(window as u64));
+        2 * kept * (self.heads * self.head_dim) as u64 * number
+    }
+}

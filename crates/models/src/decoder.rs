@@ -1,0 +1,102 @@
+//! Any model, from token ids to logits: embedding, layers, norm, head, as its description says.
+
+use kernels::decode::Packing;
+use mlx_core::{Array, ops};
+
+use crate::Result;
+use crate::cache::Cache;
+use crate::nn::{Block, Embedding, Ends, Fused, Linear, RmsNorm, Rope, Stack};
+use crate::weights::Source;
+
+/// Called after each part of a model is made, with the arrays of that part.
+pub(crate) type OnPart<'a> = dyn FnMut(&[&Array]) -> Result<()> + 'a;
+
+/// A model's weights, ready to run.
+pub(crate) struct Decoder {
+    embedding: Embedding,
+    /// Of embeddings: the number, and rounded to the dtype of the activations as the reference does.
+    embed_scale: Option<(f64, Array)>,
+    layers: Stack,
+    norm: RmsNorm,
+    /// Absent where the embedding is the head.
+    head: Option<Linear>,
+    softcap: Option<f64>,
+    fused: Fused,
+}
+
+impl Decoder {
+    pub(crate) fn load(
+        model: &arch::Model<String>,
+        source: &Source<'_>,
+        on_part: &mut OnPart<'_>,
+    ) -> Result<Self> {
+        let embedding = Embedding::load(source)?;
+        on_part(&embedding.arrays())?;
+        let mut layers = Vec::with_capacity(model.layers.len());
+        for layer in &model.layers {
+            let block = Block::load(source, layer, &model.states)?;
+            on_part(&block.arrays())?;
+            layers.push(block);
+        }
+        let norm = RmsNorm::load(source, &model.norm)?;
+        let head = source.head().map(Linear::unbiased).transpose()?;
+        let ropes = model.ropes.iter().map(Rope::new).collect::<Result<_>>()?;
+        let layers = Stack::new(layers, ropes);
+        let scale =
+            |scale| Ok::<_, crate::Error>((scale, Array::scalar_of(scale, source.dtype())?));
+        let embed_scale = model.embedding.scale.map(scale).transpose()?;
+        on_part(&head.iter().flat_map(Linear::arrays).collect::<Vec<_>>())?;
+        let scale = embed_scale.iter().map(|(_, scale)| scale).collect();
+        on_part(&[norm.arrays(), layers.rope_arrays(), scale].concat())?;
+        Ok(Self {
+            embedding,
+            embed_scale,
+            layers,
+            norm,
+            head,
+            softcap: model.softcap,
+            fused: Fused::default(),
+        })
+    }
+
+    /// Whether a whole model may be one kernel on this thread's device, with all matrices stored like this.
+    pub(crate) fn fuses(model: &arch::Model<String>, packing: Packing) -> Result<bool> {
+        crate::nn::serves(model, packing)
+    }
+
+    /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
+    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
+    pub(crate) fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
+        let mut x = self.embedding.forward(ids)?;
+        if let Some((_, scale)) = &self.embed_scale {
+            x = ops::mul(&x, scale)?;
+        }
+        self.norm.forward(&self.layers.forward(&x, cache, rows)?)
+    }
+
+    /// The token `id`, int32 `[1]`, that follows those in `cache`, straight to its float32 logits
+    /// `[vocab]`, in one operation; `None`, and nothing done, where there is no such operation.
+    pub(crate) fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>> {
+        let ends = Ends {
+            embedding: &self.embedding,
+            embed_scale: self.embed_scale.as_ref().map_or(1.0, |(scale, _)| *scale),
+            norm: &self.norm,
+            head: self.head.as_ref(),
+            softcap: self.softcap,
+        };
+        self.fused.logits(&self.layers, &ends, id, cache)
+    }
+
+    /// Hidden states `[rows, hidden]` through the head: logits `[rows, vocab]`.
+    pub(crate) fn logits(&self, hidden: &Array) -> Result<Array> {
+        let logits = match &self.head {
+            Some(head) => head.forward(hidden)?,
+            None => self.embedding.as_head(hidden)?,
+        };
+        let Some(cap) = self.softcap else {
+            return Ok(logits);
+        };
+        let cap = Array::scalar_of(cap, logits.dtype())?;
+        Ok(ops::mul(&ops::tanh(&ops::div(&logits, &cap)?)?, &cap)?)
+    }
+}
