@@ -36,7 +36,6 @@ INSTRUCTIONS = """
 #undef THREADS
 #undef blockIdx
 using std::max, std::min;
-inline float __fdividef(float a, float b) { return a / b; }
 typedef u16 Number;
 struct Place { int x, y; };
 static Place gridDim;

@@ -14,6 +14,7 @@ from source import cubin, smem_and_warps
 LAYER_WORDS, LAST_WORDS = 32, 32
 MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
 NORMS = ["input_norm", "q_norm", "k_norm", "mlp_norm", "attention_out_norm", "mlp_out_norm"]
+BIASES = ["q_bias", "k_bias", "v_bias"]
 INPUTS = {"q": "input_norm", "k": "input_norm", "v": "input_norm", "gate": "mlp_norm", "up": "mlp_norm"}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -99,6 +100,9 @@ def random_weights(m):
             weights[f"{l}.{name}"] = random_matrix(*shape, m.bits, m.group, m.rare)
         for name in NORMS:
             weights[f"{l}.{name}"] = norm(m.head_dim if name in ("q_norm", "k_norm") else m.hidden)
+        for name in BIASES if m.biases else []:
+            rows = shapes[name[0]][0]
+            weights[f"{l}.{name}"] = (0.5 * torch.randn(rows, device=DEVICE)).bfloat16()
         if m.rare:
             for name, behind in INPUTS.items():
                 matrix = f"{l}.{name}"
@@ -153,7 +157,7 @@ class Decoder:
         words, w = [], self.weights
         for l in range(self.m.layers):
             row = sum((matrix_words(w[f"{l}.{name}"]) for name in MATRICES), [])
-            row += [w[f"{l}.{name}"].data_ptr() for name in NORMS]
+            row += [w[f"{l}.{name}"].data_ptr() for name in NORMS + (BIASES if self.m.biases else [])]
             words += row + [0] * (LAYER_WORDS - len(row))
         row = matrix_words(w["embed"]) + matrix_words(w.get("head", w["embed"]))
         row += [w["norm"].data_ptr()] + [p.data_ptr() for p in self.periods]

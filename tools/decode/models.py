@@ -20,6 +20,14 @@ SMALL = [
     Model("qwen bf16, 4-bit head", 2, 512, 1216, 777, 4, 2, 128, head_bits=4),
     Model("gemma bf16", 7, 1152, 1408, 1200, 4, 1, 256, gemma=True, window=48, pattern=3),
     Model("gemma 4-bit", 4, 640, 1280, 1200, 4, 2, 256, gemma=True, window=32, pattern=2, bits=4, softcap=30.0),
+    Model("llama bf16", 2, 256, 512, 640, 8, 2, 64, head_norms=False),
+    Model("llama 12-bit", 2, 256, 512, 640, 8, 2, 64, head_norms=False, bits=12, rare=True, tied=False),
+    Model("mistral 4-bit", 3, 512, 1280, 640, 4, 1, 128, head_norms=False, bits=4, window=24, pattern=9, tied=False),
+    Model("qwen2 bf16 gqa7", 2, 896, 1216, 640, 14, 2, 64, head_norms=False, biases=True),
+    Model("qwen2 4-bit", 2, 512, 1280, 640, 4, 2, 128, head_norms=False, biases=True, bits=4),
+    Model("gemma1 bf16", 2, 256, 512, 640, 2, 1, 256, gemma=True, norms_behind=False, head_norms=False),
+    Model("gemma2 bf16", 4, 256, 512, 640, 2, 1, 256, gemma=True, head_norms=False, window=48, pattern=2, softcap=30.0, score_cap=2.0),
+    Model("gemma2 8-bit d128", 4, 256, 512, 640, 4, 2, 128, gemma=True, head_norms=False, window=32, pattern=2, bits=8, score_cap=1.5),
     Model("gemma 8-bit d64", 6, 256, 384, 704, 4, 1, 64, gemma=True, window=16, pattern=6, bits=8),
 ]
 

@@ -39,6 +39,10 @@ class Reference:
             x = x.to(torch.bfloat16).double()
         return self.result(self.w[name] @ x)
 
+    def biased(self, layer, name, x):
+        y = self.product(f"{layer}.{name}", x)
+        return self.result(y + self.w[f"{layer}.{name}_bias"]) if self.m.biases else y
+
     def norm(self, name, x):
         return self.result(x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.m.eps) * self.w[name])
 
@@ -60,12 +64,13 @@ class Reference:
         rings = set(m.rings())
         for l in range(m.layers):
             h = self.norm(f"{l}.input_norm", x)
-            q = self.product(f"{l}.q", h).view(m.heads, m.head_dim)
-            k = self.product(f"{l}.k", h).view(m.kv_heads, m.head_dim)
-            v = self.product(f"{l}.v", h).view(m.kv_heads, m.head_dim)
+            q = self.biased(l, "q", h).view(m.heads, m.head_dim)
+            k = self.biased(l, "k", h).view(m.kv_heads, m.head_dim)
+            v = self.biased(l, "v", h).view(m.kv_heads, m.head_dim)
             theta = m.local_theta if l in rings else m.theta
-            q = self.rope(self.norm(f"{l}.q_norm", q), position, theta)
-            k = self.rope(self.norm(f"{l}.k_norm", k), position, theta)
+            if m.head_norms:
+                q, k = self.norm(f"{l}.q_norm", q), self.norm(f"{l}.k_norm", k)
+            q, k = self.rope(q, position, theta), self.rope(k, position, theta)
             keys, values = caches[l]
             keys[:, places[l]] = k.to(torch.bfloat16).double()
             values[:, places[l]] = v.to(torch.bfloat16).double()
@@ -73,9 +78,11 @@ class Reference:
             repeat = m.heads // m.kv_heads
             q = q.view(m.kv_heads, repeat, m.head_dim)
             scores = torch.einsum("hrd,hsd->hrs", q, keys) * m.head_dim ** -0.5
+            if m.score_cap:
+                scores = m.score_cap * torch.tanh(scores / m.score_cap)
             mixed = torch.einsum("hrs,hsd->hrd", scores.softmax(-1), values).reshape(-1)
             out = self.product(f"{l}.o", mixed)
-            x = self.result(x + (self.norm(f"{l}.attention_out_norm", out) if m.gemma else out))
+            x = self.result(x + (self.norm(f"{l}.attention_out_norm", out) if m.has_norms_behind() else out))
             h = self.norm(f"{l}.mlp_norm", x)
             gate, up = self.product(f"{l}.gate", h), self.product(f"{l}.up", h)
             if m.gemma:
@@ -83,6 +90,6 @@ class Reference:
             else:
                 act = self.result(torch.nn.functional.silu(gate)) * up
             out = self.product(f"{l}.down", act)
-            x = self.result(x + (self.norm(f"{l}.mlp_out_norm", out) if m.gemma else out))
+            x = self.result(x + (self.norm(f"{l}.mlp_out_norm", out) if m.has_norms_behind() else out))
         logits = self.product("head" if "head" in self.w else "embed", self.norm("norm", x))
         return m.softcap * torch.tanh(logits / m.softcap) if m.softcap else logits

@@ -32,7 +32,11 @@ class Model:
     bits: int = 16
     group: int = 64
     head_bits: int | None = None
-    gemma: bool = False
+    gemma: bool = False  # GELU, embeddings times the root of the width, and norms behind unless that is said
+    norms_behind: bool | None = None
+    head_norms: bool = True
+    biases: bool = False  # of queries, keys and values
+    score_cap: float = 0.0
     tied: bool = True
     window: int = 0
     pattern: int = 6
@@ -47,6 +51,9 @@ class Model:
         if not self.window:
             return []
         return [i for i in range(self.layers) if (i + 1) % self.pattern != 0]
+
+    def has_norms_behind(self):
+        return self.gemma if self.norms_behind is None else self.norms_behind
 
     def embedding_bits(self):
         return self.bits if self.head_bits is None else self.head_bits
@@ -78,7 +85,8 @@ def defines(m, arch, grid, scratch=1 << 22):
         GRID=grid, WARPS=warps, SMEM=smem, SCRATCH=scratch, LAYERS=m.layers, HIDDEN=m.hidden,
         INTER=m.inter, VOCAB=m.vocab, HEADS=m.heads, KV_HEADS=m.kv_heads, HEAD_DIM=m.head_dim,
         BITS=m.bits, GROUP=m.group, EMBEDDING_BITS=head, EMBEDDING_GROUP=m.group, LM_HEAD_BITS=head,
-        LM_HEAD_GROUP=m.group, GEMMA=int(m.gemma), EPS=f(m.eps), EMBED_SCALE=f(embed_scale),
+        LM_HEAD_GROUP=m.group, NORMS_BEHIND=int(m.has_norms_behind()),
+        GELU=int(m.gemma), HEAD_NORMS=int(m.head_norms), QKV_BIASES=int(m.biases), SCORE_CAP=f(m.score_cap), EPS=f(m.eps), EMBED_SCALE=f(embed_scale),
         SOFTCAP=f(m.softcap), SCORE_SCALE=f(scale), RING_SCORE_SCALE=f(scale),
         POSITION_SCALE="1.0f", RING_POSITION_SCALE="1.0f",
         RINGS_LOW=f"{mask & (2**64 - 1)}ull", RINGS_HIGH=f"{mask >> 64}ull",

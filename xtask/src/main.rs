@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Time this project, and others beside it, against the memory bandwidth
-    Bench(bench::Args),
+    Bench(Box<bench::Args>),
     /// Make the Rust declarations of the C headers, or check that those in git are current
     Bindings(bindings::Args),
     /// Make the native library: fetch MLX, compile the bridge

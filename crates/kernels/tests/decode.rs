@@ -37,10 +37,14 @@ fn qwen3(packing: Packing) -> Sizes {
         layers: packing,
         embedding: packing,
         head: packing,
-        gemma: false,
+        norms_behind: false,
+        gelu: false,
+        head_norms: true,
+        qkv_biases: false,
         eps: 1e-6,
         embed_scale: 1.0,
         softcap: 0.0,
+        score_cap: 0.0,
         full: [0.088_388_35, 1.0],
         windowed: [1.0, 1.0],
     }
@@ -56,12 +60,62 @@ fn gemma3(packing: Packing) -> Sizes {
         heads: 4,
         kv_heads: 1,
         head_dim: 256,
-        gemma: true,
+        norms_behind: true,
+        gelu: true,
         embed_scale: 34.0,
         softcap: 30.0,
         full: [0.0625, 0.125],
         windowed: [0.0625, 1.0],
         ..qwen3(packing)
+    }
+}
+
+/// Llama-3.2-1B with every matrix packed like this.
+fn llama(packing: Packing) -> Sizes {
+    Sizes {
+        sliding: vec![false; 16],
+        hidden: 2048,
+        intermediate: 8192,
+        vocab: 128_256,
+        heads: 32,
+        kv_heads: 8,
+        head_dim: 64,
+        head_norms: false,
+        full: [0.125, 1.0],
+        ..qwen3(packing)
+    }
+}
+
+/// Qwen2.5-0.5B with every matrix packed like this.
+fn qwen2(packing: Packing) -> Sizes {
+    Sizes {
+        sliding: vec![false; 24],
+        hidden: 896,
+        intermediate: 4864,
+        heads: 14,
+        kv_heads: 2,
+        head_dim: 64,
+        head_norms: false,
+        qkv_biases: true,
+        full: [0.125, 1.0],
+        ..qwen3(packing)
+    }
+}
+
+/// Gemma-2-2B with every matrix packed like this.
+fn gemma2(packing: Packing) -> Sizes {
+    Sizes {
+        sliding: (0..26).map(|layer| layer % 2 == 0).collect(),
+        hidden: 2304,
+        intermediate: 9216,
+        vocab: 256_000,
+        heads: 8,
+        kv_heads: 4,
+        head_norms: false,
+        embed_scale: 48.0,
+        score_cap: 50.0,
+        full: [0.0625, 1.0],
+        ..gemma3(packing)
     }
 }
 
@@ -102,6 +156,9 @@ fn dense_models_compile() {
     compiles("gemma3", &gemma3(Packing::Dense), true);
     compiles("qwen3 12 bits", &qwen3(Packing::Bf12), true);
     compiles("gemma3 12 bits", &gemma3(Packing::Bf12), true);
+    compiles("llama", &llama(Packing::Dense), false);
+    compiles("qwen2", &qwen2(Packing::Dense), false);
+    compiles("gemma2", &gemma2(Packing::Bf12), false);
 }
 
 #[test]
@@ -134,6 +191,9 @@ fn packed_models_compile() {
     compiles("qwen3 8 bits", &qwen3(affine(8, 64)), true);
     compiles("gemma3 4 bits", &gemma3(affine(4, 64)), true);
     compiles("gemma3 8 bits", &gemma3(affine(8, 64)), true);
+    compiles("llama 4 bits", &llama(affine(4, 64)), false);
+    compiles("qwen2 4 bits", &qwen2(affine(4, 64)), false);
+    compiles("gemma2 4 bits", &gemma2(affine(4, 64)), false);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn shape(model_type: &str) -> Shape {
         "head_dim": 64, "vocab_size": 1000, "sliding_window": 16,
         "tie_word_embeddings": model_type.starts_with("gemma"),
     });
-    Shape::of("tiny", config).unwrap()
+    Shape::of("tiny", config).expect("a shape")
 }
 
 fn load(dir: &std::path::Path, random: bool) -> MlxBackend {

@@ -130,14 +130,22 @@ pub struct Sizes {
     pub embedding: Packing,
     /// Of the matrix that makes the logits.
     pub head: Packing,
-    /// Norms behind attention and MLP, and GELU in its tanh form; otherwise SiLU.
-    pub gemma: bool,
+    /// Norms behind attention and MLP.
+    pub norms_behind: bool,
+    /// GELU in its tanh form; otherwise SiLU.
+    pub gelu: bool,
+    /// Norms of queries and keys.
+    pub head_norms: bool,
+    /// Biases of queries, keys and values.
+    pub qkv_biases: bool,
     /// Added to the mean square in every norm.
     pub eps: f32,
     /// Factor of embeddings.
     pub embed_scale: f32,
     /// Logits are squashed to this by tanh, if it is not 0.
     pub softcap: f32,
+    /// Scores are squashed to this by tanh, if it is not 0.
+    pub score_cap: f32,
     /// Factors of scores and of positions, in full-attention layers.
     pub full: [f32; 2],
     /// The same in layers with a sliding window.
@@ -204,7 +212,12 @@ impl Sizes {
 
         let layers = self.sliding.len();
         let matrices = (7 * layers + 1) * if affine { 3 } else { 1 };
-        let kept = matrices + layers * (2 + if self.gemma { 6 } else { 4 });
+        let norms = match (self.qkv_biases, self.norms_behind) {
+            (true, _) => 9,
+            (false, true) => 6,
+            (false, false) => 4,
+        };
+        let kept = matrices + layers * (2 + norms);
         let rotations = 1 + usize::from(self.sliding.contains(&true));
         let parts = [
             4 * self.hidden,
@@ -256,7 +269,10 @@ impl Sizes {
             ("EMBEDDING_GROUP", self.embedding.group()),
             ("LM_HEAD_BITS", self.head.bits()),
             ("LM_HEAD_GROUP", self.head.group()),
-            ("GEMMA", usize::from(self.gemma)),
+            ("NORMS_BEHIND", usize::from(self.norms_behind)),
+            ("GELU", usize::from(self.gelu)),
+            ("HEAD_NORMS", usize::from(self.head_norms)),
+            ("QKV_BIASES", usize::from(self.qkv_biases)),
         ];
         for (name, value) in counts {
             define(name, value.to_string());
@@ -265,6 +281,7 @@ impl Sizes {
             ("EPS", self.eps),
             ("EMBED_SCALE", self.embed_scale),
             ("SOFTCAP", self.softcap),
+            ("SCORE_CAP", self.score_cap),
             ("SCORE_SCALE", self.full[0]),
             ("POSITION_SCALE", self.full[1]),
             ("RING_SCORE_SCALE", self.windowed[0]),

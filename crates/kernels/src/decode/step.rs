@@ -19,7 +19,7 @@ const ADDRESSES: &str = include_str!("cuda/addresses.cu");
 /// Arrays that one launch of that kernel takes, and the words of a layer in the table.
 const ROW: usize = 32;
 
-/// A model, as both families have it.
+/// A model whose blocks are alike.
 pub struct Model<'a> {
     /// Its blocks, each with whether it has a sliding window. All blocks of a kind share rotation and
     /// score scale.
@@ -220,6 +220,8 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
             block.attended_norm.map_or(mlp, |norm| norm.weight),
             block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
         ]);
+        let with_biases = [block.queries, block.keys, block.values];
+        row.extend(with_biases.map(|linear| linear.bias.unwrap_or(mlp)));
         rows.push(row);
         let periods = if *sliding { &mut windowed } else { &mut full };
         *periods = Some(block.rotation.periods);
@@ -278,7 +280,9 @@ fn address_table(addresses: &Kernel, arrays: &[&Array]) -> Result<Array> {
 fn sizes(model: &Model<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
     let layers = packing(&first.queries.weight)?;
-    let gemma = first.activation == Activation::GeluTanh;
+    let gelu = first.activation == Activation::GeluTanh;
+    let (norms_behind, head_norms) = (first.attended_norm.is_some(), first.query_norm.is_some());
+    let (qkv_biases, score_cap) = (first.queries.bias.is_some(), first.scores.softcap);
     let eps = model.norm.eps;
     let head_dim = 2 * first.rotation.periods.dim(0) as usize;
     let rows = |w: &Weight<'_>| shape(w)[0];
@@ -297,10 +301,14 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
         layers,
         embedding: packing(&model.embedding)?,
         head: packing(&model.head)?,
-        gemma,
+        norms_behind,
+        gelu,
+        head_norms,
+        qkv_biases,
         eps,
         embed_scale: bf16::from_f64(model.embed_scale).to_f32(),
         softcap: model.softcap.unwrap_or(0.0) as f32,
+        score_cap: score_cap.unwrap_or(0.0),
         full: factors(false),
         windowed: factors(true),
     };
@@ -323,18 +331,24 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
             block.mlp_out_norm,
         ];
         let behind = [&block.attended_norm, &block.mlp_out_norm];
+        let of_heads = [&block.query_norm, &block.key_norm];
+        let with_biases = [&block.queries, &block.keys, &block.values];
+        let without = [&block.output, &block.gate, &block.up, &block.down];
         let [score, position] = factors(*sliding);
-        matrices.iter().all(|(w, n, k)| {
-            w.bias.is_none() && packing(&w.weight) == Some(layers) && shape(&w.weight) == [*n, *k]
-        }) && block.scores.softcap.is_none()
-            && block.query_norm.is_some()
-            && block.key_norm.is_some()
+        matrices
+            .iter()
+            .all(|(w, n, k)| packing(&w.weight) == Some(layers) && shape(&w.weight) == [*n, *k])
             && norms
                 .iter()
                 .flatten()
                 .all(|norm| norm.eps == eps && is_bf16(norm.weight))
-            && behind.iter().all(|norm| norm.is_some() == gemma)
-            && (block.activation == Activation::GeluTanh) == gemma
+            && behind.iter().all(|norm| norm.is_some() == norms_behind)
+            && of_heads.iter().all(|norm| norm.is_some() == head_norms)
+            && with_biases.iter().all(|w| w.bias.is_some() == qkv_biases)
+            && with_biases.iter().filter_map(|w| w.bias).all(is_bf16)
+            && without.iter().all(|w| w.bias.is_none())
+            && block.scores.softcap == score_cap
+            && (block.activation == Activation::GeluTanh) == gelu
             && (block.scores.scale, block.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];

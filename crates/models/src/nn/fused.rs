@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 
-use arch::Part;
 use kernels::decode::{self, Model, Packing, Sizes, TokenStep};
 use kernels::graph::{Norm, Weight};
 use mlx_core::Array;
@@ -73,14 +72,15 @@ pub(crate) fn serves(model: &arch::Model<String>, packing: Packing) -> Result<bo
         layers: packing,
         embedding: packing,
         head: packing,
+        norms_behind: first.attention.after.is_some(),
+        qkv_biases: attention.q.bias.is_some(),
         ..Sizes::default()
     };
-    let has_biases = model.parts().any(|part| matches!(part, Part::Bias(..)));
-    let is_known = |layer: &arch::Layer<String>| {
-        let a = &layer.attention.part;
-        a.q_norm.is_some() && a.k_norm.is_some() && a.softcap.is_none()
-    };
-    let known = !has_biases && model.layers.iter().all(is_known);
+    let known = model.layers.iter().all(|layer| {
+        let (attention, mlp) = (&layer.attention.part, &layer.mlp.part);
+        let plain = [&attention.o, &mlp.gate, &mlp.up, &mlp.down];
+        plain.iter().all(|linear| linear.bias.is_none())
+    });
     Ok(known && decode::serves(&sizes)?)
 }
 

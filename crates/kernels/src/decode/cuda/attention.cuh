@@ -55,8 +55,9 @@ __device__ __forceinline__ void prefetch_part(const Context& context) {
     prefetch_bytes(context.values + offset, (end - begin) * ROW);
 }
 
-/// Sums the parts of row `row` of `HEAD_DIM` in the lanes of a warp: element lane + 32 i.
-__device__ __forceinline__ void load_head(const float* qkv, int row, float (&x)[HEAD_DIM / 32]) {
+/// Sums the parts of row `row` of `HEAD_DIM`, and its part of the biases that begin at `bias`, in the lanes
+/// of a warp: element lane + 32 i.
+__device__ __forceinline__ void load_head(const float* qkv, int row, u64 bias, int of_bias, float (&x)[HEAD_DIM / 32]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 32; i++) {
@@ -64,19 +65,22 @@ __device__ __forceinline__ void load_head(const float* qkv, int row, float (&x)[
 #pragma unroll
         for (int p = 0; p < Product<QKV>::PARTIALS; p++)
             x[i] += shared_read(qkv + p * QKV_ROWS + row + lane + 32 * i);
+        if (QKV_BIASES) x[i] += bf16(__ldg(reinterpret_cast<const u16*>(bias) + of_bias + lane + 32 * i));
     }
 }
 
-/// Normalizes and rotates a head: the plane of element i is (i, i + HEAD_DIM / 2).
+/// Normalizes, with HEAD_NORMS, and rotates a head: the plane of element i is (i, i + HEAD_DIM / 2).
 __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], const u16* weight, const Context& context) {
     const int lane = threadIdx.x % 32;
     constexpr int HALF = HEAD_DIM / 64;
-    float squares = 0.0f;
+    if (HEAD_NORMS) {
+        float squares = 0.0f;
 #pragma unroll
-    for (int i = 0; i < HEAD_DIM / 32; i++) squares += x[i] * x[i];
-    float scale = rsqrtf(warp_sum(squares) / HEAD_DIM + EPS);
+        for (int i = 0; i < HEAD_DIM / 32; i++) squares += x[i] * x[i];
+        float scale = rsqrtf(warp_sum(squares) / HEAD_DIM + EPS);
 #pragma unroll
-    for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
+        for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
+    }
 #pragma unroll
     for (int i = 0; i < HALF; i++) {
         float2 turn = context.rotation[lane + 32 * i];
@@ -91,11 +95,13 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
 __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words, const Context& context, int head,
                                               int begin, int end, u16* queries) {
     const int lane = threadIdx.x % 32;
+    auto bias = [&](int word) { return QKV_BIASES ? words[word - INPUT_NORM] : 0; };
     bool owns = context.place >= begin && context.place < end;
     for (int i = threadIdx.x / 32; i < REPEAT + (owns ? 2 : 0); i += WARPS) {
         float x[HEAD_DIM / 32];
         if (i < REPEAT) {
-            load_head(qkv, (head * REPEAT + i) * HEAD_DIM, x);
+            const int row = (head * REPEAT + i) * HEAD_DIM;
+            load_head(qkv, row, bias(QUERY_BIAS), row, x);
             normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
             float scale = context.score_scale * 1.4426950408889634f;
             u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
@@ -107,7 +113,8 @@ __device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words
             }
         } else {
             bool value = i > REPEAT;
-            load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + head * HEAD_DIM, x);
+            const int row = head * HEAD_DIM;
+            load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
             if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
             u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
                       ((u64)head * context.capacity + context.place) * HEAD_DIM;
@@ -131,6 +138,14 @@ struct Running {
             for (int j = 0; j < 4; j++) mixed[i][j] = 0.0f;
     }
 };
+
+/// A score, times log2 e, in the range of SCORE_CAP.
+__device__ __forceinline__ float squashed(float score) {
+    if (SCORE_CAP == 0.0f) return score;
+    // tanh x is 1 - 2 / (e^2x + 1).
+    float power = exp2_fast(score * (SCORE_CAP == 0.0f ? 0.0f : 2.0f / SCORE_CAP));
+    return SCORE_CAP * 1.4426950408889634f * (1.0f - __fdividef(2.0f, power + 1.0f));
+}
 
 /// This warp's share of the keys [begin, end), 16 at a time, on the matrix units.
 ///
@@ -179,7 +194,7 @@ __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, i
         float score[4], most = state.most;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float s = c[i >> 1][i & 1] + c[i >> 1][2 + (i & 1)];
+            float s = squashed(c[i >> 1][i & 1] + c[i >> 1][2 + (i & 1)]);
             score[i] = base + 2 * column + (i & 1) + (i >> 1) * 8 < end ? s : -1e38f;
             most = fmaxf(most, score[i]);
         }

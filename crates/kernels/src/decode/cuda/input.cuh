@@ -78,13 +78,13 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         squares += x[i].x * x[i].x + x[i].y * x[i].y;
     }
     float scale = 1.0f;
-    if (GEMMA && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
+    if (NORMS_BEHIND && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
     squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         int pair = i * THREADS + threadIdx.x;
         if (pair >= HIDDEN / 2) continue;
-        if (GEMMA && PARTIALS > 0) {
+        if (NORMS_BEHIND && PARTIALS > 0) {
             u32 w = __ldg(before + pair);
             x[i].x *= scale * bf16_low(w);
             x[i].y *= scale * bf16_high(w);
@@ -113,8 +113,11 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
 __device__ __forceinline__ void prefetch_norms(const u64* words) {
     if (threadIdx.x >= KEPT_NORMS) return;
     const int word = INPUT_NORM + threadIdx.x;
+    // Without norms of heads, or behind, their words are another norm's.
     bool of_head = word == QUERY_NORM || word == KEY_NORM;
-    prefetch_bytes(words[threadIdx.x], 2 * (of_head ? HEAD_DIM : HIDDEN));
+    int width = of_head ? HEAD_DIM : HIDDEN;
+    if (QKV_BIASES && word >= QUERY_BIAS) width = word == QUERY_BIAS ? QUERY_ROWS : KEY_ROWS;
+    prefetch_bytes(words[threadIdx.x], 2 * width);
 }
 
 /// The residual stream of a new token: its row of the embedding.

@@ -5,8 +5,10 @@
 //   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16, 12 the units of `unit.cuh`
 //   EMBEDDING_BITS EMBEDDING_GROUP, LM_HEAD_BITS LM_HEAD_GROUP
 //                              of the embedding and of the matrix that makes the logits
-//   GEMMA                      norms behind attention and MLP, GELU
-//   EPS EMBED_SCALE SOFTCAP    (SOFTCAP 0: none)
+//   NORMS_BEHIND GELU          whether there are norms behind attention and MLP; GELU in place of SiLU
+//   HEAD_NORMS QKV_BIASES      whether queries and keys are normalized; queries, keys and values have biases
+//   EPS EMBED_SCALE SOFTCAP SCORE_CAP
+//                              (SOFTCAP, SCORE_CAP 0: none)
 //   SCORE_SCALE RING_SCORE_SCALE POSITION_SCALE RING_POSITION_SCALE
 //   RINGS_LOW RINGS_HIGH       bit l: layer l has a sliding window
 //
@@ -92,9 +94,13 @@ enum Word {
     QUERY_NORM,
     KEY_NORM,
     MLP_NORM,
-    // With GEMMA.
+    // With NORMS_BEHIND.
     ATTENTION_OUT_NORM,
     MLP_OUT_NORM,
+    // With QKV_BIASES.
+    QUERY_BIAS,
+    KEY_BIAS,
+    VALUE_BIAS,
     LAYER_WORDS = 32
 };
 
@@ -112,7 +118,7 @@ constexpr int MATRIX_WORDS = ANY_AFFINE ? 3 : 1;
 /// What each block keeps of the tables: the matrices of the layers and of the logits, then the norms
 /// and the cache of each layer.
 constexpr int KEPT_MATRICES = (LAYERS * MATRICES + 1) * MATRIX_WORDS;
-constexpr int KEPT_NORMS = (GEMMA ? MLP_OUT_NORM : MLP_NORM) + 1 - INPUT_NORM;
+constexpr int KEPT_NORMS = (QKV_BIASES ? VALUE_BIAS : NORMS_BEHIND ? MLP_OUT_NORM : MLP_NORM) + 1 - INPUT_NORM;
 enum KeptWord { KEPT_KEYS = KEPT_NORMS, KEPT_VALUES, KEPT_WORDS };
 constexpr int INPUT_BYTES =
     2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),

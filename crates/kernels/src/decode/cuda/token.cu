@@ -6,7 +6,7 @@
 // stop at barriers (`stream.cuh`), which is why the memory is busy nearly all the time.
 
 __device__ __forceinline__ float activate(float x) {
-    if (GEMMA) {
+    if (GELU) {
         float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
         return 0.5f * x * (1.0f + tanhf(inner));
     }
