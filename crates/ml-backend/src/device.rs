@@ -97,6 +97,16 @@ impl FromStr for Device {
     }
 }
 
+impl DeviceKind {
+    pub(crate) fn of(kind: mlx_core::DeviceKind) -> Self {
+        match kind {
+            mlx_core::DeviceKind::Cpu => Self::Cpu,
+            mlx_core::DeviceKind::Cuda => Self::Cuda,
+            mlx_core::DeviceKind::Metal => Self::Metal,
+        }
+    }
+}
+
 impl fmt::Display for DeviceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -139,11 +149,7 @@ impl fmt::Display for Dtype {
 impl DeviceInfo {
     pub(crate) fn of(device: &mlx_core::device::DeviceInfo) -> Self {
         Self {
-            kind: match device.kind {
-                mlx_core::DeviceKind::Cpu => DeviceKind::Cpu,
-                mlx_core::DeviceKind::Cuda => DeviceKind::Cuda,
-                mlx_core::DeviceKind::Metal => DeviceKind::Metal,
-            },
+            kind: DeviceKind::of(device.kind),
             name: device.name.clone(),
             memory_bytes: device.memory_bytes,
             recommended_working_set: device.recommended_working_set,

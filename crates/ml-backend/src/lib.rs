@@ -75,6 +75,7 @@ pub use load::{LoadedModel, MlxBackendBuilder, Progress, device_info};
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};
+pub use models::Step;
 pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK,
     Options,

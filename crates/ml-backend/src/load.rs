@@ -240,6 +240,7 @@ impl<'a> MlxBackendBuilder<'a> {
         let tokenizer = open_tokenizer(dir)?;
 
         let (setup, path) = (self.setup, dir.to_owned());
+        let plain_mlx = setup.plain_mlx;
         let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
@@ -258,7 +259,7 @@ impl<'a> MlxBackendBuilder<'a> {
             limits: on_engine.limits,
             load_time: started.elapsed(),
         };
-        log(&info);
+        log(&info, plain_mlx);
         let format = OnceLock::new();
         let loaded = Loaded {
             info,
@@ -270,8 +271,8 @@ impl<'a> MlxBackendBuilder<'a> {
     }
 }
 
-/// Says what was loaded, and what is wrong with it.
-fn log(loaded: &LoadedModel) {
+/// Says what was loaded, what is wrong with it, and, unless MLX's own operations were asked for, what runs it.
+fn log(loaded: &LoadedModel, plain_mlx: bool) {
     let model_mb = megabytes(loaded.held_bytes);
     tracing::info!(
         layers = loaded.model.layers,
@@ -283,6 +284,13 @@ fn log(loaded: &LoadedModel) {
     );
     for warning in &loaded.model.warnings {
         tracing::warn!("{warning}");
+    }
+    let plan = loaded.model.plan(loaded.device.kind);
+    for step in plan.iter().filter(|_| !plain_mlx) {
+        match step.slower {
+            Some(_) => tracing::warn!("{step}"),
+            None => tracing::info!("{step}"),
+        }
     }
     if loaded.held_bytes > loaded.limits.memory {
         tracing::warn!(

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{Dtype, Result};
+use models::Step;
+
+use crate::{DeviceKind, Dtype, Result};
 
 /// How a checkpoint's `generation_config.json` advises to sample; each is `None` where it says nothing,
 /// or nothing usable. What [`Options`](crate::Options) leave open is done so.
@@ -76,6 +78,7 @@ pub struct ModelInfo {
     pub advice: Advice,
     /// What the files say that could not be used and was left out, one line each.
     pub warnings: Vec<String>,
+    plans: [(DeviceKind, Vec<Step>); 3],
 }
 
 impl ModelInfo {
@@ -88,7 +91,14 @@ impl ModelInfo {
         Ok(Self::of(&models::ModelInfo::read(dir.as_ref())?))
     }
 
+    /// What runs the model on a device of this kind, part by part; of a GPU that is not there as on an H100.
+    pub fn plan(&self, device: DeviceKind) -> &[Step] {
+        let plan = self.plans.iter().find(|(kind, _)| *kind == device);
+        plan.map_or(&[], |(_, steps)| steps)
+    }
+
     pub(crate) fn of(model: &models::ModelInfo) -> Self {
+        let plan = |kind| (DeviceKind::of(kind), model.plan(kind));
         let advice = &model.generation;
         Self {
             model_type: model.model_type.clone(),
@@ -122,6 +132,11 @@ impl ModelInfo {
                 repetition_penalty: advice.repetition_penalty,
             },
             warnings: model.warnings.clone(),
+            plans: [
+                plan(mlx_core::DeviceKind::Cpu),
+                plan(mlx_core::DeviceKind::Cuda),
+                plan(mlx_core::DeviceKind::Metal),
+            ],
         }
     }
 }

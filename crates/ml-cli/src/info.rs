@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use ml_backend::{Advice, Device, DeviceInfo, ModelInfo};
-use serde_json::json;
+use ml_backend::{Advice, Device, DeviceInfo, DeviceKind, ModelInfo};
+use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
 use crate::output::{note, print};
@@ -38,6 +38,15 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         Some(window) => format!("{window} tokens in {} layers", model.sliding_layers),
         None => "none".to_owned(),
     };
+    let kinds = match device {
+        Ok(device) => vec![device.kind],
+        Err(_) => vec![DeviceKind::Cpu, DeviceKind::Cuda, DeviceKind::Metal],
+    };
+    let plan = |kind: &DeviceKind| {
+        let steps = model.plan(*kind).iter().map(ToString::to_string);
+        format!("{kind}: {}", steps.collect::<Vec<_>>().join("; "))
+    };
+    let plan = kinds.iter().map(plan).collect::<Vec<_>>().join(" | ");
     let (device, mlx) = match device {
         Ok(device) => (
             format!(
@@ -86,6 +95,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
             "cache",
             format!("{} bytes a token", grouped(model.cache_bytes_per_token)),
         ),
+        ("plan", plan),
         ("device", device),
         ("MLX", mlx),
     ];
@@ -95,6 +105,17 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
 }
 
 fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
+    let plan = [DeviceKind::Cpu, DeviceKind::Cuda, DeviceKind::Metal].map(|kind| {
+        let steps = model
+            .plan(kind)
+            .iter()
+            .map(|step| json!({"part": step.part, "by": step.by, "slower": step.slower}));
+        (kind.to_string(), steps.collect::<Vec<_>>())
+    });
+    let plan: serde_json::Map<String, Value> = plan
+        .into_iter()
+        .map(|(kind, steps)| (kind, steps.into()))
+        .collect();
     let object = json!({
         "model": args.model.model.display().to_string(),
         "model_type": model.model_type,
@@ -119,6 +140,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
             "repetition_penalty": model.advice.repetition_penalty.map(shortest),
         },
         "warnings": model.warnings,
+        "plan": plan,
         "parameters": model.parameters,
         "quantization": model.quantization,
         "dtype": model.dtype.to_string(),

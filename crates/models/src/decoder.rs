@@ -1,6 +1,5 @@
 //! Any model, from token ids to logits: embedding, layers, norm, head, as its description says.
 
-use kernels::decode::Packing;
 use mlx_core::{Array, ops};
 
 use crate::Result;
@@ -57,11 +56,6 @@ impl Decoder {
             softcap: model.softcap,
             fused: Fused::default(),
         })
-    }
-
-    /// Whether a whole model may be one kernel on this thread's device, with all matrices stored like this.
-    pub(crate) fn fuses(model: &arch::Model<String>, packing: Packing) -> Result<bool> {
-        crate::nn::serves(model, packing)
     }
 
     /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the

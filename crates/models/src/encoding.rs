@@ -1,12 +1,11 @@
 //! Whether a model's bfloat16 matrices are held in 12 bits an element ([`kernels::bf12`]).
 
 use arch::{Model, Part};
-use kernels::decode::Packing;
+use kernels::decode::{self, Packing};
 use mlx_core::{DeviceKind, Dtype, device};
 
-use crate::Result;
-use crate::decoder::Decoder;
 use crate::weights::{Manifest, Stored};
+use crate::{Result, plan};
 
 /// Bytes of weights from which on a GPU gains. A token of less does not wait for the weights: on an
 /// H200, 2.0 GB gain 6% and 1.2 GB nothing, and every prompt pays for the unpacking.
@@ -25,7 +24,11 @@ pub(crate) fn pays(
     }
     let dense = manifest.matrices.values().all(|s| *s == Stored::Dense);
     let large = bytes >= WORTH;
-    Ok(dense && large && dtype == Dtype::Bfloat16 && Decoder::fuses(model, Packing::Bf12)?)
+    let fuses = match plan::sizes(model, [Packing::Bf12; 3]) {
+        Some(sizes) => decode::serves(&sizes)?,
+        None => false,
+    };
+    Ok(dense && large && dtype == Dtype::Bfloat16 && fuses)
 }
 
 /// Bytes that a GPU must have for the weights while they are loaded: in 12 bits, with some more for rare

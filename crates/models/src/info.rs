@@ -1,11 +1,13 @@
 //! What a model directory says of itself, read without loading a weight or starting MLX.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use arch::{Config, Family, GenerationDefaults, Keys};
-use mlx_core::Dtype;
+use arch::{Config, Family, GenerationDefaults, Model};
+use mlx_core::{DeviceKind, Dtype};
 
 use crate::Result;
+use crate::plan::{self, Step, Storage};
 use crate::weights::{Checkpoint, Manifest};
 
 /// The facts of a model directory.
@@ -34,8 +36,10 @@ pub struct ModelInfo {
     pub head_dim: usize,
     /// Tokens that a sliding layer sees.
     pub sliding_window: Option<usize>,
-    /// What the layers keep of the tokens they have seen.
-    pub(crate) states: Vec<Keys>,
+    /// What the model is made of.
+    pub(crate) made_of: Arc<Model<String>>,
+    /// How its matrices are stored.
+    pub(crate) storage: Storage,
     /// The longest context of the pretraining, in tokens, where the configuration names one.
     pub max_position_embeddings: Option<usize>,
     /// The longest context, in tokens: that, or what YaRN or linear scaling of the rotary embedding
@@ -101,7 +105,8 @@ impl ModelInfo {
             kv_heads: attentions().map(|a| a.kv_heads).max().unwrap_or(0),
             head_dim: attentions().map(|a| a.head_dim).max().unwrap_or(0),
             sliding_window: windows().max(),
-            states: model.states.clone(),
+            made_of: Arc::new(model.clone()),
+            storage: Storage::of(manifest),
             max_position_embeddings: config.max_position_embeddings,
             context: config.context,
             tied_head: manifest.places.head.is_none(),
@@ -130,9 +135,11 @@ impl ModelInfo {
 
     /// Bytes that `tokens` tokens take in the caches.
     pub fn cache_bytes(&self, tokens: u64) -> u64 {
-        let states = self.states.iter();
-        states
-            .map(|keys| keys.bytes(tokens, self.dtype.size() as u64))
-            .sum()
+        self.made_of.cache_bytes(tokens, self.dtype.size() as u64)
+    }
+
+    /// What runs the model on a device of this kind. A GPU is taken for an H100.
+    pub fn plan(&self, device: DeviceKind) -> Vec<Step> {
+        plan::steps(&self.made_of, &self.storage, self.dtype, device)
     }
 }

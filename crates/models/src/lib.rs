@@ -16,6 +16,7 @@ mod error;
 mod info;
 mod model;
 mod nn;
+mod plan;
 pub mod tokenizer;
 mod weights;
 
@@ -24,3 +25,4 @@ pub use encoding::available_memory;
 pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use model::{LoadOptions, LoadProgress, Logits, Model};
+pub use plan::Step;

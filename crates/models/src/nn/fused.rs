@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use kernels::decode::{self, Model, Packing, Sizes, TokenStep};
+use kernels::decode::{Model, TokenStep};
 use kernels::graph::{Norm, Weight};
 use mlx_core::Array;
 
@@ -53,35 +53,6 @@ impl Fused {
         };
         Ok(self.step.get_or_init(|| step).as_ref())
     }
-}
-
-/// Whether there is such a kernel, on this thread's device, for `model` with all matrices stored like this.
-pub(crate) fn serves(model: &arch::Model<String>, packing: Packing) -> Result<bool> {
-    let Some(first) = model.layers.first() else {
-        return Ok(false);
-    };
-    let (attention, mlp) = (&first.attention.part, &first.mlp.part);
-    let sizes = Sizes {
-        sliding: model.states.iter().map(|s| s.window.is_some()).collect(),
-        hidden: model.hidden_size(),
-        intermediate: mlp.gate.rows,
-        vocab: model.vocab_size(),
-        heads: attention.heads,
-        kv_heads: attention.kv_heads,
-        head_dim: attention.head_dim,
-        layers: packing,
-        embedding: packing,
-        head: packing,
-        norms_behind: first.attention.after.is_some(),
-        qkv_biases: attention.q.bias.is_some(),
-        ..Sizes::default()
-    };
-    let known = model.layers.iter().all(|layer| {
-        let (attention, mlp) = (&layer.attention.part, &layer.mlp.part);
-        let plain = [&attention.o, &mlp.gate, &mlp.up, &mlp.down];
-        plain.iter().all(|linear| linear.bias.is_none())
-    });
-    Ok(known && decode::serves(&sizes)?)
 }
 
 impl<'a> Ends<'a> {

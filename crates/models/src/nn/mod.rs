@@ -16,7 +16,7 @@ mod stack;
 pub(crate) use attention::Attention;
 pub(crate) use block::Block;
 pub(crate) use embedding::Embedding;
-pub(crate) use fused::{Ends, Fused, serves};
+pub(crate) use fused::{Ends, Fused};
 pub(crate) use linear::Linear;
 pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;

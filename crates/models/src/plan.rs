@@ -1,0 +1,264 @@
+//! What runs the steps of a forward pass on a device, and why where there is something faster: nothing falls
+//! to a slower way silently.
+
+use std::fmt;
+
+use arch::{Layer, Mode, Model};
+use kernels::decode::{Packing, Sizes, Target};
+use mlx_core::{DeviceKind, Dtype};
+
+use crate::weights::{Manifest, Stored};
+
+/// A part of a forward pass and what runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// The part, such as `a token`.
+    pub part: &'static str,
+    /// What runs it, such as `one kernel`.
+    pub by: &'static str,
+    /// Why nothing faster does, where for other models something would.
+    pub slower: Option<String>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.part, self.by)?;
+        match &self.slower {
+            Some(why) => write!(f, " ({why})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How matrices are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Storage {
+    /// Each way that layers have.
+    pub(crate) layers: Vec<Stored>,
+    pub(crate) embedding: Stored,
+    pub(crate) head: Stored,
+}
+
+impl Storage {
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let places = &manifest.places;
+        let at = |path: &str| {
+            manifest
+                .matrices
+                .get(path)
+                .copied()
+                .unwrap_or(Stored::Dense)
+        };
+        let mut layers = Vec::new();
+        for (path, stored) in &manifest.matrices {
+            let is_end = *path == places.embedding || Some(path) == places.head.as_ref();
+            if !is_end && !layers.contains(stored) {
+                layers.push(*stored);
+            }
+        }
+        let embedding = at(&places.embedding);
+        Self {
+            layers,
+            embedding,
+            head: places.head.as_deref().map_or(embedding, at),
+        }
+    }
+}
+
+/// What the GPU of `ml info` on another machine is taken for: an H100.
+const TARGET: Target = Target {
+    multiprocessors: 132,
+    shared_memory: 227 << 10,
+};
+
+/// What runs a model on a device of this kind, with activations of `dtype`.
+pub(crate) fn steps(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    device: DeviceKind,
+) -> Vec<Step> {
+    let step = |part, [fast, slow]: [&'static str; 2], slower: Option<String>| Step {
+        part,
+        by: if slower.is_none() { fast } else { slow },
+        slower,
+    };
+    match device {
+        DeviceKind::Cpu => vec![step(
+            "layers",
+            ["one operation for all", "single operations"],
+            one_operation(dtype),
+        )],
+        DeviceKind::Cuda => vec![
+            step(
+                "a token",
+                ["one kernel", "single operations"],
+                one_kernel(model, storage, dtype),
+            ),
+            step(
+                "attention of prompts",
+                ["our kernel", "MLX's"],
+                our_attention(model, dtype),
+            ),
+        ],
+        DeviceKind::Metal => vec![step("all", ["MLX's operations", ""], None)],
+    }
+}
+
+/// Why a processor does not run all layers as one operation.
+fn one_operation(dtype: Dtype) -> Option<String> {
+    match dtype {
+        Dtype::Bfloat16 | Dtype::Float32 => None,
+        other => Some(format!(
+            "activations are {other}, whose sums have to be held inside its range"
+        )),
+    }
+}
+
+/// Why a GPU does not run a token as one kernel.
+fn one_kernel(model: &Model<String>, storage: &Storage, dtype: Dtype) -> Option<String> {
+    if dtype != Dtype::Bfloat16 {
+        return Some(format!("activations are {dtype} and not bfloat16"));
+    }
+    let layers = match storage.layers[..] {
+        [one] => one,
+        _ => return Some("matrices of layers are stored in several ways".to_owned()),
+    };
+    let packings = [layers, storage.embedding, storage.head].map(packing);
+    let [Ok(layers), Ok(embedding), Ok(head)] = packings else {
+        let reasons = packings.into_iter().filter_map(Result::err);
+        return reasons.into_iter().next();
+    };
+    let Some(sizes) = sizes(model, [layers, embedding, head]) else {
+        return Some("output or MLP have biases".to_owned());
+    };
+    match sizes.serve(TARGET) {
+        true => None,
+        false => Some("the kernel has no room for these sizes".to_owned()),
+    }
+}
+
+fn packing(stored: Stored) -> Result<Packing, String> {
+    match stored {
+        Stored::Dense => Ok(Packing::Dense),
+        Stored::Quantized(s) if s.mode == Mode::Affine && matches!(s.bits, 4 | 8) => {
+            Ok(Packing::Affine {
+                bits: s.bits as usize,
+                group: s.group_size as usize,
+            })
+        }
+        Stored::Quantized(scheme) => Err(format!("matrices are stored in {scheme}")),
+    }
+}
+
+/// What the kernel of a token has to know, with layers, embedding and head packed like this; `None` for
+/// what it lacks.
+pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Sizes> {
+    let first = model.layers.first()?;
+    let (attention, mlp) = (&first.attention.part, &first.mlp.part);
+    let plain = |layer: &Layer<String>| {
+        let (attention, mlp) = (&layer.attention.part, &layer.mlp.part);
+        let plain = [&attention.o, &mlp.gate, &mlp.up, &mlp.down];
+        plain.iter().all(|linear| linear.bias.is_none())
+    };
+    let [layers, embedding, head] = packings;
+    model.layers.iter().all(plain).then(|| Sizes {
+        sliding: model.states.iter().map(|s| s.window.is_some()).collect(),
+        hidden: model.hidden_size(),
+        intermediate: mlp.gate.rows,
+        vocab: model.vocab_size(),
+        heads: attention.heads,
+        kv_heads: attention.kv_heads,
+        head_dim: attention.head_dim,
+        layers,
+        embedding,
+        head,
+        norms_behind: first.attention.after.is_some(),
+        qkv_biases: attention.q.bias.is_some(),
+        ..Sizes::default()
+    })
+}
+
+/// Why the attention of prompts is not our kernel on a GPU.
+fn our_attention(model: &Model<String>, dtype: Dtype) -> Option<String> {
+    if dtype == Dtype::Float32 {
+        return Some("activations are float32".to_owned());
+    }
+    let mut dims = model.layers.iter().map(|l| l.attention.part.head_dim);
+    let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
+    odd.map(|dim| format!("heads are {dim} wide"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arch::{Config, Scheme, families, json};
+
+    use super::*;
+
+    /// What people run has a plan without anything slower: every published size, plain and in the ways in
+    /// which it is mostly quantized, on processors and NVIDIA's GPUs.
+    #[test]
+    fn published_models_run_on_the_fast_path() {
+        let affine = |bits| {
+            Stored::Quantized(Scheme {
+                mode: Mode::Affine,
+                group_size: 64,
+                bits,
+            })
+        };
+        let mut seen = 0;
+        for (name, text) in families::ALL.iter().flat_map(|family| family.published) {
+            let config = Config::of_json(Path::new(name), &json::parse(text).unwrap()).unwrap();
+            for stored in [Stored::Dense, affine(4), affine(8)] {
+                let storage = Storage {
+                    layers: vec![stored],
+                    embedding: stored,
+                    head: stored,
+                };
+                let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]).unwrap();
+                assert!(in_12_bits.serve(TARGET), "{name} in 12 bits");
+                for device in [DeviceKind::Cpu, DeviceKind::Cuda] {
+                    for step in steps(&config.model, &storage, Dtype::Bfloat16, device) {
+                        assert_eq!(step.slower, None, "{name}, {stored:?}: {step}");
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 100, "only {seen} steps");
+    }
+
+    #[test]
+    fn what_is_slower_is_said_with_the_reason() {
+        let (_, text) = families::of("llama").unwrap().published[0];
+        let mut value = json::parse(text).unwrap();
+        value["mlp_bias"] = true.into();
+        let config = Config::of_json(Path::new("x"), &value).unwrap();
+        let storage = |stored| Storage {
+            layers: vec![stored],
+            embedding: stored,
+            head: stored,
+        };
+        let say = |stored, dtype, device| -> Vec<String> {
+            let steps = steps(&config.model, &storage(stored), dtype, device);
+            steps.iter().map(ToString::to_string).collect()
+        };
+        let dense = |dtype, device| say(Stored::Dense, dtype, device);
+        let cuda = dense(Dtype::Bfloat16, DeviceKind::Cuda);
+        assert!(cuda[0].contains("biases"), "{cuda:?}");
+        assert_eq!(cuda[1], "attention of prompts: our kernel");
+        let half = dense(Dtype::Float16, DeviceKind::Cpu);
+        assert!(
+            half[0].contains("single operations (activations are float16"),
+            "{half:?}"
+        );
+        let wide = dense(Dtype::Float32, DeviceKind::Cuda);
+        assert!(wide.iter().all(|step| step.contains("float32")), "{wide:?}");
+        let nvfp4 = Stored::Quantized(Mode::Nvfp4.defaults());
+        let packed = say(nvfp4, Dtype::Bfloat16, DeviceKind::Cuda);
+        assert!(packed[0].contains("nvfp4"), "{packed:?}");
+    }
+}
