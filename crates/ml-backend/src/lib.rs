@@ -1,4 +1,4 @@
-//! Run Gemma 3 and Qwen3 checkpoints on MLX: text in, text out, whole or streamed.
+//! Run Gemma, Qwen, Llama and Mistral checkpoints on MLX: text in, text out, whole or streamed.
 //!
 //! ```
 //! use ml_backend::{Backend, Message, MlxBackend, Options, StreamingBackend};

@@ -18,7 +18,7 @@ Examples:
 DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors.
 Answers go to standard output, everything else to standard error.";
 
-/// Run Gemma 3 and Qwen3 checkpoints on MLX.
+/// Run Gemma, Qwen, Llama and Mistral checkpoints on MLX.
 #[derive(Parser, Debug)]
 #[command(name = "ml", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
