@@ -16,7 +16,7 @@ pub use crate::argmax::graph::{Drawn, argmax};
 pub use crate::attention::Scores;
 pub use crate::attention::graph::{Mask, attend};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
-pub use crate::block::graph::{Block, Linear, Stack, Weight};
+pub use crate::block::graph::{Block, Linear, Segment, Stack, Weight};
 pub use crate::columns::Columns;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;

@@ -61,11 +61,30 @@ impl Decoder {
     /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
     /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
     pub(crate) fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let mut x = self.embedding.forward(ids)?;
-        if let Some((_, scale)) = &self.embed_scale {
-            x = ops::mul(&x, scale)?;
+        let x = self.layers.forward(&self.embed(ids)?, cache, rows)?;
+        self.norm.forward(&x)
+    }
+
+    /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
+    /// `[N, hidden]`; `None`, and nothing done, where there is no operation for it.
+    pub(crate) fn hidden_states_of_each(
+        &self,
+        ids: &Array,
+        caches: &mut [&mut Cache],
+    ) -> Result<Option<Array>> {
+        match self.layers.forward_each(&self.embed(ids)?, caches)? {
+            Some(x) => Ok(Some(self.norm.forward(&x)?)),
+            None => Ok(None),
         }
-        self.norm.forward(&self.layers.forward(&x, cache, rows)?)
+    }
+
+    /// `ids [L]` to the residual stream `[L, hidden]`.
+    fn embed(&self, ids: &Array) -> Result<Array> {
+        let x = self.embedding.forward(ids)?;
+        match &self.embed_scale {
+            Some((_, scale)) => Ok(ops::mul(&x, scale)?),
+            None => Ok(x),
+        }
     }
 
     /// The token `id`, int32 `[1]`, that follows those in `cache`, straight to its float32 logits

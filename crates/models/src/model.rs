@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use arch::Config;
-use mlx_core::{Array, Dtype};
+use mlx_core::{Array, Dtype, ops};
 
 use crate::cache::Cache;
 use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
-use crate::weights::{Checkpoint, Manifest, Source};
+use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
 /// How to load a model.
@@ -90,6 +90,10 @@ pub enum Logits {
     /// Every position's.
     All,
 }
+
+/// See [`Model::together`]: of floats, and of matrices that are all quantized.
+const TOGETHER: usize = 8;
+const TOGETHER_QUANTIZED: usize = 16;
 
 /// A directory whose headers agree with its configuration, and what loading it with some options means.
 struct Opened {
@@ -245,6 +249,72 @@ impl Model {
             cache.undo_to(before);
         }
         made
+    }
+
+    /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
+    /// take without reading their weights again, and in which a row does not depend on how many there are.
+    pub fn together(&self) -> usize {
+        let storage = &self.info.storage;
+        let mut all = storage.layers.iter().chain([&storage.head]);
+        match all.all(|stored| matches!(stored, Stored::Quantized(_))) {
+            true => TOGETHER_QUANTIZED,
+            false => TOGETHER,
+        }
+    }
+
+    /// Runs one token of each of several sequences, `ids` int32 `[N]`, that follow those in the N `caches`,
+    /// and adds them: the logits of each, `[N, vocab]`. Nothing is evaluated. The logits of a sequence do not
+    /// depend on which others there are.
+    ///
+    /// On a CPU, up to [`Model::together`] sequences cost little more than one; elsewhere one runs after the
+    /// other.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; all caches then hold what that says.
+    pub fn forward_each(&self, ids: &Array, caches: &mut [&mut Cache]) -> Result<Array> {
+        let count = i32::try_from(caches.len()).unwrap_or(i32::MAX);
+        if ids.shape() != [count] || count == 0 || ids.dtype() != Dtype::Int32 {
+            return Err(Error::Input(format!(
+                "token ids of {count} sequences must be int32 [{count}], found {} {:?}",
+                ids.dtype(),
+                ids.shape()
+            )));
+        }
+        let before: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
+        let mut logits = Vec::new();
+        let mut first = 0;
+        let mut run = || -> Result<()> {
+            for some in caches.chunks_mut(self.together()) {
+                let next = first + some.len() as i32;
+                logits.push(self.logits_of_each(&ids.slice(&[first], &[next])?, some)?);
+                first = next;
+            }
+            Ok(())
+        };
+        let made = run();
+        if let Err(error) = made {
+            for (cache, before) in caches.iter_mut().zip(before) {
+                cache.undo_to(before);
+            }
+            return Err(error);
+        }
+        match &logits[..] {
+            [one] => Ok(one.clone()),
+            all => Ok(ops::concatenate(&all.iter().collect::<Vec<_>>(), 0)?),
+        }
+    }
+
+    /// The same of no more than run at once.
+    fn logits_of_each(&self, ids: &Array, caches: &mut [&mut Cache]) -> Result<Array> {
+        if let Some(hidden) = self.decoder.hidden_states_of_each(ids, caches)? {
+            return self.decoder.logits(&hidden);
+        }
+        let mut rows = Vec::with_capacity(caches.len());
+        for (i, cache) in (0..).zip(caches) {
+            let logits = self.pass(&ids.slice(&[i], &[i + 1])?, cache, Logits::All)?;
+            rows.push(logits.expect("a pass that was asked for logits gives them"));
+        }
+        Ok(ops::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?)
     }
 
     fn pass(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mlx_core::host_op::{self, Failure, Pinned};
 use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 
-use super::{BlockView, Slot as KernelSlot};
+use super::{BlockView, Segment as KernelSegment, Slot as KernelSlot};
 use crate::attention::Mask as KernelMask;
 use crate::attention::graph::Mask;
 use crate::bf12::Bf12;
@@ -75,47 +75,36 @@ impl Stack {
         }
     }
 
-    /// Whether [`Stack::run`] can run now, on this stream and under these masks.
-    pub fn serves(&self, x: &Array, masks: &[Mask<'_>]) -> Result<bool> {
+    /// Whether [`Stack::run`] can run now, on this stream and under masks that are rules.
+    pub fn serves(&self, x: &Array) -> Result<bool> {
         let fits = x.ndim() == 2 && x.dim(0) > 0 && x.dtype() == self.dtype;
-        let simple = masks.iter().all(|mask| mask.rule().is_some());
-        Ok(fits && masks.len() == self.blocks.len() && simple && on_cpu()?)
+        Ok(fits && on_cpu()?)
     }
 
-    /// The residual stream `x [L, hidden]`, whose first token is at position `offset`, through
-    /// all blocks; of the result the last `rows`, `[rows, hidden]`. A slot and a mask for each
-    /// block; the new keys and values are written into the slots.
-    pub fn run(
-        &self,
-        x: &Array,
-        offset: i32,
-        slots: &mut [Slot],
-        masks: &[Mask<'_>],
-        rows: i32,
-    ) -> Result<Array> {
-        let places: Vec<Place> = slots
-            .iter()
-            .zip(masks)
-            .map(|(slot, mask)| Place {
-                start: slot.start.max(0) as usize,
-                visible: slot.visible.max(0) as usize,
-                mask: mask.rule().unwrap_or(KernelMask::None),
-            })
-            .collect();
-        let (mut targets, mut inputs) = (Vec::new(), vec![x]);
-        for slot in &mut *slots {
-            let (buffers, written) = slot.buffers.in_place()?;
-            targets.extend(buffers);
-            // One node writes all buffers, so one result of it stands for all.
-            if inputs.len() == 1 {
-                inputs.extend(written);
+    /// The residual stream `x [L, hidden]`, the rows of all segments, through all blocks. Of the result the
+    /// last `rows`, `[rows, hidden]`: fewer than L of one segment only. The new keys and values are written
+    /// into the slots.
+    pub fn run(&self, x: &Array, segments: &mut [Segment<'_>], rows: i32) -> Result<Array> {
+        let places: Vec<Place> = segments.iter().map(Place::of).collect();
+        let mut inputs = vec![x];
+        // Of each block, the buffers of all segments.
+        let mut targets = vec![Vec::with_capacity(2 * segments.len()); self.blocks.len()];
+        for segment in &mut *segments {
+            let mut written = None;
+            for (slot, targets) in segment.slots.iter_mut().zip(&mut targets) {
+                let (buffers, last) = slot.buffers.in_place()?;
+                targets.extend(buffers);
+                // One node wrote all buffers of a sequence, so one result of it stands for all.
+                written = written.or(last);
             }
+            inputs.extend(written);
         }
+        let targets: Vec<&Array> = targets.into_iter().flatten().collect();
         // Beside the result a byte, for the next operation on the buffers to depend on: the result
         // itself may be large, and would live as long as the cache.
         let shape = [rows, x.dim(1)];
         let outputs = [(&shape[..], x.dtype()), (&[1][..], Dtype::Uint8)];
-        let (blocks, offset) = (Arc::clone(&self.blocks), offset.max(0) as usize);
+        let blocks = Arc::clone(&self.blocks);
         let work = move |inputs: &[host_op::View<'_>],
                          targets: &mut [host_op::ViewMut<'_>],
                          outputs: &mut [host_op::ViewMut<'_>]| {
@@ -125,7 +114,6 @@ impl Stack {
             done.bytes_mut().fill(1);
             run(
                 &blocks,
-                offset,
                 matrix(&inputs[0])?,
                 targets,
                 &places,
@@ -136,24 +124,55 @@ impl Stack {
         // the last one that wrote them; `written_by` makes the next one depend on this.
         let made = unsafe { host_op::call_in_place("blocks", &targets, &inputs, &outputs, work)? };
         let [x, done] = exactly(made);
-        for slot in slots {
+        for slot in segments.iter_mut().flat_map(|segment| &mut *segment.slots) {
             slot.buffers.written_by(done.clone());
         }
         Ok(x)
     }
 }
 
-/// A slot and a mask without their arrays.
+/// Rows of the stream that follow each other in one sequence.
+pub struct Segment<'a> {
+    /// How many.
+    pub rows: i32,
+    /// The position of the first.
+    pub position: i32,
+    /// One for each block, with room for the rows.
+    pub slots: &'a mut [Slot],
+    /// What the rows see, in each block: no arrays.
+    pub masks: Vec<Mask<'a>>,
+}
+
+/// A segment without its arrays.
 struct Place {
-    start: usize,
-    visible: usize,
-    mask: KernelMask<'static>,
+    rows: usize,
+    position: usize,
+    /// Of each block: where the new rows go, how many are visible, and the mask.
+    blocks: Vec<(usize, usize, KernelMask<'static>)>,
+}
+
+impl Place {
+    fn of(segment: &Segment<'_>) -> Self {
+        let blocks = segment
+            .slots
+            .iter()
+            .zip(&segment.masks)
+            .map(|(slot, mask)| {
+                let mask = mask.rule().unwrap_or(KernelMask::None);
+                let at = |n: i32| n.max(0) as usize;
+                (at(slot.start), at(slot.visible), mask)
+            });
+        Self {
+            rows: segment.rows.max(0) as usize,
+            position: segment.position.max(0) as usize,
+            blocks: blocks.collect(),
+        }
+    }
 }
 
 /// One block after the other; between them the stream is in scratch memory.
 fn run(
     blocks: &[PinnedBlock],
-    offset: usize,
     x: View<'_>,
     targets: &mut [host_op::ViewMut<'_>],
     places: &[Place],
@@ -164,17 +183,26 @@ fn run(
     let bytes = layout.bytes().ok_or("a stream too large to count")?;
     let (mut from, mut to) = (Scratch::<u8>::take(bytes), Scratch::<u8>::take(bytes));
     let last = blocks.len().saturating_sub(1);
-    let slots = targets.chunks_exact_mut(2).zip(places);
-    for (i, (block, (buffers, place))) in blocks.iter().zip(slots).enumerate() {
-        let [keys, values] = buffers else {
-            return Err("a slot has two buffers".into());
-        };
-        let slot = KernelSlot {
-            keys: heads_outside_mut(keys)?,
-            values: heads_outside_mut(values)?,
-            start: place.start,
-            visible: place.visible,
-        };
+    let buffers = targets.chunks_exact_mut(2 * places.len().max(1));
+    for (i, (block, buffers)) in blocks.iter().zip(buffers).enumerate() {
+        let mut segments = Vec::with_capacity(places.len());
+        for (buffers, place) in buffers.chunks_exact_mut(2).zip(places) {
+            let ([keys, values], Some((start, visible, mask))) = (buffers, place.blocks.get(i))
+            else {
+                return Err("a slot has two buffers, and each block a slot".into());
+            };
+            segments.push(KernelSegment {
+                rows: place.rows,
+                position: place.position,
+                cache: KernelSlot {
+                    keys: heads_outside_mut(keys)?,
+                    values: heads_outside_mut(values)?,
+                    start: *start,
+                    visible: *visible,
+                },
+                mask: *mask,
+            });
+        }
         let x = match i {
             0 => x,
             _ => View::new(from.as_slice(), layout)?,
@@ -183,7 +211,7 @@ fn run(
             true => y.reborrow(),
             false => ViewMut::new(to.as_mut_slice(), layout)?,
         };
-        super::block(cpu, x, &at(block, offset)?, slot, place.mask, y)?;
+        super::block(cpu, x, &view(block)?, segments, y)?;
         std::mem::swap(&mut from, &mut to);
     }
     Ok(())
@@ -283,7 +311,7 @@ impl PinnedNorm {
     }
 }
 
-/// [`Rotation`] of any offset, pinned.
+/// [`Rotation`] without its offset, pinned.
 struct PinnedRotation {
     periods: Pinned,
     scale: f32,
@@ -297,11 +325,11 @@ impl PinnedRotation {
         })
     }
 
-    fn at(&self, offset: usize) -> std::result::Result<Rope<'_>, Failure> {
+    fn view(&self) -> std::result::Result<Rope<'_>, Failure> {
         Ok(Rope {
             periods: self.periods.view().elements()?,
             scale: self.scale,
-            offset,
+            offset: 0,
         })
     }
 }
@@ -312,7 +340,7 @@ fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
     block.try_map(PinnedLinear::new, PinnedNorm::new, PinnedRotation::new)
 }
 
-/// The kernel's view of a block, for tokens from position `offset` on.
-fn at(block: &PinnedBlock, offset: usize) -> std::result::Result<BlockView<'_>, Failure> {
-    block.try_map(PinnedLinear::view, PinnedNorm::view, |r| r.at(offset))
+/// The kernel's view of a block.
+fn view(block: &PinnedBlock) -> std::result::Result<BlockView<'_>, Failure> {
+    block.try_map(PinnedLinear::view, PinnedNorm::view, PinnedRotation::view)
 }

@@ -62,7 +62,7 @@ pub struct Block<W, N, R> {
     pub query_norm: Option<N>,
     /// Of each key, D weights.
     pub key_norm: Option<N>,
-    /// Of queries and keys; its offset is the position of the first row.
+    /// Of queries and keys; its offset is added to the rows' positions.
     pub rotation: R,
     /// What becomes of scores.
     pub scores: Scores,
@@ -130,23 +130,44 @@ pub struct Slot<'a> {
     pub visible: usize,
 }
 
-/// The stream `x` `[L, hidden]` through a block; adds the L tokens to `cache`.
+/// Rows of the stream that follow each other in one sequence.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// How many.
+    pub rows: usize,
+    /// The position of the first.
+    pub position: usize,
+    /// Where the sequence's keys and values are.
+    pub cache: Slot<'a>,
+    /// What the rows see.
+    pub mask: Mask<'a>,
+}
+
+/// The stream `x` `[L, hidden]`, whose rows are those of the segments, through a block; adds their tokens to
+/// the caches.
 ///
-/// `y` is `[R, hidden]` with R at most L: what only the first rows would need is left out, which is
-/// for the last block of a prefill.
+/// `y` is `[R, hidden]`. R is L; or less if there is one segment: what only its first rows would need is
+/// left out, which is for the last block of a prefill.
 ///
 /// # Errors
-/// When sizes disagree. The cache may have been written then.
+/// When sizes disagree. The caches may have been written then.
 pub fn block(
     cpu: &Cpu,
     x: View<'_>,
     block: &BlockView<'_>,
-    cache: Slot<'_>,
-    mask: Mask<'_>,
+    segments: Vec<Segment<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden) = (x.layout().rows, x.layout().cols);
     let rows = y.layout().rows;
+    let all: usize = segments.iter().map(|segment| segment.rows).sum();
+    ensure!(
+        OP,
+        all == length && (rows == length || segments.len() == 1),
+        "{} segments of {all} rows for x {:?}, of which {rows} are asked for",
+        segments.len(),
+        x.layout().shape()
+    );
     ensure!(
         OP,
         rows <= length && length > 0 && y.layout().cols == hidden,
@@ -161,7 +182,7 @@ pub fn block(
     let mut mixed = room(rows, hidden);
     {
         let mut attended = room(rows, block.output.weight.cols());
-        attend(cpu, x, block, cache, mask, attended.view_mut()?)?;
+        attend(cpu, x, block, segments, attended.view_mut()?)?;
         product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
     }
     let x = x.slice_rows(last)?;
@@ -200,13 +221,13 @@ fn attend(
     cpu: &Cpu,
     x: View<'_>,
     block: &BlockView<'_>,
-    mut cache: Slot<'_>,
-    mask: Mask<'_>,
+    segments: Vec<Segment<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
     let rows = y.layout().rows;
-    let [kv_heads, _, dim] = cache.keys.layout().shape();
+    let shape = segments.first().map(|s| s.cache.keys.layout().shape());
+    let [kv_heads, _, dim] = shape.unwrap_or_default();
     let (width, kv_width) = (block.queries.weight.rows(), kv_heads * dim);
     ensure!(
         OP,
@@ -236,33 +257,66 @@ fn attend(
         product(cpu, last, &block.queries, queries.view_mut()?)?;
     }
 
-    let new = cache.start..cache.start + length;
-    let key_slot = cache.keys.slice_rows(new.clone())?;
-    let keys = keys.view()?.heads(kv_heads)?;
-    rope(cpu, keys, block.key_norm, block.rotation, key_slot)?;
-    copy(
-        cpu,
-        values.view()?.heads(kv_heads)?,
-        cache.values.slice_rows(new)?,
-    )?;
     let mut turned = Matrix::take(dtype, rows, width);
-    let mut query_rope = block.rotation;
-    query_rope.offset += length - rows;
+    let mut first = 0;
+    for segment in segments {
+        let own = first..first + segment.rows;
+        first = own.end;
+        // Of one segment perhaps the last rows only.
+        let asked = own.start.saturating_sub(length - rows)..own.end - (length - rows);
+        let parts = Parts {
+            queries: queries.view()?.slice_rows(asked.clone())?.heads(heads)?,
+            keys: keys.view()?.slice_rows(own.clone())?.heads(kv_heads)?,
+            values: values.view()?.slice_rows(own)?.heads(kv_heads)?,
+        };
+        let mut turned = turned.view_mut()?;
+        let turned = turned.slice_rows(asked.clone())?.heads(heads)?;
+        let y = y.slice_rows(asked)?.heads(heads)?;
+        attend_in_one(cpu, block, parts, segment, turned, y)?;
+    }
+    Ok(())
+}
+
+/// Queries, keys and values of a segment, by heads.
+struct Parts<'a> {
+    queries: View<'a>,
+    keys: View<'a>,
+    values: View<'a>,
+}
+
+/// The attention of one sequence; `turned` is room for its queries.
+fn attend_in_one(
+    cpu: &Cpu,
+    block: &BlockView<'_>,
+    parts: Parts<'_>,
+    segment: Segment<'_>,
+    mut turned: ViewMut<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
+    let (length, rows) = (segment.rows, parts.queries.layout().rows);
+    let mut cache = segment.cache;
+    let new = cache.start..cache.start + length;
+    let mut rotation = block.rotation;
+    rotation.offset += segment.position;
+    let key_slot = cache.keys.slice_rows(new.clone())?;
+    rope(cpu, parts.keys, block.key_norm, rotation, key_slot)?;
+    copy(cpu, parts.values, cache.values.slice_rows(new)?)?;
+    rotation.offset += length - rows;
     rope(
         cpu,
-        queries.view()?.heads(heads)?,
+        parts.queries,
         block.query_norm,
-        query_rope,
-        turned.view_mut()?.heads(heads)?,
+        rotation,
+        turned.reborrow(),
     )?;
     attention(
         cpu,
-        turned.view()?.heads(heads)?,
+        turned.as_view(),
         cache.keys.as_view().slice_rows(0..cache.visible)?,
         cache.values.as_view().slice_rows(0..cache.visible)?,
         block.scores,
-        mask,
-        y.reborrow().heads(heads)?,
+        segment.mask,
+        y,
     )
 }
 

@@ -41,9 +41,8 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
-    /// The mask of the layer with this cache.
-    pub(crate) fn of(&self, layer: &LayerCache) -> &AttentionMask {
-        let window = layer.window();
+    /// The mask of a layer with this window.
+    pub(crate) fn of(&self, window: Option<i32>) -> &AttentionMask {
         let sliding = self
             .sliding
             .iter()
@@ -121,19 +120,22 @@ impl Cache {
         count
     }
 
-    /// [`LayerCache::add`] for all layers at once, whose heads are given in their order.
+    /// [`LayerCache::add`] for all layers of several sequences at once, `count` tokens each; `heads` are those
+    /// of the layers, in their order. `write` has the slots of each sequence.
     pub(crate) fn add<T>(
-        &mut self,
+        caches: &mut [&mut Self],
         count: i32,
-        heads: impl Iterator<Item = Heads>,
-        write: impl FnOnce(&mut [Slot]) -> Result<T>,
+        heads: &[Heads],
+        write: impl FnOnce(&mut [Vec<Slot>]) -> Result<T>,
     ) -> Result<T> {
-        let mut slots = Vec::with_capacity(self.layers.len());
-        let made = self.add_to(&mut slots, count, heads, write);
-        for (layer, slot) in self.layers.iter_mut().zip(slots) {
-            match made.is_ok() {
-                true => layer.put_back(slot, count),
-                false => layer.give_back(slot),
+        let mut slots = Vec::with_capacity(caches.len());
+        let made = Self::add_to(&mut slots, caches, count, heads, write);
+        for (cache, slots) in caches.iter_mut().zip(slots) {
+            for (layer, slot) in cache.layers.iter_mut().zip(slots) {
+                match made.is_ok() {
+                    true => layer.put_back(slot, count),
+                    false => layer.give_back(slot),
+                }
             }
         }
         made
@@ -141,18 +143,23 @@ impl Cache {
 
     /// The part of it that may fail.
     fn add_to<T>(
-        &mut self,
-        slots: &mut Vec<Slot>,
+        slots: &mut Vec<Vec<Slot>>,
+        caches: &mut [&mut Self],
         count: i32,
-        heads: impl Iterator<Item = Heads>,
-        write: impl FnOnce(&mut [Slot]) -> Result<T>,
+        heads: &[Heads],
+        write: impl FnOnce(&mut [Vec<Slot>]) -> Result<T>,
     ) -> Result<T> {
-        for (layer, heads) in self.layers.iter_mut().zip(heads) {
-            slots.push(layer.take_room(count, heads)?);
+        for cache in &mut *caches {
+            let of_one = slots.push_mut(Vec::with_capacity(cache.layers.len()));
+            for (layer, heads) in cache.layers.iter_mut().zip(heads) {
+                of_one.push(layer.take_room(count, *heads)?);
+            }
         }
         let made = write(slots)?;
-        for (layer, slot) in self.layers.iter().zip(slots) {
-            layer.shorten(slot)?;
+        for (cache, slots) in caches.iter().zip(slots) {
+            for (layer, slot) in cache.layers.iter().zip(slots) {
+                layer.shorten(slot)?;
+            }
         }
         Ok(made)
     }

@@ -46,9 +46,9 @@ fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
     let states = &model.config().model.states;
     let (heads, dim) = (states[0].heads as i32, states[0].head_dim as i32);
     let junk = Array::full(&[1, heads, count, dim], 7.0, Dtype::Float32).unwrap();
-    let of_all = std::iter::repeat_n(Heads::of(&junk), states.len());
-    let made = cache.add(count, of_all, |slots| {
-        for slot in slots {
+    let of_all = vec![Heads::of(&junk); states.len()];
+    let made = Cache::add(&mut [cache], count, &of_all, |slots| {
+        for slot in &mut slots[0] {
             slot.buffers.write(&junk, &junk, slot.start)?;
         }
         Ok(junk.reshape(&[7919])?)

@@ -13,7 +13,7 @@ use super::block::Residual;
 use super::pace::Pace;
 use super::{Block, Rope};
 use crate::Result;
-use crate::cache::Cache;
+use crate::cache::{Cache, LayerCache, Masks};
 
 /// Blocks, and the rotations that they name.
 pub(crate) struct Stack {
@@ -36,18 +36,18 @@ impl Stack {
     /// `[rows, hidden]`. Adds L tokens to `cache`.
     pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let length = x.dim(0);
-        self.make_room(cache, length, x.dtype())?;
-        let masks = cache.masks(length)?;
-        if let Some(joined) = self.joined(x)? {
-            let layers = cache.layers().iter();
-            let masks: Vec<graph::Mask<'_>> = layers.map(|l| masks.of(l).as_mask()).collect();
-            if joined.serves(x, &masks)? {
-                let offset = cache.offset();
-                return cache.add(length, self.heads(x.dtype()), |slots| {
-                    Ok(joined.run(x, offset, slots, &masks, rows)?)
-                });
-            }
+        self.make_room(&[cache], length, x.dtype())?;
+        if let Some(joined) = self.serving(x)? {
+            return Self::run(
+                joined,
+                x,
+                &mut [cache],
+                length,
+                &self.heads(x.dtype()),
+                rows,
+            );
         }
+        let masks = cache.masks(length)?;
         let Some(first) = self.layers.first() else {
             return Ok(x.clone());
         };
@@ -58,7 +58,7 @@ impl Stack {
             let next = self.layers.get(i + 1).map(|block| &block.attention_norm);
             let rows = if next.is_some() { length } else { rows };
             let cache = cache.layer_mut(block.state);
-            let mask = masks.of(cache);
+            let mask = masks.of(cache.window());
             at = block.forward(&at, self.rope(block), mask, cache, rows, next)?;
             pace.submit(&at.x)?;
         }
@@ -66,27 +66,77 @@ impl Stack {
         Ok(at.x)
     }
 
+    /// A token of each of several sequences: their rows of the residual stream, `x [N, hidden]`, behind all
+    /// blocks, which adds a token to each of the N `caches`. `None`, and nothing done, where there is no
+    /// operation for it.
+    pub(crate) fn forward_each(
+        &self,
+        x: &Array,
+        caches: &mut [&mut Cache],
+    ) -> Result<Option<Array>> {
+        let Some(joined) = self.serving(x)? else {
+            return Ok(None);
+        };
+        let there: Vec<&Cache> = caches.iter().map(|cache| &**cache).collect();
+        self.make_room(&there, 1, x.dtype())?;
+        let heads = self.heads(x.dtype());
+        Self::run(joined, x, caches, 1, &heads, x.dim(0)).map(Some)
+    }
+
+    /// All blocks as one operation, for `count` rows of `x` for each of the `caches`.
+    fn run(
+        joined: &graph::Stack,
+        x: &Array,
+        caches: &mut [&mut Cache],
+        count: i32,
+        heads: &[Heads],
+        rows: i32,
+    ) -> Result<Array> {
+        let masks = caches.iter().map(|cache| cache.masks(count));
+        let masks: Vec<Masks> = masks.collect::<Result<_>>()?;
+        let at: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
+        // Layers of a model are of the same kinds in every sequence.
+        let layers = caches.first().map_or(&[][..], |cache| cache.layers());
+        let windows: Vec<Option<i32>> = layers.iter().map(LayerCache::window).collect();
+        Cache::add(caches, count, heads, |slots| {
+            let segments = slots.iter_mut().zip(at).zip(&masks);
+            let segments = segments.map(|((slots, position), masks)| graph::Segment {
+                rows: count,
+                position,
+                slots,
+                masks: windows.iter().map(|w| masks.of(*w).as_mask()).collect(),
+            });
+            Ok(joined.run(x, &mut segments.collect::<Vec<_>>(), rows)?)
+        })
+    }
+
     /// The token `id` behind those in `cache` through `step`, which is made of these blocks: its
     /// logits. Adds it to `cache`.
     pub(super) fn decode(&self, step: &TokenStep, id: &Array, cache: &mut Cache) -> Result<Array> {
-        self.make_room(cache, 1, Dtype::Bfloat16)?;
+        self.make_room(&[cache], 1, Dtype::Bfloat16)?;
         let offset = cache.offset();
-        cache.add(1, self.heads(Dtype::Bfloat16), |slots| {
+        Cache::add(&mut [cache], 1, &self.heads(Dtype::Bfloat16), |slots| {
+            let slots = slots.first_mut().map_or(&mut [][..], |slots| slots);
             Ok(step.run(id, offset, slots)?)
         })
     }
 
     /// What the caches of the layers hold.
-    fn heads(&self, dtype: Dtype) -> impl Iterator<Item = Heads> {
+    fn heads(&self, dtype: Dtype) -> Vec<Heads> {
         let blocks = self.layers.iter();
-        blocks.map(move |block| block.attention.key_heads(dtype))
+        blocks
+            .map(|block| block.attention.key_heads(dtype))
+            .collect()
     }
 
-    /// Fails where the device has no room for what `count` more tokens need in `cache`, before anything
-    /// has changed.
-    fn make_room(&self, cache: &Cache, count: i32, dtype: Dtype) -> Result<()> {
-        let layers = self.heads(dtype).zip(cache.layers());
-        let bytes = layers.map(|(heads, layer)| layer.new_bytes(count, heads) as u64);
+    /// Fails where the device has no room for what `count` more tokens need in each of the `caches`, before
+    /// anything has changed.
+    fn make_room(&self, caches: &[&Cache], count: i32, dtype: Dtype) -> Result<()> {
+        let heads = self.heads(dtype);
+        let layers = caches
+            .iter()
+            .flat_map(|cache| heads.iter().zip(cache.layers()));
+        let bytes = layers.map(|(heads, layer)| layer.new_bytes(count, *heads) as u64);
         match bytes.sum() {
             0 => Ok(()),
             bytes => Ok(memory::make_room(bytes)?),
@@ -101,6 +151,14 @@ impl Stack {
 
     fn rope(&self, block: &Block) -> &Rope {
         &self.ropes[block.attention.rope]
+    }
+
+    /// All blocks as one operation, if that can be run now.
+    fn serving(&self, x: &Array) -> Result<Option<&graph::Stack>> {
+        match self.joined(x)? {
+            Some(joined) if joined.serves(x)? => Ok(Some(joined)),
+            _ => Ok(None),
+        }
     }
 
     fn joined(&self, x: &Array) -> Result<Option<&graph::Stack>> {

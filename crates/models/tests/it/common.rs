@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kernels::graph;
 use mlx_core::device::{self, Choice, stand_in};
 use mlx_core::{Array, Dtype};
 use models::cache::Cache;
@@ -27,6 +28,22 @@ pub(crate) fn open_device() {
     }
     let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
     device::open(choice).unwrap();
+}
+
+/// With our kernels where the device has them, and with MLX's own operations; on the CPU also as on an Apple
+/// GPU.
+pub(crate) fn on_both_paths(check: impl Fn()) {
+    if std::env::var_os("ML_TEST_DEVICE").is_none() {
+        println!("as on Metal");
+        open_metal_on_cpu();
+        check();
+    }
+    open_device();
+    for plain_mlx in [false, true] {
+        println!("plain MLX: {plain_mlx}");
+        graph::force_mlx(plain_mlx);
+        check();
+    }
 }
 
 /// The directory of one case.

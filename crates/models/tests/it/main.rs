@@ -8,3 +8,4 @@ mod config;
 mod directories;
 mod edit;
 mod reference;
+mod together;

@@ -2,8 +2,8 @@
 //! weights (`tools/reference/logits.py`).
 
 use crate::common::{
-    Expected, cases, fixture, greedy, load, load_with, logits_in_chunks, open_device,
-    open_metal_on_cpu, relative_error,
+    Expected, cases, fixture, greedy, load, load_with, logits_in_chunks, on_both_paths,
+    open_device, relative_error,
 };
 use kernels::bf12::Bf12;
 use kernels::{Isa, graph};
@@ -21,22 +21,6 @@ const EXACT_QUANTIZED: &str = "logits_f64";
 /// Sizes of chunks, each taken in turn: of the last, single tokens and several follow each other, as in the
 /// turns of a chat.
 const CHUNKS: [&[usize]; 4] = [&[1], &[7], &[2048], &[1, 1, 5]];
-
-/// With our kernels where the device has them, and with MLX's own operations; on the CPU also as on an Apple
-/// GPU.
-fn on_both_paths(check: impl Fn()) {
-    if std::env::var_os("ML_TEST_DEVICE").is_none() {
-        println!("as on Metal");
-        open_metal_on_cpu();
-        check();
-    }
-    open_device();
-    for plain_mlx in [false, true] {
-        println!("plain MLX: {plain_mlx}");
-        graph::force_mlx(plain_mlx);
-        check();
-    }
-}
 
 fn check_family(family: &str) {
     for name in cases(&format!("{family}-")) {
