@@ -1,6 +1,6 @@
 //! Several sequences at once: what one gives does not depend, not by a bit, on which others there are.
 
-use crate::common::{cases, fixture, load_with, on_both_paths};
+use crate::common::{cases, fixture, load_with, on_both_paths, open_device};
 use mlx_core::{Array, Dtype};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
@@ -74,6 +74,7 @@ fn check(model: &Model, sequences: usize, steps: usize, rng: &mut Rng) {
 
 #[test]
 fn a_sequence_does_not_depend_on_the_others() {
+    open_device();
     let mut rng = Rng(7);
     for name in cases("") {
         // Every way in which a matrix is stored, and every kind of cache; not every configuration.
@@ -103,7 +104,7 @@ fn other_paths_take_several_sequences_too() {
 
 #[test]
 fn what_cannot_be_run_changes_no_sequence() {
-    crate::common::open_device();
+    open_device();
     let model = load_with(&fixture("gemma3-between"), &LoadOptions::new());
     let mut caches = [model.new_cache(), model.new_cache()];
     let [one, other] = &mut caches;
