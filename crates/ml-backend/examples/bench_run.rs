@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bench_shapes::{Shape, Weights, checkpoint, decode_bytes};
@@ -58,6 +59,12 @@ struct Args {
     /// Threads on the CPU; 0 is one a physical core
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Requests at the same time, each with a prompt of its own
+    #[arg(long, default_value_t = 1)]
+    streams: usize,
+    /// Prompt tokens that are run at once
+    #[arg(long)]
+    prefill_chunk: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -127,13 +134,19 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
     if let Some(encode) = args.encode_bf16 {
         builder = builder.encode_bf16(encode);
     }
+    if args.streams > 1 {
+        builder = builder.at_once(args.streams);
+    }
     let backend = builder.load(model)?;
     let repeat = args.repeat.max(1);
     let longest = args.prompt + args.longer_by * repeat;
     let ids = random_ids(longest, backend.info().model.vocab_size);
     // One more than is counted: decode tokens are those after the first.
     let options = |tokens: usize| {
-        let options = Options::new().temperature(0.0).ignore_eos(true);
+        let mut options = Options::new().temperature(0.0).ignore_eos(true);
+        if let Some(chunk) = args.prefill_chunk {
+            options = options.prefill_chunk(chunk);
+        }
         options.max_tokens(tokens + 1)
     };
     backend.generate_ids(&ids[..args.prompt], &options(args.gen_tokens.min(8)))?;
@@ -154,6 +167,7 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "prompt": prompt.len(),
             "gen": args.gen_tokens,
             "plain_mlx": args.plain_mlx,
+            "streams": args.streams,
             "prefill_tps": metrics.prefill_tokens_per_second,
             "ttft_s": first.as_secs_f64(),
             "decode_tps": metrics.decode_tokens_per_second,
@@ -164,7 +178,63 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
         }))
     };
+    if args.streams > 1 {
+        let each = |_| together(&backend, args, &options(args.gen_tokens));
+        return (0..repeat).map(each).collect();
+    }
     (1..=repeat).map(one).collect()
+}
+
+/// Several requests at the same time: how fast all of them decode while none has ended and each has begun.
+fn together(backend: &MlxBackend, args: &Args, options: &Options) -> Result<Value> {
+    let ids = random_ids(args.streams * args.prompt, backend.info().model.vocab_size);
+    let started = Instant::now();
+    // When each token of each came.
+    let times: Vec<Vec<f64>> = std::thread::scope(|scope| {
+        let streams: Vec<_> = ids
+            .chunks(args.prompt)
+            .map(|prompt| {
+                scope.spawn(move || -> Result<Vec<f64>> {
+                    let mut times = Vec::new();
+                    for piece in backend.stream_ids(prompt, options)? {
+                        let count = piece?.token_ids.len();
+                        times.extend(vec![started.elapsed().as_secs_f64(); count]);
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        let joined = streams.into_iter().map(|stream| stream.join());
+        joined
+            .map(|times| times.map_err(|_| anyhow::anyhow!("a stream panicked"))?)
+            .collect::<Result<_>>()
+    })?;
+    let firsts = times.iter().filter_map(|times| times.first().copied());
+    let lasts = times.iter().filter_map(|times| times.last().copied());
+    let (from, to) = (
+        firsts.fold(0.0, f64::max),
+        lasts.fold(f64::INFINITY, f64::min),
+    );
+    let inside = times
+        .iter()
+        .flatten()
+        .filter(|at| (from..=to).contains(*at));
+    // Those of the first moment took their time before it.
+    let tokens = inside.count().saturating_sub(args.streams);
+    let prompts = (args.streams * args.prompt) as f64;
+    Ok(json!({
+        "engine": "ours",
+        "device": backend.info().device.kind.to_string(),
+        "device_name": backend.info().device.name,
+        "threads": Cpu::shared().pool().threads(),
+        "prompt": args.prompt,
+        "gen": args.gen_tokens,
+        "streams": args.streams,
+        "prefill_tps": prompts / from,
+        "decode_tps": tokens as f64 / (to - from),
+        "held_share": backend.info().held_bytes as f64 / backend.info().model.weight_bytes as f64,
+        "peak_memory_bytes": peak_resident_bytes(),
+    }))
 }
 
 /// How fast the memory that a model's weights are in is read.

@@ -1,9 +1,9 @@
 //! The one thread that a model lives on.
 //!
 //! An MLX stream belongs to the thread that made it, and an array to its stream. So a model is
-//! loaded, run and freed on a thread of its own, and everybody else sends it requests. It serves
-//! them one at a time, in the order in which they came; the pieces of an answer travel back through
-//! a channel, so a caller's slow callback does not hold up the next caller's answer. When the model has
+//! loaded, run and freed on a thread of its own, and everybody else sends it requests, which a
+//! [`Scheduler`] serves, some at the same time. The pieces of an answer travel back through
+//! a channel, so a caller's slow callback does not hold up the others' answers. When the model has
 //! gone, the thread waits for the next one ([`threads`]).
 //!
 //! Nothing a caller does can make another one hang: a panic becomes an error of the request that
@@ -11,15 +11,14 @@
 
 mod threads;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::generate::{Surroundings, generate};
 use crate::language_model::LanguageModel;
-use crate::metrics::{FinishReason, Generation, Piece};
+use crate::metrics::{Generation, Piece};
 use crate::plan::Plan;
+use crate::scheduler::{Client, Scheduler, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
 use threads::Running;
@@ -39,6 +38,17 @@ pub(crate) struct GenerateJob {
     /// Either of them ends it: the user's, and the one of the stream that nobody reads any more.
     pub(crate) cancel: [CancelToken; 2],
     pub(crate) events: Sender<Event>,
+    /// As long as it waits.
+    pub(crate) place: Option<Place>,
+}
+
+/// A place in the queue, free again when this goes.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a generation reports.
@@ -52,6 +62,9 @@ pub(crate) enum Event {
 pub(crate) struct Engine {
     jobs: Option<Sender<Job>>,
     running: Running,
+    /// Requests that wait, and how many may.
+    waiting: Arc<AtomicUsize>,
+    most_waiting: usize,
 }
 
 /// From the thread to whoever started it.
@@ -61,14 +74,19 @@ enum Report<P, I> {
 }
 
 impl Engine {
-    /// Has a thread call `load` and then serve its model. Blocks until it is loaded;
-    /// `progress` is called on this thread with what `load` reports.
-    pub(crate) fn start<M, P, I, L>(load: L, progress: &mut dyn FnMut(P)) -> Result<(Self, I)>
+    /// Has a thread call `load` and then serve its model, `at_once` requests at a time as that says; at most
+    /// `most_waiting` may wait. Blocks until it is loaded; `progress` is called on this thread with what
+    /// `load` reports.
+    pub(crate) fn start<M, P, I, L>(
+        load: L,
+        most_waiting: usize,
+        progress: &mut dyn FnMut(P),
+    ) -> Result<(Self, I)>
     where
         M: LanguageModel,
         P: Send + 'static,
         I: Send + 'static,
-        L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, I)> + Send + 'static,
+        L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, usize, I)> + Send + 'static,
     {
         let (jobs, queue) = channel();
         let (report, reports) = channel();
@@ -78,6 +96,8 @@ impl Engine {
         let engine = Self {
             jobs: Some(jobs),
             running,
+            waiting: Arc::default(),
+            most_waiting,
         };
         for report in reports {
             match report {
@@ -86,6 +106,18 @@ impl Engine {
             }
         }
         Err(Error::EngineEnded)
+    }
+
+    /// A place in the queue.
+    ///
+    /// # Errors
+    /// When it is full.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let place = Place(Arc::clone(&self.waiting));
+        match self.waiting.fetch_add(1, Ordering::Relaxed) {
+            before if before < self.most_waiting => Ok(place),
+            waiting => Err(Error::QueueFull { waiting }),
+        }
     }
 
     /// Puts a request at the end of the queue.
@@ -112,107 +144,118 @@ impl Drop for Engine {
 fn run_model<M, P, I, L>(load: L, report: &Sender<Report<P, I>>, queue: &Receiver<Job>)
 where
     M: LanguageModel,
-    L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, I)>,
+    L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, usize, I)>,
 {
     let mut progress = |step| {
         // Nobody listens if the caller's own progress function panicked.
         let _ = report.send(Report::Progress(step));
     };
     let (model, ready) = match catching(|| load(&mut progress)) {
-        Ok((model, info)) => (Some(model), Ok(info)),
+        Ok((model, at_once, info)) => (Some((model, at_once)), Ok(info)),
         Err(error) => (None, Err(error)),
     };
     if model.is_none() {
         M::released();
     }
     let _ = report.send(Report::Ready(ready));
-    if let Some(mut model) = model {
-        while let Ok(job) = queue.recv() {
-            serve(&mut model, job);
-        }
+    if let Some((mut model, at_once)) = model {
+        serve(&mut model, at_once, queue);
         drop(model);
         M::released();
     }
 }
 
-fn serve<M: LanguageModel>(model: &mut M, job: Job) {
-    // A failed send means that the caller has gone; there is nobody to tell.
+/// Serves what comes, until nobody can send any more and all is done.
+fn serve<M: LanguageModel>(model: &mut M, at_once: usize, queue: &Receiver<Job>) {
+    let mut scheduler = Scheduler::new(at_once);
+    loop {
+        if scheduler.is_idle() {
+            match queue.recv() {
+                Ok(job) => accept(model, &mut scheduler, job),
+                Err(_) => return,
+            }
+        }
+        while let Ok(job) = queue.try_recv() {
+            accept(model, &mut scheduler, job);
+        }
+        scheduler.step(model);
+    }
+}
+
+fn accept<M: LanguageModel>(model: &mut M, scheduler: &mut Scheduler<M::Token, Asker>, job: Job) {
     match job {
         Job::Generate(job) => {
-            let outcome = catching(|| run_generation(model, &job));
-            if matches!(outcome, Err(Error::Panicked { .. })) {
-                // What the caches hold now is unknown.
-                let _ = catching(|| model.drop_caches());
-            }
-            model.rest();
-            let _ = job.events.send(Event::Done(outcome));
+            let GenerateJob {
+                plan,
+                vocabulary,
+                cancel,
+                events,
+                place,
+            } = job;
+            let asker = Asker {
+                cancel,
+                events,
+                place,
+            };
+            scheduler.add(plan, vocabulary, asker);
         }
         Job::Logits { ids, reply } => {
             let outcome = catching(|| model.logits(&ids));
             if outcome.is_err() {
-                // The caches would keep what they took until the next request.
-                let _ = catching(|| model.drop_caches());
+                // Caches would keep what they took until the next request.
+                let _ = catching(|| model.drop_caches(None));
             }
-            model.rest();
+            if scheduler.is_idle() {
+                model.rest();
+            }
+            // A failed send means that the caller has gone; there is nobody to tell.
             let _ = reply.send(outcome);
         }
     }
 }
 
-fn run_generation<M: LanguageModel>(model: &mut M, job: &GenerateJob) -> Result<Generation> {
-    let cancelled = || job.cancel.iter().any(CancelToken::is_cancelled);
-    if cancelled() {
-        // While it waited. What the caches hold stays for who comes next.
-        let partial = Generation::nothing(job.plan.prompt.len(), FinishReason::Cancelled).into();
-        return Err(Error::Cancelled { partial });
-    }
-    let outcome = generate(
-        model,
-        &job.plan,
-        Surroundings {
-            vocabulary: job.vocabulary.as_deref(),
-            cancelled: &cancelled,
-            emit: &mut |piece| {
-                let _ = job.events.send(Event::Piece(piece));
-            },
-        },
-    );
-    let generation = match &outcome {
-        Ok(generation) => Some(generation),
-        Err(error) => error.partial(),
-    };
-    if let Some(Generation {
-        finish_reason,
-        metrics,
-        ..
-    }) = generation
-    {
-        tracing::debug!(
-            reason = finish_reason.as_str(),
-            prompt_tokens = metrics.prompt_tokens,
-            generated_tokens = metrics.generated_tokens,
-            prefill_tokens_per_second = metrics.prefill_tokens_per_second,
-            decode_tokens_per_second = metrics.decode_tokens_per_second,
-            "generated"
-        );
-    }
-    outcome
+/// Whoever sent a request, on the other end of its channel.
+struct Asker {
+    cancel: [CancelToken; 2],
+    events: Sender<Event>,
+    place: Option<Place>,
 }
 
-/// Runs `work`; a panic in it is an error.
-fn catching<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Unwind safety: what a panic may leave half-done are the caches, which are dropped after one.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(Error::Panicked {
-            message: message(&*panic),
-        })
-    })
-}
+impl Client for Asker {
+    fn is_cancelled(&self) -> bool {
+        self.cancel.iter().any(CancelToken::is_cancelled)
+    }
 
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").to_owned()
+    fn emit(&mut self, piece: Piece) {
+        let _ = self.events.send(Event::Piece(piece));
+    }
+
+    fn taken(&mut self) {
+        self.place = None;
+    }
+
+    fn done(&mut self, outcome: Result<Generation>) {
+        let generation = match &outcome {
+            Ok(generation) => Some(generation),
+            Err(error) => error.partial(),
+        };
+        if let Some(Generation {
+            finish_reason,
+            metrics,
+            ..
+        }) = generation
+        {
+            tracing::debug!(
+                reason = finish_reason.as_str(),
+                prompt_tokens = metrics.prompt_tokens,
+                generated_tokens = metrics.generated_tokens,
+                prefill_tokens_per_second = metrics.prefill_tokens_per_second,
+                decode_tokens_per_second = metrics.decode_tokens_per_second,
+                "generated"
+            );
+        }
+        let _ = self.events.send(Event::Done(outcome));
+    }
 }
 
 #[cfg(test)]

@@ -204,6 +204,15 @@ pub enum Error {
         message: String,
     },
 
+    /// More requests wait than may.
+    #[error(
+        "{waiting} requests are waiting already; try again later, or let more wait (`MlxBackendBuilder::queue`)"
+    )]
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+    },
+
     /// A defect: the engine thread is gone.
     #[error("the engine thread has ended; load the model again")]
     EngineEnded,

@@ -1,15 +1,17 @@
-//! The generate loop: a prompt in, pieces of text out.
+//! A generation under way: a prompt in, pieces of text out, a step at a time.
 //!
 //! The device should never wait for the host. So step n+1 is submitted, with the token of step n
 //! still unknown, before that token is read; an end-of-sequence token costs one wasted step, every
 //! other token hides the host's work behind the device's. The prompt goes in by chunks, so that its
-//! activations do not all live at once, and only its last position's logits are computed.
+//! activations do not all live at once, others get their turns between them, and only its last position's
+//! logits are computed. Chunks end at fixed multiples from the first token on, so that what a prompt gives
+//! does not depend on who else is there.
 //!
 //! Whatever breaks a generation off, what it had is not lost: it travels in the error.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::language_model::LanguageModel;
+use crate::language_model::{LanguageModel, SequenceId};
 use crate::memory::MemoryWatch;
 use crate::metrics::{Counts, FinishReason, Generation, Metrics, Piece, Times};
 use crate::plan::Plan;
@@ -19,67 +21,15 @@ use crate::{Error, Result};
 /// The buffer cache is given back each time this many tokens were generated.
 const TIDY_EVERY: usize = 256;
 
-/// What surrounds a generation.
-pub(crate) struct Surroundings<'a> {
-    /// Absent in a directory without a tokenizer.
-    pub(crate) vocabulary: Option<&'a dyn Vocabulary>,
-    /// Looked at before each chunk of the prompt and before each token.
-    pub(crate) cancelled: &'a dyn Fn() -> bool,
-    /// Takes each piece as soon as it is there.
-    pub(crate) emit: &'a mut dyn FnMut(Piece),
-}
-
-/// Runs `plan` to its end.
-pub(crate) fn generate<M: LanguageModel>(
-    model: &mut M,
-    plan: &Plan,
-    surroundings: Surroundings<'_>,
-) -> Result<Generation> {
-    let mut run = Run {
-        model,
-        plan,
-        cancelled: surroundings.cancelled,
-        emit: surroundings.emit,
-        text: TextBuilder::new(surroundings.vocabulary, &plan.stop),
-        memory: MemoryWatch::default(),
-        started: Instant::now(),
-        times: Times::default(),
-        reused: 0,
-        steps: 0,
-    };
-    let outcome = run.all_tokens().and_then(|reason| run.last_piece(reason));
-    if outcome.is_err() {
-        // A device that ran out of memory has it back for the next request. That this can fail too
-        // is no news: the first failure is the one to tell.
-        let _ = run.model.drop_caches();
-    }
-    let tidied = run.memory.finish(run.model);
-    let (outcome, peak) = match (outcome, tidied) {
-        (Ok(_), Err(error)) => (Err(error), 0),
-        (outcome, tidied) => (outcome, tidied.map_or(0, |held| held.peak)),
-    };
-    match outcome {
-        Ok(FinishReason::Cancelled) => Err(Error::Cancelled {
-            partial: run.end(FinishReason::Cancelled, peak).into(),
-        }),
-        Ok(reason) => Ok(run.end(reason, peak)),
-        Err(source) => {
-            let partial = run.end(FinishReason::Failed, peak).into();
-            Err(Error::Interrupted {
-                partial,
-                source: source.into(),
-            })
-        }
-    }
-}
-
-struct Run<'a, M> {
-    model: &'a mut M,
-    plan: &'a Plan,
-    cancelled: &'a dyn Fn() -> bool,
-    emit: &'a mut dyn FnMut(Piece),
+/// A generation under way on a model whose tokens are `T`.
+pub(crate) struct Run<T> {
+    plan: Plan,
+    state: State<T>,
+    /// Once it has begun.
+    sequence: Option<SequenceId>,
     text: TextBuilder,
     memory: MemoryWatch,
+    queued: Duration,
     started: Instant,
     times: Times,
     /// Tokens of the prompt that were in the caches already.
@@ -88,60 +38,181 @@ struct Run<'a, M> {
     steps: usize,
 }
 
-impl<M: LanguageModel> Run<'_, M> {
-    fn all_tokens(&mut self) -> Result<FinishReason> {
-        if self.plan.max_tokens == 0 {
-            return Ok(self.plan.at_max);
-        }
-        self.reused = self.model.begin(self.plan)?;
-        let Some(mut token) = self.prefill()? else {
-            return Ok(FinishReason::Cancelled);
-        };
-        loop {
-            if (self.cancelled)() {
-                return Ok(FinishReason::Cancelled);
-            }
-            let is_last = self.text.token_ids.len() + 1 >= self.plan.max_tokens;
-            // Its failure waits until the token that is on its way has been handed out.
-            let next = (!is_last).then(|| self.model.next(&token));
-            let id = self.model.read(token)?;
-            self.note_time();
-            if self.plan.eos.contains(&id) {
-                return Ok(FinishReason::Stop);
-            }
-            let (piece, stopped) = self.text.push(id)?;
-            if let Some(piece) = piece {
-                (self.emit)(piece);
-            }
-            if stopped {
-                return Ok(FinishReason::StopText);
-            }
-            let Some(next) = next else {
-                return Ok(self.plan.at_max);
-            };
-            token = next?;
-            if self.text.token_ids.len().is_multiple_of(TIDY_EVERY) {
-                self.memory.tidy(self.model)?;
-            }
+/// How far a generation is.
+enum State<T> {
+    /// So many tokens of the prompt are in the caches.
+    Prompt(usize),
+    /// This token was submitted.
+    Token(T),
+    /// Nothing is under way.
+    Over,
+}
+
+impl<T> Run<T> {
+    /// Starts its clock; it waited for `queued`.
+    pub(crate) fn new(plan: Plan, vocabulary: Option<&dyn Vocabulary>, queued: Duration) -> Self {
+        Self {
+            text: TextBuilder::new(vocabulary, &plan.stop),
+            plan,
+            state: State::Over,
+            sequence: None,
+            memory: MemoryWatch::default(),
+            queued,
+            started: Instant::now(),
+            times: Times::default(),
+            reused: 0,
+            steps: 0,
         }
     }
 
-    /// Runs what is new of the prompt; the first token, or `None` if it was cancelled on the way.
-    fn prefill(&mut self) -> Result<Option<M::Token>> {
-        let mut rest = &self.plan.prompt[self.reused..];
-        while rest.len() > self.plan.prefill_chunk {
-            if (self.cancelled)() {
-                return Ok(None);
-            }
-            let (chunk, after) = rest.split_at(self.plan.prefill_chunk);
-            self.model.prefill(chunk)?;
-            self.model.release_buffers()?;
-            rest = after;
+    /// Takes up the work; a reason if there is none.
+    pub(crate) fn begin<M>(&mut self, model: &mut M) -> Result<Option<FinishReason>>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        if self.plan.max_tokens == 0 {
+            return Ok(Some(self.plan.at_max));
         }
-        if (self.cancelled)() {
+        let (sequence, reused) = model.begin(&self.plan)?;
+        self.sequence = Some(sequence);
+        self.reused = reused;
+        self.state = State::Prompt(reused);
+        Ok(None)
+    }
+
+    pub(crate) fn sequence(&self) -> Option<SequenceId> {
+        self.sequence
+    }
+
+    /// Whether the next thing to do is [`Run::read_prompt`].
+    pub(crate) fn has_prompt(&self) -> bool {
+        matches!(self.state, State::Prompt(_))
+    }
+
+    /// Tokens that it would run.
+    pub(crate) fn next_chunk(&self) -> usize {
+        match self.state {
+            State::Prompt(done) => self.chunk_end(done).min(self.plan.prompt.len()) - done,
+            _ => 0,
+        }
+    }
+
+    /// Where the chunk ends that has token `at` in it.
+    fn chunk_end(&self, at: usize) -> usize {
+        let chunk = self.plan.prefill_chunk.max(1);
+        (at / chunk + 1).saturating_mul(chunk)
+    }
+
+    /// Runs one chunk of the prompt.
+    pub(crate) fn read_prompt<M>(&mut self, model: &mut M) -> Result<()>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let (State::Prompt(done), Some(sequence)) = (&self.state, self.sequence) else {
+            return Ok(());
+        };
+        let done = *done;
+        let end = self.chunk_end(done);
+        if end >= self.plan.prompt.len() {
+            let token = model.first(sequence, &self.plan.prompt[done..])?;
+            self.state = State::Token(token);
+            return Ok(());
+        }
+        model.prefill(sequence, &self.plan.prompt[done..end])?;
+        self.state = State::Prompt(end);
+        model.release_buffers()
+    }
+
+    /// Whether a token is under way, the next thing to do being [`Run::take`].
+    pub(crate) fn has_token(&self) -> bool {
+        matches!(self.state, State::Token(_))
+    }
+
+    /// What the step after the token under way is made of; `None` if that token is the last one.
+    pub(crate) fn next_step(&self) -> Option<(SequenceId, &T)> {
+        let is_last = self.text.token_ids.len() + 1 >= self.plan.max_tokens;
+        match (&self.state, self.sequence) {
+            (State::Token(token), Some(sequence)) if !is_last => Some((sequence, token)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the token under way and hands out what it makes. `next` is the one behind it, if a step was
+    /// made; its failure waits until this token has been handed out. A reason if this was the end.
+    pub(crate) fn take<M>(
+        &mut self,
+        model: &mut M,
+        next: Option<Result<T>>,
+        emit: &mut dyn FnMut(Piece),
+    ) -> Result<Option<FinishReason>>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let (State::Token(token), Some(sequence)) = (state, self.sequence) else {
             return Ok(None);
+        };
+        let id = model.read(sequence, token)?;
+        self.note_time();
+        if self.plan.eos.contains(&id) {
+            return Ok(Some(FinishReason::Stop));
         }
-        self.model.first(rest).map(Some)
+        let (piece, stopped) = self.text.push(id)?;
+        if let Some(piece) = piece {
+            emit(piece);
+        }
+        if stopped {
+            return Ok(Some(FinishReason::StopText));
+        }
+        let Some(next) = next else {
+            return Ok(Some(self.plan.at_max));
+        };
+        self.state = State::Token(next?);
+        if self.text.token_ids.len().is_multiple_of(TIDY_EVERY) {
+            self.memory.tidy(model)?;
+        }
+        Ok(None)
+    }
+
+    /// Ends it, for a reason or with an error, and says what came of it.
+    pub(crate) fn finish<M>(
+        mut self,
+        model: &mut M,
+        outcome: Result<FinishReason>,
+        emit: &mut dyn FnMut(Piece),
+    ) -> Result<Generation>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        // What is under way may use the caches.
+        self.state = State::Over;
+        let outcome = outcome.and_then(|reason| self.last_piece(reason, emit));
+        if outcome.is_err() {
+            // A device that ran out of memory has it back for the next request. That this can fail too
+            // is no news: the first failure is the one to tell.
+            let _ = model.drop_caches(self.sequence);
+        }
+        let tidied = self.memory.finish(model, self.sequence);
+        if let Some(sequence) = self.sequence {
+            model.end(sequence);
+        }
+        let (outcome, peak) = match (outcome, tidied) {
+            (Ok(_), Err(error)) => (Err(error), 0),
+            (outcome, tidied) => (outcome, tidied.map_or(0, |held| held.peak)),
+        };
+        match outcome {
+            Ok(FinishReason::Cancelled) => Err(Error::Cancelled {
+                partial: self.end(FinishReason::Cancelled, peak).into(),
+            }),
+            Ok(reason) => Ok(self.end(reason, peak)),
+            Err(source) => {
+                let partial = self.end(FinishReason::Failed, peak).into();
+                Err(Error::Interrupted {
+                    partial,
+                    source: source.into(),
+                })
+            }
+        }
     }
 
     fn note_time(&mut self) {
@@ -153,13 +224,17 @@ impl<M: LanguageModel> Run<'_, M> {
 
     /// Hands out what was kept back; after a stop text nothing of it may follow, and it may itself
     /// complete one, which then is what ended the text.
-    fn last_piece(&mut self, reason: FinishReason) -> Result<FinishReason> {
+    fn last_piece(
+        &mut self,
+        reason: FinishReason,
+        emit: &mut dyn FnMut(Piece),
+    ) -> Result<FinishReason> {
         if reason == FinishReason::StopText {
             return Ok(reason);
         }
         let (piece, stopped) = self.text.finish()?;
         if let Some(piece) = piece {
-            (self.emit)(piece);
+            emit(piece);
         }
         Ok(match (stopped, reason) {
             (true, FinishReason::Stop | FinishReason::Length | FinishReason::Context) => {
@@ -180,6 +255,7 @@ impl<M: LanguageModel> Run<'_, M> {
         };
         let metrics = Metrics {
             peak_memory_bytes,
+            queue_time: self.queued,
             ..Metrics::new(counts, &self.times)
         };
         let text = std::mem::take(&mut self.text.text);

@@ -16,8 +16,9 @@ use crate::{Error, Generation, Options, Result};
 
 /// A loaded model.
 ///
-/// It may be used from any thread, and clones share the model. Requests are served one at a time,
-/// in the order in which they came. The last clone to go frees the model.
+/// It may be used from any thread, and clones share the model. Requests are taken up in the order in which
+/// they came, on a CPU several at a time ([`at_once`](MlxBackendBuilder::at_once)): those decode together, and
+/// what one gives does not depend on the others. The last clone to go frees the model.
 #[derive(Clone)]
 pub struct MlxBackend {
     loaded: Arc<Loaded>,

@@ -1,51 +1,64 @@
-//! What the generate loop asks of a model.
+//! What generating asks of a model.
 //!
-//! The loop's rules (when to stop, what to hand out, when to look at the cancel token) are the same
-//! for every model and every device, and they are where the mistakes hide. So they see the model
+//! The rules (when to stop, what to hand out, when to look at the cancel token, who comes next) are the
+//! same for every model and every device, and they are where the mistakes hide. So they see the model
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
 use crate::Result;
 use crate::plan::Plan;
 
-/// A model with one set of KV caches and a sampler.
+/// A sequence that a model holds: caches and a sampler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SequenceId(pub(crate) usize);
+
+/// A model and the sequences that it holds.
 pub(crate) trait LanguageModel {
     /// A sampled token that the device may still be computing.
     type Token;
 
-    /// Makes the caches and the sampler ready for `plan`. Returns how many tokens of the prompt are in
-    /// the caches already, fewer than all: none, unless the plan allows it.
-    fn begin(&mut self, plan: &Plan) -> Result<usize>;
+    /// Makes caches and a sampler for `plan`. Returns how many tokens of the prompt are in the caches
+    /// already, fewer than all: none, unless the plan allows it.
+    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)>;
+
+    /// Whether there is memory for `plan` to its end beside the sequences that are held, to theirs.
+    fn has_room(&self, plan: &Plan) -> bool;
 
     /// Runs `ids` into the caches and waits for it. No logits are computed.
-    fn prefill(&mut self, ids: &[u32]) -> Result<()>;
+    fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
 
     /// Submits the end of the prompt and the sampling of the first token; does not wait.
-    fn first(&mut self, ids: &[u32]) -> Result<Self::Token>;
+    fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<Self::Token>;
 
-    /// Submits one more step after `token`, which need not be known yet; does not wait.
-    fn next(&mut self, token: &Self::Token) -> Result<Self::Token>;
+    /// Submits one more step of each of these sequences after its token, which need not be known yet; does
+    /// not wait. A token for each; or, if that fails, all of them are as they were.
+    fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Self::Token>>;
 
     /// Waits for a token.
-    fn read(&mut self, token: Self::Token) -> Result<u32>;
+    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<u32>;
+
+    /// The sequence goes on no more. Its caches may serve a prompt that begins like it, until the next
+    /// [`begin`](Self::begin).
+    fn end(&mut self, sequence: SequenceId);
 
     /// Float32 logits of every position, `[ids.len(), vocabulary]`, row by row.
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>>;
 
-    /// What is held now, and the peak since [`begin`](Self::begin).
+    /// What is held now, and the peak since a [`begin`](Self::begin) when no sequence was held.
     fn memory(&mut self) -> Result<MemoryUse>;
 
     /// Gives freed buffers back to the machine.
     fn release_buffers(&mut self) -> Result<()>;
 
-    /// Between requests: gives back what only a large one needs. Cannot fail.
+    /// When nothing is to be done: gives back what only a large request needs. Cannot fail.
     fn rest(&mut self);
 
     /// When a model has gone, or could not be loaded, on its thread: gives back what was kept for it. Cannot
     /// fail.
     fn released();
 
-    /// Frees the caches, also after a panic left them in an unknown state.
-    fn drop_caches(&mut self) -> Result<()>;
+    /// Frees the caches of a sequence, also after a panic left them in an unknown state, and those that
+    /// no sequence has.
+    fn drop_caches(&mut self, sequence: Option<SequenceId>) -> Result<()>;
 }
 
 /// What MLX holds, in bytes.

@@ -28,8 +28,9 @@
 //!
 //! # What holds here
 //! - **Any thread may call.** [`MlxBackend`] is `Send`, `Sync` and cheap to clone. The model lives
-//!   on one engine thread, since an MLX stream belongs to the thread that made it, and requests are
-//!   served one at a time, in the order in which they came.
+//!   on one engine thread, since an MLX stream belongs to the thread that made it. Requests are
+//!   taken up in the order in which they came; on a CPU several are served at the same time
+//!   ([`MlxBackendBuilder::at_once`]), and what one gives does not depend on the others.
 //! - **Three ways to read, one text.** [`Backend`] gives the whole, [`StreamingBackend`] calls back,
 //!   and [`MlxBackend::stream_chat`] is an iterator. The pieces put together are the whole.
 //! - **What was generated is never lost.** Cancelled, failed on the way, or stopped by the caller's
@@ -61,6 +62,7 @@ mod model_info;
 mod options;
 mod plan;
 mod sample;
+mod scheduler;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -77,8 +79,8 @@ pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};
 pub use models::Step;
 pub use options::{
-    CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK,
-    Options,
+    CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK_ON_CPU,
+    DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
 };
 pub use stream::GenerationStream;
 

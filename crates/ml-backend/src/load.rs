@@ -21,7 +21,7 @@ use crate::memory::{Kept, WiredLimit, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
 use crate::text::{Decoder, Vocabulary};
-use crate::{Device, DeviceInfo, Dtype, Error, MemoryLimits, ModelInfo, Result};
+use crate::{Device, DeviceInfo, DeviceKind, Dtype, Error, MemoryLimits, ModelInfo, Result};
 
 /// How far loading has come.
 #[derive(Clone, Debug)]
@@ -84,7 +84,12 @@ struct Setup {
     random_weights: bool,
     encode_bf16: Option<bool>,
     copy_weights: bool,
+    at_once: Option<usize>,
+    queue: Option<usize>,
 }
+
+/// Requests that may wait, unless told.
+const DEFAULT_QUEUE: usize = 1024;
 
 impl Setup {
     /// What was asked for, and for the rest what the device has by default, with `model` loaded and
@@ -213,6 +218,24 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
+    /// How many requests are served at the same time; unless told, on a CPU as many as take hardly longer
+    /// than one (8, and 16 if all matrices are quantized), and one on GPUs, where more take turns. Each has
+    /// caches of its own: one joins others only if all fit into the [memory limit](Self::memory_limit)
+    /// with prompts and answers at their longest, else it waits.
+    #[must_use]
+    pub fn at_once(mut self, requests: usize) -> Self {
+        self.setup.at_once = Some(requests);
+        self
+    }
+
+    /// How many requests may wait to be served, 1024 unless told; what comes then is
+    /// [`Error::QueueFull`].
+    #[must_use]
+    pub fn queue(mut self, requests: usize) -> Self {
+        self.setup.queue = Some(requests);
+        self
+    }
+
     /// Is told how far loading has come, on the calling thread.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(Progress) + 'a) -> Self {
@@ -247,10 +270,11 @@ impl<'a> MlxBackendBuilder<'a> {
             Some(progress) => &mut **progress,
             None => &mut ignore,
         };
-        let (engine, on_engine) = Engine::start(load, progress)?;
+        let most_waiting = self.setup.queue.unwrap_or(DEFAULT_QUEUE);
+        let (engine, on_engine) = Engine::start(load, most_waiting, progress)?;
 
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
-        let limits = ModelLimits::new(&info, eos);
+        let limits = ModelLimits::new(&info, eos, DeviceKind::of(on_engine.device.kind));
         let info = LoadedModel {
             dir: dir.to_owned(),
             model: ModelInfo::of(&on_engine.model),
@@ -314,7 +338,7 @@ fn load(
     dir: &Path,
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(MlxModel, OnEngine)> {
+) -> Result<(MlxModel, usize, OnEngine)> {
     let device = device::open(setup.device.choice())?;
     Isa::chosen().map_err(Error::of_kernels)?;
     graph::force_mlx(setup.plain_mlx);
@@ -353,7 +377,13 @@ fn load(
         device,
         limits,
     };
-    Ok((MlxModel::new(model, kept, share, wired), loaded))
+    let together = match loaded.device.kind {
+        mlx_core::DeviceKind::Cpu => model.together(),
+        _ => 1,
+    };
+    let at_once = setup.at_once.unwrap_or(together);
+    let model = MlxModel::new(model, kept, share, wired, limits.memory);
+    Ok((model, at_once, loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

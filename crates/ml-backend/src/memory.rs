@@ -8,7 +8,7 @@
 use mlx_core::device::DeviceInfo;
 use mlx_core::{DeviceKind, memory};
 
-use crate::language_model::{LanguageModel, MemoryUse};
+use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::{Error, Result};
 
 mod wired;
@@ -191,11 +191,15 @@ impl MemoryWatch {
 
     /// Called at the end: as [`tidy`](Self::tidy), and drops the KV caches of a generation that
     /// held too much.
-    pub(crate) fn finish<M: LanguageModel>(&mut self, model: &mut M) -> Result<MemoryUse> {
+    pub(crate) fn finish<M: LanguageModel>(
+        &mut self,
+        model: &mut M,
+        sequence: Option<SequenceId>,
+    ) -> Result<MemoryUse> {
         self.tidy(model)?;
         let held = model.memory()?;
         if self.warned {
-            model.drop_caches()?;
+            model.drop_caches(sequence)?;
             model.release_buffers()?;
         }
         Ok(held)
@@ -370,7 +374,7 @@ mod tests {
         let log = logged(|| {
             let mut watch = MemoryWatch::default();
             watch.tidy(&mut model).unwrap();
-            watch.finish(&mut model).unwrap();
+            watch.finish(&mut model, None).unwrap();
         });
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
         for figure in ["active_mb=300", "models_mb=100", "peak_mb=900"] {
@@ -392,7 +396,7 @@ mod tests {
         let mut model = holding(300_000_000);
         let log = logged(|| {
             let mut watch = MemoryWatch::default();
-            assert_eq!(watch.finish(&mut model).unwrap().peak, 900_000_000);
+            assert_eq!(watch.finish(&mut model, None).unwrap().peak, 900_000_000);
         });
         assert_eq!(log, "");
         assert_eq!(

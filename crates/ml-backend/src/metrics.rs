@@ -83,8 +83,8 @@ impl FinishReason {
 
 /// The figures of one generation. In JSON, times are seconds.
 ///
-/// The clock starts when the engine takes the request up, so time spent waiting behind another
-/// generation is not in it.
+/// The clock starts when the engine takes the request up: the time before that is `queue_time`. Of requests
+/// that are served at the same time each has its own times; memory is that of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -104,6 +104,9 @@ pub struct Metrics {
     pub decode_tokens_per_second: Option<f64>,
     /// The most memory that MLX held at one time during the run, in bytes.
     pub peak_memory_bytes: u64,
+    /// How long it waited before it was taken up.
+    #[serde(rename = "queue_time_s", serialize_with = "seconds")]
+    pub queue_time: Duration,
     /// From the start to the end of the run.
     #[serde(rename = "total_time_s", serialize_with = "seconds")]
     pub total_time: Duration,
@@ -122,6 +125,7 @@ impl Metrics {
             decode_tokens_per_second: decode
                 .and_then(|time| rate(counts.steps.saturating_sub(1), time)),
             peak_memory_bytes: 0,
+            queue_time: Duration::ZERO,
             total_time: times.total,
         }
     }

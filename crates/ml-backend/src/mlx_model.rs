@@ -1,14 +1,14 @@
-//! A model of [`models`] behind the loop's trait: caches, sampler and MLX's memory figures.
+//! A model of [`models`] behind the trait of generating: caches, samplers and MLX's memory figures.
 
 use std::sync::Arc;
 
 use kernels::graph::Drawn;
-use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
+use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory, ops};
 use models::cache::Cache;
 use models::{Logits, Model};
 
 use crate::account::Share;
-use crate::language_model::{LanguageModel, MemoryUse};
+use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::plan::Plan;
 use crate::sample::Sampler;
@@ -26,50 +26,39 @@ const EXPECTED_TOKENS: usize = 512;
 /// for prompts of some dozen tokens, whose time it would be to map them again.
 const SCRATCH_BETWEEN_REQUESTS: usize = 4 << 20;
 
-/// A model, its one set of caches, and the sampler of the generation under way.
+/// A model and the sequences that it holds.
 pub(crate) struct MlxModel {
     model: Model,
-    cache: Cache,
-    /// The prompt and what was read since: the caches hold the first of these tokens.
-    tokens: Vec<u32>,
-    sampler: Option<Sampler>,
+    /// By number; a place that is free is given out again.
+    sequences: Vec<Option<Sequence>>,
+    /// What the last sequence left, for a prompt that begins like it.
+    last: Option<Held>,
     kept: Kept,
     /// Bytes of the weights.
     weights: u64,
+    /// Bytes that weights and caches should stay within.
+    limit: u64,
     share: Share,
     /// As long as the model is there.
     _wired: Option<Wired>,
 }
 
-impl MlxModel {
-    /// `share` is what the weights take.
-    pub(crate) fn new(model: Model, kept: Kept, share: Share, wired: Option<Wired>) -> Self {
-        let cache = model.new_cache();
-        Self {
-            kept,
-            weights: share.bytes(),
-            share,
-            _wired: wired,
-            model,
-            cache,
-            tokens: Vec::new(),
-            sampler: None,
-        }
-    }
+/// Caches and what is in them.
+struct Held {
+    cache: Cache,
+    /// The prompt and what was read since: the caches hold the first of these tokens.
+    tokens: Vec<u32>,
+}
 
-    /// Submits the forward pass of `ids` and the drawing of the token after them.
-    fn submit(&mut self, ids: &Array) -> Result<Drawn> {
-        let logits = self.model.forward(ids, &mut self.cache, Logits::Last)?;
-        let logits = logits.expect("a pass that was asked for logits gives them");
-        let sampler = self
-            .sampler
-            .as_mut()
-            .expect("begin comes before the first step");
-        let token = sampler.draw(&logits)?;
-        mlx_core::async_eval(&[&token.id, &token.seen])?;
-        Ok(token)
-    }
+/// A generation under way.
+struct Sequence {
+    held: Held,
+    sampler: Sampler,
+    /// Tokens that it may have in the end.
+    most_tokens: usize,
+}
 
+impl Held {
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
     /// number of tokens. The last one is to be run, for its logits.
     fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
@@ -87,8 +76,86 @@ impl MlxModel {
             0
         }
     }
+}
 
-    /// See [`LanguageModel::logits`]. Leaves the caches filled.
+impl MlxModel {
+    /// `share` is what the weights take, `limit` what they and caches should stay within.
+    pub(crate) fn new(
+        model: Model,
+        kept: Kept,
+        share: Share,
+        wired: Option<Wired>,
+        limit: u64,
+    ) -> Self {
+        Self {
+            kept,
+            weights: share.bytes(),
+            limit,
+            share,
+            _wired: wired,
+            model,
+            sequences: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// # Panics
+    /// If there is none of this number, which is a defect.
+    fn sequence(&mut self, id: SequenceId) -> &mut Sequence {
+        let sequence = self.sequences.get_mut(id.0).and_then(Option::as_mut);
+        sequence.expect("a sequence has begun and not ended")
+    }
+
+    /// Bytes of the caches of a generation at its longest.
+    fn most_bytes(&self, tokens: usize) -> u64 {
+        self.model.info().cache_bytes(tokens as u64)
+    }
+
+    /// Submits the forward pass of `ids` and the drawing of the token after them.
+    fn submit(&mut self, id: SequenceId, ids: &Array) -> Result<Drawn> {
+        let mut sequence = self.take(id);
+        let made = self.submit_for(&mut sequence, ids);
+        self.put_back(id, sequence);
+        made
+    }
+
+    fn submit_for(&self, sequence: &mut Sequence, ids: &Array) -> Result<Drawn> {
+        let logits = self
+            .model
+            .forward(ids, &mut sequence.held.cache, Logits::Last)?;
+        let logits = logits.expect("a pass that was asked for logits gives them");
+        let token = sequence.sampler.draw(&logits)?;
+        mlx_core::async_eval(&[&token.id, &token.seen])?;
+        Ok(token)
+    }
+
+    /// Submits a step of several sequences, `ids` being their tokens.
+    fn submit_each(&self, sequences: &mut [Sequence], ids: &Array) -> Result<Vec<Drawn>> {
+        let caches = sequences.iter_mut().map(|s| &mut s.held.cache);
+        let logits = self
+            .model
+            .forward_each(ids, &mut caches.collect::<Vec<_>>())?;
+        let (mut tokens, vocab) = (Vec::with_capacity(sequences.len()), logits.dim(1));
+        for (i, sequence) in (0..).zip(sequences) {
+            let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
+            tokens.push(sequence.sampler.draw(&row)?);
+        }
+        let submitted: Vec<&Array> = tokens.iter().flat_map(|t| [&t.id, &t.seen]).collect();
+        mlx_core::async_eval(&submitted)?;
+        Ok(tokens)
+    }
+
+    /// Takes a sequence out, so that the rest of `self` can be used beside it.
+    fn take(&mut self, id: SequenceId) -> Sequence {
+        let sequence = self.sequences.get_mut(id.0).and_then(Option::take);
+        sequence.expect("a sequence has begun and not ended")
+    }
+
+    fn put_back(&mut self, id: SequenceId, sequence: Sequence) {
+        self.sequences[id.0] = Some(sequence);
+    }
+
+    /// See [`LanguageModel::logits`].
     fn all_logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         let count = ids.len().saturating_mul(self.model.info().vocab_size);
@@ -97,19 +164,15 @@ impl MlxModel {
                 bytes: 4 * count as u64,
                 available: None,
             })?;
+        let mut cache = self.model.new_cache();
         for chunk in ids.chunks(LOGITS_CHUNK) {
             let logits = self
                 .model
-                .forward(&ids_array(chunk)?, &mut self.cache, Logits::All)?;
+                .forward(&ids_array(chunk)?, &mut cache, Logits::All)?;
             let logits = logits.expect("a pass that was asked for logits gives them");
             rows.extend(logits.cast(Dtype::Float32)?.to_vec::<f32>()?);
         }
         Ok(rows)
-    }
-
-    fn reset(&mut self) {
-        self.cache.reset();
-        self.tokens.clear();
     }
 }
 
@@ -117,58 +180,110 @@ impl LanguageModel for MlxModel {
     /// As it was drawn, so is it the next step's input.
     type Token = Drawn;
 
-    fn begin(&mut self, plan: &Plan) -> Result<usize> {
+    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)> {
         let prompt = &plan.prompt;
-        let kept = match plan.reuse_prefix {
-            true => self.keep_prefix_of(prompt),
-            false => 0,
+        let mut reused = 0;
+        // What it does not take up is gone: the memory may be wanted.
+        let held = self.last.take().filter(|_| plan.reuse_prefix);
+        let held = held.and_then(|mut held| {
+            reused = held.keep_prefix_of(prompt);
+            (reused > 0).then_some(held)
+        });
+        let mut held = match held {
+            Some(held) => held,
+            None => Held {
+                cache: self.model.new_cache(),
+                tokens: Vec::new(),
+            },
         };
-        if kept == 0 {
-            self.reset();
-        }
-        self.tokens.clone_from(prompt);
+        held.tokens.clone_from(prompt);
         let expected = prompt.len() + plan.max_tokens.min(EXPECTED_TOKENS);
-        self.cache.expect(i32::try_from(expected).unwrap_or(0));
-        memory::reset_peak()?;
-        self.sampler = Some(Sampler::new(&plan.sampling, prompt)?);
-        Ok(kept)
+        held.cache.expect(i32::try_from(expected).unwrap_or(0));
+        if self.sequences.iter().all(Option::is_none) {
+            memory::reset_peak()?;
+        }
+        let sequence = Sequence {
+            held,
+            sampler: Sampler::new(&plan.sampling, prompt)?,
+            most_tokens: prompt.len().saturating_add(plan.max_tokens),
+        };
+        let free = self.sequences.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.sequences.len());
+        match free {
+            Some(number) => self.sequences[number] = Some(sequence),
+            None => self.sequences.push(Some(sequence)),
+        }
+        Ok((SequenceId(number), reused))
     }
 
-    fn prefill(&mut self, ids: &[u32]) -> Result<()> {
-        self.model
-            .forward(&ids_array(ids)?, &mut self.cache, Logits::None)?;
-        mlx_core::eval(&self.cache.arrays())?;
-        Ok(())
+    fn has_room(&self, plan: &Plan) -> bool {
+        let tokens = plan.prompt.len().saturating_add(plan.max_tokens);
+        let there = self.sequences.iter().flatten().map(|s| s.most_tokens);
+        let caches: u64 = there
+            .chain([tokens])
+            .map(|tokens| self.most_bytes(tokens))
+            .fold(0, u64::saturating_add);
+        self.weights.saturating_add(caches) <= self.limit
     }
 
-    fn first(&mut self, ids: &[u32]) -> Result<Drawn> {
-        self.submit(&ids_array(ids)?)
+    fn prefill(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
+        let ids = ids_array(ids)?;
+        let mut sequence = self.take(id);
+        let cache = &mut sequence.held.cache;
+        let made = self.model.forward(&ids, cache, Logits::None);
+        let made = made.map_err(Error::from).and_then(|_| {
+            mlx_core::eval(&cache.arrays())?;
+            Ok(())
+        });
+        self.put_back(id, sequence);
+        made
     }
 
-    fn next(&mut self, token: &Drawn) -> Result<Drawn> {
-        self.submit(&token.id)
+    fn first(&mut self, id: SequenceId, ids: &[u32]) -> Result<Drawn> {
+        self.submit(id, &ids_array(ids)?)
     }
 
-    fn read(&mut self, token: Drawn) -> Result<u32> {
-        let Ok(id) = u32::try_from(token.seen.item::<i32>()?) else {
+    fn next(&mut self, steps: &[(SequenceId, &Drawn)]) -> Result<Vec<Drawn>> {
+        if let [(id, token)] = steps {
+            return Ok(vec![self.submit(*id, &token.id)?]);
+        }
+        let ids: Vec<&Array> = steps.iter().map(|(_, token)| &token.id).collect();
+        let ids = ops::concatenate(&ids, 0)?;
+        let mut sequences: Vec<Sequence> = steps.iter().map(|(id, _)| self.take(*id)).collect();
+        let made = self.submit_each(&mut sequences, &ids);
+        for ((id, _), sequence) in steps.iter().zip(sequences) {
+            self.put_back(*id, sequence);
+        }
+        made
+    }
+
+    fn read(&mut self, id: SequenceId, token: Drawn) -> Result<u32> {
+        let Ok(token) = u32::try_from(token.seen.item::<i32>()?) else {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };
-        self.tokens.push(id);
-        Ok(id)
+        self.sequence(id).held.tokens.push(token);
+        Ok(token)
+    }
+
+    fn end(&mut self, id: SequenceId) {
+        let ended = self.sequences.get_mut(id.0).and_then(Option::take);
+        if let Some(sequence) = ended {
+            self.last = Some(sequence.held);
+        }
     }
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
-        self.reset();
+        self.last = None;
         let rows = self.all_logits(ids);
-        // After a failure too: nobody knows what the caches hold.
-        self.reset();
         memory::clear_cache()?;
         rows
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
-        let caches = self.cache.nbytes() + self.cache.resting_bytes();
+        let sequences = self.sequences.iter().flatten().map(|s| &s.held);
+        let caches = sequences.chain(&self.last).map(|held| &held.cache);
+        let caches: usize = caches.map(|c| c.nbytes() + c.resting_bytes()).sum();
         self.share.set(self.weights + caches as u64);
         Ok(MemoryUse {
             active: memory::active()? as u64,
@@ -204,12 +319,13 @@ impl LanguageModel for MlxModel {
         memory::trim_heap();
     }
 
-    fn drop_caches(&mut self) -> Result<()> {
+    fn drop_caches(&mut self, id: Option<SequenceId>) -> Result<()> {
         // An evaluation that failed leaves work on a GPU's stream that may still use the buffers.
         let finished = device::synchronize();
-        self.cache = self.model.new_cache();
-        self.tokens.clear();
-        self.sampler = None;
+        if let Some(place) = id.and_then(|id| self.sequences.get_mut(id.0)) {
+            *place = None;
+        }
+        self.last = None;
         // There may be too little memory.
         memory::clear_cache()?;
         Ok(finished?)

@@ -13,8 +13,10 @@ use crate::{Error, Result};
 pub const DEFAULT_TEMPERATURE: f32 = 0.1;
 /// The most tokens that are generated for [`Options`] that name no number.
 pub const DEFAULT_MAX_TOKENS: usize = 2048;
-/// Prompt tokens that are run at once for [`Options`] that name no number.
+/// Prompt tokens that a GPU runs at once for [`Options`] that name no number.
 pub const DEFAULT_PREFILL_CHUNK: usize = 2048;
+/// The same of a processor, for which more are no faster, and others wait for them.
+pub const DEFAULT_PREFILL_CHUNK_ON_CPU: usize = 512;
 /// The most prompt tokens that are run at once, whatever [`Options`] say: activations and masks grow
 /// with them, and beyond this no device gains.
 pub const MAX_PREFILL_CHUNK: usize = 8192;
@@ -63,8 +65,9 @@ pub struct Options {
     pub ignore_eos: bool,
     /// Leave out what the model's `generation_config.json` advises for sampling.
     pub no_advice: bool,
-    /// Prompt tokens to run at once: fewer need less memory, more are faster. Unset is 2048; more than
-    /// [`MAX_PREFILL_CHUNK`] counts as that.
+    /// Prompt tokens to run at once: fewer need less memory, and answers that are under way wait for them;
+    /// more are faster on a GPU. Unset is 512 on a CPU and 2048 elsewhere; more than [`MAX_PREFILL_CHUNK`]
+    /// counts as that.
     pub prefill_chunk: Option<usize>,
     /// Begin where this prompt parts from the tokens of the model's last generation, which are still in
     /// its caches: the next turn of a chat then costs no more than what is new in it. Tokens that are

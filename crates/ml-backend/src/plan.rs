@@ -5,9 +5,11 @@
 
 use models::{GenerationDefaults, ModelInfo};
 
-use crate::options::{DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, MAX_PREFILL_CHUNK};
+use crate::options::{
+    DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK_ON_CPU, MAX_PREFILL_CHUNK,
+};
 use crate::sample::Sampling;
-use crate::{Error, FinishReason, Options, Result};
+use crate::{DeviceKind, Error, FinishReason, Options, Result};
 
 /// What the model says about itself that a request must respect.
 #[derive(Clone, Debug)]
@@ -20,11 +22,13 @@ pub(crate) struct ModelLimits {
     pub(crate) eos: Vec<u32>,
     /// How the model's files advise to sample.
     pub(crate) advice: GenerationDefaults,
+    /// Prompt tokens that are run at once, unless a request says otherwise.
+    pub(crate) prefill_chunk: usize,
 }
 
 impl ModelLimits {
     /// `tokenizer_eos` are the ids that the tokenizer's own files name.
-    pub(crate) fn new(info: &ModelInfo, tokenizer_eos: &[u32]) -> Self {
+    pub(crate) fn new(info: &ModelInfo, tokenizer_eos: &[u32], device: DeviceKind) -> Self {
         let mut eos = info.eos_token_ids.clone();
         eos.extend_from_slice(tokenizer_eos);
         eos.sort_unstable();
@@ -34,6 +38,10 @@ impl ModelLimits {
             context: info.context,
             eos,
             advice: info.generation.clone(),
+            prefill_chunk: match device {
+                DeviceKind::Cpu => DEFAULT_PREFILL_CHUNK_ON_CPU,
+                _ => DEFAULT_PREFILL_CHUNK,
+            },
         }
     }
 
@@ -139,7 +147,7 @@ impl Plan {
             stop: options.stop.clone(),
             prefill_chunk: options
                 .prefill_chunk
-                .unwrap_or(DEFAULT_PREFILL_CHUNK)
+                .unwrap_or(limits.prefill_chunk)
                 .min(MAX_PREFILL_CHUNK),
             reuse_prefix: options.reuse_prefix,
             sampling: Sampling::new(options, &limits.advice),
@@ -157,6 +165,7 @@ mod tests {
             context,
             eos: vec![1, 2],
             advice: GenerationDefaults::default(),
+            prefill_chunk: DEFAULT_PREFILL_CHUNK,
         }
     }
 

@@ -49,11 +49,13 @@ impl GenerationStream {
         let (events, receiver) = channel();
         let abandoned = CancelToken::new();
         let prompt_tokens = plan.prompt.len();
+        let place = Some(engine.place()?);
         engine.submit(Job::Generate(GenerateJob {
             plan,
             vocabulary,
             cancel: [cancel.clone(), abandoned.clone()],
             events,
+            place,
         }))?;
         Ok(Self {
             events: receiver,

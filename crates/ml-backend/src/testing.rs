@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::language_model::{LanguageModel, MemoryUse};
+use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::plan::{ModelLimits, Plan};
 use crate::text::{Decoder, Vocabulary};
 use crate::{Error, Options, Result};
@@ -19,6 +19,8 @@ pub(crate) enum Call {
     First(usize),
     /// A step was submitted that takes the token of this step.
     Next(usize),
+    /// A step of so many sequences was submitted.
+    Together(usize),
     /// The token of this step was waited for.
     Read(usize),
     Release,
@@ -30,6 +32,10 @@ pub(crate) enum Call {
 pub(crate) struct Script {
     pub(crate) script: Vec<u32>,
     pub(crate) calls: Vec<Call>,
+    /// Which of its sequences are held.
+    pub(crate) held_sequences: Vec<bool>,
+    /// Tokens of a prompt for which there is memory beside other sequences.
+    pub(crate) room: usize,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
     /// Reading this step's token fails.
@@ -56,6 +62,8 @@ impl Script {
         Self {
             script,
             calls: Vec::new(),
+            held_sequences: Vec::new(),
+            room: usize::MAX,
             held_prefix: 0,
             fail_at: None,
             fail_after: None,
@@ -95,37 +103,58 @@ impl LanguageModel for Script {
     /// The step that makes the token.
     type Token = usize;
 
-    fn begin(&mut self, plan: &Plan) -> Result<usize> {
+    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)> {
         self.calls.push(Call::Begin);
         if let Some(begun) = &self.begun {
             let _ = begun.send(());
         }
-        Ok(if plan.reuse_prefix {
-            self.held_prefix
-        } else {
-            0
-        })
+        let free = self.held_sequences.iter().position(|held| !held);
+        let number = free.unwrap_or(self.held_sequences.len());
+        match free {
+            Some(number) => self.held_sequences[number] = true,
+            None => self.held_sequences.push(true),
+        }
+        let reused = match plan.reuse_prefix {
+            true => self.held_prefix,
+            false => 0,
+        };
+        Ok((SequenceId(number), reused))
     }
 
-    fn prefill(&mut self, ids: &[u32]) -> Result<()> {
+    fn has_room(&self, plan: &Plan) -> bool {
+        plan.prompt.len() <= self.room
+    }
+
+    fn prefill(&mut self, _: SequenceId, ids: &[u32]) -> Result<()> {
         self.calls.push(Call::Prefill(ids.len()));
         Ok(())
     }
 
-    fn first(&mut self, ids: &[u32]) -> Result<usize> {
+    fn first(&mut self, _: SequenceId, ids: &[u32]) -> Result<usize> {
         self.calls.push(Call::First(ids.len()));
         Ok(0)
     }
 
-    fn next(&mut self, token: &usize) -> Result<usize> {
-        self.calls.push(Call::Next(*token));
-        match self.fail_after == Some(*token) {
+    fn next(&mut self, steps: &[(SequenceId, &usize)]) -> Result<Vec<usize>> {
+        for (sequence, _) in steps {
+            assert!(self.held_sequences[sequence.0], "it has ended");
+        }
+        if let [(_, token)] = steps {
+            self.calls.push(Call::Next(**token));
+        } else {
+            self.calls.push(Call::Together(steps.len()));
+        }
+        match steps
+            .iter()
+            .any(|(_, token)| self.fail_after == Some(**token))
+        {
             true => Err(out_of_memory()),
-            false => Ok(token + 1),
+            false => Ok(steps.iter().map(|(_, token)| *token + 1).collect()),
         }
     }
 
-    fn read(&mut self, token: usize) -> Result<u32> {
+    fn read(&mut self, sequence: SequenceId, token: usize) -> Result<u32> {
+        assert!(self.held_sequences[sequence.0], "it has ended");
         self.calls.push(Call::Read(token));
         if let Some(gate) = &self.gate {
             gate.recv_timeout(Duration::from_secs(20))
@@ -139,6 +168,10 @@ impl LanguageModel for Script {
             panic!("scripted panic");
         }
         Ok(self.script.get(token).copied().unwrap_or(EOS))
+    }
+
+    fn end(&mut self, sequence: SequenceId) {
+        self.held_sequences[sequence.0] = false;
     }
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
@@ -160,8 +193,11 @@ impl LanguageModel for Script {
 
     fn released() {}
 
-    fn drop_caches(&mut self) -> Result<()> {
+    fn drop_caches(&mut self, sequence: Option<SequenceId>) -> Result<()> {
         self.calls.push(Call::DropCaches);
+        if let Some(sequence) = sequence {
+            self.held_sequences[sequence.0] = false;
+        }
         Ok(())
     }
 }
@@ -194,6 +230,7 @@ pub(crate) fn limits() -> ModelLimits {
         context: Some(100_000),
         eos: vec![EOS],
         advice: models::GenerationDefaults::default(),
+        prefill_chunk: crate::DEFAULT_PREFILL_CHUNK,
     }
 }
 

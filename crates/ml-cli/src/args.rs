@@ -213,7 +213,7 @@ pub(crate) struct SamplingArgs {
     /// Go on after an end-of-sequence token.
     #[arg(long)]
     ignore_eos: bool,
-    /// Prompt tokens to run at once, at most 8192: fewer need less memory [default: 2048].
+    /// Prompt tokens to run at once, at most 8192: fewer need less memory [default: 512 on a CPU, else 2048].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     prefill_chunk: Option<usize>,
     /// Whether a model that can reason before it answers does so [default: its template's].

@@ -13,8 +13,8 @@ use crate::{FinishReason, Options};
 const SOON: Duration = Duration::from_secs(10);
 
 fn start(model: impl FnOnce() -> Script + Send + 'static) -> Arc<Engine> {
-    let load = |_: &mut dyn FnMut(())| Ok((model(), ()));
-    Arc::new(Engine::start(load, &mut |()| ()).unwrap().0)
+    let load = |_: &mut dyn FnMut(())| Ok((model(), 1, ()));
+    Arc::new(Engine::start(load, 100, &mut |()| ()).unwrap().0)
 }
 
 fn started(text: &'static str) -> Arc<Engine> {
@@ -190,8 +190,8 @@ fn a_failure_is_reported_and_the_next_request_works() {
 
 #[test]
 fn a_panic_while_loading_is_an_error() {
-    let load = |_: &mut dyn FnMut(())| -> Result<(Script, ())> { panic!("no such tensor") };
-    let outcome = Engine::start(load, &mut |()| ());
+    let load = |_: &mut dyn FnMut(())| -> Result<(Script, usize, ())> { panic!("no such tensor") };
+    let outcome = Engine::start(load, 100, &mut |()| ());
     assert!(matches!(outcome, Err(Error::Panicked { message }) if message == "no such tensor"));
 }
 
@@ -202,9 +202,9 @@ fn progress_is_told_on_the_thread_that_loads() {
     let load = |progress: &mut dyn FnMut(u32)| {
         progress(1);
         progress(2);
-        Ok((Script::new(""), "ready"))
+        Ok((Script::new(""), 1, "ready"))
     };
-    let (_engine, info) = Engine::start(load, &mut |step| {
+    let (_engine, info) = Engine::start(load, 100, &mut |step| {
         assert_eq!(std::thread::current().id(), here);
         steps.push(step);
     })
@@ -271,15 +271,15 @@ fn models_that_come_and_go_do_so_on_few_threads() {
     let mut threads = std::collections::HashSet::new();
     for round in 0..200 {
         let (tell, told) = channel();
-        let load = move |_: &mut dyn FnMut(())| -> Result<(Script, ())> {
+        let load = move |_: &mut dyn FnMut(())| -> Result<(Script, usize, ())> {
             tell.send(thread::current().id()).unwrap();
             match round % 4 {
                 0 => Err(Error::EmptyPrompt),
                 1 => panic!("no such tensor"),
-                _ => Ok((Script::new("abc"), ())),
+                _ => Ok((Script::new("abc"), 1, ())),
             }
         };
-        match Engine::start(load, &mut |()| ()) {
+        match Engine::start(load, 100, &mut |()| ()) {
             Ok((engine, ())) => assert_eq!(text(&Arc::new(engine)).unwrap(), "abc"),
             Err(_) => assert!(round % 4 < 2),
         }
@@ -308,4 +308,39 @@ fn a_request_that_is_cancelled_where_it_waits_does_not_reach_the_model() {
     drop(engine);
     // Its caches would have gone for nothing.
     assert_eq!(told.iter().count(), 2);
+}
+
+#[test]
+fn a_full_queue_says_so_and_takes_requests_again_later() {
+    let (model, open) = Script::new("ab").gated();
+    let load = |_: &mut dyn FnMut(())| Ok((model, 1, ()));
+    let engine = Arc::new(Engine::start(load, 2, &mut |()| ()).unwrap().0);
+    let first = stream(&engine, &Options::new());
+    let start = |engine: &Arc<Engine>| {
+        let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
+        let options = Options::new();
+        let plan = plan(1, &options);
+        GenerationStream::start(engine.clone(), plan, Some(vocabulary), options.cancel)
+    };
+    // The first is taken up sooner or later, and two may wait.
+    let mut waiting = Vec::new();
+    let full = loop {
+        match start(&engine) {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() <= 3);
+    };
+    assert!(matches!(full, Error::QueueFull { waiting: 2 }), "{full}");
+    for _ in 0..3 * (1 + waiting.len()) {
+        open.send(()).unwrap();
+    }
+    assert_eq!(first.wait().unwrap().text, "ab");
+    for stream in waiting {
+        assert_eq!(stream.wait().unwrap().text, "ab");
+    }
+    for _ in 0..3 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(text(&engine).unwrap(), "ab");
 }

@@ -1,9 +1,11 @@
 //! The loop's rules, on a scripted model.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::*;
 use crate::Options;
+use crate::scheduler::{Client, Scheduler};
 use crate::testing::{Call, EOS, Letters, Script, plan};
 
 /// Runs a plan to its end; the pieces and the outcome.
@@ -17,21 +19,56 @@ fn run_until(
     plan: &Plan,
     cancelled: &dyn Fn(usize) -> bool,
 ) -> (Vec<String>, Result<Generation>) {
-    let mut pieces = Vec::new();
-    let asked = Cell::new(0);
-    let outcome = generate(
-        model,
-        plan,
-        Surroundings {
-            vocabulary: Some(&Letters),
-            cancelled: &|| {
-                asked.set(asked.get() + 1);
-                cancelled(asked.get())
-            },
-            emit: &mut |piece| pieces.push(piece.text),
-        },
-    );
-    (pieces, outcome)
+    let (pieces, outcome) = run_with(model, plan, Some(Arc::new(Letters)), cancelled);
+    let texts = pieces.into_iter().map(|piece| piece.text);
+    (texts.collect(), outcome)
+}
+
+/// The one who asked.
+struct Alone<'a> {
+    asked: Cell<usize>,
+    cancelled: &'a dyn Fn(usize) -> bool,
+    got: &'a RefCell<(Vec<Piece>, Option<Result<Generation>>)>,
+}
+
+impl Client for Alone<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.asked.set(self.asked.get() + 1);
+        // The first time, it has not been taken up.
+        (self.cancelled)(self.asked.get() - 1)
+    }
+
+    fn emit(&mut self, piece: Piece) {
+        self.got.borrow_mut().0.push(piece);
+    }
+
+    fn taken(&mut self) {}
+
+    fn done(&mut self, outcome: Result<Generation>) {
+        self.got.borrow_mut().1 = Some(outcome);
+    }
+}
+
+fn run_with(
+    model: &mut Script,
+    plan: &Plan,
+    vocabulary: Option<Arc<dyn Vocabulary>>,
+    cancelled: &dyn Fn(usize) -> bool,
+) -> (Vec<Piece>, Result<Generation>) {
+    let got = RefCell::default();
+    let mut scheduler = Scheduler::new(1);
+    let client = Alone {
+        asked: Cell::new(0),
+        cancelled,
+        got: &got,
+    };
+    scheduler.add(plan.clone(), vocabulary, client);
+    while !scheduler.is_idle() {
+        scheduler.step(model);
+    }
+    drop(scheduler);
+    let (pieces, outcome) = got.into_inner();
+    (pieces, outcome.unwrap())
 }
 
 fn options() -> Options {
@@ -148,8 +185,9 @@ fn what_the_caches_hold_of_a_prompt_is_not_run_again() {
     let options = options().prefill_chunk(3).reuse_prefix(true);
     let metrics = run(&mut model, &plan(9, &options)).1.unwrap().metrics;
     assert_eq!((metrics.prompt_tokens, metrics.reused_tokens), (9, 4));
-    assert!(model.calls.contains(&Call::Prefill(3)), "{:?}", model.calls);
-    assert!(model.calls.contains(&Call::First(2)), "{:?}", model.calls);
+    // Chunks end at multiples of three.
+    assert!(model.calls.contains(&Call::Prefill(2)), "{:?}", model.calls);
+    assert!(model.calls.contains(&Call::First(3)), "{:?}", model.calls);
     let seconds = metrics.time_to_first_token.unwrap().as_secs_f64();
     let rate = metrics.prefill_tokens_per_second.unwrap();
     assert!(
@@ -176,7 +214,10 @@ fn the_buffer_cache_is_given_back_between_chunks_during_and_after() {
         2 + 1,
         "each 256 tokens and at the end"
     );
-    assert_eq!(model.calls.last(), Some(&Call::Release));
+    assert_eq!(
+        model.calls[model.calls.len() - 2..],
+        [Call::Release, Call::Rest]
+    );
 }
 
 #[test]
@@ -206,8 +247,8 @@ fn cancelling_is_noticed_between_the_chunks_of_a_prompt() {
         .count();
     assert_eq!(prefills, 2);
     assert_eq!(
-        model.calls.last(),
-        Some(&Call::Release),
+        model.calls[model.calls.len() - 2..],
+        [Call::Release, Call::Rest],
         "memory is tidied up all the same"
     );
 }
@@ -235,8 +276,8 @@ fn a_step_that_cannot_be_submitted_costs_no_token_before_it() {
     assert_eq!(partial.text, "abc");
     assert_eq!(pieces.concat(), "abc");
     // A device that ran out of memory has to have it back.
-    let last = [Call::DropCaches, Call::Release];
-    assert_eq!(model.calls[model.calls.len() - 2..], last);
+    let last = [Call::DropCaches, Call::Release, Call::Rest];
+    assert_eq!(model.calls[model.calls.len() - 3..], last);
 }
 
 #[test]
@@ -263,17 +304,16 @@ fn what_a_stop_text_held_back_comes_out_when_the_answer_ends() {
 #[test]
 fn without_a_tokenizer_there_are_ids_and_no_text() {
     let mut model = Script::from_ids(vec![5, 6]);
-    let mut ids = Vec::new();
-    let surroundings = Surroundings {
-        vocabulary: None,
-        cancelled: &|| false,
-        emit: &mut |piece| ids.extend(piece.token_ids),
-    };
-    let generation = generate(&mut model, &plan(1, &options()), surroundings).unwrap();
+    let (pieces, outcome) = run_with(&mut model, &plan(1, &options()), None, &|_| false);
+    let generation = outcome.unwrap();
     assert_eq!(
         (generation.text.as_str(), &generation.token_ids[..]),
         ("", &[5, 6][..])
     );
+    let ids: Vec<u32> = pieces
+        .into_iter()
+        .flat_map(|piece| piece.token_ids)
+        .collect();
     assert_eq!(ids, [5, 6]);
 }
 
@@ -302,12 +342,10 @@ impl crate::text::Decoder for Kept {
 #[test]
 fn a_stop_text_that_the_last_of_the_text_completes_is_the_reason() {
     let run = |text: &str, options: &Options| {
-        let surroundings = Surroundings {
-            vocabulary: Some(&AllAtTheEnd),
-            cancelled: &|| false,
-            emit: &mut |_| {},
-        };
-        let generation = generate(&mut Script::new(text), &plan(1, options), surroundings).unwrap();
+        let vocabulary: Option<Arc<dyn Vocabulary>> = Some(Arc::new(AllAtTheEnd));
+        let plan = plan(1, options);
+        let outcome = run_with(&mut Script::new(text), &plan, vocabulary, &|_| false).1;
+        let generation = outcome.unwrap();
         (generation.text, generation.finish_reason)
     };
     let stop = options().stop("AA");

@@ -1,0 +1,272 @@
+//! Who comes next.
+//!
+//! Requests wait in the order in which they came, and are taken up in it as soon as there is a place and
+//! memory for them to their end; so what was taken up always ends. Those that decode take a step together,
+//! and between two such steps one chunk of a prompt is read, the oldest one's, or several short ones: an
+//! answer that is under way waits for a chunk at the most. A request that ends, or that nobody waits for any more, leaves between two
+//! steps, and its caches go with it.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::generate::Run;
+use crate::language_model::LanguageModel;
+use crate::metrics::{FinishReason, Generation, Piece};
+use crate::plan::Plan;
+use crate::text::Vocabulary;
+use crate::{Error, Result};
+
+/// Tokens of several prompts that are read between two steps.
+const SHORT: usize = 256;
+
+/// Who asked for a generation.
+pub(crate) trait Client {
+    /// Looked at before each chunk of the prompt and before each token.
+    fn is_cancelled(&self) -> bool;
+
+    /// Takes a piece as soon as it is there.
+    fn emit(&mut self, piece: Piece);
+
+    /// The generation is taken up, or will never be.
+    fn taken(&mut self);
+
+    /// Nothing comes after this.
+    fn done(&mut self, outcome: Result<Generation>);
+}
+
+/// A request that waits.
+struct Waiting<C> {
+    plan: Plan,
+    vocabulary: Option<Arc<dyn Vocabulary>>,
+    client: C,
+    since: Instant,
+}
+
+/// One that was taken up.
+struct Running<T, C> {
+    run: Run<T>,
+    client: C,
+}
+
+/// The requests of a model.
+pub(crate) struct Scheduler<T, C> {
+    waiting: VecDeque<Waiting<C>>,
+    running: Vec<Running<T, C>>,
+    /// How many are served at the same time.
+    at_once: usize,
+}
+
+impl<T, C: Client> Scheduler<T, C> {
+    /// Serves `at_once` requests at the same time, one at the least.
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            at_once: at_once.max(1),
+        }
+    }
+
+    /// Puts a request at the end of the queue.
+    pub(crate) fn add(&mut self, plan: Plan, vocabulary: Option<Arc<dyn Vocabulary>>, client: C) {
+        self.waiting.push_back(Waiting {
+            plan,
+            vocabulary,
+            client,
+            since: Instant::now(),
+        });
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Goes on with all that is there: takes up who has a place, gives each that decodes a token, and reads on
+    /// in prompts.
+    pub(crate) fn step<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        self.take_up(model);
+        self.decode(model);
+        self.read_prompts(model);
+    }
+
+    /// Takes up those that wait, in their order, as long as there is a place.
+    fn take_up<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        // Who is cancelled needs no place; what the caches hold stays for who comes next.
+        let (gone, there): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| waiting.client.is_cancelled());
+        self.waiting = there;
+        for mut waiting in gone {
+            let nothing = Generation::nothing(waiting.plan.prompt.len(), FinishReason::Cancelled);
+            let partial = nothing.into();
+            waiting.client.taken();
+            waiting.client.done(Err(Error::Cancelled { partial }));
+        }
+        while self.running.len() < self.at_once {
+            // Alone, what does not fit fails with what is missing.
+            let fits =
+                |waiting: &mut Waiting<C>| self.running.is_empty() || model.has_room(&waiting.plan);
+            let Some(waiting) = self.waiting.pop_front_if(fits) else {
+                return;
+            };
+            let Waiting {
+                plan,
+                vocabulary,
+                mut client,
+                since,
+            } = waiting;
+            client.taken();
+            let mut run = Run::new(plan, vocabulary.as_deref(), since.elapsed());
+            let begun = catching(|| run.begin(model));
+            let one = Running { run, client };
+            match begun {
+                Ok(None) => self.running.push(one),
+                Ok(Some(reason)) => self.end(model, one, Ok(reason)),
+                Err(error) => self.end(model, one, Err(error)),
+            }
+        }
+    }
+
+    /// One token for each that decodes.
+    fn decode<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        self.end_cancelled(model, Run::has_token);
+        let mut next = self.next_tokens(model).into_iter();
+        let mut i = 0;
+        while let Some(one) = self.running.get_mut(i) {
+            if !one.run.has_token() {
+                i += 1;
+                continue;
+            }
+            let next = match one.run.next_step().is_some() {
+                true => next.next(),
+                false => None,
+            };
+            let Running { run, client } = one;
+            let taken = catching(|| run.take(model, next, &mut |piece| client.emit(piece)));
+            match taken {
+                Ok(None) => i += 1,
+                Ok(Some(reason)) => self.end_at(model, i, Ok(reason)),
+                Err(error) => self.end_at(model, i, Err(error)),
+            }
+        }
+    }
+
+    /// Submits a step of each that wants one; the tokens in their order.
+    fn next_tokens<M>(&self, model: &mut M) -> Vec<Result<T>>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let running = self.running.iter();
+        let steps: Vec<_> = running.filter_map(|one| one.run.next_step()).collect();
+        if steps.is_empty() {
+            return Vec::new();
+        }
+        match catching(|| model.next(&steps)) {
+            Ok(tokens) => tokens.into_iter().map(Ok).collect(),
+            Err(error) if steps.len() == 1 => vec![Err(error)],
+            // One of them is at fault, or there is no memory for all at once: each by itself, so that nobody
+            // fails for another.
+            Err(_) => {
+                let alone = |step| {
+                    let tokens = catching(|| model.next(&[step]))?;
+                    tokens.into_iter().next().ok_or(Error::EngineEnded)
+                };
+                steps.into_iter().map(alone).collect()
+            }
+        }
+    }
+
+    /// A chunk of the prompt that has waited longest, and one of each after it as long as all are short.
+    fn read_prompts<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        self.end_cancelled(model, Run::has_prompt);
+        let (mut i, mut read) = (0, 0);
+        while let Some(Running { run, .. }) = self.running.get_mut(i) {
+            let next = run.next_chunk();
+            if next == 0 {
+                i += 1;
+                continue;
+            }
+            if read > 0 && read + next > SHORT {
+                return;
+            }
+            read += next;
+            match catching(|| run.read_prompt(model)) {
+                Ok(()) => i += 1,
+                Err(error) => self.end_at(model, i, Err(error)),
+            }
+        }
+    }
+
+    /// Ends those of a kind that nobody waits for any more.
+    fn end_cancelled<M>(&mut self, model: &mut M, of_kind: impl Fn(&Run<T>) -> bool)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let mut i = 0;
+        while let Some(one) = self.running.get(i) {
+            match of_kind(&one.run) && one.client.is_cancelled() {
+                true => self.end_at(model, i, Ok(FinishReason::Cancelled)),
+                false => i += 1,
+            }
+        }
+    }
+
+    /// Ends the one at `i`.
+    fn end_at<M>(&mut self, model: &mut M, i: usize, outcome: Result<FinishReason>)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let one = self.running.remove(i);
+        self.end(model, one, outcome);
+    }
+
+    /// Ends one that is in no list.
+    fn end<M>(&self, model: &mut M, one: Running<T, C>, outcome: Result<FinishReason>)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let Running { run, mut client } = one;
+        let sequence = run.sequence();
+        let finished = match outcome {
+            Err(error @ Error::Panicked { .. }) => Err(error),
+            outcome => catching(|| run.finish(model, outcome, &mut |piece| client.emit(piece))),
+        };
+        if matches!(finished, Err(Error::Panicked { .. })) {
+            // What the caches hold now is unknown.
+            let _ = catching(|| model.drop_caches(sequence));
+        }
+        if self.running.is_empty() {
+            model.rest();
+        }
+        client.done(finished);
+    }
+}
+
+/// Runs `work`; a panic in it is an error.
+pub(crate) fn catching<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Unwind safety: what a panic may leave half-done are the caches, which are dropped after one.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(Error::Panicked {
+            message: text.unwrap_or("no message").to_owned(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Several requests at once, on a scripted model.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::*;
+use crate::Options;
+use crate::testing::{Call, Letters, Script, plan};
+
+/// What one request was given.
+#[derive(Default)]
+struct Told {
+    pieces: RefCell<String>,
+    outcome: RefCell<Option<Result<Generation>>>,
+    taken: Cell<bool>,
+    cancelled: Cell<bool>,
+    /// Panics when a piece comes.
+    panics: Cell<bool>,
+}
+
+impl Client for Rc<Told> {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    fn emit(&mut self, piece: Piece) {
+        assert!(!self.panics.get(), "scripted panic");
+        self.pieces.borrow_mut().push_str(&piece.text);
+    }
+
+    fn taken(&mut self) {
+        self.taken.set(true);
+    }
+
+    fn done(&mut self, outcome: Result<Generation>) {
+        let before = self.outcome.replace(Some(outcome));
+        assert!(before.is_none(), "an end comes once");
+    }
+}
+
+impl Told {
+    fn text(&self) -> String {
+        match &*self.outcome.borrow() {
+            Some(Ok(generation)) => {
+                assert_eq!(generation.text, *self.pieces.borrow());
+                generation.text.clone()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some()
+    }
+}
+
+type Requests = Scheduler<usize, Rc<Told>>;
+
+fn ask(requests: &mut Requests, prompt: usize, options: &Options) -> Rc<Told> {
+    let told = Rc::new(Told::default());
+    requests.add(
+        plan(prompt, options),
+        Some(Arc::new(Letters)),
+        Rc::clone(&told),
+    );
+    told
+}
+
+fn finish(requests: &mut Requests, model: &mut Script) {
+    for _ in 0..10_000 {
+        if requests.is_idle() {
+            assert!(model.held_sequences.iter().all(|held| !held));
+            return;
+        }
+        requests.step(model);
+    }
+    panic!("it does not end");
+}
+
+fn tokens(count: usize) -> Options {
+    Options::new().max_tokens(count)
+}
+
+#[test]
+fn requests_decode_together_and_each_gets_its_whole_answer() {
+    let mut model = Script::new("abcdefgh");
+    let mut requests = Requests::new(3);
+    let told: Vec<_> = [5, 6, 8].map(|n| ask(&mut requests, 2, &tokens(n))).into();
+    finish(&mut requests, &mut model);
+    let texts: Vec<String> = told.iter().map(|told| told.text()).collect();
+    assert_eq!(texts, ["abcde", "abcdef", "abcdefgh"]);
+    assert!(
+        model.calls.contains(&Call::Together(3)),
+        "{:?}",
+        model.calls
+    );
+    assert!(
+        model.calls.contains(&Call::Together(2)),
+        "{:?}",
+        model.calls
+    );
+}
+
+#[test]
+fn who_comes_later_waits_for_a_place_and_joins_between_two_steps() {
+    let mut model = Script::new("abcdefgh");
+    let mut requests = Requests::new(2);
+    let first = ask(&mut requests, 1, &tokens(8));
+    let second = ask(&mut requests, 1, &tokens(2));
+    let third = ask(&mut requests, 1, &tokens(3));
+    while !second.is_over() {
+        requests.step(&mut model);
+        assert!(!third.taken.get() || second.is_over());
+    }
+    assert!(!first.is_over());
+    finish(&mut requests, &mut model);
+    assert_eq!(
+        (first.text(), third.text()),
+        ("abcdefgh".into(), "abc".into())
+    );
+    let waited = third.outcome.borrow();
+    let waited = waited
+        .as_ref()
+        .unwrap()
+        .as_ref()
+        .unwrap()
+        .metrics
+        .queue_time;
+    assert!(waited > std::time::Duration::ZERO);
+}
+
+#[test]
+fn an_answer_goes_on_between_the_chunks_of_another_prompt() {
+    let mut model = Script::new("abcdefgh");
+    let mut requests = Requests::new(3);
+    let first = ask(&mut requests, 1, &tokens(8));
+    while first.pieces.borrow().is_empty() {
+        requests.step(&mut model);
+    }
+    let long = ask(&mut requests, 50, &tokens(1).prefill_chunk(10));
+    let short = ask(&mut requests, 3, &tokens(1));
+    requests.step(&mut model);
+    // Both prompts are short enough for one turn.
+    assert!(long.taken.get() && model.calls.contains(&Call::First(3)));
+    for _ in 0..4 {
+        let before = first.pieces.borrow().len();
+        requests.step(&mut model);
+        assert_eq!(first.pieces.borrow().len(), before + 1);
+    }
+    finish(&mut requests, &mut model);
+    let texts = [first.text(), long.text(), short.text()];
+    assert_eq!(texts, ["abcdefgh", "a", "a"]);
+    let prefills = model
+        .calls
+        .iter()
+        .filter(|call| **call == Call::Prefill(10));
+    assert_eq!(prefills.count(), 4);
+}
+
+#[test]
+fn what_has_no_room_beside_others_waits_and_what_came_later_waits_behind_it() {
+    let mut model = Script::new("abcd");
+    model.room = 10;
+    let mut requests = Requests::new(3);
+    let first = ask(&mut requests, 5, &tokens(4));
+    let large = ask(&mut requests, 11, &tokens(1));
+    let small = ask(&mut requests, 5, &tokens(1));
+    requests.step(&mut model);
+    requests.step(&mut model);
+    assert!(first.taken.get() && !large.taken.get() && !small.taken.get());
+    finish(&mut requests, &mut model);
+    let texts = [first.text(), large.text(), small.text()];
+    assert_eq!(texts, ["abcd", "a", "a"]);
+}
+
+#[test]
+fn a_failure_of_one_is_no_failure_of_the_others() {
+    let mut model = Script::new("abcdef");
+    model.fail_after = Some(2);
+    let mut requests = Requests::new(3);
+    let failing: Vec<_> = [6, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
+    let short = ask(&mut requests, 1, &tokens(3));
+    finish(&mut requests, &mut model);
+    assert_eq!(short.text(), "abc");
+    for told in failing {
+        let outcome = told.outcome.borrow();
+        let Some(Err(Error::Interrupted { partial, .. })) = &*outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(partial.text, "abc");
+    }
+}
+
+#[test]
+fn a_panic_ends_the_request_that_caused_it() {
+    let mut model = Script::new("abc");
+    let mut requests = Requests::new(2);
+    let bad = ask(&mut requests, 1, &tokens(3));
+    let good = ask(&mut requests, 1, &tokens(3));
+    bad.panics.set(true);
+    finish(&mut requests, &mut model);
+    assert_eq!(good.text(), "abc");
+    assert!(matches!(
+        &*bad.outcome.borrow(),
+        Some(Err(Error::Panicked { .. }))
+    ));
+    assert!(model.calls.contains(&Call::DropCaches));
+}
+
+/// Requests that come, are cancelled and end at random moments: each that was not cancelled gets its answer,
+/// and no sequence is left.
+#[test]
+fn random_schedules_end_with_nothing_held() {
+    let text = "abcdefghijklmnopqrstuvwxyz";
+    let mut state = 9_u64;
+    let mut below = |n: usize| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    };
+    for _ in 0..1000 {
+        let mut model = Script::new(text);
+        model.room = 1 + below(40);
+        let mut requests = Requests::new(1 + below(5));
+        let mut asked = Vec::new();
+        for _ in 0..below(60) {
+            match below(4) {
+                0 => {
+                    let options = tokens(below(20)).prefill_chunk(1 + below(9));
+                    let wanted = options.max_tokens.unwrap();
+                    asked.push((ask(&mut requests, 1 + below(40), &options), wanted));
+                }
+                1 if !asked.is_empty() => asked[below(asked.len())].0.cancelled.set(true),
+                _ => requests.step(&mut model),
+            }
+        }
+        finish(&mut requests, &mut model);
+        for (told, wanted) in asked {
+            let outcome = told.outcome.borrow();
+            match outcome.as_ref().unwrap() {
+                Ok(generation) => assert_eq!(generation.text, text[..wanted]),
+                Err(Error::Cancelled { partial }) => {
+                    assert!(told.cancelled.get() && text.starts_with(&partial.text));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
