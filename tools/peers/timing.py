@@ -11,10 +11,12 @@ def peak_memory():
 
 
 def report(engine, arguments, start, first, end, **more):
-    """Prints one repetition: `first` is when the first token was there, `end` when the last was."""
+    """Prints one repetition, of all streams together: `first` is when the first token was there, `end` when the last was."""
+    streams = arguments.streams
     line = dict(engine=engine, shape=arguments.shape, weights=arguments.weights, prompt=arguments.prompt,
-                gen=arguments.gen, prefill_tps=arguments.prompt / (first - start), ttft_s=first - start,
-                decode_tps=arguments.gen / (end - first), peak_memory_bytes=peak_memory(), **more)
+                gen=arguments.gen, streams=streams, prefill_tps=streams * arguments.prompt / (first - start),
+                ttft_s=first - start, decode_tps=streams * arguments.gen / (end - first),
+                peak_memory_bytes=peak_memory(), **more)
     print(json.dumps(line), flush=True)
 
 
@@ -24,3 +26,4 @@ def add_arguments(parser):
     parser.add_argument("--prompt", type=int, required=True)
     parser.add_argument("--gen", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--streams", type=int, default=1)

@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bench_shapes::{Shape, Tensor, Weights};
 use build_scripts::Backend;
 use serde_json::{Value, json};
 
 use self::machine::{Machine, check_memory, output};
 use self::peers::{Installed, Peer};
-use self::report::{Failure, Needed, OURS, Run, median};
+use self::report::{Failure, Kind, Needed, OURS, Run, median};
 use crate::process::{cargo, root, run};
 
 #[derive(clap::Args)]
@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Rounds, of which medians are taken
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// Requests at the same time, a row each: the rates are those of all together
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    streams: Vec<u32>,
     /// Engines to time beside this project; installed at first
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
@@ -70,7 +73,7 @@ impl Args {
 /// The weights of one row.
 struct Work {
     shape: Shape,
-    weights: Weights,
+    kind: Kind,
     tensors: Vec<Tensor>,
     /// `None` until they are written.
     dir: Option<PathBuf>,
@@ -81,11 +84,11 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     let tokens = u64::from(args.prompt) + u64::from(args.r#gen) + 1;
     // What a GPU has room for, the run itself finds out.
     for work in works.iter().filter(|_| !args.on_gpu()) {
-        let what = format!("{} in {}", work.shape.name, work.weights);
+        let what = format!("{} in {}", work.shape.name, work.kind);
         check_memory(
             &what,
             bench_shapes::total_bytes(&work.tensors),
-            work.shape.cache_bytes(tokens),
+            u64::from(work.kind.streams) * work.shape.cache_bytes(tokens),
         )?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
@@ -99,26 +102,35 @@ fn works(args: &Args) -> Result<Vec<Work>> {
         let tensors = bench_shapes::read_dir(dir)?;
         let (shape, weights) = Shape::read(dir, bench_shapes::is_tied(&tensors))?;
         let dir = Some(std::path::absolute(dir)?);
-        return Ok(vec![Work {
-            shape,
-            weights,
-            tensors,
-            dir,
-        }]);
+        let work = |streams: &u32| Work {
+            shape: shape.clone(),
+            kind: Kind {
+                weights,
+                streams: *streams,
+            },
+            tensors: tensors.clone(),
+            dir: dir.clone(),
+        };
+        return Ok(args.streams.iter().map(work).collect());
     }
-    let work = |weights: &Weights| Work {
+    let work = |weights: Weights, streams: u32| Work {
         shape: args.shape.clone(),
-        weights: *weights,
-        tensors: args.shape.tensors(*weights),
+        kind: Kind { weights, streams },
+        tensors: args.shape.tensors(weights),
         dir: None,
     };
-    Ok(args.weights.iter().map(work).collect())
+    let rows = args.weights.iter().flat_map(|weights| {
+        let streams = args.streams.iter();
+        streams.map(move |streams| work(*weights, *streams))
+    });
+    Ok(rows.collect())
 }
 
 /// How fast memory was read in one round of a row.
 #[derive(serde::Serialize)]
 struct Bandwidth {
-    weights: Weights,
+    #[serde(flatten)]
+    kind: Kind,
     /// Whose memory.
     device: String,
     bytes_per_second: f64,
@@ -196,17 +208,17 @@ impl<'a> Bench<'a> {
             // The rounds of this row alone: a shared machine's memory is not equally fast for long.
             // And on a GPU the memory of the host does not count.
             let ran_on = |device: &str| {
-                let mine = |run: &&Run| run.engine == OURS && run.weights == work.weights;
+                let mine = |run: &&Run| run.engine == OURS && run.kind == work.kind;
                 runs.iter()
                     .filter(mine)
                     .all(|run| run.line["device"] == device)
             };
             let own = bandwidths
                 .iter()
-                .filter(|b| b.weights == work.weights && ran_on(&b.device));
+                .filter(|b| b.kind == work.kind && ran_on(&b.device));
             let limit = median(own.map(|b| b.bytes_per_second).collect());
-            let (peers, w) = (&self.args.peers, work.weights);
-            rows.push(report::row(w, needed, limit, &runs, peers, &failures));
+            let (peers, kind) = (&self.args.peers, work.kind);
+            rows.push(report::row(kind, needed, limit, &runs, peers, &failures));
         }
         let rate =
             |of: fn(&Bandwidth) -> Option<f64>| median(bandwidths.iter().filter_map(of).collect());
@@ -261,7 +273,7 @@ impl<'a> Bench<'a> {
         failures: &mut Vec<Failure>,
     ) -> Result<()> {
         let models = self.folder.join("models");
-        let weights = work.weights;
+        let (kind, weights) = (work.kind, work.kind.weights);
         // On a GPU ours draws its weights there; a peer needs them in files.
         let drawn = self.args.on_gpu() && work.dir.is_none();
         let dir = match &work.dir {
@@ -279,15 +291,11 @@ impl<'a> Bench<'a> {
             };
             match ready {
                 Ok(ready) => engines.extend(ready),
-                Err((peer, reason)) => failures.push(Failure {
-                    peer,
-                    weights,
-                    reason,
-                }),
+                Err((peer, reason)) => failures.push(Failure { peer, kind, reason }),
             }
         }
         for round in 0..self.args.repeat as usize {
-            bandwidths.push(self.bandwidth(weights)?);
+            bandwidths.push(self.bandwidth(kind)?);
             let mut ours = Command::new(&self.runner);
             ours.args(["--device", &self.args.device]);
             if drawn {
@@ -296,11 +304,11 @@ impl<'a> Bench<'a> {
             } else {
                 ours.arg(&dir);
             }
-            let line = self.repetition(ours, OURS, None, weights, Duration::MAX)?;
+            let line = self.repetition(ours, OURS, None, kind, Duration::MAX)?;
             let device = line["device"].as_str().unwrap_or("cpu").to_owned();
             runs.push(Run {
                 engine: OURS,
-                weights,
+                kind,
                 variant: weights.to_string(),
                 round,
                 line,
@@ -313,12 +321,12 @@ impl<'a> Bench<'a> {
                     command,
                     peer.name(),
                     Some((&work.shape.name, variant)),
-                    weights,
+                    kind,
                     peer.limit(),
                 ) {
                     Ok(line) => runs.push(Run {
                         engine: peer.name(),
-                        weights,
+                        kind,
                         variant: (*variant).to_owned(),
                         round,
                         line,
@@ -326,11 +334,7 @@ impl<'a> Bench<'a> {
                     Err(error) => {
                         let reason = format!("{variant}: {error:#}");
                         eprintln!("{}: {reason}", peer.name());
-                        failures.push(Failure {
-                            peer,
-                            weights,
-                            reason,
-                        });
+                        failures.push(Failure { peer, kind, reason });
                         broken.push(i);
                     }
                 }
@@ -349,31 +353,35 @@ impl<'a> Bench<'a> {
         mut command: Command,
         engine: &str,
         labels: Option<(&str, &str)>,
-        weights: Weights,
+        kind: Kind,
         limit: Duration,
     ) -> Result<Value> {
         command.args(["--prompt", &self.args.prompt.to_string()]);
         command.args(["--gen", &self.args.r#gen.to_string()]);
         command.args(["--threads", &self.threads.to_string()]);
+        if kind.streams > 1 {
+            command.args(["--streams", &kind.streams.to_string()]);
+        }
         if let Some((shape, variant)) = labels {
             command.args(["--shape", shape, "--weights", variant]);
         }
         let line = engine::run(command, limit, &self.log(engine))?;
-        let variant = labels.map_or(weights.to_string(), |(_, variant)| variant.to_owned());
+        let variant = labels.map_or(kind.weights.to_string(), |(_, variant)| variant.to_owned());
+        let variant = Kind::named(&variant, kind.streams);
         let rate = |key: &str| line[key].as_f64().unwrap_or(f64::NAN);
         let (prefill, decode) = (rate("prefill_tps"), rate("decode_tps"));
         eprintln!(
-            "{engine:>10} {variant:>7}: prefill {prefill:.1} tok/s, decode {decode:.1} tok/s"
+            "{engine:>10} {variant:>10}: prefill {prefill:.1} tok/s, decode {decode:.1} tok/s"
         );
         Ok(line)
     }
 
-    fn bandwidth(&self, weights: Weights) -> Result<Bandwidth> {
+    fn bandwidth(&self, kind: Kind) -> Result<Bandwidth> {
         let line = self.read_memory()?;
         let all = line["bytes_per_second"].as_f64().context("no rate")?;
         eprintln!("    memory: {:.1} GB/s", all / 1e9);
         Ok(Bandwidth {
-            weights,
+            kind,
             device: line["device"].as_str().context("no device")?.to_owned(),
             bytes_per_second: all,
             bytes_per_second_one_thread: line["bytes_per_second_one_thread"].as_f64(),
@@ -400,6 +408,10 @@ impl Installed {
         ours: &Path,
         models: &Path,
     ) -> Result<Vec<(&Self, &'static str, PathBuf)>> {
+        ensure!(
+            work.kind.streams == 1 || self.peer.has_streams(),
+            "it is timed with one request only"
+        );
         let ready = |variant: &&'static str| {
             Ok((
                 self,
@@ -407,7 +419,11 @@ impl Installed {
                 self.weights(&work.shape, variant, ours, models)?,
             ))
         };
-        self.peer.variants(work.weights).iter().map(ready).collect()
+        self.peer
+            .variants(work.kind.weights)
+            .iter()
+            .map(ready)
+            .collect()
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Array, Rng, close, cpus, dot, dtypes, epsilon};
+use common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
 use half::bf16;
 use kernels::bf12::{Bf12, bf12_matmuls, bf12_rows};
 use kernels::{Cpu, Dtype, Isa, View};
@@ -66,6 +66,9 @@ proptest! {
                 let mut y = Array::new(y_type, [1, m, n], gap, offset);
                 bf12_matmuls(&cpu, x.view(), &mut [(&encoded, y.view_mut())]).unwrap();
                 y.check_gaps();
+                apart(&x, &y, 8, |x, y| {
+                    bf12_matmuls(&cpu, x, &mut [(&encoded, y)]).unwrap();
+                });
                 for i in 0..m {
                     for j in 0..n {
                         let (sum, size) = dot(&x.row(0, i), &w.row(0, j));

@@ -4,14 +4,18 @@
 
 mod common;
 
-use common::{Array, Rng, close, cpus, dot, dtypes, epsilon};
+use common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
 use kernels::matmul::{matmul, matmuls};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;
 
+/// Rows of `x` above which it is a prefill.
+const FEW: usize = 8;
+
 fn check(cpu: &Cpu, x: &Array, w: &Array, y: &mut Array) {
     matmul(cpu, x.view(), w.view(), y.view_mut()).unwrap();
     y.check_gaps();
+    apart(x, y, FEW, |x, y| matmul(cpu, x, w.view(), y).unwrap());
     let w_rows: Vec<_> = (0..w.layout.rows).map(|n| w.row(0, n)).collect();
     for m in 0..x.layout.rows {
         let x_row = x.row(0, m);

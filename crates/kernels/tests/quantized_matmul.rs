@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Array, Rng, Weights, close, cpus, dot, dtypes, epsilon, formats};
+use common::{Array, Rng, Weights, apart, close, cpus, dot, dtypes, epsilon, formats};
 use kernels::quantized_matmul::{
     Format, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
 };
@@ -35,6 +35,9 @@ fn lost(x: &[f64], w: &[f64], block: usize) -> f64 {
 fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     quantized_matmul(cpu, x.view(), &w.view(), y.view_mut()).unwrap();
     y.check_gaps();
+    apart(x, y, FEW, |x, y| {
+        quantized_matmul(cpu, x, &w.view(), y).unwrap();
+    });
     let prefill =
         x.layout.rows > FEW && x.layout.dtype == Dtype::Bf16 && cpu.isa() == Isa::Avx512Bf16;
     let few = x.layout.rows <= FEW;

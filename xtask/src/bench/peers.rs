@@ -58,6 +58,11 @@ impl Peer {
         })
     }
 
+    /// Whether several requests at the same time are timed.
+    pub(crate) fn has_streams(self) -> bool {
+        self == Self::LlamaCpp
+    }
+
     /// How long one repetition may take. mlx-lm does not finish in minutes on most processors.
     pub(crate) fn limit(self) -> Duration {
         match self {

@@ -1,5 +1,7 @@
 //! Medians of the runs, and the table that shows them.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -9,11 +11,35 @@ use bench_shapes::Weights;
 /// Where a run's line says `engine`, this project.
 pub(crate) const OURS: &str = "ours";
 
+/// What is timed in a row: weights, and so many requests at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Kind {
+    pub(crate) weights: Weights,
+    pub(crate) streams: u32,
+}
+
+impl Kind {
+    /// What weights are called, with so many requests.
+    pub(crate) fn named(weights: &str, streams: u32) -> String {
+        match streams {
+            1 => weights.to_owned(),
+            _ => format!("{weights} x {streams}"),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Self::named(&self.weights.to_string(), self.streams))
+    }
+}
+
 /// One repetition of one engine, as it told it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Run {
     pub(crate) engine: &'static str,
-    pub(crate) weights: Weights,
+    #[serde(flatten)]
+    pub(crate) kind: Kind,
     /// The engine's own name for the type of the weights.
     pub(crate) variant: String,
     pub(crate) round: usize,
@@ -23,10 +49,11 @@ pub(crate) struct Run {
 /// What one row compares.
 #[derive(Serialize)]
 pub(crate) struct Row {
-    pub(crate) weights: Weights,
+    #[serde(flatten)]
+    pub(crate) kind: Kind,
     /// Bytes of weights, as they are held, and of caches that a decode step reads, half of the tokens
     /// generated.
-    pub(crate) bytes_per_token: u64,
+    pub(crate) bytes_per_step: u64,
     pub(crate) prefill_tps: Option<f64>,
     pub(crate) ttft_s: Option<f64>,
     pub(crate) decode_tps: Option<f64>,
@@ -57,7 +84,7 @@ pub(crate) struct Best {
 /// A peer that has no figures for these weights, and why.
 pub(crate) struct Failure {
     pub(crate) peer: Peer,
-    pub(crate) weights: Weights,
+    pub(crate) kind: Kind,
     pub(crate) reason: String,
 }
 
@@ -73,11 +100,11 @@ fn median_of(
     runs: &[Run],
     engine: &str,
     variant: Option<&str>,
-    weights: Weights,
+    kind: Kind,
     key: &str,
 ) -> Option<f64> {
     let wanted = |run: &&Run| {
-        run.engine == engine && run.weights == weights && variant.is_none_or(|v| run.variant == v)
+        run.engine == engine && run.kind == kind && variant.is_none_or(|v| run.variant == v)
     };
     median(
         runs.iter()
@@ -87,41 +114,42 @@ fn median_of(
     )
 }
 
-/// Bytes that a decode step needs: of weights as they are stored, and of caches with half of the
-/// tokens generated.
+/// Bytes that a decode step needs: of weights as they are stored, and of the caches of one request with half
+/// of the tokens generated.
 #[derive(Clone, Copy)]
 pub(crate) struct Needed {
     pub(crate) weights: u64,
     pub(crate) caches: u64,
 }
 
-/// The row of `weights`.
+/// The row of `kind`.
 pub(crate) fn row(
-    weights: Weights,
+    kind: Kind,
     needed: Needed,
     bandwidth: Option<f64>,
     runs: &[Run],
     peers: &[Peer],
     failures: &[Failure],
 ) -> Row {
-    let ours = |key: &str| median_of(runs, OURS, None, weights, key);
+    let ours = |key: &str| median_of(runs, OURS, None, kind, key);
     let decode_tps = ours("decode_tps");
     let held = needed.weights as f64 * ours("held_share").unwrap_or(1.0);
-    let bytes_per_token = held as u64 + needed.caches;
+    let streams = u64::from(kind.streams);
+    let bytes_per_step = held as u64 + streams * needed.caches;
     let compared = |peer: &Peer| {
         let best = |key: &str| {
             let rate = |variant: &&'static str| {
-                let tps = median_of(runs, peer.name(), Some(variant), weights, key)?;
+                let tps = median_of(runs, peer.name(), Some(variant), kind, key)?;
                 Some(Best {
                     variant: (*variant).to_owned(),
                     tps,
                     ratio: ours(key).map(|own| own / tps),
                 })
             };
-            let all = peer.variants(weights).iter().filter_map(rate);
+            let all = peer.variants(kind.weights).iter().filter_map(rate);
             all.max_by(|a, b| a.tps.total_cmp(&b.tps))
         };
-        let failed = |f: &&Failure| f.peer == *peer && f.weights == weights;
+        let failed = |f: &&Failure| f.peer == *peer && f.kind == kind;
         Compared {
             peer: peer.name(),
             prefill: best("prefill_tps"),
@@ -130,15 +158,15 @@ pub(crate) fn row(
         }
     };
     Row {
-        weights,
-        bytes_per_token,
+        kind,
+        bytes_per_step,
         prefill_tps: ours("prefill_tps"),
         ttft_s: ours("ttft_s"),
         decode_tps,
         peak_memory_bytes: ours("peak_memory_bytes"),
         share_of_limit: decode_tps
             .zip(bandwidth)
-            .map(|(tps, rate)| tps * bytes_per_token as f64 / rate),
+            .map(|(tps, rate)| tps / streams as f64 * bytes_per_step as f64 / rate),
         peers: peers.iter().map(compared).collect(),
     }
 }
@@ -160,7 +188,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     for row in rows {
         text += &format!(
             "| {} | {} | {} | {} | {} | {} |",
-            row.weights,
+            row.kind,
             shown(row.prefill_tps, 1, ""),
             shown(row.ttft_s, 2, ""),
             shown(row.decode_tps, 1, ""),
@@ -180,7 +208,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
                 };
             }
             if let Some(reason) = &peer.reason {
-                reasons += &format!("{} {}: {reason}\n", peer.peer, row.weights);
+                reasons += &format!("{} {}: {reason}\n", peer.peer, row.kind);
             }
         }
         text.push('\n');
@@ -197,11 +225,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const Q4: Kind = Kind {
+        weights: Weights::Q4,
+        streams: 1,
+    };
+
     fn run(engine: &'static str, variant: &str, prefill: f64, decode: f64) -> Run {
         let line = json!({"prefill_tps": prefill, "decode_tps": decode, "held_share": 0.75});
         Run {
             engine,
-            weights: Weights::Q4,
+            kind: Q4,
             variant: variant.into(),
             round: 0,
             line,
@@ -227,14 +260,7 @@ mod tests {
             run("llama.cpp", "q4_0", 150.0, 16.0),
             run("llama.cpp", "q4_k_m", 100.0, 20.0),
         ];
-        let row = row(
-            Weights::Q4,
-            NEEDED,
-            Some(20_000.0),
-            &runs,
-            &[Peer::LlamaCpp],
-            &[],
-        );
+        let row = row(Q4, NEEDED, Some(20_000.0), &runs, &[Peer::LlamaCpp], &[]);
         let (prefill, decode) = (row.peers[0].prefill.as_ref(), row.peers[0].decode.as_ref());
         assert_eq!(prefill.unwrap().ratio, Some(2.0));
         assert_eq!(decode.unwrap().ratio, Some(2.0));
@@ -248,15 +274,28 @@ mod tests {
         let reason = "nothing within 180 s".to_owned();
         let failures = [Failure {
             peer: Peer::MlxLm,
-            weights: Weights::Q4,
+            kind: Q4,
             reason,
         }];
-        let row = row(Weights::Q4, NEEDED, None, &runs, &[Peer::MlxLm], &failures);
+        let row = row(Q4, NEEDED, None, &runs, &[Peer::MlxLm], &failures);
         let table = table(&[row]);
         assert!(
             table.contains("| q4 | 300.0 | - | 40.0 | - | - | - | - | - | - |"),
             "{table}"
         );
         assert!(table.contains("mlx-lm q4: nothing within 180 s"), "{table}");
+    }
+
+    #[test]
+    fn the_limit_of_several_requests_counts_their_caches_and_weights_once() {
+        let kind = Kind { streams: 4, ..Q4 };
+        let runs = [Run {
+            kind,
+            ..run(OURS, "q4", 300.0, 40.0)
+        }];
+        let row = row(kind, NEEDED, Some(14_000.0), &runs, &[], &[]);
+        // Ten steps of 300 bytes of weights and 4 times 100 of caches.
+        assert_eq!(row.share_of_limit, Some(0.5));
+        assert!(table(&[row]).contains("| q4 x 4 |"));
     }
 }

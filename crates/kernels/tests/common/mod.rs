@@ -342,3 +342,21 @@ pub fn close(got: f64, want: f64, bound: f64, what: impl FnOnce() -> String) {
         what()
     );
 }
+
+/// Checks that no row of a product `y` of `x`, if it has at most `few`, depends on the others by a bit: decoding
+/// several sequences together must not change what each gives.
+#[allow(dead_code, reason = "not every test program has products")]
+pub fn apart(x: &Array, y: &Array, few: usize, product: impl Fn(View<'_>, ViewMut<'_>)) {
+    let [_, rows, cols] = y.layout.shape();
+    if rows > few || rows < 2 {
+        return;
+    }
+    for row in 0..rows {
+        let mut alone = Array::new(y.layout.dtype, [1, 1, cols], 0, 0);
+        product(x.view().slice_rows(row..row + 1).unwrap(), alone.view_mut());
+        for col in 0..cols {
+            let [found, alone] = [y.get(0, row, col), alone.get(0, 0, col)].map(f64::to_bits);
+            assert_eq!(found, alone, "y[{row}, {col}] depends on the other rows");
+        }
+    }
+}
