@@ -269,6 +269,18 @@ impl<'a> ViewMut<'a> {
         })
     }
 
+    /// Rows before `at` of every plane, and those from it on.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn split_rows(self, at: usize) -> Result<(Self, Self)> {
+        let (raw, life) = (self.raw, self.life);
+        let rows = raw.layout.rows;
+        // No element is in both: a view to be written has an address for each.
+        let (before, behind) = (raw.slice_rows(0..at)?, raw.slice_rows(at..rows)?);
+        Ok((Self { raw: before, life }, Self { raw: behind, life }))
+    }
+
     /// A matrix of rows `[heads · D]` as `[heads, rows, D]`.
     ///
     /// # Errors

@@ -9,6 +9,8 @@
 
 pub(crate) mod graph;
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::add::add_row;
 use crate::attention::{Mask, Scores, attention};
 use crate::bf12::{Bf12, bf12_matmuls};
@@ -258,53 +260,83 @@ fn attend(
     }
 
     let mut turned = Matrix::take(dtype, rows, width);
+    let mut rest = (turned.view_mut()?, y.reborrow());
+    let mut works = Vec::with_capacity(segments.len());
     let mut first = 0;
     for segment in segments {
         let own = first..first + segment.rows;
         first = own.end;
         // Of one segment perhaps the last rows only.
         let asked = own.start.saturating_sub(length - rows)..own.end - (length - rows);
-        let parts = Parts {
-            queries: queries.view()?.slice_rows(asked.clone())?.heads(heads)?,
+        let (turned, turned_rest) = rest.0.split_rows(asked.len())?;
+        let (y, y_rest) = rest.1.split_rows(asked.len())?;
+        rest = (turned_rest, y_rest);
+        works.push(Work {
+            queries: queries.view()?.slice_rows(asked)?.heads(heads)?,
             keys: keys.view()?.slice_rows(own.clone())?.heads(kv_heads)?,
             values: values.view()?.slice_rows(own)?.heads(kv_heads)?,
-        };
-        let mut turned = turned.view_mut()?;
-        let turned = turned.slice_rows(asked.clone())?.heads(heads)?;
-        let y = y.slice_rows(asked)?.heads(heads)?;
-        attend_in_one(cpu, block, parts, segment, turned, y)?;
+            turned: turned.heads(heads)?,
+            y: y.heads(heads)?,
+            segment,
+        });
     }
-    Ok(())
+    attend_in_each(cpu, block, works)
 }
 
-/// Queries, keys and values of a segment, by heads.
-struct Parts<'a> {
+/// The attention of one sequence.
+struct Work<'a> {
     queries: View<'a>,
     keys: View<'a>,
     values: View<'a>,
+    /// Room for the rotated queries.
+    turned: ViewMut<'a>,
+    y: ViewMut<'a>,
+    segment: Segment<'a>,
 }
 
-/// The attention of one sequence; `turned` is room for its queries.
-fn attend_in_one(
-    cpu: &Cpu,
-    block: &BlockView<'_>,
-    parts: Parts<'_>,
-    segment: Segment<'_>,
-    mut turned: ViewMut<'_>,
-    y: ViewMut<'_>,
-) -> Result<()> {
-    let (length, rows) = (segment.rows, parts.queries.layout().rows);
+/// One sequence on all threads; of several each on one, which divides it in the same way.
+fn attend_in_each(cpu: &Cpu, block: &BlockView<'_>, works: Vec<Work<'_>>) -> Result<()> {
+    if works.len() == 1 {
+        return works
+            .into_iter()
+            .try_for_each(|work| attend_in_one(cpu, block, work));
+    }
+    let works: Vec<_> = works
+        .into_iter()
+        .map(|work| Mutex::new(Some(work)))
+        .collect();
+    let outcome = Mutex::new(Ok(()));
+    cpu.pool().run(works.len(), |i| {
+        let work = works[i]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let done = work.map_or(Ok(()), |work| attend_in_one(cpu, block, work));
+        if done.is_err() {
+            *outcome.lock().unwrap_or_else(PoisonError::into_inner) = done;
+        }
+    });
+    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()> {
+    let Work {
+        mut turned,
+        segment,
+        ..
+    } = work;
+    let (length, rows) = (segment.rows, work.queries.layout().rows);
     let mut cache = segment.cache;
     let new = cache.start..cache.start + length;
     let mut rotation = block.rotation;
     rotation.offset += segment.position;
     let key_slot = cache.keys.slice_rows(new.clone())?;
-    rope(cpu, parts.keys, block.key_norm, rotation, key_slot)?;
-    copy(cpu, parts.values, cache.values.slice_rows(new)?)?;
+    rope(cpu, work.keys, block.key_norm, rotation, key_slot)?;
+    copy(cpu, work.values, cache.values.slice_rows(new)?)?;
     rotation.offset += length - rows;
     rope(
         cpu,
-        parts.queries,
+        work.queries,
         block.query_norm,
         rotation,
         turned.reborrow(),
@@ -316,7 +348,7 @@ fn attend_in_one(
         cache.values.as_view().slice_rows(0..cache.visible)?,
         block.scores,
         segment.mask,
-        y,
+        work.y,
     )
 }
 

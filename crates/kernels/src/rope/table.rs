@@ -7,9 +7,12 @@ use crate::Cpu;
 use crate::kept::{List, Lists};
 use crate::scratch::Shared;
 
-/// Tables that a thread keeps: a model has up to two kinds of layers, in a prefill by chunks and
-/// in decode steps.
+/// Tables of several positions that a thread keeps: a model has up to two kinds of layers, in a prefill by
+/// chunks.
 const KEPT: usize = 4;
+
+/// Tables of one position, of decode steps: of two kinds of layers, in several sequences.
+const KEPT_SINGLE: usize = 32;
 
 static ALL: Lists<Arc<Table>> = Lists::new();
 
@@ -36,10 +39,10 @@ impl Table {
     /// The table of a call, made if this thread has none that has all its rows.
     pub(super) fn get(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Arc<Self> {
         let serves = |table: &&Arc<Self>| {
-            table.periods == rope.periods
-                && table.scale == rope.scale
-                && table.offset == rope.offset
+            table.offset == rope.offset
                 && table.rows >= rows
+                && table.scale == rope.scale
+                && table.periods == rope.periods
         };
         if let Some(table) = TABLES.with(|tables| tables.lock().iter().find(serves).cloned()) {
             return table;
@@ -47,8 +50,12 @@ impl Table {
         let table = Arc::new(Self::new(cpu, rope, rows));
         TABLES.with(|tables| {
             let mut tables = tables.lock();
-            if tables.len() == KEPT {
-                tables.remove(0);
+            let alike = |table: &Arc<Self>| (table.rows == 1) == (rows == 1);
+            let most = if rows == 1 { KEPT_SINGLE } else { KEPT };
+            if tables.iter().filter(|table| alike(table)).count() >= most
+                && let Some(oldest) = tables.iter().position(alike)
+            {
+                tables.remove(oldest);
             }
             tables.push(Arc::clone(&table));
         });
