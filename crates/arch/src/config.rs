@@ -100,6 +100,10 @@ impl Config {
                 return Err(f.problem("num_key_value_heads", problem));
             }
             let dim = attention.head_dim;
+            if dim == 0 {
+                let problem = format!("{} has no room for {heads} heads", attention.q.columns);
+                return Err(f.problem("hidden_size", problem));
+            }
             if !dim.is_multiple_of(2) {
                 return Err(f.problem("head_dim", format!("{dim} is odd; it must be even")));
             }

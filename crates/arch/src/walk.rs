@@ -22,7 +22,7 @@ impl<'a, T> Part<'a, T> {
     /// Weights: a matrix's as it computes, whatever it is stored in.
     pub fn parameters(&self) -> u64 {
         match self {
-            Self::Matrix(m) => m.rows as u64 * m.columns as u64,
+            Self::Matrix(m) => (m.rows as u64).saturating_mul(m.columns as u64),
             Self::Bias(_, length) => *length as u64,
             Self::Norm(norm) => norm.width as u64,
         }
@@ -75,7 +75,8 @@ impl<T> Model<T> {
 
     /// Bytes that `tokens` tokens take in the states, of numbers of so many bytes.
     pub fn cache_bytes(&self, tokens: u64, number: u64) -> u64 {
-        self.states.iter().map(|s| s.bytes(tokens, number)).sum()
+        let states = self.states.iter().map(|s| s.bytes(tokens, number));
+        states.fold(0, u64::saturating_add)
     }
 }
 
@@ -85,6 +86,8 @@ impl Keys {
         let kept = self
             .window
             .map_or(tokens, |window| tokens.min(window as u64));
-        2 * kept * (self.heads * self.head_dim) as u64 * number
+        // Who asks may mean any number of tokens.
+        let numbers = [2, self.heads as u64, self.head_dim as u64, number];
+        numbers.into_iter().fold(kept, u64::saturating_mul)
     }
 }

@@ -116,7 +116,7 @@ impl Setup {
 fn caches_to_come(model: &models::ModelInfo) -> u64 {
     let tokens = model.context.unwrap_or(USUAL_CONTEXT);
     // MLX's own operations write two sets by turns.
-    2 * model.cache_bytes(tokens as u64)
+    model.cache_bytes(tokens as u64).saturating_mul(2)
 }
 
 /// Tokens.

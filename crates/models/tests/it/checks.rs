@@ -90,6 +90,18 @@ fn a_config_that_is_damaged_or_asks_for_what_is_not_there() {
         &with_config("num_key_value_heads", json!(3)),
         &["num_key_value_heads", "3"],
     );
+    for family in ["llama", "qwen2", "mistral"] {
+        let tiny = damaged(|dir| {
+            edit_config(dir, |config| {
+                config["model_type"] = json!(family);
+                config["hidden_size"] = json!(2);
+                config["num_attention_heads"] = json!(4);
+                config["num_key_value_heads"] = json!(4);
+                config.as_object_mut().unwrap().remove("head_dim");
+            });
+        });
+        assert_says(&tiny, &["hidden_size", "2", "4 heads"]);
+    }
     assert_says(
         &with_config("hidden_act", json!("relu")),
         &["hidden_act", "relu", "silu"],
