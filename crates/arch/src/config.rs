@@ -107,6 +107,10 @@ impl Config {
             if !dim.is_multiple_of(2) {
                 return Err(f.problem("head_dim", format!("{dim} is odd; it must be even")));
             }
+            if attention.q.rows > i32::MAX as usize {
+                let problem = format!("{heads} heads of {dim} are more than any model has");
+                return Err(f.problem("num_attention_heads", problem));
+            }
             if dim > MAX_HEAD_DIM {
                 let problem = format!("{dim} is more than any model has");
                 return Err(f.problem("head_dim", problem));

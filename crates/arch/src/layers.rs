@@ -1,6 +1,6 @@
 //! What families write their layers with: dimensions, and places in the tree of tensor names.
 
-use crate::{Activation, Attention, Embedding, Keys, Layer, Linear, Mlp, Norm, Rope, Sub};
+use crate::{Activation, Attention, Embedding, Keys, Layer, Linear, Mlp, Model, Norm, Rope, Sub};
 
 /// The dimensions of a model whose layers are alike.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,17 @@ pub(crate) struct Biases {
     pub(crate) qkv: bool,
     pub(crate) o: bool,
     pub(crate) mlp: bool,
+}
+
+impl Biases {
+    /// Of all maps of the attention, or of none.
+    pub(crate) fn of_attention(there: bool) -> Self {
+        Self {
+            qkv: there,
+            o: there,
+            mlp: false,
+        }
+    }
 }
 
 /// A layer's place among the names, and what its parts are like.
@@ -57,22 +68,30 @@ impl Dims {
         (layers.collect(), states.collect())
     }
 
-    /// The embedding, under the name that all families give it.
-    pub(crate) fn embedding(&self, scale: Option<f64>) -> Embedding<String> {
-        Embedding {
-            table: linear("embed_tokens", self.vocab, self.hidden, false),
-            scale,
+    /// The model of these layers and states: embedding, last norm and head under the names that all families
+    /// give them, nothing scaled or squashed.
+    pub(crate) fn model(
+        &self,
+        (layers, states): (Vec<Layer<String>>, Vec<Keys>),
+        ropes: Vec<Rope>,
+    ) -> Model<String> {
+        Model {
+            embedding: Embedding {
+                table: linear("embed_tokens", self.vocab, self.hidden, false),
+                scale: None,
+            },
+            layers,
+            norm: self.norm("norm", self.hidden),
+            head: linear("lm_head", self.vocab, self.hidden, false),
+            softcap: None,
+            ropes,
+            states,
         }
     }
 
-    /// The head.
-    pub(crate) fn head(&self) -> Linear<String> {
-        linear("lm_head", self.vocab, self.hidden, false)
-    }
-
-    /// The norm behind the last layer.
-    pub(crate) fn last_norm(&self) -> Norm<String> {
-        self.norm("norm", self.hidden)
+    /// What Gemma multiplies embeddings by.
+    pub(crate) fn root_of_hidden(&self) -> Option<f64> {
+        Some((self.hidden as f64).sqrt())
     }
 
     fn norm(&self, path: &str, width: usize) -> Norm<String> {
@@ -175,11 +194,4 @@ pub(crate) fn sandwiched<P>(before: Norm<String>, part: P, after: Norm<String>) 
         part,
         after: Some(after),
     }
-}
-
-/// The longest context, in tokens, that rotations reach: what the first of them makes of `max_positions`.
-pub(crate) fn context(ropes: &[Rope], max_positions: usize) -> usize {
-    ropes
-        .first()
-        .map_or(max_positions, |rope| rope.context(max_positions))
 }

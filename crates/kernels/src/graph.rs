@@ -63,6 +63,16 @@ pub fn writes_in_place() -> mlx_core::Result<bool> {
     Ok(crate::cuda::serves()? || crate::kv::metal::serves()?)
 }
 
+/// Rows of which none depends on the others in any product on a processor: with floats as weights, or with all
+/// of them quantized.
+pub const fn rows_apart(quantized: bool) -> usize {
+    match quantized {
+        true => crate::quantized_matmul::FEW,
+        false if crate::matmul::FEW < crate::bf12::FEW => crate::matmul::FEW,
+        false => crate::bf12::FEW,
+    }
+}
+
 /// Whether products of several rows may make plain matrices of packed ones on the way: on CUDA. MLX's
 /// kernels for Metal unpack as they multiply.
 pub fn may_unpack() -> mlx_core::Result<bool> {

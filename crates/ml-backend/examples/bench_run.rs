@@ -215,6 +215,11 @@ fn together(backend: &MlxBackend, args: &Args, options: &Options) -> Result<Valu
         firsts.fold(0.0, f64::max),
         lasts.fold(f64::INFINITY, f64::min),
     );
+    ensure!(
+        to > from,
+        "the first of {} requests ended before the last began; raise --gen",
+        args.streams
+    );
     let inside = times
         .iter()
         .flatten()

@@ -11,9 +11,11 @@
 
 mod threads;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
@@ -40,6 +42,8 @@ pub(crate) struct GenerateJob {
     pub(crate) events: Sender<Event>,
     /// As long as it waits.
     pub(crate) place: Option<Place>,
+    /// When it began to.
+    pub(crate) since: Instant,
 }
 
 /// A place in the queue, free again when this goes.
@@ -168,38 +172,24 @@ where
 /// Serves what comes, until nobody can send any more and all is done.
 fn serve<M: LanguageModel>(model: &mut M, at_once: usize, queue: &Receiver<Job>) {
     let mut scheduler = Scheduler::new(at_once);
+    let mut asides = VecDeque::new();
     loop {
-        if scheduler.is_idle() {
-            match queue.recv() {
-                Ok(job) => accept(model, &mut scheduler, job),
+        let idle = scheduler.is_idle() && asides.is_empty();
+        let first = match idle {
+            true => match queue.recv() {
+                Ok(job) => Some(job),
                 Err(_) => return,
+            },
+            false => None,
+        };
+        for job in first.into_iter().chain(queue.try_iter()) {
+            match job {
+                Job::Generate(job) => accept(&mut scheduler, job),
+                Job::Logits { ids, reply } => asides.push_back((ids, reply)),
             }
         }
-        while let Ok(job) = queue.try_recv() {
-            accept(model, &mut scheduler, job);
-        }
-        scheduler.step(model);
-    }
-}
-
-fn accept<M: LanguageModel>(model: &mut M, scheduler: &mut Scheduler<M::Token, Asker>, job: Job) {
-    match job {
-        Job::Generate(job) => {
-            let GenerateJob {
-                plan,
-                vocabulary,
-                cancel,
-                events,
-                place,
-            } = job;
-            let asker = Asker {
-                cancel,
-                events,
-                place,
-            };
-            scheduler.add(plan, vocabulary, asker);
-        }
-        Job::Logits { ids, reply } => {
+        // One at the most between two steps of those that are served.
+        if let Some((ids, reply)) = asides.pop_front() {
             let outcome = catching(|| model.logits(&ids));
             if outcome.is_err() {
                 // Caches would keep what they took until the next request.
@@ -211,7 +201,25 @@ fn accept<M: LanguageModel>(model: &mut M, scheduler: &mut Scheduler<M::Token, A
             // A failed send means that the caller has gone; there is nobody to tell.
             let _ = reply.send(outcome);
         }
+        scheduler.step(model);
     }
+}
+
+fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
+    let GenerateJob {
+        plan,
+        vocabulary,
+        cancel,
+        events,
+        place,
+        since,
+    } = job;
+    let asker = Asker {
+        cancel,
+        events,
+        place,
+    };
+    scheduler.add(plan, vocabulary, asker, since);
 }
 
 /// Whoever sent a request, on the other end of its channel.

@@ -30,8 +30,11 @@ pub(crate) trait LanguageModel {
     fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<Self::Token>;
 
     /// Submits one more step of each of these sequences after its token, which need not be known yet; does
-    /// not wait. A token for each; or, if that fails, all of them are as they were.
-    fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Self::Token>>;
+    /// not wait. A token for each, or its failure, after which it cannot go on.
+    ///
+    /// # Errors
+    /// When nothing could be submitted: all of them are as they were.
+    fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Result<Self::Token>>>;
 
     /// Waits for a token.
     fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<u32>;

@@ -218,8 +218,8 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// How many requests are served at the same time; unless told, on a CPU as many as take hardly longer
-    /// than one (8, and 16 if all matrices are quantized), and one on GPUs, where more take turns. Each has
+    /// How many requests are served at the same time; unless told, on a CPU as many as decode in one pass
+    /// (8, and 16 if all matrices are quantized; 1 in float16), and one on GPUs, where more take turns. Each has
     /// caches of its own: one joins others only if all fit into the [memory limit](Self::memory_limit)
     /// with prompts and answers at their longest, else it waits.
     #[must_use]
@@ -228,8 +228,8 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// How many requests may wait to be served, 1024 unless told; what comes then is
-    /// [`Error::QueueFull`].
+    /// How many requests may wait to be taken up, 1024 unless told, and one at the least; what comes then is
+    /// [`Error::QueueFull`]. A request waits until the engine has seen it, also if there is a place for it.
     #[must_use]
     pub fn queue(mut self, requests: usize) -> Self {
         self.setup.queue = Some(requests);
@@ -270,7 +270,7 @@ impl<'a> MlxBackendBuilder<'a> {
             Some(progress) => &mut **progress,
             None => &mut ignore,
         };
-        let most_waiting = self.setup.queue.unwrap_or(DEFAULT_QUEUE);
+        let most_waiting = self.setup.queue.unwrap_or(DEFAULT_QUEUE).max(1);
         let (engine, on_engine) = Engine::start(load, most_waiting, progress)?;
 
         let eos = tokenizer.as_ref().map(|t| t.eos_ids()).unwrap_or_default();
@@ -378,7 +378,7 @@ fn load(
         limits,
     };
     let together = match loaded.device.kind {
-        mlx_core::DeviceKind::Cpu => model.together(),
+        mlx_core::DeviceKind::Cpu if !setup.plain_mlx => model.together(),
         _ => 1,
     };
     let at_once = setup.at_once.unwrap_or(together);

@@ -129,19 +129,28 @@ impl MlxModel {
         Ok(token)
     }
 
-    /// Submits a step of several sequences, `ids` being their tokens.
-    fn submit_each(&self, sequences: &mut [Sequence], ids: &Array) -> Result<Vec<Drawn>> {
+    /// Submits a step of several sequences, `ids` being their tokens. A failure of the pass leaves them as they
+    /// were; one behind it is each one's own.
+    fn submit_each(&self, sequences: &mut [Sequence], ids: &Array) -> Result<Vec<Result<Drawn>>> {
         let caches = sequences.iter_mut().map(|s| &mut s.held.cache);
         let logits = self
             .model
             .forward_each(ids, &mut caches.collect::<Vec<_>>())?;
-        let (mut tokens, vocab) = (Vec::with_capacity(sequences.len()), logits.dim(1));
-        for (i, sequence) in (0..).zip(sequences) {
+        let vocab = logits.dim(1);
+        let mut draw = |(i, sequence): (i32, &mut Sequence)| {
             let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
-            tokens.push(sequence.sampler.draw(&row)?);
+            sequence.sampler.draw(&row)
+        };
+        let mut tokens: Vec<Result<Drawn>> = (0..).zip(sequences).map(&mut draw).collect();
+        let drawn = tokens.iter().flatten();
+        let submitted: Vec<&Array> = drawn.flat_map(|t| [&t.id, &t.seen]).collect();
+        if let Err(error) = mlx_core::async_eval(&submitted) {
+            // Each has a token more in its caches by now, and nobody knows which of them are right.
+            let message = error.to_string();
+            for token in &mut tokens {
+                *token = Err(mlx_core::Error::Native(message.clone()).into());
+            }
         }
-        let submitted: Vec<&Array> = tokens.iter().flat_map(|t| [&t.id, &t.seen]).collect();
-        mlx_core::async_eval(&submitted)?;
         Ok(tokens)
     }
 
@@ -243,18 +252,17 @@ impl LanguageModel for MlxModel {
         self.submit(id, &ids_array(ids)?)
     }
 
-    fn next(&mut self, steps: &[(SequenceId, &Drawn)]) -> Result<Vec<Drawn>> {
+    fn next(&mut self, steps: &[(SequenceId, &Drawn)]) -> Result<Vec<Result<Drawn>>> {
         if let [(id, token)] = steps {
-            return Ok(vec![self.submit(*id, &token.id)?]);
+            return Ok(vec![self.submit(*id, &token.id)]);
         }
         let ids: Vec<&Array> = steps.iter().map(|(_, token)| &token.id).collect();
         let ids = ops::concatenate(&ids, 0)?;
-        let mut sequences: Vec<Sequence> = steps.iter().map(|(id, _)| self.take(*id)).collect();
-        let made = self.submit_each(&mut sequences, &ids);
-        for ((id, _), sequence) in steps.iter().zip(sequences) {
-            self.put_back(*id, sequence);
-        }
-        made
+        let mut taken = Taken::new(self, steps.iter().map(|(id, _)| *id).collect());
+        let Taken {
+            model, sequences, ..
+        } = &mut taken;
+        model.submit_each(sequences, &ids)
     }
 
     fn read(&mut self, id: SequenceId, token: Drawn) -> Result<u32> {
@@ -329,6 +337,32 @@ impl LanguageModel for MlxModel {
         // There may be too little memory.
         memory::clear_cache()?;
         Ok(finished?)
+    }
+}
+
+/// Sequences that are taken out of a model, and go back when this goes, also in a panic.
+struct Taken<'a> {
+    model: &'a mut MlxModel,
+    ids: Vec<SequenceId>,
+    sequences: Vec<Sequence>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(model: &'a mut MlxModel, ids: Vec<SequenceId>) -> Self {
+        let sequences = ids.iter().map(|id| model.take(*id)).collect();
+        Self {
+            model,
+            ids,
+            sequences,
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (id, sequence) in self.ids.iter().zip(self.sequences.drain(..)) {
+            self.model.put_back(*id, sequence);
+        }
     }
 }
 

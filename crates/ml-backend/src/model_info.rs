@@ -91,7 +91,8 @@ impl ModelInfo {
         Ok(Self::of(&models::ModelInfo::read(dir.as_ref())?))
     }
 
-    /// What runs the model on a device of this kind, part by part; of a GPU that is not there as on an H100.
+    /// What runs the model on a device of this kind, part by part; of a model that is not loaded a GPU is taken
+    /// for an H100.
     pub fn plan(&self, device: DeviceKind) -> &[Step] {
         let plan = self.plans.iter().find(|(kind, _)| *kind == device);
         plan.map_or(&[], |(_, steps)| steps)

@@ -69,9 +69,9 @@ pub struct Options {
     /// more are faster on a GPU. Unset is 512 on a CPU and 2048 elsewhere; more than [`MAX_PREFILL_CHUNK`]
     /// counts as that.
     pub prefill_chunk: Option<usize>,
-    /// Begin where this prompt parts from the tokens of the model's last generation, which are still in
-    /// its caches: the next turn of a chat then costs no more than what is new in it. Tokens that are
-    /// run in other chunks are rounded otherwise, so in rare cases the text depends on what was
+    /// Begin where this prompt parts from the tokens of the generation that ended last, whose caches are kept
+    /// until the next one begins: the next turn of a chat then costs no more than what is new in it. Tokens
+    /// that are run in other chunks are rounded otherwise, so in rare cases the text depends on what was
     /// generated before; unset, it never does.
     pub reuse_prefix: bool,
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may

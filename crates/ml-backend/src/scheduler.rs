@@ -2,9 +2,9 @@
 //!
 //! Requests wait in the order in which they came, and are taken up in it as soon as there is a place and
 //! memory for them to their end; so what was taken up always ends. Those that decode take a step together,
-//! and between two such steps one chunk of a prompt is read, the oldest one's, or several short ones: an
-//! answer that is under way waits for a chunk at the most. A request that ends, or that nobody waits for any more, leaves between two
-//! steps, and its caches go with it.
+//! and between two such steps a chunk of the oldest prompt is read, and short ones beside it: that long an
+//! answer that is under way waits at the most. A request that ends, or that nobody waits for any more, leaves
+//! between two steps, and its caches go with it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::text::Vocabulary;
 use crate::{Error, Result};
 
-/// Tokens of several prompts that are read between two steps.
+/// Tokens of later prompts that are read beside the first one's chunk.
 const SHORT: usize = 256;
 
 /// Who asked for a generation.
@@ -68,13 +68,19 @@ impl<T, C: Client> Scheduler<T, C> {
         }
     }
 
-    /// Puts a request at the end of the queue.
-    pub(crate) fn add(&mut self, plan: Plan, vocabulary: Option<Arc<dyn Vocabulary>>, client: C) {
+    /// Puts a request at the end of the queue, which waits `since` then.
+    pub(crate) fn add(
+        &mut self,
+        plan: Plan,
+        vocabulary: Option<Arc<dyn Vocabulary>>,
+        client: C,
+        since: Instant,
+    ) {
         self.waiting.push_back(Waiting {
             plan,
             vocabulary,
             client,
-            since: Instant::now(),
+            since,
         });
     }
 
@@ -124,7 +130,15 @@ impl<T, C: Client> Scheduler<T, C> {
                 since,
             } = waiting;
             client.taken();
-            let mut run = Run::new(plan, vocabulary.as_deref(), since.elapsed());
+            let queued = since.elapsed();
+            let run = catching(|| Ok(Run::new(plan, vocabulary.as_deref(), queued)));
+            let mut run = match run {
+                Ok(run) => run,
+                Err(error) => {
+                    client.done(Err(error));
+                    continue;
+                }
+            };
             let begun = catching(|| run.begin(model));
             let one = Running { run, client };
             match begun {
@@ -173,37 +187,48 @@ impl<T, C: Client> Scheduler<T, C> {
             return Vec::new();
         }
         match catching(|| model.next(&steps)) {
-            Ok(tokens) => tokens.into_iter().map(Ok).collect(),
+            Ok(tokens) => tokens,
             Err(error) if steps.len() == 1 => vec![Err(error)],
+            Err(Error::Panicked { message }) => {
+                let panicked = |_| {
+                    Err(Error::Panicked {
+                        message: message.clone(),
+                    })
+                };
+                steps.iter().map(panicked).collect()
+            }
             // One of them is at fault, or there is no memory for all at once: each by itself, so that nobody
             // fails for another.
             Err(_) => {
                 let alone = |step| {
                     let tokens = catching(|| model.next(&[step]))?;
-                    tokens.into_iter().next().ok_or(Error::EngineEnded)
+                    tokens.into_iter().next().unwrap_or(Err(Error::EngineEnded))
                 };
                 steps.into_iter().map(alone).collect()
             }
         }
     }
 
-    /// A chunk of the prompt that has waited longest, and one of each after it as long as all are short.
+    /// A chunk of the prompt that has waited longest, and one of each behind it that is short.
     fn read_prompts<M>(&mut self, model: &mut M)
     where
         M: LanguageModel<Token = T>,
     {
         self.end_cancelled(model, Run::has_prompt);
-        let (mut i, mut read) = (0, 0);
+        let (mut i, mut is_first, mut room) = (0, true, SHORT);
         while let Some(Running { run, .. }) = self.running.get_mut(i) {
             let next = run.next_chunk();
             if next == 0 {
                 i += 1;
                 continue;
             }
-            if read > 0 && read + next > SHORT {
-                return;
+            if !std::mem::take(&mut is_first) {
+                if next > room {
+                    i += 1;
+                    continue;
+                }
+                room -= next;
             }
-            read += next;
             match catching(|| run.read_prompt(model)) {
                 Ok(()) => i += 1,
                 Err(error) => self.end_at(model, i, Err(error)),

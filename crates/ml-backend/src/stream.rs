@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Event, GenerateJob, Job};
 use crate::metrics::{FinishReason, Generation, Piece};
@@ -56,6 +56,7 @@ impl GenerationStream {
             cancel: [cancel.clone(), abandoned.clone()],
             events,
             place,
+            since: Instant::now(),
         }))?;
         Ok(Self {
             events: receiver,

@@ -28,12 +28,24 @@ pub(crate) enum Call {
     DropCaches,
 }
 
+/// How a step of several sequences fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failing {
+    /// With nothing done.
+    Refuses,
+    Panics,
+}
+
 /// A model that says `script`, and then [`EOS`] for ever.
 pub(crate) struct Script {
     pub(crate) script: Vec<u32>,
     pub(crate) calls: Vec<Call>,
     /// Which of its sequences are held.
     pub(crate) held_sequences: Vec<bool>,
+    /// The last token of each.
+    made: Vec<usize>,
+    /// How the next step of several sequences fails, once.
+    pub(crate) fail_together: Option<Failing>,
     /// Tokens of a prompt for which there is memory beside other sequences.
     pub(crate) room: usize,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
@@ -63,6 +75,8 @@ impl Script {
             script,
             calls: Vec::new(),
             held_sequences: Vec::new(),
+            made: Vec::new(),
+            fail_together: None,
             room: usize::MAX,
             held_prefix: 0,
             fail_at: None,
@@ -111,8 +125,11 @@ impl LanguageModel for Script {
         let free = self.held_sequences.iter().position(|held| !held);
         let number = free.unwrap_or(self.held_sequences.len());
         match free {
-            Some(number) => self.held_sequences[number] = true,
-            None => self.held_sequences.push(true),
+            Some(number) => (self.held_sequences[number], self.made[number]) = (true, 0),
+            None => {
+                self.held_sequences.push(true);
+                self.made.push(0);
+            }
         }
         let reused = match plan.reuse_prefix {
             true => self.held_prefix,
@@ -135,7 +152,7 @@ impl LanguageModel for Script {
         Ok(0)
     }
 
-    fn next(&mut self, steps: &[(SequenceId, &usize)]) -> Result<Vec<usize>> {
+    fn next(&mut self, steps: &[(SequenceId, &usize)]) -> Result<Vec<Result<usize>>> {
         for (sequence, _) in steps {
             assert!(self.held_sequences[sequence.0], "it has ended");
         }
@@ -144,13 +161,24 @@ impl LanguageModel for Script {
         } else {
             self.calls.push(Call::Together(steps.len()));
         }
-        match steps
-            .iter()
-            .any(|(_, token)| self.fail_after == Some(**token))
-        {
-            true => Err(out_of_memory()),
-            false => Ok(steps.iter().map(|(_, token)| *token + 1).collect()),
+        if steps.len() > 1 {
+            match self.fail_together.take() {
+                Some(Failing::Refuses) => return Err(out_of_memory()),
+                Some(Failing::Panics) => panic!("scripted panic"),
+                None => {}
+            }
         }
+        let next = |(sequence, token): &(SequenceId, &usize)| {
+            // A step goes on from the one before it, and from no other.
+            let made = &mut self.made[sequence.0];
+            assert_eq!(*made, **token, "a token that is not the last one");
+            if self.fail_after == Some(**token) {
+                return Err(out_of_memory());
+            }
+            *made += 1;
+            Ok(*made)
+        };
+        Ok(steps.iter().map(next).collect())
     }
 
     fn read(&mut self, sequence: SequenceId, token: usize) -> Result<u32> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arch::{Config, Family, GenerationDefaults, Model};
+use kernels::decode::Target;
 use mlx_core::{DeviceKind, Dtype};
 
 use crate::Result;
@@ -40,6 +41,8 @@ pub struct ModelInfo {
     pub(crate) made_of: Arc<Model<String>>,
     /// How its matrices are stored.
     pub(crate) storage: Storage,
+    /// The GPU of CUDA, if our kernels run on such; an H100 until it has been seen.
+    pub(crate) gpu: Option<Target>,
     /// The longest context of the pretraining, in tokens, where the configuration names one.
     pub max_position_embeddings: Option<usize>,
     /// The longest context, in tokens: that, or what YaRN or linear scaling of the rotary embedding
@@ -107,6 +110,7 @@ impl ModelInfo {
             sliding_window: windows().max(),
             made_of: Arc::new(model.clone()),
             storage: Storage::of(manifest),
+            gpu: Some(plan::TARGET),
             max_position_embeddings: config.max_position_embeddings,
             context: config.context,
             tied_head: manifest.places.head.is_none(),
@@ -138,8 +142,8 @@ impl ModelInfo {
         self.made_of.cache_bytes(tokens, self.dtype.size() as u64)
     }
 
-    /// What runs the model on a device of this kind. A GPU is taken for an H100.
+    /// What runs the model on a device of this kind. Of a model that is not loaded a GPU is taken for an H100.
     pub fn plan(&self, device: DeviceKind) -> Vec<Step> {
-        plan::steps(&self.made_of, &self.storage, self.dtype, device)
+        plan::steps(&self.made_of, &self.storage, self.dtype, device, self.gpu)
     }
 }

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use arch::Config;
-use mlx_core::{Array, Dtype, ops};
+use kernels::{decode, graph};
+use mlx_core::{Array, DeviceKind, Dtype, device, ops};
 
 use crate::cache::Cache;
 use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
+use crate::plan::Step;
 use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
@@ -90,10 +92,6 @@ pub enum Logits {
     /// Every position's.
     All,
 }
-
-/// See [`Model::together`]: of floats, and of matrices that are all quantized.
-const TOGETHER: usize = 8;
-const TOGETHER_QUANTIZED: usize = 16;
 
 /// A directory whose headers agree with its configuration, and what loading it with some options means.
 struct Opened {
@@ -186,10 +184,15 @@ impl Model {
             drop(decoder);
             (decoder, spared, _) = read(false)?;
         }
+        let mut info = opened.info;
+        info.storage.in_12_bits = spared > 0;
+        if device::current()? == DeviceKind::Cuda {
+            info.gpu = decode::target()?;
+        }
         Ok(Self {
             held_bytes: opened.bytes.saturating_sub(spared),
             config: opened.config,
-            info: opened.info,
+            info,
             decoder,
         })
     }
@@ -254,20 +257,21 @@ impl Model {
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
     /// take without reading their weights again, and in which a row does not depend on how many there are.
     pub fn together(&self) -> usize {
+        let slower = |step: &Step| step.slower.is_some();
+        if self.info.plan(DeviceKind::Cpu).iter().any(slower) {
+            return 1;
+        }
         let storage = &self.info.storage;
         let mut all = storage.layers.iter().chain([&storage.head]);
-        match all.all(|stored| matches!(stored, Stored::Quantized(_))) {
-            true => TOGETHER_QUANTIZED,
-            false => TOGETHER,
-        }
+        graph::rows_apart(all.all(|stored| matches!(stored, Stored::Quantized(_))))
     }
 
     /// Runs one token of each of several sequences, `ids` int32 `[N]`, that follow those in the N `caches`,
     /// and adds them: the logits of each, `[N, vocab]`. Nothing is evaluated. The logits of a sequence do not
     /// depend on which others there are.
     ///
-    /// On a CPU, up to [`Model::together`] sequences cost little more than one; elsewhere one runs after the
-    /// other.
+    /// On a CPU, up to [`Model::together`] sequences are one pass, which reads the weights once; elsewhere one
+    /// runs after the other.
     ///
     /// # Errors
     /// As [`Model::forward`]; all caches then hold what that says.

@@ -38,6 +38,8 @@ pub(crate) struct Storage {
     pub(crate) layers: Vec<Stored>,
     pub(crate) embedding: Stored,
     pub(crate) head: Stored,
+    /// Whether floats are held in 12 bits an element.
+    pub(crate) in_12_bits: bool,
 }
 
 impl Storage {
@@ -62,22 +64,25 @@ impl Storage {
             layers,
             embedding,
             head: places.head.as_deref().map_or(embedding, at),
+            in_12_bits: false,
         }
     }
 }
 
-/// What the GPU of `ml info` on another machine is taken for: an H100.
-const TARGET: Target = Target {
+/// What a GPU is taken for that nobody has seen: an H100.
+pub(crate) const TARGET: Target = Target {
     multiprocessors: 132,
     shared_memory: 227 << 10,
 };
 
-/// What runs a model on a device of this kind, with activations of `dtype`.
+/// What runs a model on a device of this kind, with activations of `dtype`. `gpu` is the one of CUDA, if our
+/// kernels run on such.
 pub(crate) fn steps(
     model: &Model<String>,
     storage: &Storage,
     dtype: Dtype,
     device: DeviceKind,
+    gpu: Option<Target>,
 ) -> Vec<Step> {
     let step = |part, [fast, slow]: [&'static str; 2], slower: Option<String>| Step {
         part,
@@ -94,15 +99,19 @@ pub(crate) fn steps(
             step(
                 "a token",
                 ["one kernel", "single operations"],
-                one_kernel(model, storage, dtype),
+                one_kernel(model, storage, dtype, gpu),
             ),
             step(
                 "attention of prompts",
                 ["our kernel", "MLX's"],
-                our_attention(model, dtype),
+                our_attention(model, dtype, gpu),
             ),
         ],
-        DeviceKind::Metal => vec![step("all", ["MLX's operations", ""], None)],
+        DeviceKind::Metal => vec![step(
+            "attention",
+            ["MLX's kernel", "single operations, all scores in memory"],
+            mlx_attention(model),
+        )],
     }
 }
 
@@ -117,7 +126,15 @@ fn one_operation(dtype: Dtype) -> Option<String> {
 }
 
 /// Why a GPU does not run a token as one kernel.
-fn one_kernel(model: &Model<String>, storage: &Storage, dtype: Dtype) -> Option<String> {
+fn one_kernel(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    gpu: Option<Target>,
+) -> Option<String> {
+    let Some(gpu) = gpu else {
+        return Some(OLD_GPU.to_owned());
+    };
     if dtype != Dtype::Bfloat16 {
         return Some(format!("activations are {dtype} and not bfloat16"));
     }
@@ -125,7 +142,11 @@ fn one_kernel(model: &Model<String>, storage: &Storage, dtype: Dtype) -> Option<
         [one] => one,
         _ => return Some("matrices of layers are stored in several ways".to_owned()),
     };
-    let packings = [layers, storage.embedding, storage.head].map(packing);
+    let matrices = [layers, storage.embedding, storage.head];
+    let packings = matrices.map(|stored| match (stored, storage.in_12_bits) {
+        (Stored::Dense, true) => Ok(Packing::Bf12),
+        _ => packing(stored),
+    });
     let [Ok(layers), Ok(embedding), Ok(head)] = packings else {
         let reasons = packings.into_iter().filter_map(Result::err);
         return reasons.into_iter().next();
@@ -133,7 +154,7 @@ fn one_kernel(model: &Model<String>, storage: &Storage, dtype: Dtype) -> Option<
     let Some(sizes) = sizes(model, [layers, embedding, head]) else {
         return Some("output or MLP have biases".to_owned());
     };
-    match sizes.serve(TARGET) {
+    match sizes.serve(gpu) {
         true => None,
         false => Some("the kernel has no room for these sizes".to_owned()),
     }
@@ -180,8 +201,20 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
     })
 }
 
+const OLD_GPU: &str = "the GPU is older than sm_80";
+
+/// Why attention is not MLX's kernel.
+fn mlx_attention(model: &Model<String>) -> Option<String> {
+    let mut layers = model.layers.iter();
+    let squashes = layers.any(|layer| layer.attention.part.softcap.is_some());
+    squashes.then(|| "scores are squashed".to_owned())
+}
+
 /// Why the attention of prompts is not our kernel on a GPU.
-fn our_attention(model: &Model<String>, dtype: Dtype) -> Option<String> {
+fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Option<String> {
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
     }
@@ -217,11 +250,18 @@ mod tests {
                     layers: vec![stored],
                     embedding: stored,
                     head: stored,
+                    in_12_bits: false,
                 };
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]).unwrap();
                 assert!(in_12_bits.serve(TARGET), "{name} in 12 bits");
                 for device in [DeviceKind::Cpu, DeviceKind::Cuda] {
-                    for step in steps(&config.model, &storage, Dtype::Bfloat16, device) {
+                    for step in steps(
+                        &config.model,
+                        &storage,
+                        Dtype::Bfloat16,
+                        device,
+                        Some(TARGET),
+                    ) {
                         assert_eq!(step.slower, None, "{name}, {stored:?}: {step}");
                         seen += 1;
                     }
@@ -241,9 +281,10 @@ mod tests {
             layers: vec![stored],
             embedding: stored,
             head: stored,
+            in_12_bits: false,
         };
         let say = |stored, dtype, device| -> Vec<String> {
-            let steps = steps(&config.model, &storage(stored), dtype, device);
+            let steps = steps(&config.model, &storage(stored), dtype, device, Some(TARGET));
             steps.iter().map(ToString::to_string).collect()
         };
         let dense = |dtype, device| say(Stored::Dense, dtype, device);
@@ -260,5 +301,16 @@ mod tests {
         let nvfp4 = Stored::Quantized(Mode::Nvfp4.defaults());
         let packed = say(nvfp4, Dtype::Bfloat16, DeviceKind::Cuda);
         assert!(packed[0].contains("nvfp4"), "{packed:?}");
+        let old = steps(
+            &config.model,
+            &storage(Stored::Dense),
+            Dtype::Bfloat16,
+            DeviceKind::Cuda,
+            None,
+        );
+        assert!(
+            old.iter()
+                .all(|step| step.slower.as_deref() == Some(OLD_GPU))
+        );
     }
 }

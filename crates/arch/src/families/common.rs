@@ -14,14 +14,15 @@ pub(super) const GELU_TANH: &[&str] = &[
     "gelu_accurate",
 ];
 
-/// A configuration of `family` that says nothing but what the model is made of, how its weights are
-/// quantized and which tokens are special; `f` is the text model's object.
+/// A configuration of `family` whose model is `model` and was trained on `max_positions` tokens at the most; `f`
+/// is the text model's object. Whether the head is tied, and what the files beside it say, is left open.
 pub(super) fn config(
     family: &'static Family,
     root: &Fields<'_>,
     f: &Fields<'_>,
     model_type: &str,
     model: Model<String>,
+    max_positions: usize,
 ) -> Result<Config> {
     let mut warnings = Vec::new();
     let mut either = |key: &str| match f.has(key) {
@@ -32,16 +33,32 @@ pub(super) fn config(
         path: root.file().to_owned(),
         family,
         model_type: model_type.to_owned(),
+        context: Some(match model.ropes.first() {
+            Some(rope) => rope.context(max_positions),
+            None => max_positions,
+        }),
         model,
         tie_word_embeddings: None,
-        max_position_embeddings: None,
-        context: None,
+        max_position_embeddings: Some(max_positions),
         quantization: Quantization::read(root, f)?,
         eos_token_ids: either("eos_token_id"),
         bos_token_id: either("bos_token_id").first().copied(),
         generation: GenerationDefaults::default(),
         warnings,
     })
+}
+
+/// `tie_word_embeddings` of families that do not tie unless told.
+pub(super) fn tied(f: &Fields<'_>) -> Result<Option<bool>> {
+    Ok(Some(f.flag("tie_word_embeddings")?.unwrap_or(false)))
+}
+
+/// `num_key_value_heads`: as many as `heads` where it is null, `default` where nothing is said of it.
+pub(super) fn kv_heads(f: &Fields<'_>, heads: usize, default: usize) -> Result<usize> {
+    match f.is_null("num_key_value_heads") {
+        true => Ok(heads),
+        false => Ok(f.size("num_key_value_heads")?.unwrap_or(default)),
+    }
 }
 
 /// The norms' epsilon, or the family's.

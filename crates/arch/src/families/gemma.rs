@@ -4,9 +4,9 @@
 use super::Family;
 use super::common::{GELU_TANH, check_activation, check_causal, config, eps, layer_count};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::layers::{Biases, Dims, pre_norm};
 use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma",
@@ -33,38 +33,24 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         centered: true,
     };
     let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases {
-        qkv: bias,
-        o: bias,
-        mlp: false,
-    };
+    let biases = Biases::of_attention(bias);
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(8192);
     let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
     let ropes = vec![Rope::read(&rope)?];
 
     let windows = vec![None; layer_count(f)?];
-    let (layers, states) = dims.layers(&windows, biases, |at, _| Layer {
+    let layers = dims.layers(&windows, biases, |at, _| Layer {
         attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
         mlp: pre_norm(
             at.norm("post_attention_layernorm"),
             at.mlp(Activation::GeluTanh),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(Some((dims.hidden as f64).sqrt())),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: None,
-        ropes,
-        states,
-    };
+    let mut model = dims.model(layers, ropes);
+    model.embedding.scale = dims.root_of_hidden();
     Ok(Config {
         tie_word_embeddings: f.flag("tie_word_embeddings")?,
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

@@ -5,9 +5,9 @@
 use super::Family;
 use super::common::{GELU_TANH, check_activation, check_causal, config, eps, window, windows};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, sandwiched};
+use crate::layers::{Biases, Dims, sandwiched};
 use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Attention, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 2",
@@ -30,11 +30,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         centered: true,
     };
     let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases {
-        qkv: bias,
-        o: bias,
-        mlp: false,
-    };
+    let biases = Biases::of_attention(bias);
     let scalar = f.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let cap = |key: &str, default: f64| match f.is_null(key) {
         true => Ok(None),
@@ -46,7 +42,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     let ropes = vec![Rope::read(&rope)?];
 
     let windows = windows(f, window(f, 4096)?, |i| i % 2 == 0)?;
-    let (layers, states) = dims.layers(&windows, biases, |at, _| Layer {
+    let layers = dims.layers(&windows, biases, |at, _| Layer {
         attention: sandwiched(
             at.norm("input_layernorm"),
             Attention {
@@ -62,21 +58,12 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
             at.norm("post_feedforward_layernorm"),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(Some((dims.hidden as f64).sqrt())),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: cap("final_logit_softcapping", 30.0)?,
-        ropes,
-        states,
-    };
+    let mut model = dims.model(layers, ropes);
+    model.embedding.scale = dims.root_of_hidden();
+    model.softcap = cap("final_logit_softcapping", 30.0)?;
     Ok(Config {
         tie_word_embeddings: f.flag("tie_word_embeddings")?,
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

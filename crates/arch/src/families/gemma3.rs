@@ -12,7 +12,7 @@ use super::common::{GELU_TANH, check_activation, check_causal, config, eps, wind
 use crate::fields::Fields;
 use crate::layers::{Biases, Dims, sandwiched};
 use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Model, Result, Rope, RopeScaling};
+use crate::{Activation, Attention, Config, Layer, Result, Rope, RopeScaling};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 3",
@@ -59,18 +59,14 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
     };
     let windows = windows(f, window(f, 4096)?, |i| (i + 1) % pattern != 0)?;
     let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases {
-        qkv: bias,
-        o: bias,
-        mlp: false,
-    };
+    let biases = Biases::of_attention(bias);
     let scalar = f.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let max_positions = f
         .limit("max_position_embeddings")?
         .unwrap_or(PUBLISHED_CONTEXT);
     let ropes = ropes(f, dims.head_dim, max_positions)?;
 
-    let (layers, states) = dims.layers(&windows, biases, |at, window| Layer {
+    let layers = dims.layers(&windows, biases, |at, window| Layer {
         attention: sandwiched(
             at.norm("input_layernorm"),
             Attention {
@@ -88,21 +84,14 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
         ),
     });
     let context = context(&ropes[GLOBAL], max_positions);
-    let model = Model {
-        embedding: dims.embedding(Some((dims.hidden as f64).sqrt())),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: f.positive("final_logit_softcapping")?,
-        ropes: ropes.into(),
-        states,
-    };
+    let mut model = dims.model(layers, ropes.into());
+    model.embedding.scale = dims.root_of_hidden();
+    model.softcap = f.positive("final_logit_softcapping")?;
     Ok(Config {
         // Of a nested model the top level's counts, in transformers.
         tie_word_embeddings: root.flag("tie_word_embeddings")?,
-        max_position_embeddings: Some(max_positions),
         context: Some(context),
-        ..config(&FAMILY, root, f, model_type, model)?
+        ..config(&FAMILY, root, f, model_type, model, max_positions)?
     })
 }
 

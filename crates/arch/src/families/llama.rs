@@ -2,11 +2,11 @@
 //! SwiGLU, no norm of queries and keys. Keys and defaults are those of transformers' `LlamaConfig`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, layer_count};
+use super::common::{SILU, check_activation, config, eps, layer_count, tied};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::layers::{Biases, Dims, pre_norm};
 use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama",
@@ -33,37 +33,25 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     };
     let attention_bias = f.flag("attention_bias")?.unwrap_or(false);
     let biases = Biases {
-        qkv: attention_bias,
-        o: attention_bias,
         mlp: f.flag("mlp_bias")?.unwrap_or(false),
+        ..Biases::of_attention(attention_bias)
     };
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(2048);
     let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
     let ropes = vec![Rope::read(&rope)?];
 
     let windows = vec![None; layer_count(f)?];
-    let (layers, states) = dims.layers(&windows, biases, |at, _| Layer {
+    let layers = dims.layers(&windows, biases, |at, _| Layer {
         attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
         mlp: pre_norm(
             at.norm("post_attention_layernorm"),
             at.mlp(Activation::Silu),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(None),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: None,
-        ropes,
-        states,
-    };
+    let model = dims.model(layers, ropes);
     Ok(Config {
-        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        tie_word_embeddings: tied(f)?,
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

@@ -2,11 +2,11 @@
 //! on every layer, or on some (Ministral). Keys and defaults are those of transformers' `MistralConfig`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, window, windows};
+use super::common::{SILU, check_activation, config, eps, kv_heads, tied, window, windows};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::layers::{Biases, Dims, pre_norm};
 use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mistral",
@@ -21,16 +21,12 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         f.required_size("hidden_size")?,
         f.size("num_attention_heads")?.unwrap_or(32),
     );
-    let kv_heads = match f.is_null("num_key_value_heads") {
-        true => heads,
-        false => f.size("num_key_value_heads")?.unwrap_or(8),
-    };
     let dims = Dims {
         hidden,
         intermediate: f.required_size("intermediate_size")?,
         vocab: f.size("vocab_size")?.unwrap_or(32_000),
         heads,
-        kv_heads,
+        kv_heads: kv_heads(f, heads, 8)?,
         head_dim: f.size("head_dim")?.unwrap_or(hidden / heads),
         eps: eps(f, 1e-6)?,
         centered: false,
@@ -41,28 +37,17 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
 
     let window = window(f, 4096)?;
     let windows = windows(f, window, |_| window.is_some())?;
-    let (layers, states) = dims.layers(&windows, Biases::default(), |at, _| Layer {
+    let layers = dims.layers(&windows, Biases::default(), |at, _| Layer {
         attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
         mlp: pre_norm(
             at.norm("post_attention_layernorm"),
             at.mlp(Activation::Silu),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(None),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: None,
-        ropes,
-        states,
-    };
+    let model = dims.model(layers, ropes);
     Ok(Config {
-        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        tie_word_embeddings: tied(f)?,
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

@@ -2,11 +2,11 @@
 //! and defaults are those of transformers' `Qwen2Config`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, qwen_windows};
+use super::common::{SILU, check_activation, config, eps, kv_heads, qwen_windows, tied};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::layers::{Biases, Dims, pre_norm};
 use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Qwen2",
@@ -26,7 +26,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         intermediate: f.required_size("intermediate_size")?,
         vocab: f.required_size("vocab_size")?,
         heads,
-        kv_heads: f.size("num_key_value_heads")?.unwrap_or(heads),
+        kv_heads: kv_heads(f, heads, 32)?,
         head_dim: f.size("head_dim")?.unwrap_or(hidden / heads),
         eps: eps(f, 1e-6)?,
         centered: false,
@@ -39,28 +39,17 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
     let ropes = vec![Rope::read(&rope)?];
 
-    let (layers, states) = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
+    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
         attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
         mlp: pre_norm(
             at.norm("post_attention_layernorm"),
             at.mlp(Activation::Silu),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(None),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: None,
-        ropes,
-        states,
-    };
+    let model = dims.model(layers, ropes);
     Ok(Config {
-        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        tie_word_embeddings: tied(f)?,
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

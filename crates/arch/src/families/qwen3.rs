@@ -2,11 +2,11 @@
 //! are those of transformers' `Qwen3Config`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, qwen_windows};
+use super::common::{SILU, check_activation, config, eps, kv_heads, qwen_windows, tied};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, context, pre_norm};
+use crate::layers::{Biases, Dims, pre_norm};
 use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Model, Result, Rope};
+use crate::{Activation, Attention, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Qwen3",
@@ -23,22 +23,18 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         intermediate: f.required_size("intermediate_size")?,
         vocab: f.required_size("vocab_size")?,
         heads,
-        kv_heads: f.size("num_key_value_heads")?.unwrap_or(heads),
+        kv_heads: kv_heads(f, heads, 32)?,
         head_dim: f.size("head_dim")?.unwrap_or(128),
         eps: eps(f, 1e-6)?,
         centered: false,
     };
     let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases {
-        qkv: bias,
-        o: bias,
-        mlp: false,
-    };
+    let biases = Biases::of_attention(bias);
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(32768);
     let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
     let ropes = vec![Rope::read(&rope)?];
 
-    let (layers, states) = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
+    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
         attention: pre_norm(
             at.norm("input_layernorm"),
             Attention {
@@ -52,21 +48,10 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
             at.mlp(Activation::Silu),
         ),
     });
-    let context = context(&ropes, max_positions);
-    let model = Model {
-        embedding: dims.embedding(None),
-        layers,
-        norm: dims.last_norm(),
-        head: dims.head(),
-        softcap: None,
-        ropes,
-        states,
-    };
+    let model = dims.model(layers, ropes);
     Ok(Config {
-        tie_word_embeddings: Some(f.flag("tie_word_embeddings")?.unwrap_or(false)),
-        max_position_embeddings: Some(max_positions),
-        context: Some(context),
-        ..config(&FAMILY, f, f, model_type, model)?
+        tie_word_embeddings: tied(f)?,
+        ..config(&FAMILY, f, f, model_type, model, max_positions)?
     })
 }
 

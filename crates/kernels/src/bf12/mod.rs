@@ -32,6 +32,10 @@ use crate::vector::widen;
 use crate::view::Rows;
 use crate::{Cpu, Dtype, Isa, Result, View, ViewMut};
 
+/// The most rows of `x` for which weights are decoded in registers; their results do not depend on how many
+/// they are.
+pub(crate) const FEW: usize = 8;
+
 /// Elements of a block, and its lines.
 const BLOCK: usize = 128;
 const BLOCK_LINES: usize = 3;
@@ -145,7 +149,7 @@ pub fn bf12_matmuls(cpu: &Cpu, x: View<'_>, parts: &mut [(&Bf12, ViewMut<'_>)]) 
         return Ok(());
     }
     #[cfg(target_arch = "x86_64")]
-    if a.rows <= rows::FEW && is_bf16(&x) && Bf12::pays(cpu.isa()) {
+    if a.rows <= FEW && is_bf16(&x) && Bf12::pays(cpu.isa()) {
         rows::products(cpu, &x, &parts);
         return Ok(());
     }

@@ -85,7 +85,7 @@ impl Stack {
     /// last `rows`, `[rows, hidden]`: fewer than L of one segment only. The new keys and values are written
     /// into the slots.
     pub fn run(&self, x: &Array, segments: &mut [Segment<'_>], rows: i32) -> Result<Array> {
-        let places: Vec<Place> = segments.iter().map(Place::of).collect();
+        let places: Vec<Place> = segments.iter().map(Place::of).collect::<Result<_>>()?;
         let mut inputs = vec![x];
         // Of each block, the buffers of all segments.
         let mut targets = vec![Vec::with_capacity(2 * segments.len()); self.blocks.len()];
@@ -152,21 +152,22 @@ struct Place {
 }
 
 impl Place {
-    fn of(segment: &Segment<'_>) -> Self {
-        let blocks = segment
-            .slots
-            .iter()
-            .zip(&segment.masks)
-            .map(|(slot, mask)| {
-                let mask = mask.rule().unwrap_or(KernelMask::None);
-                let at = |n: i32| n.max(0) as usize;
-                (at(slot.start), at(slot.visible), mask)
-            });
-        Self {
-            rows: segment.rows.max(0) as usize,
-            position: segment.position.max(0) as usize,
-            blocks: blocks.collect(),
-        }
+    /// # Errors
+    /// When a mask is no rule.
+    fn of(segment: &Segment<'_>) -> Result<Self> {
+        let at = |n: i32| n.max(0) as usize;
+        let slots = segment.slots.iter().zip(&segment.masks);
+        let blocks = slots.map(|(slot, mask)| {
+            let rule = mask.rule().ok_or_else(|| {
+                mlx_core::Error::Native("blocks: a mask that is an array is not served".to_owned())
+            })?;
+            Ok((at(slot.start), at(slot.visible), rule))
+        });
+        Ok(Self {
+            rows: at(segment.rows),
+            position: at(segment.position),
+            blocks: blocks.collect::<Result<_>>()?,
+        })
     }
 }
 

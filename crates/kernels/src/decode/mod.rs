@@ -16,4 +16,4 @@ mod sizes;
 mod step;
 
 pub use sizes::{Packing, Sizes, Target};
-pub use step::{Model, TokenStep, serves};
+pub use step::{Model, TokenStep, serves, target};

@@ -183,8 +183,8 @@ pub fn serves(sizes: &Sizes) -> Result<bool> {
     Ok(target()?.is_some_and(|target| sizes.serve(target)))
 }
 
-/// This thread's GPU, if the kernel runs on such.
-fn target() -> Result<Option<Target>> {
+/// This thread's GPU, if the kernel runs on such: from sm_80 on.
+pub fn target() -> Result<Option<Target>> {
     if !on_cuda()? {
         return Ok(None);
     }

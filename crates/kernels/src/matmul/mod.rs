@@ -12,8 +12,8 @@ use crate::gemm::{Dense, PackedX, Word, is_bf16};
 use crate::view::Rows;
 use crate::{Cpu, Dtype, Result, View, ViewMut};
 
-/// The most rows of `x` for which `w` is not packed.
-const FEW: usize = 8;
+/// The most rows of `x` for which `w` is not packed; their results do not depend on how many they are.
+pub(crate) const FEW: usize = 8;
 
 /// `y = x · wᵀ`: `x` is `[M, K]`, `w` is `[N, K]`, `y` is `[M, N]`, each of any element type.
 ///

@@ -32,8 +32,9 @@ use crate::gemm::{PackedX, Word, is_bf16};
 use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
-/// The most rows of `x` for which weights are unpacked in registers.
-const FEW: usize = 16;
+/// The most rows of `x` for which weights are unpacked in registers; their results do not depend on how many
+/// they are.
+pub(crate) const FEW: usize = 16;
 
 /// `y = x · wᵀ`: `x` is `[M, K]`, `w` is `[N, K]`, `y` is `[M, N]`. The element types of `x` and `y`
 /// are free.

@@ -6,7 +6,8 @@
 // head apart.
 //
 // Compiled behind number.cuh with HEAD_DIM (even), HEADS, KV_HEADS, and THREADS; with NORMS if queries and
-// keys are normalized, else nothing is read of the weights; with NEW if the cache is made by it: then there is a block for each of its tokens, and zeros behind those that are there.
+// keys are normalized, else nothing is read of the weights; with NEW if the cache is made by it: then there
+// is a block for each of its tokens, and zeros behind those that are there.
 
 constexpr int HALF = HEAD_DIM / 2;
 /// Neighbouring planes of a lane: as many as fill a warp, and no more bytes than are read at once.

@@ -62,7 +62,7 @@ fn run_with(
         cancelled,
         got: &got,
     };
-    scheduler.add(plan.clone(), vocabulary, client);
+    scheduler.add(plan.clone(), vocabulary, client, Instant::now());
     while !scheduler.is_idle() {
         scheduler.step(model);
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::Options;
-use crate::testing::{Call, Letters, Script, plan};
+use crate::testing::{Call, Failing, Letters, Script, plan};
 
 /// What one request was given.
 #[derive(Default)]
@@ -58,11 +58,8 @@ type Requests = Scheduler<usize, Rc<Told>>;
 
 fn ask(requests: &mut Requests, prompt: usize, options: &Options) -> Rc<Told> {
     let told = Rc::new(Told::default());
-    requests.add(
-        plan(prompt, options),
-        Some(Arc::new(Letters)),
-        Rc::clone(&told),
-    );
+    let (plan, client) = (plan(prompt, options), Rc::clone(&told));
+    requests.add(plan, Some(Arc::new(Letters)), client, Instant::now());
     told
 }
 
@@ -140,7 +137,7 @@ fn an_answer_goes_on_between_the_chunks_of_another_prompt() {
     let long = ask(&mut requests, 50, &tokens(1).prefill_chunk(10));
     let short = ask(&mut requests, 3, &tokens(1));
     requests.step(&mut model);
-    // Both prompts are short enough for one turn.
+    // A short prompt is read beside a long one.
     assert!(long.taken.get() && model.calls.contains(&Call::First(3)));
     for _ in 0..4 {
         let before = first.pieces.borrow().len();
@@ -188,6 +185,36 @@ fn a_failure_of_one_is_no_failure_of_the_others() {
             panic!("{outcome:?}")
         };
         assert_eq!(partial.text, "abc");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_together_is_run_one_by_one() {
+    let mut model = Script::new("abcdef");
+    model.fail_together = Some(Failing::Refuses);
+    let mut requests = Requests::new(3);
+    let told: Vec<_> = [5, 6, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
+    finish(&mut requests, &mut model);
+    let texts: Vec<String> = told.iter().map(|told| told.text()).collect();
+    assert_eq!(texts, ["abcde", "abcdef", "abcdef"]);
+    assert!(model.fail_together.is_none(), "it has failed");
+}
+
+#[test]
+fn a_panic_of_a_step_ends_those_that_took_it_and_says_why() {
+    let mut model = Script::new("abcdef");
+    model.fail_together = Some(Failing::Panics);
+    let mut requests = Requests::new(2);
+    let told: Vec<_> = [5, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
+    let later = ask(&mut requests, 1, &tokens(2));
+    finish(&mut requests, &mut model);
+    assert_eq!(later.text(), "ab");
+    for told in told {
+        let outcome = told.outcome.borrow();
+        let Some(Err(Error::Panicked { message })) = &*outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(message, "scripted panic");
     }
 }
 

@@ -1,7 +1,8 @@
 //! Makes MLX arrays of a checkpoint's tensors, addressed by the names that a model's description has.
 //!
 //! On a CPU an array borrows the memory-mapped file, and only a tensor whose dtype must change is written
-//! anew; GPUs have copies. Metal could borrow whole pages, but tensors do not lie in such. For benchmarks, values can be drawn on the device instead.
+//! anew; GPUs have copies. Metal could borrow whole pages, but tensors do not lie in such. For benchmarks,
+//! values can be drawn on the device instead.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -15,9 +15,6 @@ use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 use crate::{Cpu, Isa, View, even_odd};
 
-/// The most rows of `x` for which weights are decoded in registers.
-pub(super) const FEW: usize = 8;
-
 /// How the elements of a block are decoded and multiplied.
 trait Multiply {
     /// For sums.
