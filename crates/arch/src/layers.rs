@@ -25,17 +25,6 @@ pub(crate) struct Biases {
     pub(crate) mlp: bool,
 }
 
-impl Biases {
-    /// Of all maps of the attention, or of none.
-    pub(crate) fn of_attention(there: bool) -> Self {
-        Self {
-            qkv: there,
-            o: there,
-            mlp: false,
-        }
-    }
-}
-
 /// A layer's place among the names, and what its parts are like.
 pub(crate) struct At<'a> {
     dims: &'a Dims,
@@ -164,6 +153,47 @@ impl At<'_> {
         }
     }
 
+    /// The layer `x + attention(norm(x))`, then `x + mlp(norm(x))`, with the names that Llama gave the norms.
+    pub(crate) fn pre_norm(
+        &self,
+        attention: Attention<String>,
+        activation: Activation,
+    ) -> Layer<String> {
+        Layer {
+            attention: Sub {
+                before: self.norm("input_layernorm"),
+                part: attention,
+                after: None,
+            },
+            mlp: Sub {
+                before: self.norm("post_attention_layernorm"),
+                part: self.mlp(activation),
+                after: None,
+            },
+        }
+    }
+
+    /// The layer `x + after(attention(before(x)))`, then `x + after(mlp(before(x)))`, with the names that Gemma 2
+    /// gave the four norms.
+    pub(crate) fn sandwiched(
+        &self,
+        attention: Attention<String>,
+        activation: Activation,
+    ) -> Layer<String> {
+        Layer {
+            attention: Sub {
+                before: self.norm("input_layernorm"),
+                part: attention,
+                after: Some(self.norm("post_attention_layernorm")),
+            },
+            mlp: Sub {
+                before: self.norm("pre_feedforward_layernorm"),
+                part: self.mlp(activation),
+                after: Some(self.norm("post_feedforward_layernorm")),
+            },
+        }
+    }
+
     fn path(&self, name: &str) -> String {
         format!("layers.{}.{name}", self.layer)
     }
@@ -175,23 +205,5 @@ fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Linear<String>
         bias: bias.then(|| format!("{path}.bias")),
         rows,
         columns,
-    }
-}
-
-/// `x + part(before(x))`.
-pub(crate) fn pre_norm<P>(before: Norm<String>, part: P) -> Sub<String, P> {
-    Sub {
-        before,
-        part,
-        after: None,
-    }
-}
-
-/// `x + after(part(before(x)))`.
-pub(crate) fn sandwiched<P>(before: Norm<String>, part: P, after: Norm<String>) -> Sub<String, P> {
-    Sub {
-        before,
-        part,
-        after: Some(after),
     }
 }

@@ -73,15 +73,15 @@ pub(crate) struct Sources<'a> {
     pub(crate) max_positions: usize,
 }
 
-impl<'a> Sources<'a> {
+impl Rope {
     /// Of a configuration with one kind of layer.
     pub(crate) fn flat(
-        f: &Fields<'a>,
+        f: &Fields<'_>,
         head_dim: usize,
         default_theta: f64,
         max_positions: usize,
     ) -> Result<Self> {
-        Ok(Self {
+        Self::read(&Sources {
             head_dim,
             scaling: f.object("rope_scaling")?,
             parameters: f.object("rope_parameters")?,
@@ -91,9 +91,7 @@ impl<'a> Sources<'a> {
             max_positions,
         })
     }
-}
 
-impl Rope {
     /// A file that has been through two versions of transformers may have both objects: then
     /// `rope_scaling` counts, as in transformers and mlx-lm, with the base that stands beside them, else
     /// that of `rope_parameters` (mlx-lm). Of one object alone, its own base counts first.

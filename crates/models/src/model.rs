@@ -133,6 +133,7 @@ pub struct Model {
     config: Config,
     info: ModelInfo,
     held_bytes: u64,
+    together: usize,
     decoder: Decoder,
 }
 
@@ -191,6 +192,7 @@ impl Model {
         }
         Ok(Self {
             held_bytes: opened.bytes.saturating_sub(spared),
+            together: together(&info),
             config: opened.config,
             info,
             decoder,
@@ -257,13 +259,7 @@ impl Model {
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
     /// take without reading their weights again, and in which a row does not depend on how many there are.
     pub fn together(&self) -> usize {
-        let slower = |step: &Step| step.slower.is_some();
-        if self.info.plan(DeviceKind::Cpu).iter().any(slower) {
-            return 1;
-        }
-        let storage = &self.info.storage;
-        let mut all = storage.layers.iter().chain([&storage.head]);
-        graph::rows_apart(all.all(|stored| matches!(stored, Stored::Quantized(_))))
+        self.together
     }
 
     /// Runs one token of each of several sequences, `ids` int32 `[N]`, that follow those in the N `caches`,
@@ -346,6 +342,16 @@ impl Model {
             _ => logits,
         }))
     }
+}
+
+/// [`Model::together`] of a model on a CPU: one alone where a faster kernel was left out.
+fn together(info: &ModelInfo) -> usize {
+    let slower = |step: &Step| step.slower.is_some();
+    if info.plan(DeviceKind::Cpu).iter().any(slower) {
+        return 1;
+    }
+    let mut all = info.storage.layers.iter().chain([&info.storage.head]);
+    graph::rows_apart(all.all(|stored| matches!(stored, Stored::Quantized(_))))
 }
 
 #[cfg(test)]

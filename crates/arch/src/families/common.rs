@@ -1,6 +1,7 @@
 //! Keys that several families spell alike.
 
 use crate::fields::Fields;
+use crate::layers::Biases;
 use crate::{Config, Family, GenerationDefaults, Model, Quantization, Result};
 
 /// The names of SiLU.
@@ -59,6 +60,16 @@ pub(super) fn kv_heads(f: &Fields<'_>, heads: usize, default: usize) -> Result<u
         true => Ok(heads),
         false => Ok(f.size("num_key_value_heads")?.unwrap_or(default)),
     }
+}
+
+/// `attention_bias`: whether all maps of the attention have a bias, or none.
+pub(super) fn attention_biases(f: &Fields<'_>) -> Result<Biases> {
+    let there = f.flag("attention_bias")?.unwrap_or(false);
+    Ok(Biases {
+        qkv: there,
+        o: there,
+        mlp: false,
+    })
 }
 
 /// The norms' epsilon, or the family's.

@@ -2,11 +2,12 @@
 //! sqrt(hidden). Keys and defaults are those of transformers' `GemmaConfig`.
 
 use super::Family;
-use super::common::{GELU_TANH, check_activation, check_causal, config, eps, layer_count};
+use super::common::{
+    GELU_TANH, attention_biases, check_activation, check_causal, config, eps, layer_count,
+};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, pre_norm};
-use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Result, Rope};
+use crate::layers::Dims;
+use crate::{Activation, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma",
@@ -32,19 +33,13 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         eps: eps(f, 1e-6)?,
         centered: true,
     };
-    let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases::of_attention(bias);
+    let biases = attention_biases(f)?;
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(8192);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
     let windows = vec![None; layer_count(f)?];
-    let layers = dims.layers(&windows, biases, |at, _| Layer {
-        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
-        mlp: pre_norm(
-            at.norm("post_attention_layernorm"),
-            at.mlp(Activation::GeluTanh),
-        ),
+    let layers = dims.layers(&windows, biases, |at, _| {
+        at.pre_norm(at.attention(0), Activation::GeluTanh)
     });
     let mut model = dims.model(layers, ropes);
     model.embedding.scale = dims.root_of_hidden();

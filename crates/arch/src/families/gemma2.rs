@@ -3,11 +3,12 @@
 //! of transformers' `Gemma2Config`.
 
 use super::Family;
-use super::common::{GELU_TANH, check_activation, check_causal, config, eps, window, windows};
+use super::common::{
+    GELU_TANH, attention_biases, check_activation, check_causal, config, eps, window, windows,
+};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, sandwiched};
-use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Result, Rope};
+use crate::layers::Dims;
+use crate::{Activation, Attention, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 2",
@@ -29,8 +30,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         eps: eps(f, 1e-6)?,
         centered: true,
     };
-    let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases::of_attention(bias);
+    let biases = attention_biases(f)?;
     let scalar = f.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let cap = |key: &str, default: f64| match f.is_null(key) {
         true => Ok(None),
@@ -38,25 +38,16 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     };
     let score_cap = cap("attn_logit_softcapping", 50.0)?;
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(8192);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
     let windows = windows(f, window(f, 4096)?, |i| i % 2 == 0)?;
-    let layers = dims.layers(&windows, biases, |at, _| Layer {
-        attention: sandwiched(
-            at.norm("input_layernorm"),
-            Attention {
-                scale: scalar.powf(-0.5),
-                softcap: score_cap,
-                ..at.attention(0)
-            },
-            at.norm("post_attention_layernorm"),
-        ),
-        mlp: sandwiched(
-            at.norm("pre_feedforward_layernorm"),
-            at.mlp(Activation::GeluTanh),
-            at.norm("post_feedforward_layernorm"),
-        ),
+    let layers = dims.layers(&windows, biases, |at, _| {
+        let attention = Attention {
+            scale: scalar.powf(-0.5),
+            softcap: score_cap,
+            ..at.attention(0)
+        };
+        at.sandwiched(attention, Activation::GeluTanh)
     });
     let mut model = dims.model(layers, ropes);
     model.embedding.scale = dims.root_of_hidden();

@@ -8,11 +8,13 @@
 use serde_json::Map;
 
 use super::Family;
-use super::common::{GELU_TANH, check_activation, check_causal, config, eps, window, windows};
+use super::common::{
+    GELU_TANH, attention_biases, check_activation, check_causal, config, eps, window, windows,
+};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, sandwiched};
+use crate::layers::Dims;
 use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Result, Rope, RopeScaling};
+use crate::{Activation, Attention, Config, Result, Rope, RopeScaling};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 3",
@@ -58,30 +60,21 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
         centered: true,
     };
     let windows = windows(f, window(f, 4096)?, |i| (i + 1) % pattern != 0)?;
-    let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases::of_attention(bias);
+    let biases = attention_biases(f)?;
     let scalar = f.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let max_positions = f
         .limit("max_position_embeddings")?
         .unwrap_or(PUBLISHED_CONTEXT);
     let ropes = ropes(f, dims.head_dim, max_positions)?;
 
-    let layers = dims.layers(&windows, biases, |at, window| Layer {
-        attention: sandwiched(
-            at.norm("input_layernorm"),
-            Attention {
-                q_norm: Some(at.head_norm("q_norm")),
-                k_norm: Some(at.head_norm("k_norm")),
-                scale: scalar.powf(-0.5),
-                ..at.attention(if window.is_some() { LOCAL } else { GLOBAL })
-            },
-            at.norm("post_attention_layernorm"),
-        ),
-        mlp: sandwiched(
-            at.norm("pre_feedforward_layernorm"),
-            at.mlp(Activation::GeluTanh),
-            at.norm("post_feedforward_layernorm"),
-        ),
+    let layers = dims.layers(&windows, biases, |at, window| {
+        let attention = Attention {
+            q_norm: Some(at.head_norm("q_norm")),
+            k_norm: Some(at.head_norm("k_norm")),
+            scale: scalar.powf(-0.5),
+            ..at.attention(if window.is_some() { LOCAL } else { GLOBAL })
+        };
+        at.sandwiched(attention, Activation::GeluTanh)
     });
     let context = context(&ropes[GLOBAL], max_positions);
     let mut model = dims.model(layers, ropes.into());

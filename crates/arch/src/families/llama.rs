@@ -2,11 +2,10 @@
 //! SwiGLU, no norm of queries and keys. Keys and defaults are those of transformers' `LlamaConfig`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, layer_count, tied};
+use super::common::{SILU, attention_biases, check_activation, config, eps, layer_count, tied};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, pre_norm};
-use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Result, Rope};
+use crate::layers::{Biases, Dims};
+use crate::{Activation, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Llama",
@@ -31,22 +30,17 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         eps: eps(f, 1e-6)?,
         centered: false,
     };
-    let attention_bias = f.flag("attention_bias")?.unwrap_or(false);
+    let attention = attention_biases(f)?;
     let biases = Biases {
         mlp: f.flag("mlp_bias")?.unwrap_or(false),
-        ..Biases::of_attention(attention_bias)
+        ..attention
     };
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(2048);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
     let windows = vec![None; layer_count(f)?];
-    let layers = dims.layers(&windows, biases, |at, _| Layer {
-        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
-        mlp: pre_norm(
-            at.norm("post_attention_layernorm"),
-            at.mlp(Activation::Silu),
-        ),
+    let layers = dims.layers(&windows, biases, |at, _| {
+        at.pre_norm(at.attention(0), Activation::Silu)
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

@@ -4,9 +4,8 @@
 use super::Family;
 use super::common::{SILU, check_activation, config, eps, kv_heads, tied, window, windows};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, pre_norm};
-use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Result, Rope};
+use crate::layers::{Biases, Dims};
+use crate::{Activation, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Mistral",
@@ -32,17 +31,12 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         centered: false,
     };
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(131_072);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
     let window = window(f, 4096)?;
     let windows = windows(f, window, |_| window.is_some())?;
-    let layers = dims.layers(&windows, Biases::default(), |at, _| Layer {
-        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
-        mlp: pre_norm(
-            at.norm("post_attention_layernorm"),
-            at.mlp(Activation::Silu),
-        ),
+    let layers = dims.layers(&windows, Biases::default(), |at, _| {
+        at.pre_norm(at.attention(0), Activation::Silu)
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

@@ -4,9 +4,8 @@
 use super::Family;
 use super::common::{SILU, check_activation, config, eps, kv_heads, qwen_windows, tied};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, pre_norm};
-use crate::rope::Sources;
-use crate::{Activation, Config, Layer, Result, Rope};
+use crate::layers::{Biases, Dims};
+use crate::{Activation, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Qwen2",
@@ -36,15 +35,10 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         ..Biases::default()
     };
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(32768);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
-    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
-        attention: pre_norm(at.norm("input_layernorm"), at.attention(0)),
-        mlp: pre_norm(
-            at.norm("post_attention_layernorm"),
-            at.mlp(Activation::Silu),
-        ),
+    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| {
+        at.pre_norm(at.attention(0), Activation::Silu)
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

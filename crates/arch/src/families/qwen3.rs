@@ -2,11 +2,12 @@
 //! are those of transformers' `Qwen3Config`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, kv_heads, qwen_windows, tied};
+use super::common::{
+    SILU, attention_biases, check_activation, config, eps, kv_heads, qwen_windows, tied,
+};
 use crate::fields::Fields;
-use crate::layers::{Biases, Dims, pre_norm};
-use crate::rope::Sources;
-use crate::{Activation, Attention, Config, Layer, Result, Rope};
+use crate::layers::Dims;
+use crate::{Activation, Attention, Config, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Qwen3",
@@ -28,25 +29,17 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
         eps: eps(f, 1e-6)?,
         centered: false,
     };
-    let bias = f.flag("attention_bias")?.unwrap_or(false);
-    let biases = Biases::of_attention(bias);
+    let biases = attention_biases(f)?;
     let max_positions = f.limit("max_position_embeddings")?.unwrap_or(32768);
-    let rope = Sources::flat(f, dims.head_dim, 10_000.0, max_positions)?;
-    let ropes = vec![Rope::read(&rope)?];
+    let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
-    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| Layer {
-        attention: pre_norm(
-            at.norm("input_layernorm"),
-            Attention {
-                q_norm: Some(at.head_norm("q_norm")),
-                k_norm: Some(at.head_norm("k_norm")),
-                ..at.attention(0)
-            },
-        ),
-        mlp: pre_norm(
-            at.norm("post_attention_layernorm"),
-            at.mlp(Activation::Silu),
-        ),
+    let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| {
+        let attention = Attention {
+            q_norm: Some(at.head_norm("q_norm")),
+            k_norm: Some(at.head_norm("k_norm")),
+            ..at.attention(0)
+        };
+        at.pre_norm(attention, Activation::Silu)
     });
     let model = dims.model(layers, ropes);
     Ok(Config {
