@@ -1,8 +1,8 @@
 """Compares the decode kernel with the float64 reference on small models, and times the full ones.
 
-    python tools/decode/check.py [check] [time] [brief] [name ...]
+    python tools/decode/check.py [check] [together] [time] [brief] [name ...]
 
-`brief` is one token at two contexts, for a sanitizer. Without a GPU the kernel is emulated, which can be checked and not timed.
+`together` compares tokens that go through together with the same tokens alone. `brief` is one token at two contexts, for a sanitizer. Without a GPU the kernel is emulated, which can be checked and not timed.
 """
 
 import sys
@@ -75,6 +75,40 @@ def check(m, brief=False):
     return ok
 
 
+def check_together(m, tokens):
+    """The bits of a token alone, and what it leaves in its caches, for each of several at different contexts;
+    and again with fewer of them."""
+    contexts = [0, 300, 7, 1500, 130, 40, 641, 3][:tokens]
+    capacity, ring = max(contexts) + 5, max(m.window, 1)
+    d = Decoder(m, capacity, ring, tokens=tokens)
+    one = Decoder(m, capacity, ring, d.weights)
+    held = lambda at: min(at + 1, ring)
+    places = [(at, at if at < m.window else (at * 7 + 3) % ring, held(at)) for at in contexts]
+    copies = [[(k.clone(), v.clone()) for k, v in caches] for caches in d.caches]
+    d.token.copy_(torch.randint(m.vocab, (tokens,)))
+    ok = True
+    for absent in (set(), {0, tokens - 1}):
+        expected = []
+        for t in range(tokens):
+            one.token[0] = d.token[t]
+            for (k, v), (k0, v0) in zip(one.caches, copies[t]):
+                k.copy_(k0), v.copy_(v0)
+            one.launch(*places[t])
+            synchronize()
+            expected.append((one.logits.clone(), [(k.clone(), v.clone()) for k, v in one.caches]))
+            for (k, v), (k0, v0) in zip(d.caches[t], copies[t]):
+                k.copy_(k0), v.copy_(v0)
+        d.logits.fill_(float("nan"))
+        d.launch_each([(-1, 0, 0) if t in absent else place for t, place in enumerate(places)])
+        synchronize()
+        for t in range(tokens):
+            logits, caches = (None, copies[t]) if t in absent else expected[t]
+            ok &= t in absent or torch.equal(d.logits[t], logits)
+            ok &= all(torch.equal(a, b) for mine, own in zip(d.caches[t], caches) for a, b in zip(mine, own))
+    print(f"{'ok  ' if ok else 'FAIL'} {m.name:20} {tokens} together", flush=True)
+    return ok
+
+
 def measure(m, position=2176, repeats=40):
     ring_held = min(position + 1, max(m.window, 1))
     d = Decoder(m, 2304, max(m.window, 1))
@@ -103,8 +137,8 @@ if __name__ == "__main__":
     torch.manual_seed(5)
     if DEVICE == "cuda":
         torch.cuda.set_stream(torch.cuda.default_stream())
-    modes = [a for a in sys.argv[1:] if a in ("check", "time", "brief")]
-    modes = modes or (["check", "time"] if DEVICE == "cuda" else ["check"])
+    modes = [a for a in sys.argv[1:] if a in ("check", "together", "time", "brief")]
+    modes = modes or ["check", "together"] + (["time"] if DEVICE == "cuda" else [])
     names = [a for a in sys.argv[1:] if a not in modes]
     chosen = lambda models: [m for m in models if not names or any(n in m.name for n in names)]
     failed = 0
@@ -112,6 +146,11 @@ if __name__ == "__main__":
         start = time.time()
         failed = sum(not check(m, "brief" in modes) for m in chosen(SMALL))
         print(f"{failed} failed, {time.time() - start:.0f} s")
+    if "together" in modes:
+        start = time.time()
+        different = sum(not check_together(m, tokens) for m in chosen(SMALL) for tokens in (2, 8))
+        print(f"{different} depend on others, {time.time() - start:.0f} s")
+        failed += different
     if "time" in modes:
         for m in chosen(FULL):
             measure(m)

@@ -25,19 +25,19 @@ def arch_of_device():
 
 
 class Kernel:
-    """Launches with the arguments of `decode_token`: addresses, then int32s."""
+    """Launches with the arguments of `decode_token`, or of `decode_tokens`: addresses, then int32s."""
 
-    def __init__(self, m, timeline):
+    def __init__(self, m, timeline, tokens):
         import cupy
 
         arch = arch_of_device()
         self.grid = torch.cuda.get_device_properties(0).multi_processor_count
-        data, _ = cubin(m, arch, self.grid, timeline)
+        data, _ = cubin(m, arch, self.grid, timeline, tokens)
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(data)
             file.flush()
             self.module = cupy.RawModule(path=file.name)
-            self.kernel = self.module.get_function("decode_token")
+            self.kernel = self.module.get_function("decode_token" if tokens == 1 else "decode_tokens")
         self.smem, warps = smem_and_warps(m, arch)
         self.threads = warps * 32
         self.kernel.max_dynamic_shared_size_bytes = self.smem
@@ -135,23 +135,26 @@ def addresses(words):
 
 
 class Decoder:
-    def __init__(self, m, capacity, ring_capacity=1, weights=None, timeline=False):
-        self.m, self.capacity, self.ring_capacity = m, capacity, ring_capacity
-        self.kernel = Kernel(m, timeline) if DEVICE == "cuda" else emulator.Kernel(m)
+    """A kernel for so many tokens at a time. What there is of each token is a list where there are several."""
+
+    def __init__(self, m, capacity, ring_capacity=1, weights=None, timeline=False, tokens=1):
+        self.m, self.capacity, self.ring_capacity, self.tokens = m, capacity, ring_capacity, tokens
+        self.kernel = Kernel(m, timeline, tokens) if DEVICE == "cuda" else emulator.Kernel(m, tokens)
         self.weights = random_weights(m) if weights is None else weights
         rings = set(m.rings())
         cache = lambda l: torch.randn(
             m.kv_heads, ring_capacity if l in rings else capacity, m.head_dim, device=DEVICE).bfloat16()
-        self.caches = [(cache(l), cache(l)) for l in range(m.layers)]
+        of_tokens = [[(cache(l), cache(l)) for l in range(m.layers)] for _ in range(tokens)]
+        self.caches = of_tokens[0] if tokens == 1 else of_tokens
         half = m.head_dim // 2
         i = torch.arange(half, device=DEVICE, dtype=torch.float64)
         self.periods = [(theta ** (i / half)).float() for theta in (m.theta, m.local_theta)]
         self.table = self.make_table()
-        self.cache_table = addresses([c.data_ptr() for pair in self.caches for c in pair])
+        self.cache_table = addresses([c.data_ptr() for caches in of_tokens for pair in caches for c in pair])
         self.scratch = torch.zeros(1 << 22, device=DEVICE, dtype=torch.int32)
-        self.token = torch.zeros(1, device=DEVICE, dtype=torch.int32)
+        self.token = torch.zeros(tokens, device=DEVICE, dtype=torch.int32)
         self.done = torch.zeros(1, device=DEVICE, dtype=torch.uint8)
-        self.logits = torch.empty(m.vocab, device=DEVICE, dtype=torch.float32)
+        self.logits = torch.empty([m.vocab] if tokens == 1 else [tokens, m.vocab], device=DEVICE, dtype=torch.float32)
 
     def make_table(self):
         words, w = [], self.weights
@@ -165,8 +168,17 @@ class Decoder:
         return addresses(words)
 
     def launch(self, position, ring_place=0, ring_held=1):
+        self.launch_each([(position, ring_place, ring_held)])
+
+    def launch_each(self, places):
+        """`places`: for each token its position, or -1 for none, and where it goes in a ring, which then holds
+        so many."""
         arrays = (self.token, self.table, self.cache_table, self.scratch, self.token, self.logits, self.done)
-        self.kernel([t.data_ptr() for t in arrays], [position, self.capacity, ring_place, ring_held, self.ring_capacity])
+        numbers = []
+        for position, ring_place, ring_held in places:
+            numbers += [position, self.capacity, ring_place, ring_held, self.ring_capacity]
+        numbers += [-1] * ((5 if self.tokens == 1 else 40) - len(numbers))
+        self.kernel([t.data_ptr() for t in arrays], numbers)
 
     def bytes(self, position, ring_held):
         """Weights and cache entries that one token has to read."""

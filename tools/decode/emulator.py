@@ -8,24 +8,28 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from source import FILES, FOLDER, defines
+from source import FOLDER, defines, files
 
-# Few blocks, since each is hundreds of fibers, but more than row blocks have ends.
-GRID = 7
+# Few blocks, since each is hundreds of fibers, but more than row blocks have ends, and than tokens go together.
+GRID = 9
 HEADER = Path(__file__).parent / "emulated.h"
 # What the header stands for.
 INSTRUCTIONS = ["instructions.cuh", "../../cuda/tiles.cuh"]
 
 ENTRY = """
 extern "C" void launch(unsigned long long seed, const int* token, const u64* table, const u64* caches, u32* scratch,
-                       const unsigned char* after, float* logits, unsigned char* done, int position, int capacity,
-                       int ring_place, int ring_held, int ring_capacity) {
-    emulated::launch(GRID, WARPS, SMEM, seed, [&] {
-        decode_token(token, table, caches, scratch, after, logits, done, position, capacity, ring_place, ring_held,
-                     ring_capacity);
-    });
-}
+                       const unsigned char* after, float* logits, unsigned char* done, {parameters}) {{
+    emulated::launch(GRID, WARPS, SMEM, seed, [&] {{
+        {kernel}(token, table, caches, scratch, after, logits, done, {arguments});
+    }});
+}}
 """
+
+
+def entry(tokens):
+    names = [f"place{i}" for i in range(5 if tokens == 1 else 40)]
+    return ENTRY.format(kernel="decode_token" if tokens == 1 else "decode_tokens",
+                        parameters=", ".join(f"int {name}" for name in names), arguments=", ".join(names))
 
 
 def with_array(kernel):
@@ -33,8 +37,8 @@ def with_array(kernel):
     return re.sub(r"extern __shared__.*? (\w+)\[\];", r"unsigned char* \1 = emulated::array();", kernel)
 
 
-def text(m, arch):
-    kernel = with_array("".join((FOLDER / f).read_text() for f in FILES if f not in INSTRUCTIONS))
+def text(m, arch, tokens):
+    kernel = with_array("".join((FOLDER / f).read_text() for f in files(tokens) if f not in INSTRUCTIONS))
 
     def variables(match):
         names = [n.strip() for n in match[1].split(",")]
@@ -42,8 +46,8 @@ def text(m, arch):
 
     kernel, found = re.subn(r"__shared__ u32 ([^;]*);", variables, kernel)
     assert found <= 1 and "__shared__" not in kernel, "the cells of two declarations would be the same"
-    return (defines(m, arch, GRID) + "#define THREADS (WARPS * 32)\n" + HEADER.read_text()
-            + kernel.replace("#define THREADS (WARPS * 32)\n", "") + ENTRY)
+    return (defines(m, arch, GRID, tokens=tokens) + "#define THREADS (WARPS * 32)\n" + HEADER.read_text()
+            + kernel.replace("#define THREADS (WARPS * 32)\n", "") + entry(tokens))
 
 
 def compiled(source):
@@ -60,10 +64,10 @@ def compiled(source):
 
 
 class Kernel:
-    """Launches with the arguments of `decode_token`: addresses, then int32s."""
+    """Launches with the arguments of `decode_token`, or of `decode_tokens`: addresses, then int32s."""
 
-    def __init__(self, m, arch="90a"):
-        self.launch = compiled(text(m, arch)).launch
+    def __init__(self, m, tokens=1, arch="90a"):
+        self.launch = compiled(text(m, arch, tokens)).launch
 
     def __call__(self, addresses, numbers):
         seed = ctypes.c_ulonglong(random.getrandbits(64))

@@ -15,8 +15,12 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parents[2] / "crates/kernels/src/decode/cuda"
 FILES = [
     "instructions.cuh", "../../cuda/tiles.cuh", "element.cuh", "../../bf12/cuda/unit.cuh", "shape.cuh",
-    "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh", "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh", "token.cu",
+    "share.cuh", "barrier.cuh", "cursor.cuh", "stream.cuh", "timeline.cuh", "product.cuh", "input.cuh", "attention.cuh",
 ]
+
+
+def files(tokens):
+    return FILES + ["token.cu" if tokens == 1 else "tokens.cu"]
 
 
 @dataclasses.dataclass
@@ -43,6 +47,7 @@ class Model:
     softcap: float = 0.0
     rare: bool = False  # whether many weights are too small for 12 bits
     eps: float = 1e-6
+    slice_bytes: int = 1 << 16  # of the inputs of several tokens that are in shared memory at a time
     theta: float = 1e6
     local_theta: float = 1e4
 
@@ -68,7 +73,7 @@ def smem_and_warps(m, arch):
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 
-def defines(m, arch, grid, scratch=1 << 22):
+def defines(m, arch, grid, scratch=1 << 22, tokens=1):
     smem, warps = smem_and_warps(m, arch)
     mask = sum(1 << i for i in m.rings())
     embed_scale = 1.0
@@ -82,7 +87,7 @@ def defines(m, arch, grid, scratch=1 << 22):
     scale = m.head_dim ** -0.5
     f = lambda x: f"{float(x)!r}f"
     values = dict(
-        GRID=grid, WARPS=warps, SMEM=smem, SCRATCH=scratch, LAYERS=m.layers, HIDDEN=m.hidden,
+        GRID=grid, TOKENS=tokens, SLICE_COLUMNS=m.slice_bytes // 2 // tokens, WARPS=warps, SMEM=smem, SCRATCH=scratch, LAYERS=m.layers, HIDDEN=m.hidden,
         INTER=m.inter, VOCAB=m.vocab, HEADS=m.heads, KV_HEADS=m.kv_heads, HEAD_DIM=m.head_dim,
         BITS=m.bits, GROUP=m.group, EMBEDDING_BITS=head, EMBEDDING_GROUP=m.group, LM_HEAD_BITS=head,
         LM_HEAD_GROUP=m.group, NORMS_BEHIND=int(m.has_norms_behind()),
@@ -94,10 +99,10 @@ def defines(m, arch, grid, scratch=1 << 22):
     return "".join(f"#define {k} {v}\n" for k, v in values.items())
 
 
-def source(m, arch, grid, timeline=False):
+def source(m, arch, grid, timeline=False, tokens=1):
     start = "".join(f"#define {d.replace('=', ' ')}\n" for d in os.environ.get("DECODE_DEFINES", "").split())
     start += "#define TIMELINE\n" if timeline else ""
-    return start + defines(m, arch, grid) + "".join((FOLDER / f).read_text() for f in FILES)
+    return start + defines(m, arch, grid, tokens=tokens) + "".join((FOLDER / f).read_text() for f in files(tokens))
 
 
 def _nvrtc():
@@ -127,9 +132,9 @@ def compile_source(text, arch):
     return cubin.raw, log.value.decode()
 
 
-def cubin(m, arch, grid, timeline=False):
+def cubin(m, arch, grid, timeline=False, tokens=1):
     """The cubin, kept in the folder DECODE_CUBINS if that is set."""
-    text = source(m, arch, grid, timeline)
+    text = source(m, arch, grid, timeline, tokens)
     kept = os.environ.get("DECODE_CUBINS")
     path = Path(kept or ".") / (hashlib.sha256((arch + text).encode()).hexdigest()[:24] + ".cubin")
     if kept and path.exists():

@@ -138,15 +138,18 @@ fn compiles(name: &str, sizes: &Sizes, everywhere: bool) {
         }
         assert!(sizes.serve(target), "{name}: {architecture} has no room");
         let options = ["-default-device", "--ptxas-options=-v"];
-        let image = compiler
-            .compile(name, &sizes.source(target), architecture, &options)
-            .unwrap();
-        let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-        assert!(
-            image.log.contains(clean),
-            "{name} for {architecture} spills registers:\n{}",
-            image.log
-        );
+        let several = Some(sizes.together(target)).filter(|&tokens| tokens > 1);
+        for tokens in std::iter::once(1).chain(several) {
+            let image = compiler
+                .compile(name, &sizes.source(target, tokens), architecture, &options)
+                .unwrap();
+            let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+            assert!(
+                image.log.contains(clean),
+                "{name}, {tokens} tokens, for {architecture} spills registers:\n{}",
+                image.log
+            );
+        }
     }
 }
 
@@ -228,6 +231,27 @@ fn large_models_and_many_heads_compile() {
         ..qwen3_8b
     };
     compiles("qwen3-32b", &many_heads, false);
+}
+
+/// An H200 takes eight tokens of the models that people run through together.
+#[test]
+fn tokens_of_several_sequences_go_together() {
+    let [a100, h200, small] = GPUS.map(|(_, target)| target);
+    let qwen3_8b = |packing| Sizes {
+        sliding: vec![false; 36],
+        hidden: 4096,
+        intermediate: 12_288,
+        heads: 32,
+        ..qwen3(packing)
+    };
+    for packing in [Packing::Dense, Packing::Bf12, affine(4, 64), affine(8, 64)] {
+        for sizes in [qwen3(packing), qwen3_8b(packing), gemma3(packing)] {
+            assert_eq!(sizes.together(h200), 8, "{sizes:?}");
+        }
+    }
+    assert_eq!(qwen3(Packing::Dense).together(a100), 8);
+    assert_eq!(qwen3(Packing::Dense).together(small), 8);
+    assert_eq!(qwen3_8b(affine(4, 64)).together(small), 2);
 }
 
 #[test]

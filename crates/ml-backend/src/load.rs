@@ -218,9 +218,9 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// How many requests are served at the same time; unless told, on a CPU as many as decode in one pass
-    /// (8, and 16 if all matrices are quantized; 1 in float16), and one on GPUs, where more take turns. Each has
-    /// caches of its own: one joins others only if all fit into the [memory limit](Self::memory_limit)
+    /// How many requests are served at the same time; unless told, as many as decode in one pass: on a CPU 8,
+    /// and 16 if all matrices are quantized; on CUDA 8, or fewer where a GPU has little shared memory; one in
+    /// float16, on Metal, and where a plan has slower steps ([`ModelInfo::plan`]). More take turns. Each has caches of its own: one joins others only if all fit into the [memory limit](Self::memory_limit)
     /// with prompts and answers at their longest, else it waits.
     #[must_use]
     pub fn at_once(mut self, requests: usize) -> Self {
@@ -377,10 +377,7 @@ fn load(
         device,
         limits,
     };
-    let together = match loaded.device.kind {
-        mlx_core::DeviceKind::Cpu if !setup.plain_mlx => model.together(),
-        _ => 1,
-    };
+    let together = if setup.plain_mlx { 1 } else { model.together() };
     let at_once = setup.at_once.unwrap_or(together);
     let model = MlxModel::new(model, kept, share, wired, limits.memory);
     Ok((model, at_once, loaded))

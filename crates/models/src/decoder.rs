@@ -87,9 +87,13 @@ impl Decoder {
         }
     }
 
-    /// The token `id`, int32 `[1]`, that follows those in `cache`, straight to its float32 logits
-    /// `[vocab]`, in one operation; `None`, and nothing done, where there is no such operation.
-    pub(crate) fn next_logits(&self, id: &Array, cache: &mut Cache) -> Result<Option<Array>> {
+    /// The tokens `ids`, int32 `[N]`, that follow those in the N `caches`, straight to their float32 logits
+    /// `[N, vocab]`, in one operation; `None`, and nothing done, where there is no such operation.
+    pub(crate) fn next_logits(
+        &self,
+        ids: &Array,
+        caches: &mut [&mut Cache],
+    ) -> Result<Option<Array>> {
         let ends = Ends {
             embedding: &self.embedding,
             embed_scale: self.embed_scale.as_ref().map_or(1.0, |(scale, _)| *scale),
@@ -97,7 +101,7 @@ impl Decoder {
             head: self.head.as_ref(),
             softcap: self.softcap,
         };
-        self.fused.logits(&self.layers, &ends, id, cache)
+        self.fused.logits(&self.layers, &ends, ids, caches)
     }
 
     /// Hidden states `[rows, hidden]` through the head: logits `[rows, vocab]`.

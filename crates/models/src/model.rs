@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
-use crate::plan::Step;
+use crate::plan::{self, Step};
 use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
@@ -190,10 +190,11 @@ impl Model {
         if device::current()? == DeviceKind::Cuda {
             info.gpu = decode::target()?;
         }
+        let config = opened.config;
         Ok(Self {
             held_bytes: opened.bytes.saturating_sub(spared),
-            together: together(&info),
-            config: opened.config,
+            together: together(&config.model, &info)?,
+            config,
             info,
             decoder,
         })
@@ -257,7 +258,8 @@ impl Model {
     }
 
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
-    /// take without reading their weights again, and in which a row does not depend on how many there are.
+    /// take without reading their weights again, and in which a row does not depend on how many there are. One
+    /// where kernels of ours do not run the model, and on Metal.
     pub fn together(&self) -> usize {
         self.together
     }
@@ -266,7 +268,7 @@ impl Model {
     /// and adds them: the logits of each, `[N, vocab]`. Nothing is evaluated. The logits of a sequence do not
     /// depend on which others there are.
     ///
-    /// On a CPU, up to [`Model::together`] sequences are one pass, which reads the weights once; elsewhere one
+    /// Up to [`Model::together`] sequences are one pass, which reads the weights once; where that is one, one
     /// runs after the other.
     ///
     /// # Errors
@@ -306,6 +308,9 @@ impl Model {
 
     /// The same of no more than run at once.
     fn logits_of_each(&self, ids: &Array, caches: &mut [&mut Cache]) -> Result<Array> {
+        if let Some(logits) = self.decoder.next_logits(ids, caches)? {
+            return Ok(logits);
+        }
         if let Some(hidden) = self.decoder.hidden_states_of_each(ids, caches)? {
             return self.decoder.logits(&hidden);
         }
@@ -325,11 +330,11 @@ impl Model {
         };
         if length == 1
             && want != Logits::None
-            && let Some(logits) = self.decoder.next_logits(ids, cache)?
+            && let Some(logits) = self.decoder.next_logits(ids, &mut [&mut *cache])?
         {
             return Ok(Some(match want {
-                Logits::All => logits.expand_dims(0)?,
-                _ => logits,
+                Logits::All => logits,
+                _ => logits.reshape(&[-1])?,
             }));
         }
         let hidden = self.decoder.hidden_states(ids, cache, rows)?;
@@ -344,14 +349,18 @@ impl Model {
     }
 }
 
-/// [`Model::together`] of a model on a CPU: one alone where a faster kernel was left out.
-fn together(info: &ModelInfo) -> usize {
+/// [`Model::together`] of a model on this thread's device: one alone where a faster kernel was left out.
+fn together(model: &arch::Model<String>, info: &ModelInfo) -> Result<usize> {
+    let device = device::current()?;
     let slower = |step: &Step| step.slower.is_some();
-    if info.plan(DeviceKind::Cpu).iter().any(slower) {
-        return 1;
-    }
-    let mut all = info.storage.layers.iter().chain([&info.storage.head]);
-    graph::rows_apart(all.all(|stored| matches!(stored, Stored::Quantized(_))))
+    Ok(match device {
+        DeviceKind::Cpu if !info.plan(device).iter().any(slower) => {
+            let mut all = info.storage.layers.iter().chain([&info.storage.head]);
+            graph::rows_apart(all.all(|stored| matches!(stored, Stored::Quantized(_))))
+        }
+        DeviceKind::Cuda => plan::tokens_of_kernel(model, &info.storage, info.dtype, info.gpu),
+        _ => 1,
+    })
 }
 
 #[cfg(test)]

@@ -132,31 +132,49 @@ fn one_kernel(
     dtype: Dtype,
     gpu: Option<Target>,
 ) -> Option<String> {
-    let Some(gpu) = gpu else {
-        return Some(OLD_GPU.to_owned());
-    };
-    if dtype != Dtype::Bfloat16 {
-        return Some(format!("activations are {dtype} and not bfloat16"));
+    kernel(model, storage, dtype, gpu).err()
+}
+
+/// Sequences of which a GPU runs a token each as one kernel.
+pub(crate) fn tokens_of_kernel(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    gpu: Option<Target>,
+) -> usize {
+    match kernel(model, storage, dtype, gpu) {
+        Ok((sizes, gpu)) => sizes.together(gpu),
+        Err(_) => 1,
     }
-    let layers = match storage.layers[..] {
-        [one] => one,
-        _ => return Some("matrices of layers are stored in several ways".to_owned()),
+}
+
+/// What the kernel of a token would be made for, or why it cannot be.
+fn kernel(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    gpu: Option<Target>,
+) -> Result<(Sizes, Target), String> {
+    let gpu = gpu.ok_or(OLD_GPU)?;
+    if dtype != Dtype::Bfloat16 {
+        return Err(format!("activations are {dtype} and not bfloat16"));
+    }
+    let [layers] = storage.layers[..] else {
+        return Err("matrices of layers are stored in several ways".to_owned());
     };
-    let matrices = [layers, storage.embedding, storage.head];
-    let packings = matrices.map(|stored| match (stored, storage.in_12_bits) {
+    let packed = |stored| match (stored, storage.in_12_bits) {
         (Stored::Dense, true) => Ok(Packing::Bf12),
         _ => packing(stored),
-    });
-    let [Ok(layers), Ok(embedding), Ok(head)] = packings else {
-        let reasons = packings.into_iter().filter_map(Result::err);
-        return reasons.into_iter().next();
     };
-    let Some(sizes) = sizes(model, [layers, embedding, head]) else {
-        return Some("output or MLP have biases".to_owned());
-    };
+    let packings = [
+        packed(layers)?,
+        packed(storage.embedding)?,
+        packed(storage.head)?,
+    ];
+    let sizes = sizes(model, packings).ok_or("output or MLP have biases")?;
     match sizes.serve(gpu) {
-        true => None,
-        false => Some("the kernel has no room for these sizes".to_owned()),
+        true => Ok((sizes, gpu)),
+        false => Err("the kernel has no room for these sizes".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One token through a whole model in one launch, on an NVIDIA GPU.
+//! A token through a whole model in one launch, on an NVIDIA GPU; or one of each of several sequences.
 //!
 //! Decoding a token for one sequence reads every weight once and computes little, so it should take
 //! as long as reading takes. Operation by operation it takes several times that: each launch drains
@@ -11,9 +11,13 @@
 //! the addresses of weights and caches, and puts its launches into MLX's graph. Weights are bfloat16,
 //! plain or in 12 bits, or packed by 4 or 8 bits; products have bfloat16 inputs and float32 sums, and
 //! everything between them is float32. Other models run operation by operation.
+//!
+//! Tokens of several sequences are columns of the same products (`cuda/tokens.cu`), so that they cost little more
+//! than one, up to eight, or as many as there is shared memory for. A token's bits do not depend on the others.
 
 mod sizes;
 mod step;
+mod tables;
 
 pub use sizes::{Packing, Sizes, Target};
 pub use step::{Model, TokenStep, serves, target};

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::bf12::cuda::{UNIT_BYTES, UNIT_COLUMNS};
 
-/// The kernel's files, in the order in which each needs those before it.
-const FILES: [&str; 14] = [
+/// The kernels' files, in the order in which each needs those before it.
+const FILES: [&str; 13] = [
     include_str!("cuda/instructions.cuh"),
     include_str!("../cuda/tiles.cuh"),
     include_str!("cuda/element.cuh"),
@@ -19,8 +19,22 @@ const FILES: [&str; 14] = [
     include_str!("cuda/product.cuh"),
     include_str!("cuda/input.cuh"),
     include_str!("cuda/attention.cuh"),
-    include_str!("cuda/token.cu"),
 ];
+/// The kernel of one token, and that of several.
+const TOKEN: &str = include_str!("cuda/token.cu");
+const TOKENS: &str = include_str!("cuda/tokens.cu");
+
+/// Tokens that may go through together, each of another sequence, the most first: the columns of a product of
+/// the matrix units.
+const TOGETHER: [usize; 4] = [8, 4, 2, 1];
+
+/// Elements of the inputs of several tokens that may be in shared memory at a time, the most first.
+const SLICES: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
+
+/// Tiles a warp for which there should be room, so that the memory is busy; with less than `LEAST_TILES` the kernel
+/// does not run.
+const ENOUGH_TILES: usize = 4;
+const LEAST_TILES: usize = 2;
 
 /// Warps of a block: with eight, a thread may have 255 registers, which attention wants, and the
 /// memory is as busy as with more.
@@ -167,7 +181,23 @@ impl Sizes {
             && self.embedding.serves(self.hidden)
             && self.head.serves(self.hidden);
         let layers = (1..=128).contains(&self.sliding.len());
-        heads && packings && layers && self.vocab >= 16 && self.has_room(target)
+        heads && packings && layers && self.vocab >= 16 && self.slice(target, 1).is_some()
+    }
+
+    /// Tokens, each of another sequence, that a kernel for this model and GPU can take through together;
+    /// [`Sizes::serve`] is true of them.
+    pub fn together(&self, target: Target) -> usize {
+        let fits = |tokens: &usize| self.slice(target, *tokens).is_some();
+        TOGETHER.into_iter().find(fits).unwrap_or(1)
+    }
+
+    /// Elements of the inputs of so many tokens that are in shared memory at a time: all that is wanted, if that
+    /// leaves enough for tiles. `None` where there is no room for the kernel.
+    fn slice(&self, target: Target, tokens: usize) -> Option<usize> {
+        let room = self.dynamic_shared_memory(target) as usize;
+        let fits = |slice: &usize, tiles| self.shared_bytes(target, tokens, *slice, tiles) <= room;
+        let wide = SLICES.into_iter().find(|s| fits(s, ENOUGH_TILES));
+        wide.or_else(|| SLICES.into_iter().rfind(|s| fits(s, LEAST_TILES)))
     }
 
     /// Whether a product has packed weights; the embedding is not one.
@@ -187,19 +217,30 @@ impl Sizes {
         target.shared_memory.saturating_sub(cache + 256)
     }
 
-    /// Whether two tiles a warp fit beside the rest of shared memory, which is laid out in `shape.cuh`.
-    fn has_room(&self, target: Target) -> bool {
+    /// Bytes of shared memory, which is laid out in `shape.cuh`, for so many tokens, elements of a slice of their
+    /// inputs, and tiles a warp.
+    fn shared_bytes(&self, target: Target, tokens: usize, slice: usize, tiles: usize) -> usize {
         let warps = WARPS as usize;
         let blocks = target.multiprocessors.max(1) as usize;
         let query_rows = self.heads * self.head_dim;
         let repeat = self.heads / self.kv_heads;
         let affine = self.any_affine();
 
-        let padded = |columns: usize, packing: Packing| columns.next_multiple_of(packing.tile());
+        let width = |packing: Packing| match tokens {
+            1 => usize::MAX,
+            _ => (slice / tokens / packing.tile()).max(1) * packing.tile(),
+        };
+        let padded = |columns: usize, packing: Packing| {
+            columns.next_multiple_of(packing.tile()).min(width(packing))
+        };
         let of_layers = [self.hidden, query_rows, self.intermediate];
         let widest = of_layers.map(|columns| padded(columns, self.layers));
         let widest = widest.into_iter().max().unwrap_or(0);
-        let input = 2 * widest.max(padded(self.hidden, self.head));
+        let widest = widest.max(padded(self.hidden, self.head));
+        let input = match tokens {
+            1 => 2 * widest,
+            _ => 2 * tokens * (widest.next_multiple_of(64) + 32),
+        };
         let key_warps = warps / (self.head_dim / 128).max(1);
         let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
             + 2 * repeat * (2 * self.head_dim + 8);
@@ -217,35 +258,38 @@ impl Sizes {
             (false, true) => 6,
             (false, false) => 4,
         };
-        let kept = matrices + layers * (2 + norms);
+        let kept = matrices + layers * (2 * tokens + norms);
         let rotations = 1 + usize::from(self.sliding.contains(&true));
         let parts = [
             4 * self.hidden,
             input.max(attention),
-            if affine { input / 16 } else { 0 },
-            64 * pieces,
+            if affine { tokens * widest / 8 } else { 0 },
+            64 * pieces * tokens,
             256,
             8 * kept,
-            4 * rotations * self.head_dim,
-            2 * warps * self.layers.tile_bytes().max(self.head.tile_bytes()),
+            4 * rotations * self.head_dim * tokens,
+            if tokens > 1 { 20 * tokens } else { 0 },
+            tiles * warps * self.layers.tile_bytes().max(self.head.tile_bytes()),
         ];
-        let bytes: usize = parts.iter().map(|part| part.next_multiple_of(128)).sum();
-        bytes <= self.dynamic_shared_memory(target) as usize
+        parts.iter().map(|part| part.next_multiple_of(128)).sum()
     }
 
-    /// Words of scratch memory that are enough for the kernel, which checks it.
-    pub fn scratch_words(&self) -> usize {
+    /// Words of scratch memory that are enough for the kernel of so many tokens, which checks it.
+    pub fn scratch_words(&self, tokens: usize) -> usize {
         let query_rows = self.heads * self.head_dim;
         let sums = query_rows + 2 * self.kv_heads * self.head_dim + 2 * self.hidden;
         let parts = self.heads * MAX_SPLITS * (self.head_dim + 2);
-        8 * sums + query_rows + self.intermediate + parts + self.kv_heads + 4096
+        let of_token =
+            8 * sums + query_rows + self.intermediate + parts + self.kv_heads + self.hidden;
+        tokens * (of_token + 64) + 4096
     }
 
-    /// The kernel's source for this model on `target`.
-    pub fn source(&self, target: Target) -> String {
+    /// The source of the kernel for this model on `target` that takes so many tokens through together.
+    pub fn source(&self, target: Target, tokens: usize) -> String {
         let mask = self.sliding.iter().enumerate();
         let mask = mask.fold(0u128, |mask, (i, &ring)| mask | u128::from(ring) << i);
         let (low, high) = (mask as u64, (mask >> 64) as u64);
+        let slice = self.slice(target, tokens).unwrap_or(SLICES[0]);
         let mut text = String::new();
         let mut define = |name: &str, value: String| {
             // Writing to a string cannot fail.
@@ -255,7 +299,9 @@ impl Sizes {
             ("GRID", target.multiprocessors as usize),
             ("WARPS", WARPS as usize),
             ("SMEM", self.dynamic_shared_memory(target) as usize),
-            ("SCRATCH", self.scratch_words()),
+            ("SCRATCH", self.scratch_words(tokens)),
+            ("TOKENS", tokens),
+            ("SLICE_COLUMNS", slice / tokens.max(1)),
             ("LAYERS", self.sliding.len()),
             ("HIDDEN", self.hidden),
             ("INTER", self.intermediate),
@@ -293,6 +339,7 @@ impl Sizes {
         }
         define("RINGS_LOW", format!("{low}ull"));
         define("RINGS_HIGH", format!("{high}ull"));
-        text + &FILES.concat()
+        let kernel = if tokens == 1 { TOKEN } else { TOKENS };
+        text + &FILES.concat() + kernel
     }
 }

@@ -1,13 +1,14 @@
-//! The kernel as a node of MLX's graph.
+//! The kernels as nodes of MLX's graph.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use half::bf16;
 use mlx_core::cuda::{self, Architecture, Kernel, Launch, Module, Scalar};
 use mlx_core::quant::Mode;
-use mlx_core::{Array, Dtype, Result, ops};
+use mlx_core::{Array, Dtype, Result};
 
 use super::sizes::{Packing, Sizes, Target, WARPS};
+use super::tables::{ROW, Tables};
 use crate::bf12::graph::Encoded;
 use crate::block::graph::{Block, Weight};
 use crate::gated::Activation;
@@ -15,9 +16,8 @@ use crate::graph::{exactly, on_cuda};
 use crate::kv::{Launched, Slot};
 use crate::rms_norm::graph::Norm;
 
-const ADDRESSES: &str = include_str!("cuda/addresses.cu");
-/// Arrays that one launch of that kernel takes, and the words of a layer in the table.
-const ROW: usize = 32;
+/// Places that the kernel of several tokens takes, whatever their number.
+const PLACES: usize = 8;
 
 /// A model whose blocks are alike.
 pub struct Model<'a> {
@@ -36,29 +36,53 @@ pub struct Model<'a> {
     pub softcap: Option<f64>,
 }
 
-/// The kernel for one model, with the addresses of its weights.
+/// The kernels for one model, with the addresses of its weights.
 pub struct TokenStep {
-    kernel: Kernel,
-    addresses: Kernel,
-    launch: Launch,
-    vocab: i32,
-    sliding: Vec<bool>,
+    sizes: Sizes,
+    target: Target,
+    one: Compiled,
+    /// For tokens of several sequences: compiled when first needed, since most have one.
+    several: OnceCell<Compiled>,
+    tables: Tables,
     /// The arrays whose addresses are in `table`, so that they stay where they are.
     _weights: Vec<Array>,
     table: Array,
-    /// Rewritten by each launch; the first finds zeros.
-    scratch: Array,
     /// Of the last launch, for the next: no two may run at a time, since each takes all
-    /// multiprocessors and the scratch memory.
+    /// multiprocessors and its kernel's scratch memory.
     last: RefCell<Option<(Array, Launched)>>,
-    caches: RefCell<Option<Caches>>,
 }
 
-/// Addresses of the buffers of a cache.
-struct Caches {
-    /// [`KvBuffers::id`](crate::kv::KvBuffers::id) of each.
-    ids: Vec<u64>,
-    table: Array,
+/// A kernel that takes so many tokens through together.
+struct Compiled {
+    tokens: usize,
+    kernel: Kernel,
+    launch: Launch,
+    /// Rewritten by each launch; the first finds zeros.
+    scratch: Array,
+}
+
+impl Compiled {
+    fn new(sizes: &Sizes, target: Target, tokens: usize) -> Result<Self> {
+        let name = if tokens == 1 { "decode_token" } else { "decode_tokens" };
+        let source = sizes.source(target, tokens);
+        let kernel = Module::compile(name, &source, &["-default-device"])?.kernel(name)?;
+        let launch = Launch {
+            shared_memory: sizes.dynamic_shared_memory(target),
+            // Every input is dense, and a copy of the scratch memory or of a cache would be wrong.
+            copy_strided: false,
+            blocks_wait: true,
+            ..Launch::new([target.multiprocessors, 1, 1], [32 * WARPS, 1, 1])
+        };
+        let words = sizes.scratch_words(tokens) as i32;
+        let scratch = Array::zeros(&[words], Dtype::Uint32)?;
+        mlx_core::eval(&[&scratch])?;
+        Ok(Self {
+            tokens,
+            kernel,
+            launch,
+            scratch,
+        })
+    }
 }
 
 impl TokenStep {
@@ -75,32 +99,19 @@ impl TokenStep {
         let Some(sizes) = sizes(model).filter(|sizes| sizes.serve(target)) else {
             return Ok(None);
         };
-        let kernel = Module::compile("decode_token", &sizes.source(target), &["-default-device"])?
-            .kernel("decode_token")?;
-        let source = format!("typedef unsigned long long u64;\n{ADDRESSES}");
-        let addresses = Module::compile("addresses", &source, &[])?.kernel("addresses")?;
-        let launch = Launch {
-            shared_memory: sizes.dynamic_shared_memory(target),
-            // Every input is dense, and a copy of the scratch memory or of a cache would be wrong.
-            copy_strided: false,
-            blocks_wait: true,
-            ..Launch::new([target.multiprocessors, 1, 1], [32 * WARPS, 1, 1])
-        };
-        let words = sizes.scratch_words() as i32;
-        let scratch = Array::zeros(&[words], Dtype::Uint32)?;
-        let (table, weights) = table(&addresses, model)?;
-        mlx_core::eval(&[&table, &scratch])?;
+        let one = Compiled::new(&sizes, target, 1)?;
+        let tables = Tables::new()?;
+        let (table, weights) = table(&tables, model)?;
+        mlx_core::eval(&[&table])?;
         Ok(Some(Self {
-            kernel,
-            addresses,
-            launch,
-            vocab: sizes.vocab as i32,
-            sliding: sizes.sliding,
+            sizes,
+            target,
+            one,
+            several: OnceCell::new(),
+            tables,
             _weights: weights,
             table,
-            scratch,
             last: RefCell::new(None),
-            caches: RefCell::new(None),
         }))
     }
 
@@ -109,60 +120,74 @@ impl TokenStep {
         on_cuda()
     }
 
-    /// The token `id`, int32 `[1]`, at position `offset`, through the model: float32 logits `[vocab]`.
-    /// Its keys and values are written into `slots`, one a layer, each with room for it.
-    pub fn run(&self, id: &Array, offset: i32, slots: &mut [Slot]) -> Result<Array> {
-        let caches = self.cache_table(slots)?;
-        let place = |sliding: bool| {
-            let of_kind = self.sliding.iter().position(|&s| s == sliding);
-            let slot = of_kind.and_then(|layer| slots.get(layer));
-            slot.map_or([0, 1, 1], |s| [s.start, s.visible, s.buffers.capacity()])
+    /// Sequences that one [`TokenStep::run`] takes at the most.
+    pub fn together(&self) -> usize {
+        self.sizes.together(self.target)
+    }
+
+    /// The tokens `ids`, int32 `[N]`, one of each of N sequences, at positions `offsets`, through the model:
+    /// float32 logits `[N, vocab]`, those of a sequence being what they are without the others. Keys and values
+    /// are written into `slots`, for each sequence one a layer, each with room for it. N is at most
+    /// [`TokenStep::together`].
+    pub fn run(&self, ids: &Array, offsets: &[i32], slots: &mut [Vec<Slot>]) -> Result<Array> {
+        let compiled = match offsets.len() {
+            1 => &self.one,
+            _ => self.several()?,
         };
-        let ([_, _, capacity], [start, held, ring]) = (place(false), place(true));
-        let scalars = [offset, capacity, start, held, ring].map(Scalar::Int);
+        let caches = self.tables.of_caches(slots, compiled.tokens)?;
+        let places = offsets.iter().zip(&*slots).map(|(&at, slots)| self.place(at, slots));
+        let mut scalars: Vec<Scalar> = places.flatten().map(Scalar::Int).collect();
+        if compiled.tokens > 1 {
+            scalars.resize(5 * PLACES, Scalar::Int(-1));
+        }
         let last = self.last.borrow_mut().take();
         let last = last.filter(|(done, launched)| launched.leads_on(done));
-        let after = last.as_ref().map_or(id, |(done, _)| done);
-        let inputs = [id, &self.table, &caches, &self.scratch, after];
-        let outputs: [(&[i32], Dtype); 2] = [(&[self.vocab], Dtype::Float32), (&[1], Dtype::Uint8)];
-        // SAFETY: the parameters are the kernel's, which was compiled for these sizes; the tables
+        let after = last.as_ref().map_or(ids, |(done, _)| done);
+        let inputs = [ids, &self.table, &caches, &compiled.scratch, after];
+        let shape = [compiled.tokens as i32, self.sizes.vocab as i32];
+        let outputs: [(&[i32], Dtype); 2] = [(&shape, Dtype::Float32), (&[1], Dtype::Uint8)];
+        // SAFETY: the parameters are the kernel's, which was compiled for these sizes; of `ids` and `caches` it
+        // reads what there is a position for, and the table of caches has room for all its tokens. The tables
         // hold the addresses of the weights, which `self` keeps until the last launch has run, and
         // of the caches, which `slots` has and keeps until what they were `written_by` has run. It
         // writes to the scratch memory and to the caches: no other array has those buffers, this
         // launch depends on the last one that wrote them, and `last` and `written_by` make the next
         // ones depend on this.
-        let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
+        let made = unsafe {
+            compiled
+                .kernel
+                .launch(&inputs, &outputs, &scalars, compiled.launch)
+        }?;
         let [logits, done] = exactly(made);
         let launched = Launched::now();
-        for slot in slots {
+        for slot in slots.iter_mut().flatten() {
             slot.buffers.written_by_address(done.clone(), launched);
         }
         *self.last.borrow_mut() = Some((done, launched));
-        Ok(logits)
+        match offsets.len() {
+            n if n == compiled.tokens => Ok(logits),
+            n => logits.slice(&[0, 0], &[n as i32, shape[1]]),
+        }
     }
 
-    /// The addresses of all keys and values, asked for again when a buffer is another one.
-    fn cache_table(&self, slots: &mut [Slot]) -> Result<Array> {
-        for slot in slots.iter_mut() {
-            // Here and not only below, since it may copy a buffer that others have views of.
-            slot.buffers.in_place()?;
+    fn several(&self) -> Result<&Compiled> {
+        if let Some(compiled) = self.several.get() {
+            return Ok(compiled);
         }
-        let ids: Vec<u64> = slots.iter().map(|slot| slot.buffers.id()).collect();
-        let known = self.caches.borrow();
-        if let Some(caches) = known.as_ref().filter(|caches| caches.ids == ids) {
-            return Ok(caches.table.clone());
-        }
-        drop(known);
-        let mut arrays = Vec::with_capacity(2 * slots.len());
-        for slot in slots {
-            arrays.extend(slot.buffers.in_place()?.0);
-        }
-        let table = address_table(&self.addresses, &arrays)?;
-        *self.caches.borrow_mut() = Some(Caches {
-            ids,
-            table: table.clone(),
-        });
-        Ok(table)
+        let compiled = Compiled::new(&self.sizes, self.target, self.together())?;
+        Ok(self.several.get_or_init(|| compiled))
+    }
+
+    /// Where a sequence stands: its position, room for tokens; of layers with a sliding window, where the token
+    /// goes, tokens held then, room.
+    fn place(&self, offset: i32, slots: &[Slot]) -> [i32; 5] {
+        let of_kind = |sliding: bool| {
+            let layer = self.sizes.sliding.iter().position(|&s| s == sliding);
+            let slot = layer.and_then(|layer| slots.get(layer));
+            slot.map_or([0, 1, 1], |s| [s.start, s.visible, s.buffers.capacity()])
+        };
+        let ([_, _, capacity], [start, held, ring]) = (of_kind(false), of_kind(true));
+        [offset, capacity, start, held, ring]
     }
 }
 
@@ -197,7 +222,7 @@ pub fn target() -> Result<Option<Target>> {
 }
 
 /// The table of `shape.cuh`: a row a layer and one for the rest; and the arrays in it.
-fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
+fn table(tables: &Tables, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
     let mut rows: Vec<Vec<&Array>> = Vec::new();
     let (mut full, mut windowed) = (None, None);
     for (block, sliding) in &model.blocks {
@@ -243,7 +268,7 @@ fn table(addresses: &Kernel, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
             });
         }
     }
-    let table = address_table(addresses, &arrays.iter().collect::<Vec<_>>())?;
+    let table = tables.of(&arrays.iter().collect::<Vec<_>>())?;
     Ok((table, arrays))
 }
 
@@ -256,24 +281,6 @@ fn words(matrix: Weight<'_>) -> Vec<&Array> {
         Weight::Bf12(Encoded::Cuda(w)) => vec![w.buffer(); 3],
         Weight::Bf12(Encoded::Host(_)) => Vec::new(),
     }
-}
-
-/// The addresses of `arrays`, uint64, in whole rows.
-fn address_table(addresses: &Kernel, arrays: &[&Array]) -> Result<Array> {
-    let mut rows = Vec::new();
-    for row in arrays.chunks(ROW) {
-        let filler = std::iter::repeat(&row[0]);
-        let row: Vec<&Array> = row.iter().chain(filler).take(ROW).copied().collect();
-        let launch = Launch {
-            copy_strided: false,
-            ..Launch::new([1, 1, 1], [1, 1, 1])
-        };
-        // SAFETY: the kernel takes 32 addresses, reads none of them, and writes 32 words.
-        let made =
-            unsafe { addresses.launch(&row, &[(&[ROW as i32], Dtype::Uint64)], &[], launch) }?;
-        rows.extend(made);
-    }
-    ops::concatenate(&rows.iter().collect::<Vec<_>>(), 0)
 }
 
 /// What the kernel has to know of a model, if all blocks are alike and everything is bfloat16.

@@ -1,4 +1,4 @@
-//! A whole model as one kernel, for the next token of one sequence.
+//! A whole model as one kernel, for the next token of one sequence or of several.
 
 use std::cell::OnceCell;
 
@@ -28,17 +28,20 @@ pub(crate) struct Ends<'a> {
 }
 
 impl Fused {
-    /// Float32 logits `[vocab]` of the token `id`, int32 `[1]`, which follows those in `cache` and is
-    /// added to it; `None`, and nothing done, where the single operations have to do it.
+    /// Float32 logits `[N, vocab]` of the tokens `ids`, int32 `[N]`, which follow those in the N `caches`, as
+    /// many as one kernel takes, and are added to them; `None`, and nothing done, where the single operations
+    /// have to do it.
     pub(crate) fn logits(
         &self,
         layers: &Stack,
         ends: &Ends<'_>,
-        id: &Array,
-        cache: &mut Cache,
+        ids: &Array,
+        caches: &mut [&mut Cache],
     ) -> Result<Option<Array>> {
         match self.step(layers, ends)? {
-            Some(step) if step.serves()? => Ok(Some(layers.decode(step, id, cache)?)),
+            Some(step) if step.serves()? && caches.len() <= step.together() => {
+                Ok(Some(layers.decode(step, ids, caches)?))
+            }
             _ => Ok(None),
         }
     }

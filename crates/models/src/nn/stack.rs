@@ -36,7 +36,7 @@ impl Stack {
     /// `[rows, hidden]`. Adds L tokens to `cache`.
     pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
         let length = x.dim(0);
-        self.make_room(&[cache], length, x.dtype())?;
+        self.make_room(&[&mut *cache], length, x.dtype())?;
         if let Some(joined) = self.serving(x)? {
             return Self::run(
                 joined,
@@ -77,8 +77,7 @@ impl Stack {
         let Some(joined) = self.serving(x)? else {
             return Ok(None);
         };
-        let there: Vec<&Cache> = caches.iter().map(|cache| &**cache).collect();
-        self.make_room(&there, 1, x.dtype())?;
+        self.make_room(caches, 1, x.dtype())?;
         let heads = self.heads(x.dtype());
         Self::run(joined, x, caches, 1, &heads, x.dim(0)).map(Some)
     }
@@ -110,14 +109,18 @@ impl Stack {
         })
     }
 
-    /// The token `id` behind those in `cache` through `step`, which is made of these blocks: its
-    /// logits. Adds it to `cache`.
-    pub(super) fn decode(&self, step: &TokenStep, id: &Array, cache: &mut Cache) -> Result<Array> {
-        self.make_room(&[cache], 1, Dtype::Bfloat16)?;
-        let offset = cache.offset();
-        Cache::add(&mut [cache], 1, &self.heads(Dtype::Bfloat16), |slots| {
-            let slots = slots.first_mut().map_or(&mut [][..], |slots| slots);
-            Ok(step.run(id, offset, slots)?)
+    /// The tokens `ids [N]` behind those in the N `caches` through `step`, which is made of these blocks: their
+    /// logits `[N, vocab]`. Adds them to the caches.
+    pub(super) fn decode(
+        &self,
+        step: &TokenStep,
+        ids: &Array,
+        caches: &mut [&mut Cache],
+    ) -> Result<Array> {
+        self.make_room(caches, 1, Dtype::Bfloat16)?;
+        let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
+        Cache::add(caches, 1, &self.heads(Dtype::Bfloat16), |slots| {
+            Ok(step.run(ids, &offsets, slots)?)
         })
     }
 
@@ -131,7 +134,7 @@ impl Stack {
 
     /// Fails where the device has no room for what `count` more tokens need in each of the `caches`, before
     /// anything has changed.
-    fn make_room(&self, caches: &[&Cache], count: i32, dtype: Dtype) -> Result<()> {
+    fn make_room(&self, caches: &[&mut Cache], count: i32, dtype: Dtype) -> Result<()> {
         let heads = self.heads(dtype);
         let layers = caches
             .iter()

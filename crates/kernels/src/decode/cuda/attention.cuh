@@ -1,5 +1,6 @@
-// Attention of one token, a thread block a key-value head and a part of its keys (flash decoding,
-// arXiv:2205.14135 with the keys split over blocks). The block that has the new token's place also
+// Attention of a token, a thread block a key-value head and a part of its keys (flash decoding,
+// arXiv:2205.14135 with the keys split over blocks). How keys are split depends on their number alone, so that
+// a token's bits do not depend on how many tokens go through together. The block that has the new token's place also
 // writes its key and value into the cache. Keys are cached rotated, so their order does not matter
 // and a ring is read as it lies.
 
@@ -11,21 +12,21 @@ struct Context {
     float score_scale;
     u64 keys, values;        // addresses of the buffers
 
-    /// Keys are split so that most blocks have some, but at least 32: fewer would not be worth
-    /// combining.
+    /// Keys are split so that most blocks have some, but each warp 16, which it reads at a time.
     __device__ __forceinline__ int splits() const {
-        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 31) / 32);
+        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 16 * KEY_WARPS - 1) / (16 * KEY_WARPS));
     }
 };
 
-/// A thread block's head and its keys [begin, end); a block without has the head KV_HEADS or more.
+/// The `number`th part of a token's attention: a head and its keys [begin, end). Behind the last part the head
+/// is KV_HEADS or more.
 struct Part {
     int splits, head, split, begin, end;
 
-    __device__ __forceinline__ explicit Part(const Context& context) : splits(context.splits()) {
+    __device__ __forceinline__ Part(const Context& context, int number) : splits(context.splits()) {
         int each = (context.held + splits - 1) / splits;
-        head = blockIdx.x / splits;
-        split = blockIdx.x % splits;
+        head = number / splits;
+        split = number % splits;
         begin = split * each;
         end = smaller(begin + each, context.held);
     }
@@ -41,10 +42,9 @@ __device__ __forceinline__ void rotation_at(int position, float scale, const flo
     }
 }
 
-/// Has this block's keys and values brought into the second-level cache. One lane a warp, since lanes
+/// Has a part's keys and values brought into the second-level cache. One lane a warp, since lanes
 /// issue such prefetches one after another.
-__device__ __forceinline__ void prefetch_part(const Context& context) {
-    Part part(context);
+__device__ __forceinline__ void prefetch_part(const Context& context, const Part& part) {
     constexpr int ROW = HEAD_DIM * 2;
     if (part.head >= KV_HEADS || threadIdx.x % 32 != 0) return;
     int each = (part.end - part.begin + WARPS - 1) / WARPS;
@@ -280,10 +280,10 @@ __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, f
     }
 }
 
-/// The whole phase for this block: its keys' part, and, in the last block of a head, all parts
-/// together, into `mixed`, the permuted input of the output projection.
-__device__ __forceinline__ void attention(const u64* words, const Context& context, u32* scratch, unsigned char* shared,
-                                          u32* flag, Timeline& timeline) {
+/// A part for this block, and, in the last block of a head, all parts together, into the permuted input of the
+/// output projection. `words` are the layer's, `scratch` is the token's, with `heads_done` counters of it.
+__device__ __forceinline__ void attend_part(const u64* words, const Context& context, const Part& part, u32* scratch,
+                                            u32* heads_done, unsigned char* shared, u32* flag, Timeline& timeline) {
     constexpr int WIDTH = REPEAT * HEAD_DIM;
     const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
     float* of_warps = reinterpret_cast<float*>(shared);
@@ -291,7 +291,6 @@ __device__ __forceinline__ void attention(const u64* words, const Context& conte
     float2* of_parts = scales + KEY_WARPS * REPEAT;
     u16* queries = reinterpret_cast<u16*>(shared + AT_QUERIES);
 
-    Part part(context);
     if (part.head >= KV_HEADS) {
         for (int skipped = 0; skipped < 3; skipped++) timeline.mark();
         return;
@@ -309,7 +308,7 @@ __device__ __forceinline__ void attention(const u64* words, const Context& conte
     float2* part_scales = reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
     combine_warps(state, of_warps, scales, parts + split * WIDTH, part_scales + split * REPEAT);
     timeline.mark();
-    if (!last_of(scratch + AT_HEAD_COUNTERS + head, splits, flag)) return;
+    if (!last_of(heads_done + head, splits, flag)) return;
 
     for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);
     __syncthreads();

@@ -8,12 +8,14 @@ struct Cursor {
     // addresses in rows lane / 8 and that + 8 of weights, and in row lane / 2 of scales and biases; or
     // in the units of the upper and the lower 8 rows.
     int step, depth, row_bytes;
+    // Of a product in slices: which, and how many tiles wide they are.
+    int slice, width;
     u64 upper, lower, scales, biases;
 
     /// `matrices`: the addresses of all layers' matrices and, as one layer more, of the logits'.
     __device__ __forceinline__ explicit Cursor(const u64* matrices_)
         : matrices(matrices_), layer(-1), kind(DOWN), left(0), block(0), deep(0), step(0), depth(0), row_bytes(0),
-          upper(0), lower(0), scales(0), biases(0) {}
+          slice(0), width(0), upper(0), lower(0), scales(0), biases(0) {}
 
     /// Of the present product.
     __device__ __forceinline__ int bits() const { return kind == LOGITS ? LM_HEAD_BITS : BITS; }
@@ -23,8 +25,20 @@ struct Cursor {
 
     /// Makes `left` positive, unless this is the end of the last product.
     __device__ __forceinline__ void settle() {
+        if constexpr (SLICED) {
 #pragma unroll 1
-        while (left == 0 && kind != LOGITS) next_product();
+            while (left == 0 && !(kind == LOGITS && (slice + 1) * width >= depth)) {
+                if ((slice + 1) * width < depth) {
+                    slice++;
+                    begin();
+                } else {
+                    next_product();
+                }
+            }
+        } else {
+#pragma unroll 1
+            while (left == 0 && kind != LOGITS) next_product();
+        }
     }
 
     /// Moves on to the warp's next tile.
@@ -33,7 +47,11 @@ struct Cursor {
         upper += step * tile_bytes();
         lower += step * tile_bytes();
         deep += step;
-        if (deep >= depth) {
+        if constexpr (SLICED) {
+            const int before = block;
+            for (; deep >= depth; deep -= depth) block++;
+            if ((seek(slice, width, step, depth, block, deep, left) || block != before) && left != 0) aim();
+        } else if (deep >= depth) {
             do {
                 deep -= depth;
                 block++;
@@ -46,14 +64,22 @@ struct Cursor {
     __device__ __forceinline__ void next_product() {
         layer += kind == DOWN;
         kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
+        slice = 0;
+        begin();
+    }
+
+    /// To the warp's first tile of this product, and slice.
+    __device__ __forceinline__ void begin() {
         Line line = Line::of(kind);
         int warp = threadIdx.x / 32, begin = line.begin(warp);
         left = line.count(warp);
         step = line.step;
         depth = line.deep;
         row_bytes = line.row_bytes;
+        width = line.width;
         block = (u32)begin / (u32)depth;
         deep = begin - block * depth;
+        if constexpr (SLICED) seek(slice, width, step, depth, block, deep, left);
         if (left != 0) aim();
     }
 

@@ -1,5 +1,6 @@
 // What a product multiplies: made in every block's shared memory, by every block for itself, since
-// that costs a read of the second-level cache and no barrier.
+// that costs a read of the second-level cache and no barrier. The residual streams of several tokens would
+// not fit there: each is kept by one block, which leaves the normalized stream for all.
 
 /// The sum of `x` over the block, the same in every thread. `reduce` has two rows of 32 floats, used
 /// in turn, so that one synchronization is enough.
@@ -13,25 +14,28 @@ __device__ __forceinline__ float block_sum(float x, float* reduce) {
     return sum;
 }
 
-/// Sums of the input over each group of `GROUP_SIZE`, which stand in any order within 32.
+/// Sums of each token's input over each group of `GROUP_SIZE`, which stand in any order within 32; those of a
+/// group are neighbours.
 template <int GROUP_SIZE>
 __device__ __forceinline__ void sum_groups(const u16* input, float* sums, int count) {
     constexpr int LANES = GROUP_SIZE / 8;
     __syncthreads();
-    // Whole warps, so that the shuffles have their partners.
-    for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
-        int i = base + threadIdx.x % 32;
-        float sum = 0.0f;
-        if (i < count / 8) {
-            float x[8];
-            unpack8(reinterpret_cast<const uint4*>(input)[i], x);
+#pragma unroll 1
+    for (int token = 0; token < TOKENS; token++, input += INPUT_STRIDE)
+        // Whole warps, so that the shuffles have their partners.
+        for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
+            int i = base + threadIdx.x % 32;
+            float sum = 0.0f;
+            if (i < count / 8) {
+                float x[8];
+                unpack8(reinterpret_cast<const uint4*>(input)[i], x);
 #pragma unroll
-            for (int j = 0; j < 8; j++) sum += x[j];
+                for (int j = 0; j < 8; j++) sum += x[j];
+            }
+#pragma unroll
+            for (int d = 1; d < LANES; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+            if (i % LANES == 0 && i < count / 8) sums[i / LANES * TOKENS + token] = sum;
         }
-#pragma unroll
-        for (int d = 1; d < LANES; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
-        if (i % LANES == 0 && i < count / 8) sums[i / LANES] = sum;
-    }
 }
 
 /// Zeros behind the input up to whole tiles, and the sums of its groups.
@@ -41,6 +45,27 @@ __device__ __forceinline__ void finish_input(u16* input, float* sums) {
     constexpr int PADDED = P::DEEP * P::TILE;
     for (int i = P::K + threadIdx.x; i < PADDED; i += THREADS) input[i] = 0;
     if constexpr (is_affine(P::BIT)) sum_groups<P::GROUP_SIZE>(input, sums, PADDED);
+    __syncthreads();
+}
+
+/// The inputs of all tokens that were left in device memory, from `from` on, TOKEN_STRIDE words apart, in
+/// bfloat16 and already permuted: the columns of a slice of them. Begins and ends synchronized.
+template <int KIND>
+__device__ __forceinline__ void copy_slice(const u32* from, int slice, u16* input, float* sums) {
+    typedef Product<KIND> P;
+    constexpr int COLUMNS = P::WIDTH * P::TILE;
+    const int first = slice * COLUMNS, there = smaller(P::K - first, COLUMNS);
+    __syncthreads();
+    // Behind the last column zeros, up to whole tiles.
+#pragma unroll 4
+    for (int i = threadIdx.x; i < TOKENS * (COLUMNS / 8); i += THREADS) {
+        const int token = i / (COLUMNS / 8), at = i % (COLUMNS / 8);
+        uint4 x = make_uint4(0, 0, 0, 0);
+        if (8 * at < there)
+            x = shared_read(reinterpret_cast<const uint4*>(from + token * TOKEN_STRIDE) + first / 8 + at);
+        reinterpret_cast<uint4*>(input)[token * (INPUT_STRIDE / 8) + at] = x;
+    }
+    if constexpr (is_affine(P::BIT)) sum_groups<P::GROUP_SIZE>(input, sums, COLUMNS);
     __syncthreads();
 }
 
@@ -54,7 +79,8 @@ __device__ __forceinline__ void copy_input(const u32* from, u16* input, float* s
 
 /// Adds what a product has left (`PARTIALS` partial sums a row, normalized by `before` if there is
 /// one) to the residual stream, which every block holds in float32, and makes the input of the next
-/// product: the stream through the norm `after`.
+/// product: the stream through the norm `after`. Of several tokens a block has one, and `input` lies in
+/// device memory.
 template <int KIND, int PARTIALS>
 __device__ __forceinline__ void add_and_normalize(const float* partials, const u32* before, const u32* after,
                                                   float* residual, float* reduce, u16* input, float* sums) {
@@ -106,7 +132,7 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         input[permuted<BIT>(2 * pair)] = low;
         input[permuted<BIT>(2 * pair + 1)] = high;
     }
-    finish_input<KIND>(input, sums);
+    if (TOKENS == 1) finish_input<KIND>(input, sums);
 }
 
 /// Has a layer's norms brought into the second-level cache. `words` are their addresses.

@@ -66,6 +66,7 @@ __device__ __forceinline__ void prefetch_bytes(u64 from, int bytes) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
 #else
+#pragma unroll 1
     for (int i = 0; i < bytes; i += 128) asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i));
 #endif
 }

@@ -1,8 +1,9 @@
-// Matrix times vector, on the matrix units: 16 rows of weights are A, the vector is the first of the
-// eight columns of B. That uses an eighth of the units and costs far fewer instructions than
-// multiplying in the lanes, which is what a memory-bound product must save.
+// Matrix times vector, on the matrix units: 16 rows of weights are A, the vectors are columns of B, one for
+// each token. Of one token that is the first of eight, which uses an eighth of the units and costs far fewer
+// instructions than multiplying in the lanes, which is what a memory-bound product must save. A column's sums
+// do not depend on the others, so a token's bits do not depend on how many there are.
 //
-// The vector lies in shared memory in bfloat16, permuted within each 32 elements so that the
+// A vector lies in shared memory in bfloat16, permuted within each 32 elements so that the
 // 16 bytes of lane t % 4 hold the partners of what `load_matrices` gives that lane:
 //
 //   bfloat16  k = 8c + 2t + e      of column c: the pairs of the four columns
@@ -27,41 +28,60 @@ __device__ __forceinline__ int permuted(int k) {
     return (k & ~31) + place;
 }
 
-/// The eight lanes' worth of B for 32 columns. Only the first column of the product is wanted, so only
-/// the lanes that hold it read; the other columns are zeros.
-__device__ __forceinline__ uint4 first_column(const uint4* x) {
+/// Tokens whose sums a lane has: those of columns 2 (lane % 4) and the next.
+constexpr int EACH = TOKENS == 1 ? 1 : 2;
+/// Whether this lane has any.
+__device__ __forceinline__ bool has_sums() { return threadIdx.x % 4 * 2 < TOKENS; }
+
+/// The lanes' worth of B for 32 columns of the inputs. Only the first columns of the product are wanted, so only
+/// the lanes that hold them read; the other columns are zeros.
+__device__ __forceinline__ uint4 tokens_columns(const uint4* x) {
     uint4 b = make_uint4(0, 0, 0, 0);
-    if (threadIdx.x % 32 < 4) b = *x;
+    if (threadIdx.x % 32 < 4 * TOKENS) b = *x;
     return b;
 }
 
 /// One tile of bfloat16 weights: adds to the sums of rows lane / 4 and that + 8.
-__device__ __forceinline__ void dense_tile(u32 rows, int swizzle, const uint4* x, float& upper, float& lower) {
+__device__ __forceinline__ void dense_tile(u32 rows, int swizzle, const uint4* x, float (&upper)[EACH],
+                                           float (&lower)[EACH]) {
     float c[2][4] = {};
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        uint4 b = first_column(x + i * 4);
+        uint4 b = tokens_columns(x + i * 4);
         uint4 a = load_matrices(rows + ((i * 4 * 16) ^ swizzle));
         multiply(c[0], a.x, a.y, a.z, a.w, b.x, b.y);
         a = load_matrices(rows + ((i * 4 * 16 + 32) ^ swizzle));
         multiply(c[1], a.x, a.y, a.z, a.w, b.z, b.w);
     }
-    upper += c[0][0] + c[1][0];
-    lower += c[0][2] + c[1][2];
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        upper[j] += c[0][j] + c[1][j];
+        lower[j] += c[0][2 + j] + c[1][2 + j];
+    }
 }
 
 /// Adds to the sums of a unit's rows what its rare elements are beyond what stands in their place.
-__device__ __forceinline__ void add_rare(const unsigned char* unit, const u16* input, float& sum) {
+__device__ __forceinline__ void add_rare(const unsigned char* unit, const u16* input, float (&sum)[EACH]) {
     const int lane = threadIdx.x % 32;
-    // Each lane has one of them or 0, and a row's sum is in its first lane.
+    // Each lane has one of them or 0, and a row's sums are in its first lanes.
     auto add = [&](u32 rare) {
         const int row = rare >> 7 & 7;
-        const float more = (bf16(rare >> 16) - rare_place(unit[UNIT_TOPS + row])) * bf16(input[rare & 127]);
+        float more = bf16(rare >> 16) - rare_place(unit[UNIT_TOPS + row]);
+        if (TOKENS == 1) more *= bf16(input[rare & 127]);
         for (u32 left = __ballot_sync(~0u, (rare & RARE) != 0); left != 0; left &= left - 1) {
             const int from = __ffs(left) - 1;
             const int to = 4 * __shfl_sync(~0u, row, from);
             const float x = __shfl_sync(~0u, more, from);
-            if (lane == to) sum += x;
+            if constexpr (TOKENS == 1) {
+                if (lane == to) sum[0] += x;
+            } else {
+                const int column = __shfl_sync(~0u, rare & 127, from);
+                if (lane / 4 != to / 4 || !has_sums()) continue;
+                // Rounded before it is added, as that of one token is.
+#pragma unroll
+                for (int j = 0; j < EACH; j++)
+                    sum[j] += __fmul_rn(x, bf16(input[(lane % 4 * 2 + j) * INPUT_STRIDE + column]));
+            }
         }
     };
     add(lane < RARE_HERE ? reinterpret_cast<const u32*>(unit + UNIT_RARE)[lane] : 0);
@@ -74,8 +94,8 @@ __device__ __forceinline__ void add_rare(const unsigned char* unit, const u16* i
 
 /// One tile of two units, which begin at `stage`; `input` are the tile's columns of it, and `x` this
 /// lane's of these.
-__device__ __forceinline__ void units_tile(const unsigned char* stage, const u16* input, const uint4* x, float& upper,
-                                           float& lower) {
+__device__ __forceinline__ void units_tile(const unsigned char* stage, const u16* input, const uint4* x,
+                                           float (&upper)[EACH], float (&lower)[EACH]) {
     const int lane = threadIdx.x % 32;
     const unsigned char* second = stage + UNIT_BYTES;
     const uint4* u = reinterpret_cast<const uint4*>(stage) + lane;
@@ -87,7 +107,7 @@ __device__ __forceinline__ void units_tile(const unsigned char* stage, const u16
         multiply(c[i], of_upper.first, of_lower.first, of_upper.second, of_lower.second, b0, b1);
     };
     auto steps = [&](int j, u32 u_low0, u32 u_low1, u32 l_low0, u32 l_low1, u32 u_high, u32 l_high) {
-        uint4 b = first_column(x + j * 4);
+        uint4 b = tokens_columns(x + j * 4);
         step(0, u_low0, l_low0, u_high, l_high, b.x, b.y);
         step(1, u_low1, l_low1, second_half(u_high), second_half(l_high), b.z, b.w);
     };
@@ -98,8 +118,11 @@ __device__ __forceinline__ void units_tile(const unsigned char* stage, const u16
     steps(2, u_low.x, u_low.y, l_low.x, l_low.y, u_high.z, l_high.z);
     steps(3, u_low.z, u_low.w, l_low.z, l_low.w, u_high.w, l_high.w);
     const u32 u_top = stage[UNIT_TOPS + lane / 4], l_top = second[UNIT_TOPS + lane / 4];
-    upper += row_scale(u_top) * (c[0][0] + c[1][0]);
-    lower += row_scale(l_top) * (c[0][2] + c[1][2]);
+#pragma unroll
+    for (int j = 0; j < EACH; j++) {
+        upper[j] += row_scale(u_top) * (c[0][j] + c[1][j]);
+        lower[j] += row_scale(l_top) * (c[0][2 + j] + c[1][2 + j]);
+    }
 
     constexpr int WORDS = (UNIT_BYTES - UNIT_RARE) / 4;
     const unsigned char* mine = lane < WORDS ? stage : second - 4 * WORDS;
@@ -139,10 +162,11 @@ __device__ __forceinline__ void load_words(const u32* from, u32 (&to)[WORDS]) {
 }
 
 /// One tile of packed weights. `scales` is this lane's upper row's first word of scales, `sums` the
-/// sums of x over the tile's groups, `odd` whether a tile of one group has the second of its word.
+/// sums of x over the tile's groups, TOKENS for each, from this lane's first token on; `odd` whether a tile of one group has the second of its word.
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* x, const u32* scales,
-                                            const float* sums, bool odd, float& upper, float& lower) {
+                                            const float* sums, bool odd, float (&upper)[EACH],
+                                            float (&lower)[EACH]) {
     constexpr int TILE = tile_columns(BIT), GROUPS = TILE / GROUP_SIZE, STEPS = GROUP_SIZE / 32;
     constexpr int WORDS = GROUPS == 1 ? 1 : GROUPS / 2;
     // Offset and weight of the second accumulator: both halves of a byte, or one nibble more.
@@ -160,7 +184,7 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
 #pragma unroll
         for (int i = 0; i < STEPS; i++) {
             int step = g * STEPS + i;
-            uint4 b = first_column(x + step * 4);
+            uint4 b = tokens_columns(x + step * 4);
             if (BIT == 8) {
                 a = load_matrices(rows + ((step * 32) ^ swizzle));
                 affine_step<8>(c, high, a.x, a.y, a.z, a.w, b);
@@ -177,77 +201,110 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
         float scale1 = second ? bf16_high(s1[word]) : bf16_low(s1[word]);
         float bias0 = second ? bf16_high(b0[word]) : bf16_low(b0[word]);
         float bias1 = second ? bf16_high(b1[word]) : bf16_low(b1[word]);
-        float sum = sums[g];
-        upper += scale0 * (c[0] + HIGH * high[0]) + (bias0 - OFFSET * scale0) * sum;
-        lower += scale1 * (c[2] + HIGH * high[2]) + (bias1 - OFFSET * scale1) * sum;
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            float sum = sums[g * TOKENS + j];
+            upper[j] += scale0 * (c[j] + HIGH * high[j]) + (bias0 - OFFSET * scale0) * sum;
+            lower[j] += scale1 * (c[2 + j] + HIGH * high[2 + j]) + (bias1 - OFFSET * scale1) * sum;
+        }
     }
 }
 
-/// This warp's tiles of a product with the input in shared memory. Its sum over a row block goes to
-/// `pieces`, where those of one row block are neighbours: at [row block of the thread block][warp] if the
-/// warps take tiles in turn, at [row block + warp] if each has a piece of the line, since both then grow
-/// along the line and no two sums share a place.
+/// This warp's tiles of a product with the inputs in shared memory, or those of slice `slice` of it. Its sums
+/// over a row block go to `pieces`, 16 times TOKENS of them, where those of one row block are neighbours: at
+/// [row block of the thread block][warp] if the warps take tiles in turn, at [row block + warp] if each has a
+/// piece of the line, since both then grow along the line and no two sums share a place.
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
-                                               const unsigned char* ring, float* pieces) {
+                                               const unsigned char* ring, float* pieces, int slice = 0) {
     constexpr int TILE = tile_columns(BIT);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int begin = line.begin(warp), left = line.count(warp);
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
     block -= (u32)line.first / (u32)line.deep;
-    float* piece = pieces + (block * line.step + warp) * 16 + lane / 4;
+    const int first_block = block, first_deep = deep, first_column = slice * line.width;
+    if constexpr (SLICED) seek(slice, line.width, line.step, line.deep, block, deep, left);
+    float* piece = pieces + (block * line.step + warp) * 16 * TOKENS;
+    piece += TOKENS == 1 ? lane / 4 : lane / 4 * TOKENS + lane % 4 * 2;
     // The row this lane names to `load_matrices`, and the xor that finds its columns.
     const int row = (lane >> 3 & 1) * 8 + lane % 8;
     const int swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
     const uint4* x = reinterpret_cast<const uint4*>(input) + lane % 4;
-    float upper = 0.0f, lower = 0.0f;
+    if (TOKENS > 1) x += lane / 4 * (INPUT_STRIDE / 8);
+    if (TOKENS > 1) sums += has_sums() ? lane % 4 * 2 : 0;
+    float upper[EACH] = {}, lower[EACH] = {};
+    // Goes on with what a slice before this left.
+    auto take_up = [&] {
+        if (!SLICED || slice == 0) return;
+        const int before = deep - line.step;
+        if (!has_sums() || before < (block == first_block ? first_deep : 0)) return;
+#pragma unroll
+        for (int j = 0; j < EACH; j++) upper[j] = piece[j], lower[j] = piece[8 * TOKENS + j];
+    };
+    if (left > 0) take_up();
 #pragma unroll 1
     for (; left > 0; left--) {
         u32 rows = stream.oldest() + row * 128;
-        const uint4* tile_x = x + deep * (TILE / 8);
+        const int here = TOKENS == 1 ? deep : deep - first_column;
+        const uint4* tile_x = x + here * (TILE / 8);
         if constexpr (BIT == 16) {
             dense_tile(rows, swizzle, tile_x, upper, lower);
         } else if constexpr (BIT == 12) {
             const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
-            units_tile(stage, input + deep * TILE, tile_x, upper, lower);
+            units_tile(stage, input + here * TILE, tile_x, upper, lower);
         } else {
             constexpr int GROUPS = TILE / GROUP_SIZE, WORDS = larger(1, GROUPS / 2);
             const unsigned char* stage = ring + (warp * RING_STAGES + stream.take) * STAGE_BYTES;
             affine_tile<BIT, GROUP_SIZE>(rows, swizzle, tile_x,
                                          reinterpret_cast<const u32*>(stage + 2048) + lane / 4 * WORDS,
-                                         sums + deep * GROUPS, (deep & 1) != 0, upper, lower);
+                                         sums + here * GROUPS * TOKENS, (deep & 1) != 0, upper, lower);
         }
         stream.advance();
         deep += line.step;
-        if (deep >= line.deep || left == 1) {
-            if (lane % 4 == 0) {
-                piece[0] = upper;
-                piece[8] = lower;
+        if (deep >= line.deep || left == 1 || (SLICED && deep >= first_column + line.width)) {
+            if (TOKENS == 1 ? lane % 4 == 0 : has_sums()) {
+#pragma unroll
+                for (int j = 0; j < EACH; j++) {
+                    piece[j] = upper[j];
+                    piece[8 * TOKENS + j] = lower[j];
+                }
             }
-            for (; deep >= line.deep; deep -= line.deep) piece += line.step * 16;
-            upper = lower = 0.0f;
+#pragma unroll
+            for (int j = 0; j < EACH; j++) upper[j] = lower[j] = 0.0f;
+            if constexpr (SLICED) {
+                const int before = block;
+                int rest = left - 1;
+                for (; deep >= line.deep; deep -= line.deep) block++;
+                seek(slice, line.width, line.step, line.deep, block, deep, rest);
+                piece += (block - before) * line.step * 16 * TOKENS;
+                left = rest + 1;
+                if (rest > 0) take_up();
+            } else {
+                for (; deep >= line.deep; deep -= line.deep) piece += line.step * 16 * TOKENS;
+            }
         }
     }
     __syncthreads();
 }
 
-/// Sums the warps' pieces of each row of this thread block and gives them to `write(block, row,
-/// sum)`, or, for the gate, `write(block, row, gate, up)` with 8 rows a block.
+/// Sums the warps' pieces of each row of this thread block and gives them to `write(token, block, row,
+/// sum)`, or, for the gate, `write(token, block, row, gate, up)` with 8 rows a block.
 template <int KIND, typename Write>
 __device__ __forceinline__ void gather(const float* pieces, Write write) {
     typedef Product<KIND> P;
     Line line = Line::of_kind<KIND>();
     if (line.first == line.end) return;
     int first = line.first / P::DEEP, end = (line.end - 1) / P::DEEP + 1;
-    constexpr int ROWS = KIND == GATE_UP ? 8 : 16;
-    for (int i = threadIdx.x; i < (end - first) * ROWS; i += THREADS) {
-        int block = i / ROWS, row = i % ROWS;
+    constexpr int ROWS = KIND == GATE_UP ? 8 : 16, SUMS = ROWS * TOKENS;
+    for (int i = threadIdx.x; i < (end - first) * SUMS; i += THREADS) {
+        int block = i / SUMS, row = i / TOKENS % ROWS, token = i % TOKENS;
         int from = larger((first + block) * P::DEEP, line.first) - line.first;
         int to = smaller((first + block + 1) * P::DEEP, line.end) - line.first;
         float sum = 0.0f, up = 0.0f;
         auto add = [&](int place) {
-            sum += pieces[place * 16 + row];
-            if (KIND == GATE_UP) up += pieces[place * 16 + row + 8];
+            const float* piece = pieces + (place * 16 + row) * TOKENS + token;
+            sum += piece[0];
+            if (KIND == GATE_UP) up += piece[8 * TOKENS];
         };
         if constexpr (P::STEP == 1) {
             // The warp that has a tile of the thread block.
@@ -261,9 +318,9 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
             for (int tile = from; tile < to; tile++) add(block * WARPS + tile % WARPS);
         }
         if constexpr (KIND == GATE_UP) {
-            write(first + block, row, sum, up);
+            write(token, first + block, row, sum, up);
         } else {
-            write(first + block, row, sum);
+            write(token, first + block, row, sum);
         }
     }
 }
@@ -278,4 +335,20 @@ __device__ __forceinline__ void write_partial(float* to, int block, int row, flo
     to[part * P::ROWS + at] = sum;
     if ((block + 1) * P::DEEP <= P::first(blockIdx.x + 1))
         for (part++; part < P::PARTIALS; part++) to[part * P::ROWS + at] = 0.0f;
+}
+
+/// What a gate makes of its sum.
+__device__ __forceinline__ float activate(float x) {
+    if (GELU) {
+        float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
+        return 0.5f * x * (1.0f + tanhf(inner));
+    }
+    return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
+}
+
+/// A row's sum as a logit. See `Cursor::aim`: the last row block may begin early, or end late.
+__device__ __forceinline__ void write_logit(float* logits, int block, int row, float sum) {
+    if constexpr (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
+    int at = VOCAB % 16 == 0 || LM_HEAD_BITS == 12 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
+    if (at >= block * 16 && at < VOCAB) logits[at] = sum;
 }

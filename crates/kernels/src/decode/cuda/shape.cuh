@@ -1,6 +1,9 @@
 // Every size of the model, known when the kernel is compiled. The host defines
 //
 //   GRID WARPS SMEM            blocks (one a multiprocessor), warps a block, bytes of shared memory
+//   TOKENS                     that go through together, each of another sequence: 1, 2, 4 or 8
+//   SLICE_COLUMNS              of several tokens' inputs, so many columns are in shared memory at a time at the
+//                              most: with all of a wide product there would be no room for the ring
 //   LAYERS HIDDEN INTER VOCAB HEADS KV_HEADS HEAD_DIM
 //   BITS GROUP                 of the layers' matrices; BITS 16 is bfloat16, 12 the units of `unit.cuh`
 //   EMBEDDING_BITS EMBEDDING_GROUP, LM_HEAD_BITS LM_HEAD_GROUP
@@ -79,6 +82,9 @@ struct Product {
     /// Sums of one warp over one row block: see `product.cuh`.
     static constexpr int BLOCKS_OF_CTA = ceil_div(BLOCKS, BLOCKS_OF_GRID) + (SPLIT ? 1 : 0);
     static constexpr int PIECES = STEP == 1 ? BLOCKS_OF_CTA + 1 + WARPS : BLOCKS_OF_CTA * WARPS;
+    /// Tiles of a row block whose input is in shared memory at a time, and how often that is filled.
+    static constexpr int WIDTH = TOKENS == 1 ? DEEP : smaller(DEEP, larger(1, SLICE_COLUMNS / TILE));
+    static constexpr int SLICES = ceil_div(DEEP, WIDTH);
     /// 4-byte words of scales of one row of a tile.
     static constexpr int SCALE_WORDS = is_affine(BIT) ? larger(1, TILE / GROUP_SIZE / 2) : 0;
     static constexpr int STAGE_BYTES = BIT == 12 ? 2 * UNIT_BYTES : 2048 + 2 * 16 * 4 * SCALE_WORDS;
@@ -119,10 +125,14 @@ constexpr int MATRIX_WORDS = ANY_AFFINE ? 3 : 1;
 /// and the cache of each layer.
 constexpr int KEPT_MATRICES = (LAYERS * MATRICES + 1) * MATRIX_WORDS;
 constexpr int KEPT_NORMS = (QKV_BIASES ? VALUE_BIAS : NORMS_BEHIND ? MLP_OUT_NORM : MLP_NORM) + 1 - INPUT_NORM;
-enum KeptWord { KEPT_KEYS = KEPT_NORMS, KEPT_VALUES, KEPT_WORDS };
-constexpr int INPUT_BYTES =
-    2 * larger(larger(Product<QKV>::DEEP * Product<QKV>::TILE, Product<OUT>::DEEP * Product<OUT>::TILE),
-               larger(Product<DOWN>::DEEP * Product<DOWN>::TILE, Product<LOGITS>::DEEP * Product<LOGITS>::TILE));
+enum KeptWord { KEPT_KEYS = KEPT_NORMS, KEPT_VALUES, KEPT_WORDS = KEPT_KEYS + 2 * TOKENS };
+/// Columns of an input that are there at a time, and from one token's to the next: of two tokens the lanes
+/// that read together meet no bank twice.
+constexpr int INPUT_COLUMNS =
+    larger(larger(Product<QKV>::WIDTH * Product<QKV>::TILE, Product<OUT>::WIDTH * Product<OUT>::TILE),
+           larger(Product<DOWN>::WIDTH * Product<DOWN>::TILE, Product<LOGITS>::WIDTH * Product<LOGITS>::TILE));
+constexpr int INPUT_STRIDE = TOKENS == 1 ? INPUT_COLUMNS : (INPUT_COLUMNS + 63) / 64 * 64 + 32;
+constexpr int INPUT_BYTES = 2 * TOKENS * INPUT_STRIDE;
 
 // Attention, see `attention.cuh`. A warp holds the values' sum of at most 128 elements, so heads of
 // 256 have two warps for the same keys.
@@ -138,34 +148,42 @@ constexpr int ATTENTION_BYTES = AT_QUERIES + 2 * REPEAT * QUERY_STRIDE;
 constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::PIECES),
                                      larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
                               Product<LOGITS>::PIECES);
-constexpr int GROUP_SUMS = INPUT_BYTES / 2 / 32;
+constexpr int GROUP_SUMS = TOKENS * INPUT_COLUMNS / 32;
 constexpr int STAGE_BYTES = larger(Product<QKV>::STAGE_BYTES, Product<LOGITS>::STAGE_BYTES);
 
 constexpr int AT_RESIDUAL = 0;
 constexpr int AT_INPUT = AT_RESIDUAL + align_up(4 * HIDDEN);
 constexpr int AT_SUMS = AT_INPUT + align_up(larger(INPUT_BYTES, ATTENTION_BYTES));
 constexpr int AT_PIECES = AT_SUMS + (ANY_AFFINE ? align_up(4 * GROUP_SUMS) : 0);
-constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64);
+constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64 * TOKENS);
 constexpr int AT_TABLE = AT_REDUCE + 256;
 constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (KEPT_MATRICES + LAYERS * KEPT_WORDS));
 constexpr int ROTATIONS = RINGS_LOW != 0 || RINGS_HIGH != 0 ? 2 : 1;
-constexpr int AT_RING = AT_ROTATION + align_up(ROTATIONS * (HEAD_DIM / 2) * 8);
+constexpr int AT_PLACES = AT_ROTATION + align_up(TOKENS * ROTATIONS * (HEAD_DIM / 2) * 8);
+constexpr int AT_RING = AT_PLACES + (TOKENS == 1 ? 0 : align_up(TOKENS * 20));
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
 
-// Scratch, in 4-byte words; the counters must be zero before the first launch.
+// Scratch, in 4-byte words; the counters must be zero before the first launch. Each of several
+// tokens has all of what follows the counters, one behind the other.
 constexpr int AT_COUNTERS = 0;
 constexpr int AT_HEAD_COUNTERS = 64;
-constexpr int AT_QKV = 64 + ceil_div(KV_HEADS, 32) * 32;
+constexpr int AT_QKV = 64 + ceil_div(TOKENS * KV_HEADS, 32) * 32;
 constexpr int AT_OUT = AT_QKV + Product<QKV>::PARTIALS * QKV_ROWS;
 constexpr int AT_DOWN = AT_OUT + Product<OUT>::PARTIALS * HIDDEN;
 constexpr int AT_MIXED = AT_DOWN + Product<DOWN>::PARTIALS * HIDDEN;
 constexpr int AT_ACTIVATED = AT_MIXED + ceil_div(QUERY_ROWS, 8) * 4;
 constexpr int AT_PARTS = AT_ACTIVATED + ceil_div(INTER, 8) * 4;
 constexpr int AT_PART_SCALES = AT_PARTS + KV_HEADS * MAX_SPLITS * REPEAT * HEAD_DIM;
-constexpr int SCRATCH_END = AT_PART_SCALES + KV_HEADS * MAX_SPLITS * REPEAT * 2;
+/// The normalized residual stream, where one block makes it for all.
+constexpr int AT_NORMALIZED = ceil_div(AT_PART_SCALES + KV_HEADS * MAX_SPLITS * REPEAT * 2, 4) * 4;
+constexpr int TOKEN_END = AT_NORMALIZED + (TOKENS == 1 ? 0 : ceil_div(HIDDEN, 8) * 4);
+constexpr int TOKEN_STRIDE = ceil_div(TOKEN_END - AT_QKV, 32) * 32;
+constexpr int SCRATCH_END = TOKENS == 1 ? TOKEN_END : AT_QKV + TOKENS * TOKEN_STRIDE;
 static_assert(SCRATCH_END <= SCRATCH, "the host gives too little scratch");
 
+static_assert(TOKENS == 1 || TOKENS == 2 || TOKENS == 4 || TOKENS == 8, "tokens");
+static_assert(TOKENS <= GRID, "each token has a block that keeps its residual stream");
 static_assert(HEAD_DIM == 64 || HEAD_DIM == 128 || HEAD_DIM == 256, "head_dim");
 static_assert(HIDDEN % 32 == 0 && INTER % 32 == 0, "widths are multiples of 32");
 static_assert(REPEAT <= 8 && HEADS % KV_HEADS == 0 && KV_HEADS <= GRID, "heads");

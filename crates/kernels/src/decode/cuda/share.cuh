@@ -11,11 +11,12 @@ struct Line {
     int row_bytes;
     int first, end;  // of this thread block
     int step;        // from one tile of a warp to the next
+    int width;       // tiles of a row block whose input is there at a time
 
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP};
+        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH};
     }
 
     static __device__ __forceinline__ Line of(int kind) {
@@ -26,6 +27,10 @@ struct Line {
             case DOWN: return of_kind<DOWN>();
             default: return of_kind<LOGITS>();
         }
+    }
+
+    static __device__ __forceinline__ int slices(int kind) {
+        return kind == OUT ? Product<OUT>::SLICES : kind == DOWN ? Product<DOWN>::SLICES : Product<QKV>::SLICES;
     }
 
     /// Warps that have a tile if each has a piece of the line.
@@ -40,3 +45,26 @@ struct Line {
         return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - first - warp + WARPS - 1, 0) / WARPS;
     }
 };
+
+/// Where several tokens have inputs that are too wide to be there at once, a warp takes the same tiles, and
+/// adds up each row of them in the same order, but slice by slice: in each, all its row blocks.
+constexpr bool SLICED =
+    larger(larger(Product<QKV>::SLICES, Product<OUT>::SLICES),
+           larger(larger(Product<GATE_UP>::SLICES, Product<DOWN>::SLICES), Product<LOGITS>::SLICES)) > 1;
+
+/// Of a warp's tiles, `left` that are not behind it, the next of them `deep` tiles into the row block `block`,
+/// to the first that is in the slice. True if that is another one.
+__device__ __forceinline__ bool seek(int slice, int width, int step, int depth, int& block, int& deep, int& left) {
+    const int low = slice * width, high = low + width;
+    bool moved = false;
+#pragma unroll 1
+    while (left > 0 && (deep < low || deep >= high)) {
+        const int tiles = (deep < low ? low : depth) - deep;
+        const int hops = step == 1 ? tiles : (tiles + WARPS - 1) / WARPS;
+        left = larger(left - hops, 0);
+        deep += hops * step;
+        for (; deep >= depth; deep -= depth) block++;
+        moved = true;
+    }
+    return moved;
+}

@@ -5,14 +5,6 @@
 // memory is small and stays in the second-level cache. The weights come as a stream that does not
 // stop at barriers (`stream.cuh`), which is why the memory is busy nearly all the time.
 
-__device__ __forceinline__ float activate(float x) {
-    if (GELU) {
-        float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-        return 0.5f * x * (1.0f + tanhf(inner));
-    }
-    return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
-}
-
 /// `table`: LAYERS rows of LAYER_WORDS addresses, then LAST_WORDS. `caches`: the addresses of the keys
 /// and of the values of each layer. `after` is not read: it orders this launch behind the one that
 /// made it. `logits`: float32 [VOCAB]; `done`: a byte for the next launch to wait for.
@@ -70,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 : Context{position, position + 1, capacity, rotation, SCORE_SCALE, words[KEPT_KEYS], words[KEPT_VALUES]};
         // The next layer's norms, which every block reads at once, and this layer's keys and values.
         if (layer + 1 < LAYERS && blockIdx.x == layer % GRID) prefetch_norms(words + KEPT_WORDS);
-        prefetch_part(context);
+        prefetch_part(context, Part(context, blockIdx.x));
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
@@ -91,19 +83,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_tiles<BITS, GROUP>(stream, Line::of(kind), input, sums, ring, pieces);
             timeline.mark();
             if (kind == QKV) {
-                gather<QKV>(pieces, [&](int block, int row, float sum) { write_partial<QKV>(qkv, block, row, sum); });
+                gather<QKV>(pieces, [&](int, int block, int row, float sum) { write_partial<QKV>(qkv, block, row, sum); });
                 timeline.mark();
                 barrier.wait();
                 timeline.mark();
-                attention(words, context, scratch, shared + AT_INPUT, &flag, timeline);
+                attend_part(words, context, Part(context, blockIdx.x), scratch, scratch + AT_HEAD_COUNTERS,
+                            shared + AT_INPUT, &flag, timeline);
             } else if (kind == OUT) {
-                gather<OUT>(pieces, [&](int block, int row, float sum) { write_partial<OUT>(out, block, row, sum); });
+                gather<OUT>(pieces, [&](int, int block, int row, float sum) { write_partial<OUT>(out, block, row, sum); });
             } else if (kind == GATE_UP) {
-                gather<GATE_UP>(pieces, [&](int block, int row, float gate, float up) {
+                gather<GATE_UP>(pieces, [&](int, int block, int row, float gate, float up) {
                     activated[permuted<BITS>(block * 8 + row)] = to_bf16(activate(gate) * up);
                 });
             } else {
-                gather<DOWN>(pieces, [&](int block, int row, float sum) { write_partial<DOWN>(down, block, row, sum); });
+                gather<DOWN>(pieces, [&](int, int block, int row, float sum) { write_partial<DOWN>(down, block, row, sum); });
             }
             timeline.mark();
             barrier.wait();
@@ -116,11 +109,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         down, before, reinterpret_cast<const u32*>(last[FINAL_NORM]), residual, reduce, input, sums);
     timeline.mark();
     multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces);
-    gather<LOGITS>(pieces, [&](int block, int row, float sum) {
-        if constexpr (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
-        // See `Cursor::aim`: the last row block may begin early, or end late.
-        int at = VOCAB % 16 == 0 || LM_HEAD_BITS == 12 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
-        if (at >= block * 16 && at < VOCAB) logits[at] = sum;
+    gather<LOGITS>(pieces, [&](int, int block, int row, float sum) {
+        write_logit(logits, block, row, sum);
     });
     timeline.mark();
     if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;

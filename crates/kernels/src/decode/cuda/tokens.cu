@@ -1,0 +1,196 @@
+// A token of each of several sequences through the whole model, in one launch that reads the weights once.
+//
+// As `token.cu`, but for where things lie. The inputs of all tokens fill what room there is in shared memory,
+// so the residual streams have no place in every block: block t keeps that of token t and leaves its
+// normalized form in device memory, which takes a barrier more. A token's bits are those that it would have
+// alone: its sums are the same, in the same order.
+
+/// Where a token stands; a position below 0 is that of none.
+struct Place {
+    int position, capacity;
+    // Of layers with a sliding window.
+    int ring_place, ring_held, ring_capacity;
+};
+
+/// What an item of a layer's attention is: a token and a part of its keys.
+struct Attended {
+    int token, number;
+
+    /// The `item`th part of all tokens' attention in a layer with these contexts; behind the last, a token
+    /// TOKENS.
+    template <typename ContextOf>
+    __device__ __forceinline__ Attended(int item, ContextOf context_of) : token(0), number(item) {
+#pragma unroll 1
+        for (; token < TOKENS; token++) {
+            const int parts = context_of(token).splits() * KV_HEADS;
+            if (number < parts) return;
+            number -= parts;
+        }
+    }
+};
+
+#define PLACE_OF(t) int position##t, int capacity##t, int ring_place##t, int ring_held##t, int ring_capacity##t
+#define PUT_PLACE(t) \
+    if (t < TOKENS) places[t] = Place{position##t, capacity##t, ring_place##t, ring_held##t, ring_capacity##t};
+
+/// `tokens`: int32 [TOKENS]; `caches`: for each token, the addresses of the keys and of the values of each
+/// layer; `logits`: float32 [TOKENS, VOCAB]. The others are those of `decode_token`, with a `Place` for each of
+/// eight tokens, of which the first TOKENS are read.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    decode_tokens(const int* tokens, const u64* table, const u64* caches, u32* scratch, const unsigned char* /*after*/,
+                  float* logits, unsigned char* done, PLACE_OF(0), PLACE_OF(1), PLACE_OF(2), PLACE_OF(3), PLACE_OF(4),
+                  PLACE_OF(5), PLACE_OF(6), PLACE_OF(7)) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    float* residual = reinterpret_cast<float*>(shared + AT_RESIDUAL);
+    u16* input = reinterpret_cast<u16*>(shared + AT_INPUT);
+    float* sums = reinterpret_cast<float*>(shared + AT_SUMS);
+    float* pieces = reinterpret_cast<float*>(shared + AT_PIECES);
+    float* reduce = reinterpret_cast<float*>(shared + AT_REDUCE);
+    u64* matrices = reinterpret_cast<u64*>(shared + AT_TABLE);
+    Place* places = reinterpret_cast<Place*>(shared + AT_PLACES);
+    __shared__ u32 flag;
+    const u64* last = table + LAYERS * LAYER_WORDS;
+
+    constexpr int EACH = MATRICES * MATRIX_WORDS;
+    for (int i = threadIdx.x; i < LAYERS * EACH; i += THREADS)
+        matrices[i] = table[i / EACH * LAYER_WORDS + i % EACH * (3 / MATRIX_WORDS)];
+    if (threadIdx.x < MATRIX_WORDS) matrices[LAYERS * EACH + threadIdx.x] = last[LM_HEAD + threadIdx.x];
+    u64* kept = matrices + KEPT_MATRICES;
+    for (int i = threadIdx.x; i < LAYERS * KEPT_WORDS; i += THREADS) {
+        const int layer = i / KEPT_WORDS, word = i % KEPT_WORDS, cache = word - KEPT_KEYS;
+        kept[i] = cache < 0 ? table[layer * LAYER_WORDS + INPUT_NORM + word]
+                            : caches[cache / 2 * 2 * LAYERS + 2 * layer + cache % 2];
+    }
+    if (threadIdx.x == 0) {
+        PUT_PLACE(0) PUT_PLACE(1) PUT_PLACE(2) PUT_PLACE(3) PUT_PLACE(4) PUT_PLACE(5) PUT_PLACE(6) PUT_PLACE(7)
+    }
+    __syncthreads();
+    unsigned char* ring = shared + AT_RING;
+    Stream stream(matrices, ring);
+    stream.start();
+    Barrier barrier(scratch + AT_COUNTERS);
+    Timeline timeline(scratch);
+
+    float2* rotations = reinterpret_cast<float2*>(shared + AT_ROTATION);
+    constexpr int ROTATION = ROTATIONS * (HEAD_DIM / 2);
+#pragma unroll 1
+    for (int token = 0; token < TOKENS; token++) {
+        const int position = places[token].position;
+        float2* rotation = rotations + token * ROTATION;
+        rotation_at(position, POSITION_SCALE, reinterpret_cast<const float*>(last[PERIODS]), rotation);
+        if (ROTATIONS == 2)
+            rotation_at(position, RING_POSITION_SCALE, reinterpret_cast<const float*>(last[RING_PERIODS]),
+                        rotation + HEAD_DIM / 2);
+    }
+    const int kept_token = blockIdx.x;
+    const bool keeps = kept_token < TOKENS && places[kept_token].position >= 0;
+    // What this block's token leaves in device memory, counted from where the first token's begins.
+    u32* own = scratch + kept_token * TOKEN_STRIDE;
+    u16* normalized = reinterpret_cast<u16*>(own + AT_NORMALIZED);
+    if (keeps) embed(tokens[kept_token], last + EMBEDDING, residual);
+
+    auto of_token = [&](int at, int token) {
+        return reinterpret_cast<float*>(scratch + at + token * TOKEN_STRIDE);
+    };
+
+#pragma unroll 1
+    for (int layer = 0; layer < LAYERS; layer++) {
+        const u64* words = kept + layer * KEPT_WORDS;
+        auto context_of = [&](int token) {
+            const Place place = places[token];
+            const float2* rotation = rotations + token * ROTATION;
+            const u64* cache = words + KEPT_KEYS + 2 * token;
+            if (place.position < 0) return Context{0, 0, 1, rotation, SCORE_SCALE, 0, 0};
+            return is_ring(layer)
+                       ? Context{place.ring_place, place.ring_held, place.ring_capacity, rotation + HEAD_DIM / 2,
+                                 RING_SCORE_SCALE, cache[0], cache[1]}
+                       : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
+                                 cache[1]};
+        };
+        auto each_part = [&](auto work) {
+#pragma unroll 1
+            for (int item = blockIdx.x;; item += GRID) {
+                const Attended attended(item, context_of);
+                if (attended.token >= TOKENS) break;
+                const Context context = context_of(attended.token);
+                work(attended.token, context, Part(context, attended.number));
+            }
+        };
+        if (layer + 1 < LAYERS && blockIdx.x == layer % GRID) prefetch_norms(words + KEPT_WORDS);
+        each_part([&](int, const Context& context, const Part& part) { prefetch_part(context, part); });
+        auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
+        const float* down = of_token(AT_DOWN, kept_token);
+        const float* out = of_token(AT_OUT, kept_token);
+#pragma unroll 1
+        for (int kind = QKV; kind <= DOWN; kind++) {
+            if (kind == QKV || kind == GATE_UP) {
+                if (!keeps) {
+                } else if (kind == QKV && layer == 0) {
+                    add_and_normalize<QKV, 0>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, normalized, sums);
+                } else if (kind == QKV) {
+                    add_and_normalize<QKV, Product<DOWN>::PARTIALS>(down, norm(MLP_OUT_NORM - KEPT_WORDS),
+                                                                    norm(INPUT_NORM), residual, reduce, normalized, sums);
+                } else {
+                    add_and_normalize<GATE_UP, Product<OUT>::PARTIALS>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
+                                                                       residual, reduce, normalized, sums);
+                }
+                barrier.wait();
+            }
+            const int at = kind == OUT ? AT_MIXED : kind == DOWN ? AT_ACTIVATED : AT_NORMALIZED;
+#pragma unroll 1
+            for (int slice = 0; slice < Line::slices(kind); slice++) {
+                if (kind == OUT) {
+                    copy_slice<OUT>(scratch + at, slice, input, sums);
+                } else if (kind == DOWN) {
+                    copy_slice<DOWN>(scratch + at, slice, input, sums);
+                } else {
+                    copy_slice<QKV>(scratch + at, slice, input, sums);
+                }
+                multiply_tiles<BITS, GROUP>(stream, Line::of(kind), input, sums, ring, pieces, slice);
+            }
+            if (kind == QKV) {
+                gather<QKV>(pieces, [&](int token, int block, int row, float sum) {
+                    write_partial<QKV>(of_token(AT_QKV, token), block, row, sum);
+                });
+                barrier.wait();
+                each_part([&](int token, const Context& context, const Part& part) {
+                    attend_part(words, context, part, scratch + token * TOKEN_STRIDE,
+                                scratch + AT_HEAD_COUNTERS + token * KV_HEADS, shared + AT_INPUT, &flag, timeline);
+                    __syncthreads();
+                });
+            } else if (kind == OUT) {
+                gather<OUT>(pieces, [&](int token, int block, int row, float sum) {
+                    write_partial<OUT>(of_token(AT_OUT, token), block, row, sum);
+                });
+            } else if (kind == GATE_UP) {
+                gather<GATE_UP>(pieces, [&](int token, int block, int row, float gate, float up) {
+                    u16* activated = reinterpret_cast<u16*>(of_token(AT_ACTIVATED, token));
+                    activated[permuted<BITS>(block * 8 + row)] = to_bf16(activate(gate) * up);
+                });
+            } else {
+                gather<DOWN>(pieces, [&](int token, int block, int row, float sum) {
+                    write_partial<DOWN>(of_token(AT_DOWN, token), block, row, sum);
+                });
+            }
+            barrier.wait();
+        }
+    }
+
+    if (keeps) {
+        const u32* before = reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]);
+        add_and_normalize<LOGITS, Product<DOWN>::PARTIALS>(of_token(AT_DOWN, kept_token), before,
+                                                           reinterpret_cast<const u32*>(last[FINAL_NORM]), residual,
+                                                           reduce, normalized, sums);
+    }
+    barrier.wait();
+#pragma unroll 1
+    for (int slice = 0; slice < Product<LOGITS>::SLICES; slice++) {
+        copy_slice<LOGITS>(scratch + AT_NORMALIZED, slice, input, sums);
+        multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces, slice);
+    }
+    gather<LOGITS>(pieces, [&](int token, int block, int row, float sum) {
+        write_logit(logits + (u64)token * VOCAB, block, row, sum);
+    });
+    if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
+    barrier.leave();
+}
