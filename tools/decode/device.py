@@ -151,7 +151,7 @@ class Decoder:
         self.periods = [(theta ** (i / half)).float() for theta in (m.theta, m.local_theta)]
         self.table = self.make_table()
         self.cache_table = addresses([c.data_ptr() for caches in of_tokens for pair in caches for c in pair])
-        self.scratch = torch.zeros(1 << 22, device=DEVICE, dtype=torch.int32)
+        self.scratch = torch.zeros(1 << 23, device=DEVICE, dtype=torch.int32)
         self.token = torch.zeros(tokens, device=DEVICE, dtype=torch.int32)
         self.done = torch.zeros(1, device=DEVICE, dtype=torch.uint8)
         self.logits = torch.empty([m.vocab] if tokens == 1 else [tokens, m.vocab], device=DEVICE, dtype=torch.float32)

@@ -73,7 +73,7 @@ def smem_and_warps(m, arch):
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 
-def defines(m, arch, grid, scratch=1 << 22, tokens=1):
+def defines(m, arch, grid, scratch=1 << 23, tokens=1):
     smem, warps = smem_and_warps(m, arch)
     mask = sum(1 << i for i in m.rings())
     embed_scale = 1.0

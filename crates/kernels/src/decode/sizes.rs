@@ -31,17 +31,8 @@ const TOGETHER: [usize; 4] = [8, 4, 2, 1];
 /// Elements of the inputs of several tokens that may be in shared memory at a time, the most first.
 const SLICES: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
 
-/// Tiles a warp for which there should be room, so that the memory is busy; with less than `LEAST_TILES` the kernel
-/// does not run.
-const ENOUGH_TILES: usize = 4;
-const LEAST_TILES: usize = 2;
-
-/// Warps of a block: with eight, a thread may have 255 registers, which attention wants, and the
-/// memory is as busy as with more.
-pub(super) const WARPS: u32 = 8;
-
-/// Keys are split over so many blocks at most, as in `shape.cuh`.
-const MAX_SPLITS: usize = 32;
+/// Tiles a warp for which there has to be room.
+const TILES: usize = 2;
 
 /// How the elements of a matrix are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,13 +182,13 @@ impl Sizes {
         TOGETHER.into_iter().find(fits).unwrap_or(1)
     }
 
-    /// Elements of the inputs of so many tokens that are in shared memory at a time: all that is wanted, if that
-    /// leaves enough for tiles. `None` where there is no room for the kernel.
+    /// Elements of the inputs of so many tokens that are in shared memory at a time: as many as there is room
+    /// for. `None` where there is none for the kernel.
     fn slice(&self, target: Target, tokens: usize) -> Option<usize> {
         let room = self.dynamic_shared_memory(target) as usize;
-        let fits = |slice: &usize, tiles| self.shared_bytes(target, tokens, *slice, tiles) <= room;
-        let wide = SLICES.into_iter().find(|s| fits(s, ENOUGH_TILES));
-        wide.or_else(|| SLICES.into_iter().rfind(|s| fits(s, LEAST_TILES)))
+        SLICES
+            .into_iter()
+            .find(|&slice| self.shared_bytes(target, tokens, slice) <= room)
     }
 
     /// Whether a product has packed weights; the embedding is not one.
@@ -217,9 +208,9 @@ impl Sizes {
         target.shared_memory.saturating_sub(cache + 256)
     }
 
-    /// Bytes of shared memory, which is laid out in `shape.cuh`, for so many tokens, elements of a slice of their
-    /// inputs, and tiles a warp.
-    fn shared_bytes(&self, target: Target, tokens: usize, slice: usize, tiles: usize) -> usize {
+    /// Bytes of shared memory, which is laid out in `shape.cuh`, for so many tokens and elements of a slice of
+    /// their inputs.
+    fn shared_bytes(&self, target: Target, tokens: usize, slice: usize) -> usize {
         let warps = WARPS as usize;
         let blocks = target.multiprocessors.max(1) as usize;
         let query_rows = self.heads * self.head_dim;
@@ -243,7 +234,7 @@ impl Sizes {
         };
         let key_warps = warps / (self.head_dim / 128).max(1);
         let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
-            + 2 * repeat * (2 * self.head_dim + 8);
+            + 2 * repeat * (2 * self.head_dim + 8) * tokens;
 
         // Of a block, and one more where blocks share row blocks.
         let row_blocks = |rows: usize| rows.div_ceil(16).div_ceil(blocks);
@@ -268,8 +259,8 @@ impl Sizes {
             256,
             8 * kept,
             4 * rotations * self.head_dim * tokens,
-            if tokens > 1 { 20 * tokens } else { 0 },
-            tiles * warps * self.layers.tile_bytes().max(self.head.tile_bytes()),
+            if tokens > 1 { 72 * tokens } else { 0 },
+            TILES * warps * self.layers.tile_bytes().max(self.head.tile_bytes()),
         ];
         parts.iter().map(|part| part.next_multiple_of(128)).sum()
     }

@@ -11,11 +11,6 @@ struct Context {
     const float2* rotation;  // cosine and sine of each plane
     float score_scale;
     u64 keys, values;        // addresses of the buffers
-
-    /// Keys are split so that most blocks have some, but each warp 16, which it reads at a time.
-    __device__ __forceinline__ int splits() const {
-        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 16 * KEY_WARPS - 1) / (16 * KEY_WARPS));
-    }
 };
 
 /// The `number`th part of a token's attention: a head and its keys [begin, end). Behind the last part the head
@@ -23,12 +18,17 @@ struct Context {
 struct Part {
     int splits, head, split, begin, end;
 
-    __device__ __forceinline__ Part(const Context& context, int number) : splits(context.splits()) {
-        int each = (context.held + splits - 1) / splits;
+    /// Keys are split so that most blocks have some, but each warp 16, which it reads at a time.
+    static __device__ __forceinline__ int splits_of(int held) {
+        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 16 * KEY_WARPS - 1) / (16 * KEY_WARPS));
+    }
+
+    __device__ __forceinline__ Part(int held, int number) : splits(splits_of(held)) {
+        int each = (held + splits - 1) / splits;
         head = number / splits;
         split = number % splits;
         begin = split * each;
-        end = smaller(begin + each, context.held);
+        end = smaller(begin + each, held);
     }
 };
 
@@ -90,39 +90,40 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     }
 }
 
-/// Queries of one key-value head into shared memory, ready for base-2 scores; and, where the new
-/// token's place is in [begin, end), its key and value into the cache. Ends synchronized.
-__device__ __forceinline__ void prepare_heads(const float* qkv, const u64* words, const Context& context, int head,
-                                              int begin, int end, u16* queries) {
+/// A warp's part in preparing one key-value head: its query `i` into shared memory, ready for base-2 scores, or,
+/// for REPEAT and the next `i`, the new token's key and its value into the cache.
+__device__ __forceinline__ void prepare_head(const float* qkv, const u64* words, const Context& context, int head,
+                                             int i, u16* queries) {
     const int lane = threadIdx.x % 32;
     auto bias = [&](int word) { return QKV_BIASES ? words[word - INPUT_NORM] : 0; };
-    bool owns = context.place >= begin && context.place < end;
-    for (int i = threadIdx.x / 32; i < REPEAT + (owns ? 2 : 0); i += WARPS) {
-        float x[HEAD_DIM / 32];
-        if (i < REPEAT) {
-            const int row = (head * REPEAT + i) * HEAD_DIM;
-            load_head(qkv, row, bias(QUERY_BIAS), row, x);
-            normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
-            float scale = context.score_scale * 1.4426950408889634f;
-            u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
+    float x[HEAD_DIM / 32];
+    if (i < REPEAT) {
+        const int row = (head * REPEAT + i) * HEAD_DIM;
+        load_head(qkv, row, bias(QUERY_BIAS), row, x);
+        normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
+        float scale = context.score_scale * 1.4426950408889634f;
+        u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
 #pragma unroll
-            for (int j = 0; j < HEAD_DIM / 32; j++) {
-                u16 high = to_bf16(x[j] * scale);
-                to[64 * j] = high;
-                to[64 * j + 8] = to_bf16(x[j] * scale - bf16(high));
-            }
-        } else {
-            bool value = i > REPEAT;
-            const int row = head * HEAD_DIM;
-            load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
-            if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
-            u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
-                      ((u64)head * context.capacity + context.place) * HEAD_DIM;
-#pragma unroll
-            for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
+        for (int j = 0; j < HEAD_DIM / 32; j++) {
+            u16 high = to_bf16(x[j] * scale);
+            to[64 * j] = high;
+            to[64 * j + 8] = to_bf16(x[j] * scale - bf16(high));
         }
+    } else {
+        bool value = i > REPEAT;
+        const int row = head * HEAD_DIM;
+        load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
+        if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
+        u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
+                  ((u64)head * context.capacity + context.place) * HEAD_DIM;
+#pragma unroll
+        for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
     }
-    __syncthreads();
+}
+
+/// How many `i` there are to prepare for a part: key and value are its own where their place is in it.
+__device__ __forceinline__ int heads_of(const Context& context, const Part& part) {
+    return REPEAT + (context.place >= part.begin && context.place < part.end ? 2 : 0);
 }
 
 /// Softmax so far of head lane / 4: the maximum, this lane's part of the sum of weights, and the
@@ -280,36 +281,31 @@ __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, f
     }
 }
 
-/// A part for this block, and, in the last block of a head, all parts together, into the permuted input of the
-/// output projection. `words` are the layer's, `scratch` is the token's, with `heads_done` counters of it.
-__device__ __forceinline__ void attend_part(const u64* words, const Context& context, const Part& part, u32* scratch,
-                                            u32* heads_done, unsigned char* shared, u32* flag, Timeline& timeline) {
+/// The keys and values of a part, by all warps, into its place among those of its head.
+__device__ __forceinline__ void attend_keys(const Context& context, const Part& part, u32* scratch,
+                                            unsigned char* shared, const u16* queries, Timeline& timeline) {
     constexpr int WIDTH = REPEAT * HEAD_DIM;
-    const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
     float* of_warps = reinterpret_cast<float*>(shared);
     float2* scales = reinterpret_cast<float2*>(of_warps + KEY_WARPS * WIDTH);
-    float2* of_parts = scales + KEY_WARPS * REPEAT;
-    u16* queries = reinterpret_cast<u16*>(shared + AT_QUERIES);
-
-    if (part.head >= KV_HEADS) {
-        for (int skipped = 0; skipped < 3; skipped++) timeline.mark();
-        return;
-    }
-    const int head = part.head, split = part.split, splits = part.splits;
-    prepare_heads(qkv, words, context, head, part.begin, part.end, queries);
-    timeline.mark();
     Running state;
     state.clear();
-    u64 of_head = (u64)head * context.capacity * (HEAD_DIM / 8);
+    u64 of_head = (u64)part.head * context.capacity * (HEAD_DIM / 8);
     attend(reinterpret_cast<const uint4*>(context.keys) + of_head, reinterpret_cast<const uint4*>(context.values) + of_head,
            part.begin, part.end, queries, state);
     timeline.mark();
-    float* parts = reinterpret_cast<float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
-    float2* part_scales = reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
-    combine_warps(state, of_warps, scales, parts + split * WIDTH, part_scales + split * REPEAT);
+    const int place = part.head * MAX_SPLITS + part.split;
+    combine_warps(state, of_warps, scales, reinterpret_cast<float*>(scratch + AT_PARTS) + place * WIDTH,
+                  reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + place * REPEAT);
     timeline.mark();
-    if (!last_of(heads_done + head, splits, flag)) return;
+}
 
+/// All parts of a head together, into the permuted input of the output projection.
+__device__ __forceinline__ void combine_parts(const Part& part, u32* scratch, unsigned char* shared) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const int head = part.head, splits = part.splits;
+    float2* of_parts = reinterpret_cast<float2*>(shared) + KEY_WARPS * (WIDTH / 2 + REPEAT);
+    const float* parts = reinterpret_cast<const float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
+    const float2* part_scales = reinterpret_cast<const float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
     for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);
     __syncthreads();
     u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
@@ -334,4 +330,21 @@ __device__ __forceinline__ void attend_part(const u64* words, const Context& con
         }
         mixed[permuted<BITS>(head * WIDTH + i)] = to_bf16(x / sum);
     }
+}
+
+/// A part for this block, and, in the last block of a head, all parts together. `words` are the layer's.
+__device__ __forceinline__ void attend_part(const u64* words, const Context& context, const Part& part, u32* scratch,
+                                            unsigned char* shared, u32* flag, Timeline& timeline) {
+    u16* queries = reinterpret_cast<u16*>(shared + AT_QUERIES);
+    if (part.head >= KV_HEADS) {
+        for (int skipped = 0; skipped < 3; skipped++) timeline.mark();
+        return;
+    }
+    const float* qkv = reinterpret_cast<const float*>(scratch + AT_QKV);
+    for (int i = threadIdx.x / 32; i < heads_of(context, part); i += WARPS)
+        prepare_head(qkv, words, context, part.head, i, queries);
+    __syncthreads();
+    timeline.mark();
+    attend_keys(context, part, scratch, shared, queries, timeline);
+    if (last_of(scratch + AT_HEAD_COUNTERS + part.head, part.splits, flag)) combine_parts(part, scratch, shared);
 }

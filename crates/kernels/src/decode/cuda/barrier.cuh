@@ -34,15 +34,18 @@ struct Barrier {
     }
 };
 
+/// True for the last of `count` to arrive at `counter`, which is zero again afterwards.
+__device__ __forceinline__ bool counted_last(u32* counter, u32 count) {
+    u32 before = add_acquire_release(counter);
+    if (before == count - 1) *counter = 0;
+    return before == count - 1;
+}
+
 /// True for the whole block if it is the last of `count` to arrive at `counter`; what the others
-/// wrote before they arrived can then be read. The counter is zero again afterwards.
+/// wrote before they arrived can then be read.
 __device__ __forceinline__ bool last_of(u32* counter, u32 count, u32* flag) {
     __syncthreads();
-    if (threadIdx.x == 0) {
-        u32 before = add_acquire_release(counter);
-        *flag = before == count - 1;
-        if (before == count - 1) *counter = 0;
-    }
+    if (threadIdx.x == 0) *flag = counted_last(counter, count);
     __syncthreads();
     return *flag != 0;
 }

@@ -20,22 +20,26 @@ template <int GROUP_SIZE>
 __device__ __forceinline__ void sum_groups(const u16* input, float* sums, int count) {
     constexpr int LANES = GROUP_SIZE / 8;
     __syncthreads();
-#pragma unroll 1
-    for (int token = 0; token < TOKENS; token++, input += INPUT_STRIDE)
-        // Whole warps, so that the shuffles have their partners.
-        for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
-            int i = base + threadIdx.x % 32;
-            float sum = 0.0f;
-            if (i < count / 8) {
-                float x[8];
-                unpack8(reinterpret_cast<const uint4*>(input)[i], x);
+    // Whole warps, so that the shuffles have their partners.
+    for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
+        int i = base + threadIdx.x % 32;
+        float sum[TOKENS] = {};
 #pragma unroll
-                for (int j = 0; j < 8; j++) sum += x[j];
-            }
+        for (int token = 0; token < TOKENS; token++) {
+            if (i >= count / 8) continue;
+            float x[8];
+            unpack8(reinterpret_cast<const uint4*>(input + token * INPUT_STRIDE)[i], x);
 #pragma unroll
-            for (int d = 1; d < LANES; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
-            if (i % LANES == 0 && i < count / 8) sums[i / LANES * TOKENS + token] = sum;
+            for (int j = 0; j < 8; j++) sum[token] += x[j];
         }
+#pragma unroll
+        for (int d = 1; d < LANES; d *= 2)
+#pragma unroll
+            for (int token = 0; token < TOKENS; token++) sum[token] += __shfl_xor_sync(~0u, sum[token], d);
+        if (i % LANES == 0 && i < count / 8)
+#pragma unroll
+            for (int token = 0; token < TOKENS; token++) sums[i / LANES * TOKENS + token] = sum[token];
+    }
 }
 
 /// Zeros behind the input up to whole tiles, and the sums of its groups.
@@ -57,7 +61,7 @@ __device__ __forceinline__ void copy_slice(const u32* from, int slice, u16* inpu
     const int first = slice * COLUMNS, there = smaller(P::K - first, COLUMNS);
     __syncthreads();
     // Behind the last column zeros, up to whole tiles.
-#pragma unroll 4
+#pragma unroll 8
     for (int i = threadIdx.x; i < TOKENS * (COLUMNS / 8); i += THREADS) {
         const int token = i / (COLUMNS / 8), at = i % (COLUMNS / 8);
         uint4 x = make_uint4(0, 0, 0, 0);

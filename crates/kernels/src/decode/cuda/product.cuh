@@ -201,11 +201,16 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
         float scale1 = second ? bf16_high(s1[word]) : bf16_low(s1[word]);
         float bias0 = second ? bf16_high(b0[word]) : bf16_low(b0[word]);
         float bias1 = second ? bf16_high(b1[word]) : bf16_low(b1[word]);
+        // What is rounded when is said, and not left to the compiler, so that it is the same for any TOKENS.
+        auto add = [&](float& to, float scale, float bias, float c, float high, float sum) {
+            float offset = __fmaf_rn(-OFFSET, scale, bias);
+            to = __fmaf_rn(scale, __fmaf_rn(HIGH, high, c), __fmaf_rn(offset, sum, to));
+        };
 #pragma unroll
         for (int j = 0; j < EACH; j++) {
             float sum = sums[g * TOKENS + j];
-            upper[j] += scale0 * (c[j] + HIGH * high[j]) + (bias0 - OFFSET * scale0) * sum;
-            lower[j] += scale1 * (c[2 + j] + HIGH * high[2 + j]) + (bias1 - OFFSET * scale1) * sum;
+            add(upper[j], scale0, bias0, c[j], high[j], sum);
+            add(lower[j], scale1, bias1, c[2 + j], high[2 + j], sum);
         }
     }
 }
@@ -295,16 +300,20 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
     Line line = Line::of_kind<KIND>();
     if (line.first == line.end) return;
     int first = line.first / P::DEEP, end = (line.end - 1) / P::DEEP + 1;
-    constexpr int ROWS = KIND == GATE_UP ? 8 : 16, SUMS = ROWS * TOKENS;
+    // A thread has a row of so many tokens.
+    constexpr int SOME = smaller(TOKENS, 4), ROWS = KIND == GATE_UP ? 8 : 16, SUMS = ROWS * TOKENS / SOME;
     for (int i = threadIdx.x; i < (end - first) * SUMS; i += THREADS) {
-        int block = i / SUMS, row = i / TOKENS % ROWS, token = i % TOKENS;
+        int block = i / SUMS, row = i / (TOKENS / SOME) % ROWS, token = i % (TOKENS / SOME) * SOME;
         int from = larger((first + block) * P::DEEP, line.first) - line.first;
         int to = smaller((first + block + 1) * P::DEEP, line.end) - line.first;
-        float sum = 0.0f, up = 0.0f;
+        float sum[SOME] = {}, up[SOME] = {};
         auto add = [&](int place) {
             const float* piece = pieces + (place * 16 + row) * TOKENS + token;
-            sum += piece[0];
-            if (KIND == GATE_UP) up += piece[8 * TOKENS];
+#pragma unroll
+            for (int t = 0; t < SOME; t++) {
+                sum[t] += piece[t];
+                if (KIND == GATE_UP) up[t] += piece[8 * TOKENS + t];
+            }
         };
         if constexpr (P::STEP == 1) {
             // The warp that has a tile of the thread block.
@@ -317,10 +326,13 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
         } else {
             for (int tile = from; tile < to; tile++) add(block * WARPS + tile % WARPS);
         }
-        if constexpr (KIND == GATE_UP) {
-            write(token, first + block, row, sum, up);
-        } else {
-            write(token, first + block, row, sum);
+#pragma unroll
+        for (int t = 0; t < SOME; t++) {
+            if constexpr (KIND == GATE_UP) {
+                write(token + t, first + block, row, sum[t], up[t]);
+            } else {
+                write(token + t, first + block, row, sum[t]);
+            }
         }
     }
 }

@@ -143,7 +143,9 @@ constexpr int KEY_WARPS = WARPS / VALUE_SIDES;
 /// Of a query in 16-bit words: two parts, and what keeps rows in different banks.
 constexpr int QUERY_STRIDE = 2 * HEAD_DIM + 8;
 constexpr int AT_QUERIES = 4 * (KEY_WARPS * REPEAT * (HEAD_DIM + 2) + 2 * REPEAT * MAX_SPLITS);
-constexpr int ATTENTION_BYTES = AT_QUERIES + 2 * REPEAT * QUERY_STRIDE;
+constexpr int QUERY_BYTES = 2 * REPEAT * QUERY_STRIDE;
+/// Of several tokens a block has as many parts at the most.
+constexpr int ATTENTION_BYTES = AT_QUERIES + TOKENS * QUERY_BYTES;
 
 constexpr int PIECES = larger(larger(larger(Product<QKV>::PIECES, Product<OUT>::PIECES),
                                      larger(Product<GATE_UP>::PIECES, Product<DOWN>::PIECES)),
@@ -159,8 +161,10 @@ constexpr int AT_REDUCE = AT_PIECES + align_up(PIECES * 64 * TOKENS);
 constexpr int AT_TABLE = AT_REDUCE + 256;
 constexpr int AT_ROTATION = AT_TABLE + align_up(8 * (KEPT_MATRICES + LAYERS * KEPT_WORDS));
 constexpr int ROTATIONS = RINGS_LOW != 0 || RINGS_HIGH != 0 ? 2 : 1;
+/// Of a token: where it stands, and a part of its attention in layers of either kind.
+constexpr int PLACE_BYTES = 20 + 2 * 24 + 4;
 constexpr int AT_PLACES = AT_ROTATION + align_up(TOKENS * ROTATIONS * (HEAD_DIM / 2) * 8);
-constexpr int AT_RING = AT_PLACES + (TOKENS == 1 ? 0 : align_up(TOKENS * 20));
+constexpr int AT_RING = AT_PLACES + (TOKENS == 1 ? 0 : align_up(TOKENS * PLACE_BYTES));
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
 static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
 

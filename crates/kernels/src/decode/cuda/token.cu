@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 : Context{position, position + 1, capacity, rotation, SCORE_SCALE, words[KEPT_KEYS], words[KEPT_VALUES]};
         // The next layer's norms, which every block reads at once, and this layer's keys and values.
         if (layer + 1 < LAYERS && blockIdx.x == layer % GRID) prefetch_norms(words + KEPT_WORDS);
-        prefetch_part(context, Part(context, blockIdx.x));
+        prefetch_part(context, Part(context.held, blockIdx.x));
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
@@ -87,8 +87,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 timeline.mark();
                 barrier.wait();
                 timeline.mark();
-                attend_part(words, context, Part(context, blockIdx.x), scratch, scratch + AT_HEAD_COUNTERS,
-                            shared + AT_INPUT, &flag, timeline);
+                attend_part(words, context, Part(context.held, blockIdx.x), scratch, shared + AT_INPUT, &flag, timeline);
             } else if (kind == OUT) {
                 gather<OUT>(pieces, [&](int, int block, int row, float sum) { write_partial<OUT>(out, block, row, sum); });
             } else if (kind == GATE_UP) {

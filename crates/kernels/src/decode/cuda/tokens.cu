@@ -12,26 +12,79 @@ struct Place {
     int ring_place, ring_held, ring_capacity;
 };
 
-/// What an item of a layer's attention is: a token and a part of its keys.
-struct Attended {
-    int token, number;
-
-    /// The `item`th part of all tokens' attention in a layer with these contexts; behind the last, a token
-    /// TOKENS.
-    template <typename ContextOf>
-    __device__ __forceinline__ Attended(int item, ContextOf context_of) : token(0), number(item) {
-#pragma unroll 1
-        for (; token < TOKENS; token++) {
-            const int parts = context_of(token).splits() * KV_HEADS;
-            if (number < parts) return;
-            number -= parts;
-        }
-    }
+/// A part of a token's attention that this block has.
+struct Item {
+    int token;
+    Part part;
 };
+
+/// What a block does in the attention of layers: the same in all layers of a kind, with a sliding window or
+/// without.
+struct Shares {
+    Place places[TOKENS];
+    Item items[2][TOKENS];
+    u32 is_last[TOKENS];
+};
+static_assert(sizeof(Shares) == TOKENS * PLACE_BYTES, "the layout of shared memory");
+
+/// Keys of a token in layers of a kind.
+__device__ __forceinline__ int held_of(const Place& place, int ring) {
+    return place.position < 0 ? 0 : ring ? place.ring_held : place.position + 1;
+}
+
+/// The block's `i`th item in layers of a kind, of all tokens' parts every GRIDth; behind the last one that of
+/// no token, TOKENS. A token has no more than GRID parts, so a block has no more than TOKENS.
+__device__ __forceinline__ Item item_of(const Place* places, int ring, int i) {
+    int number = blockIdx.x + i * GRID;
+#pragma unroll 1
+    for (int token = 0; token < TOKENS; token++) {
+        const int held = held_of(places[token], ring);
+        const int parts = Part::splits_of(held) * KV_HEADS;
+        if (number < parts) return Item{token, Part(held, number)};
+        number -= parts;
+    }
+    return Item{TOKENS, Part(1, 0)};
+}
+
+/// The block's items: the heads of all of them are prepared at once, and their heads' parts are counted at once,
+/// since each of these takes as long for one item as for all.
+template <typename ContextOf, typename EachItem>
+__device__ __forceinline__ void attend_items(const u64* words, const Item* items, ContextOf context_of,
+                                             EachItem each_item, u32* scratch, unsigned char* shared, u32* is_last,
+                                             Timeline& timeline) {
+    auto of_token = [&](int token) { return scratch + token * TOKEN_STRIDE; };
+    auto queries = [&](int i) { return reinterpret_cast<u16*>(shared + AT_QUERIES + i * QUERY_BYTES); };
+    int first = 0;
+    each_item([&](int i, const Item& item) {
+        const Context context = context_of(item.token);
+        const int heads = heads_of(context, item.part);
+        const float* qkv = reinterpret_cast<const float*>(of_token(item.token) + AT_QKV);
+        // The warps take them in turn, going on where the last item's ended.
+        for (int head = (threadIdx.x / 32 + WARPS - first) % WARPS; head < heads; head += WARPS)
+            prepare_head(qkv, words, context, item.part.head, head, queries(i));
+        first = (first + heads) % WARPS;
+    });
+    __syncthreads();
+    each_item([&](int i, const Item& item) {
+        attend_keys(context_of(item.token), item.part, of_token(item.token), shared, queries(i), timeline);
+        __syncthreads();
+    });
+    if (threadIdx.x < TOKENS && items[threadIdx.x].token < TOKENS) {
+        const Item& item = items[threadIdx.x];
+        u32* counter = scratch + AT_HEAD_COUNTERS + item.token * KV_HEADS + item.part.head;
+        is_last[threadIdx.x] = counted_last(counter, item.part.splits);
+    }
+    __syncthreads();
+    each_item([&](int i, const Item& item) {
+        if (is_last[i] == 0) return;
+        combine_parts(item.part, of_token(item.token), shared);
+        __syncthreads();
+    });
+}
 
 #define PLACE_OF(t) int position##t, int capacity##t, int ring_place##t, int ring_held##t, int ring_capacity##t
 #define PUT_PLACE(t) \
-    if (t < TOKENS) places[t] = Place{position##t, capacity##t, ring_place##t, ring_held##t, ring_capacity##t};
+    if (t < TOKENS) shares.places[t] = Place{position##t, capacity##t, ring_place##t, ring_held##t, ring_capacity##t};
 
 /// `tokens`: int32 [TOKENS]; `caches`: for each token, the addresses of the keys and of the values of each
 /// layer; `logits`: float32 [TOKENS, VOCAB]. The others are those of `decode_token`, with a `Place` for each of
@@ -47,8 +100,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     float* pieces = reinterpret_cast<float*>(shared + AT_PIECES);
     float* reduce = reinterpret_cast<float*>(shared + AT_REDUCE);
     u64* matrices = reinterpret_cast<u64*>(shared + AT_TABLE);
-    Place* places = reinterpret_cast<Place*>(shared + AT_PLACES);
-    __shared__ u32 flag;
+    Shares& shares = *reinterpret_cast<Shares*>(shared + AT_PLACES);
+    const Place* places = shares.places;
     const u64* last = table + LAYERS * LAYER_WORDS;
 
     constexpr int EACH = MATRICES * MATRIX_WORDS;
@@ -65,11 +118,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         PUT_PLACE(0) PUT_PLACE(1) PUT_PLACE(2) PUT_PLACE(3) PUT_PLACE(4) PUT_PLACE(5) PUT_PLACE(6) PUT_PLACE(7)
     }
     __syncthreads();
+    if (threadIdx.x < 2 * TOKENS)
+        shares.items[threadIdx.x / TOKENS][threadIdx.x % TOKENS] =
+            item_of(places, threadIdx.x / TOKENS, threadIdx.x % TOKENS);
+    __syncthreads();
     unsigned char* ring = shared + AT_RING;
     Stream stream(matrices, ring);
     stream.start();
     Barrier barrier(scratch + AT_COUNTERS);
     Timeline timeline(scratch);
+    Account account;
+    auto wait = [&] {
+        barrier.wait();
+        account.charge(WAIT);
+    };
 
     float2* rotations = reinterpret_cast<float2*>(shared + AT_ROTATION);
     constexpr int ROTATION = ROTATIONS * (HEAD_DIM / 2);
@@ -96,28 +158,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
         const u64* words = kept + layer * KEPT_WORDS;
+        const int kind_of_keys = is_ring(layer);
+        const Item* items = shares.items[kind_of_keys];
         auto context_of = [&](int token) {
-            const Place place = places[token];
+            const Place& place = places[token];
             const float2* rotation = rotations + token * ROTATION;
             const u64* cache = words + KEPT_KEYS + 2 * token;
-            if (place.position < 0) return Context{0, 0, 1, rotation, SCORE_SCALE, 0, 0};
-            return is_ring(layer)
-                       ? Context{place.ring_place, place.ring_held, place.ring_capacity, rotation + HEAD_DIM / 2,
-                                 RING_SCORE_SCALE, cache[0], cache[1]}
-                       : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
-                                 cache[1]};
+            return kind_of_keys ? Context{place.ring_place, place.ring_held, place.ring_capacity,
+                                          rotation + HEAD_DIM / 2, RING_SCORE_SCALE, cache[0], cache[1]}
+                                : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE,
+                                          cache[0], cache[1]};
         };
-        auto each_part = [&](auto work) {
+        auto each_item = [&](auto work) {
 #pragma unroll 1
-            for (int item = blockIdx.x;; item += GRID) {
-                const Attended attended(item, context_of);
-                if (attended.token >= TOKENS) break;
-                const Context context = context_of(attended.token);
-                work(attended.token, context, Part(context, attended.number));
-            }
+            for (int i = 0; i < TOKENS && items[i].token < TOKENS; i++) work(i, items[i]);
         };
         if (layer + 1 < LAYERS && blockIdx.x == layer % GRID) prefetch_norms(words + KEPT_WORDS);
-        each_part([&](int, const Context& context, const Part& part) { prefetch_part(context, part); });
+        each_item([&](int, const Item& item) { prefetch_part(context_of(item.token), item.part); });
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
         const float* down = of_token(AT_DOWN, kept_token);
         const float* out = of_token(AT_OUT, kept_token);
@@ -134,7 +191,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     add_and_normalize<GATE_UP, Product<OUT>::PARTIALS>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
                                                                        residual, reduce, normalized, sums);
                 }
-                barrier.wait();
+                account.charge(NORMALIZE);
+                wait();
             }
             const int at = kind == OUT ? AT_MIXED : kind == DOWN ? AT_ACTIVATED : AT_NORMALIZED;
 #pragma unroll 1
@@ -146,18 +204,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 } else {
                     copy_slice<QKV>(scratch + at, slice, input, sums);
                 }
+                account.charge(COPY);
                 multiply_tiles<BITS, GROUP>(stream, Line::of(kind), input, sums, ring, pieces, slice);
+                account.charge(MULTIPLY);
             }
             if (kind == QKV) {
                 gather<QKV>(pieces, [&](int token, int block, int row, float sum) {
                     write_partial<QKV>(of_token(AT_QKV, token), block, row, sum);
                 });
-                barrier.wait();
-                each_part([&](int token, const Context& context, const Part& part) {
-                    attend_part(words, context, part, scratch + token * TOKEN_STRIDE,
-                                scratch + AT_HEAD_COUNTERS + token * KV_HEADS, shared + AT_INPUT, &flag, timeline);
-                    __syncthreads();
-                });
+                account.charge(GATHER);
+                wait();
+                attend_items(words, items, context_of, each_item, scratch, shared + AT_INPUT, shares.is_last, timeline);
+                account.charge(ATTEND);
             } else if (kind == OUT) {
                 gather<OUT>(pieces, [&](int token, int block, int row, float sum) {
                     write_partial<OUT>(of_token(AT_OUT, token), block, row, sum);
@@ -172,7 +230,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     write_partial<DOWN>(of_token(AT_DOWN, token), block, row, sum);
                 });
             }
-            barrier.wait();
+            if (kind != QKV) account.charge(GATHER);
+            wait();
         }
     }
 
@@ -182,15 +241,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                                                            reinterpret_cast<const u32*>(last[FINAL_NORM]), residual,
                                                            reduce, normalized, sums);
     }
-    barrier.wait();
+    account.charge(NORMALIZE);
+    wait();
 #pragma unroll 1
     for (int slice = 0; slice < Product<LOGITS>::SLICES; slice++) {
         copy_slice<LOGITS>(scratch + AT_NORMALIZED, slice, input, sums);
+        account.charge(COPY);
         multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces, slice);
+        account.charge(MULTIPLY);
     }
     gather<LOGITS>(pieces, [&](int token, int block, int row, float sum) {
         write_logit(logits + (u64)token * VOCAB, block, row, sum);
     });
+    account.charge(GATHER);
+    account.write(scratch);
     if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
     barrier.leave();
 }
