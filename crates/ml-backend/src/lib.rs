@@ -67,6 +67,7 @@ mod stream;
 #[cfg(test)]
 mod testing;
 mod text;
+mod token;
 
 pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use chat::{Message, Role};

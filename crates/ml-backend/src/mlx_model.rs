@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use kernels::graph::Drawn;
-use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory, ops};
+use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
 use models::cache::Cache;
 use models::{Logits, Model};
 
@@ -11,7 +10,8 @@ use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::plan::Plan;
-use crate::sample::Sampler;
+use crate::sample::{self, Sampler};
+use crate::token::Token;
 use crate::{Error, Result};
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
@@ -112,38 +112,34 @@ impl MlxModel {
     }
 
     /// Submits the forward pass of `ids` and the drawing of the token after them.
-    fn submit(&mut self, id: SequenceId, ids: &Array) -> Result<Drawn> {
+    fn submit(&mut self, id: SequenceId, ids: &Array) -> Result<Token> {
         let mut sequence = self.take(id);
         let made = self.submit_for(&mut sequence, ids);
         self.put_back(id, sequence);
         made
     }
 
-    fn submit_for(&self, sequence: &mut Sequence, ids: &Array) -> Result<Drawn> {
+    fn submit_for(&self, sequence: &mut Sequence, ids: &Array) -> Result<Token> {
         let logits = self
             .model
             .forward(ids, &mut sequence.held.cache, Logits::Last)?;
         let logits = logits.expect("a pass that was asked for logits gives them");
-        let token = sequence.sampler.draw(&logits)?;
-        mlx_core::async_eval(&[&token.id, &token.seen])?;
+        let token = Token::alone(sequence.sampler.draw(&logits)?);
+        mlx_core::async_eval(&token.arrays())?;
         Ok(token)
     }
 
     /// Submits a step of several sequences, `ids` being their tokens. A failure of the pass leaves them as they
     /// were; one behind it is each one's own.
-    fn submit_each(&self, sequences: &mut [Sequence], ids: &Array) -> Result<Vec<Result<Drawn>>> {
+    fn submit_each(&self, sequences: &mut [Sequence], ids: &Array) -> Result<Vec<Result<Token>>> {
         let caches = sequences.iter_mut().map(|s| &mut s.held.cache);
         let logits = self
             .model
             .forward_each(ids, &mut caches.collect::<Vec<_>>())?;
-        let vocab = logits.dim(1);
-        let mut draw = |(i, sequence): (i32, &mut Sequence)| {
-            let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
-            sequence.sampler.draw(&row)
-        };
-        let mut tokens: Vec<Result<Drawn>> = (0..).zip(sequences).map(&mut draw).collect();
+        let samplers = sequences.iter_mut().map(|s| &mut s.sampler).collect();
+        let mut tokens = sample::draw_each(samplers, &logits);
         let drawn = tokens.iter().flatten();
-        let submitted: Vec<&Array> = drawn.flat_map(|t| [&t.id, &t.seen]).collect();
+        let submitted: Vec<&Array> = drawn.flat_map(Token::arrays).collect();
         if let Err(error) = mlx_core::async_eval(&submitted) {
             // Each has a token more in its caches by now, and nobody knows which of them are right.
             let message = error.to_string();
@@ -187,7 +183,7 @@ impl MlxModel {
 
 impl LanguageModel for MlxModel {
     /// As it was drawn, so is it the next step's input.
-    type Token = Drawn;
+    type Token = Token;
 
     fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)> {
         let prompt = &plan.prompt;
@@ -248,16 +244,16 @@ impl LanguageModel for MlxModel {
         made
     }
 
-    fn first(&mut self, id: SequenceId, ids: &[u32]) -> Result<Drawn> {
+    fn first(&mut self, id: SequenceId, ids: &[u32]) -> Result<Token> {
         self.submit(id, &ids_array(ids)?)
     }
 
-    fn next(&mut self, steps: &[(SequenceId, &Drawn)]) -> Result<Vec<Result<Drawn>>> {
-        if let [(id, token)] = steps {
-            return Ok(vec![self.submit(*id, &token.id)]);
+    fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
+        let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
+        let ids = Token::ids(&tokens)?;
+        if let [(id, _)] = steps {
+            return Ok(vec![self.submit(*id, &ids)]);
         }
-        let ids: Vec<&Array> = steps.iter().map(|(_, token)| &token.id).collect();
-        let ids = ops::concatenate(&ids, 0)?;
         let mut taken = Taken::new(self, steps.iter().map(|(id, _)| *id).collect());
         let Taken {
             model, sequences, ..
@@ -265,8 +261,8 @@ impl LanguageModel for MlxModel {
         model.submit_each(sequences, &ids)
     }
 
-    fn read(&mut self, id: SequenceId, token: Drawn) -> Result<u32> {
-        let Ok(token) = u32::try_from(token.seen.item::<i32>()?) else {
+    fn read(&mut self, id: SequenceId, token: Token) -> Result<u32> {
+        let Some(token) = token.read()? else {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };

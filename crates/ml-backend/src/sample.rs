@@ -13,6 +13,7 @@ use mlx_core::{Array, Dtype, ops};
 use models::GenerationDefaults;
 
 use crate::options::DEFAULT_TEMPERATURE;
+use crate::token::Token;
 use crate::{Options, Result};
 
 /// Tokens that the repetition penalty looks back at, unless told.
@@ -118,6 +119,11 @@ impl Sampler {
         })
     }
 
+    /// Whether it takes the most probable token and looks at nothing else.
+    fn takes_the_largest(&self) -> bool {
+        self.key.is_none() && self.recent.is_none()
+    }
+
     /// Draws from `logits` `[V]`; nothing is evaluated.
     pub(crate) fn draw(&mut self, logits: &Array) -> Result<Drawn> {
         let logits = match (&self.recent, &self.sampling.repetition) {
@@ -157,6 +163,23 @@ impl Sampler {
         }
         Ok(())
     }
+}
+
+/// Draws for each of `samplers` from its row of `logits` `[N, V]`; nothing is evaluated. At once where all take
+/// the most probable token, which is the same.
+pub(crate) fn draw_each(samplers: Vec<&mut Sampler>, logits: &Array) -> Vec<Result<Token>> {
+    if samplers.iter().all(|sampler| sampler.takes_the_largest())
+        && let Ok(drawn) = graph::argmax(logits)
+    {
+        let tokens = Token::each(drawn, samplers.len());
+        return tokens.into_iter().map(Ok).collect();
+    }
+    let vocab = logits.dim(1);
+    let draw = |(i, sampler): (i32, &mut Sampler)| {
+        let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
+        sampler.draw(&row).map(Token::alone)
+    };
+    (0..).zip(samplers).map(draw).collect()
 }
 
 /// Divides the positive logits of the `recent` tokens by `penalty` and multiplies the negative.

@@ -31,6 +31,13 @@ const TOGETHER: [usize; 4] = [8, 4, 2, 1];
 /// Elements of the inputs of several tokens that may be in shared memory at a time, the most first.
 const SLICES: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
 
+/// Warps of a block: with eight, a thread may have 255 registers, which attention wants, and the
+/// memory is as busy as with more.
+pub(super) const WARPS: u32 = 8;
+
+/// Keys are split over so many blocks at most, as in `shape.cuh`.
+const MAX_SPLITS: usize = 32;
+
 /// Tiles a warp for which there has to be room.
 const TILES: usize = 2;
 

@@ -15,7 +15,7 @@ pub fn draw(logits: &Array, filters: &Filters, key: &Key) -> Result<Option<Drawn
     }
     let uniform = random::uniform(key, 0.0, 1.0, &[1], Dtype::Float32)?;
     let filters = *filters;
-    Drawn::by_kernel("draw", &[logits, &uniform], move |inputs| {
+    Drawn::by_kernel("draw", &[logits, &uniform], 1, move |inputs, _| {
         let uniform = inputs[1].elements::<f32>()?[0];
         Ok(super::draw(
             Cpu::shared(),
