@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use kernels::gated::{self, Activation};
-use kernels::{Dtype, attention, bf12, dequantize, kv, rms_norm, rope, rows};
+use kernels::{Dtype, argmax, attention, bf12, dequantize, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -43,6 +43,7 @@ fn sources() -> Vec<Source> {
         ),
         Source::new("kv", kv::cuda::SOURCE, kv::cuda::options()),
         Source::new("rows", rows::SOURCE, rows::options()),
+        Source::new("argmax", argmax::cuda::SOURCE, argmax::cuda::options()),
     ];
     for text in bf12::cuda::SOURCES {
         sources.push(Source::new("bf12", text, Vec::new()));

@@ -153,3 +153,49 @@ proptest! {
 fn edge(shares: &[(usize, f64)], draws: usize) -> f64 {
     shares.last().map_or(0.0, |(_, share)| share * draws as f64)
 }
+
+/// On the device that `ML_TEST_DEVICE` names, or else the CPU: of several rows at once.
+#[test]
+fn the_largest_of_each_row_is_found_at_once() {
+    use mlx_core::{Array, Dtype as MlxDtype};
+
+    common::open_device();
+    let mut rng = Rng::new(11);
+    for (rows, columns) in [(1, 1), (3, 640), (8, 8192), (9, 20_001), (5, 151_936)] {
+        let mut x: Vec<f32> = (0..rows * columns).map(|_| rng.normal() as f32).collect();
+        let mut wanted = Vec::new();
+        for (r, row) in x.chunks_mut(columns).enumerate() {
+            let at = rng.bits() as usize % columns;
+            row[at] = 50.0;
+            // The first of equal ones; what is no number anywhere; the largest beyond all numbers; the rest of
+            // them below.
+            let last = columns - 1;
+            match r % 5 {
+                1 => row[last] = 50.0,
+                2 => row[last] = f32::NAN,
+                3 => row[last] = f32::INFINITY,
+                4 => row[0] = f32::NEG_INFINITY,
+                _ => {}
+            }
+            let numbers = !matches!(r % 5, 2 | 3);
+            let at = row.iter().position(|&x| x == 50.0).unwrap_or(0);
+            wanted.push(if numbers && row[at] == 50.0 {
+                at as i32
+            } else {
+                -1
+            });
+        }
+        let array = Array::from_slice(&x, &[rows as i32, columns as i32]).unwrap();
+        for dtype in [MlxDtype::Float32, MlxDtype::Bfloat16] {
+            let drawn = kernels::graph::argmax(&array.cast(dtype).unwrap()).unwrap();
+            assert_eq!(
+                drawn.seen.to_vec::<i32>().unwrap(),
+                wanted,
+                "{rows} x {columns}, {dtype}"
+            );
+            for (id, seen) in drawn.id.to_vec::<i32>().unwrap().into_iter().zip(&wanted) {
+                assert!((0..columns as i32).contains(&id) && (id == *seen || *seen < 0));
+            }
+        }
+    }
+}

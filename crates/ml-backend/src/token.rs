@@ -52,9 +52,10 @@ impl Token {
     pub(crate) fn ids(tokens: &[&Self]) -> Result<Array> {
         if let Some(first) = tokens.first()
             && tokens.len() == first.step.rows
-            && tokens.iter().enumerate().all(|(row, token)| {
-                Rc::ptr_eq(&token.step, &first.step) && token.row == row
-            })
+            && tokens
+                .iter()
+                .enumerate()
+                .all(|(row, token)| Rc::ptr_eq(&token.step, &first.step) && token.row == row)
         {
             return Ok(first.step.drawn.id.clone());
         }

@@ -58,6 +58,12 @@ impl Drawn {
 /// The largest of `x` `[V]`, or of each row of `x` `[N, V]`; of several, the first.
 pub fn argmax(x: &Array) -> Result<Drawn> {
     let rows = if x.ndim() == 1 { 1 } else { x.dim(0) };
+    if x.ndim() == 2
+        && x.size() > 0
+        && let Some(drawn) = super::cuda::argmax(x)?
+    {
+        return Ok(drawn);
+    }
     if !matches!(x.ndim(), 1 | 2) || x.size() == 0 || !are_floats(&[x]) || !on_cpu()? {
         let index = ops::argmax(x, -1, false)?;
         return Drawn::new(x, index.reshape(&[-1])?.cast(Dtype::Int32)?);

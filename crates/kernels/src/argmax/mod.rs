@@ -1,5 +1,6 @@
 //! The largest element of a vector: greedy decoding.
 
+pub mod cuda;
 pub(crate) mod graph;
 
 use crate::error::ensure;

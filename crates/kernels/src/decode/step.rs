@@ -63,7 +63,11 @@ struct Compiled {
 
 impl Compiled {
     fn new(sizes: &Sizes, target: Target, tokens: usize) -> Result<Self> {
-        let name = if tokens == 1 { "decode_token" } else { "decode_tokens" };
+        let name = if tokens == 1 {
+            "decode_token"
+        } else {
+            "decode_tokens"
+        };
         let source = sizes.source(target, tokens);
         let kernel = Module::compile(name, &source, &["-default-device"])?.kernel(name)?;
         let launch = Launch {
@@ -135,7 +139,10 @@ impl TokenStep {
             _ => self.several()?,
         };
         let caches = self.tables.of_caches(slots, compiled.tokens)?;
-        let places = offsets.iter().zip(&*slots).map(|(&at, slots)| self.place(at, slots));
+        let places = offsets
+            .iter()
+            .zip(&*slots)
+            .map(|(&at, slots)| self.place(at, slots));
         let mut scalars: Vec<Scalar> = places.flatten().map(Scalar::Int).collect();
         if compiled.tokens > 1 {
             scalars.resize(5 * PLACES, Scalar::Int(-1));

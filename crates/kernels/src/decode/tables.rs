@@ -72,7 +72,10 @@ impl Tables {
                 tables.push(self.of_cache(slots)?.slice(&[0], &[words])?);
             }
             let last = tables.last().cloned();
-            let filler = last.iter().cycle().take(tokens.saturating_sub(tables.len()));
+            let filler = last
+                .iter()
+                .cycle()
+                .take(tokens.saturating_sub(tables.len()));
             let all: Vec<&Array> = tables.iter().chain(filler).collect();
             ops::concatenate(&all, 0)
         })

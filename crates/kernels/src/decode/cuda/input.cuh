@@ -14,8 +14,24 @@ __device__ __forceinline__ float block_sum(float x, float* reduce) {
     return sum;
 }
 
-/// Sums of each token's input over each group of `GROUP_SIZE`, which stand in any order within 32; those of a
-/// group are neighbours.
+/// The sum of eight neighbours.
+__device__ __forceinline__ float sum8(uint4 elements) {
+    float x[8], sum = 0.0f;
+    unpack8(elements, x);
+#pragma unroll
+    for (int j = 0; j < 8; j++) sum += x[j];
+    return sum;
+}
+
+/// Adds up the sums of the lanes that share a group of `GROUP_SIZE`, eight elements each.
+template <int GROUP_SIZE>
+__device__ __forceinline__ float sum_lanes(float sum) {
+#pragma unroll
+    for (int d = 1; d < GROUP_SIZE / 8; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    return sum;
+}
+
+/// Sums of the input over each group of `GROUP_SIZE`, which stand in any order within 32.
 template <int GROUP_SIZE>
 __device__ __forceinline__ void sum_groups(const u16* input, float* sums, int count) {
     constexpr int LANES = GROUP_SIZE / 8;
@@ -23,22 +39,9 @@ __device__ __forceinline__ void sum_groups(const u16* input, float* sums, int co
     // Whole warps, so that the shuffles have their partners.
     for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
         int i = base + threadIdx.x % 32;
-        float sum[TOKENS] = {};
-#pragma unroll
-        for (int token = 0; token < TOKENS; token++) {
-            if (i >= count / 8) continue;
-            float x[8];
-            unpack8(reinterpret_cast<const uint4*>(input + token * INPUT_STRIDE)[i], x);
-#pragma unroll
-            for (int j = 0; j < 8; j++) sum[token] += x[j];
-        }
-#pragma unroll
-        for (int d = 1; d < LANES; d *= 2)
-#pragma unroll
-            for (int token = 0; token < TOKENS; token++) sum[token] += __shfl_xor_sync(~0u, sum[token], d);
-        if (i % LANES == 0 && i < count / 8)
-#pragma unroll
-            for (int token = 0; token < TOKENS; token++) sums[i / LANES * TOKENS + token] = sum[token];
+        float sum = i < count / 8 ? sum8(reinterpret_cast<const uint4*>(input)[i]) : 0.0f;
+        sum = sum_lanes<GROUP_SIZE>(sum);
+        if (i % LANES == 0 && i < count / 8) sums[i / LANES] = sum;
     }
 }
 
@@ -53,23 +56,29 @@ __device__ __forceinline__ void finish_input(u16* input, float* sums) {
 }
 
 /// The inputs of all tokens that were left in device memory, from `from` on, TOKEN_STRIDE words apart, in
-/// bfloat16 and already permuted: the columns of a slice of them. Begins and ends synchronized.
-template <int KIND>
-__device__ __forceinline__ void copy_slice(const u32* from, int slice, u16* input, float* sums) {
-    typedef Product<KIND> P;
-    constexpr int COLUMNS = P::WIDTH * P::TILE;
-    const int first = slice * COLUMNS, there = smaller(P::K - first, COLUMNS);
+/// bfloat16 and already permuted: the columns of a slice of them, and the sums of their groups, those of a group
+/// being neighbours. Begins and ends synchronized.
+template <int BIT, int GROUP_SIZE>
+__device__ __forceinline__ void copy_slice(const Line& line, const u32* from, int slice, u16* input, float* sums) {
+    constexpr int EACH = larger(1, WARPS / TOKENS);
+    const int columns = line.width * tile_columns(BIT), first = slice * columns;
+    const int there = smaller(line.columns - first, columns), warp = threadIdx.x / 32;
     __syncthreads();
-    // Behind the last column zeros, up to whole tiles.
+    for (int token = warp / EACH; token < TOKENS; token += WARPS / EACH) {
+        const uint4* row = reinterpret_cast<const uint4*>(from + token * TOKEN_STRIDE) + first / 8;
+        uint4* to = reinterpret_cast<uint4*>(input + token * INPUT_STRIDE);
+        // Whole warps, whose lanes share sums. Behind the last column zeros, up to whole tiles.
 #pragma unroll 8
-    for (int i = threadIdx.x; i < TOKENS * (COLUMNS / 8); i += THREADS) {
-        const int token = i / (COLUMNS / 8), at = i % (COLUMNS / 8);
-        uint4 x = make_uint4(0, 0, 0, 0);
-        if (8 * at < there)
-            x = shared_read(reinterpret_cast<const uint4*>(from + token * TOKEN_STRIDE) + first / 8 + at);
-        reinterpret_cast<uint4*>(input)[token * (INPUT_STRIDE / 8) + at] = x;
+        for (int base = warp % EACH * 32; base < columns / 8; base += EACH * 32) {
+            const int i = base + threadIdx.x % 32;
+            const uint4 x = 8 * i < there ? shared_read(row + i) : make_uint4(0, 0, 0, 0);
+            if (i < columns / 8) to[i] = x;
+            if constexpr (is_affine(BIT)) {
+                const float sum = sum_lanes<GROUP_SIZE>(sum8(x));
+                if (i < columns / 8 && i % (GROUP_SIZE / 8) == 0) sums[i / (GROUP_SIZE / 8) * TOKENS + token] = sum;
+            }
+        }
     }
-    if constexpr (is_affine(P::BIT)) sum_groups<P::GROUP_SIZE>(input, sums, COLUMNS);
     __syncthreads();
 }
 

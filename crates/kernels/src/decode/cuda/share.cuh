@@ -12,11 +12,12 @@ struct Line {
     int first, end;  // of this thread block
     int step;        // from one tile of a warp to the next
     int width;       // tiles of a row block whose input is there at a time
+    int columns;     // of the weights
 
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH};
+        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH, P::K};
     }
 
     static __device__ __forceinline__ Line of(int kind) {

@@ -197,13 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             const int at = kind == OUT ? AT_MIXED : kind == DOWN ? AT_ACTIVATED : AT_NORMALIZED;
 #pragma unroll 1
             for (int slice = 0; slice < Line::slices(kind); slice++) {
-                if (kind == OUT) {
-                    copy_slice<OUT>(scratch + at, slice, input, sums);
-                } else if (kind == DOWN) {
-                    copy_slice<DOWN>(scratch + at, slice, input, sums);
-                } else {
-                    copy_slice<QKV>(scratch + at, slice, input, sums);
-                }
+                copy_slice<BITS, GROUP>(Line::of(kind), scratch + at, slice, input, sums);
                 account.charge(COPY);
                 multiply_tiles<BITS, GROUP>(stream, Line::of(kind), input, sums, ring, pieces, slice);
                 account.charge(MULTIPLY);
@@ -245,7 +239,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     wait();
 #pragma unroll 1
     for (int slice = 0; slice < Product<LOGITS>::SLICES; slice++) {
-        copy_slice<LOGITS>(scratch + AT_NORMALIZED, slice, input, sums);
+        copy_slice<LM_HEAD_BITS, LM_HEAD_GROUP>(Line::of_kind<LOGITS>(), scratch + AT_NORMALIZED, slice, input, sums);
         account.charge(COPY);
         multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces, slice);
         account.charge(MULTIPLY);
