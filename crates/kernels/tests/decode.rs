@@ -128,28 +128,35 @@ fn compiler() -> Option<Compiler> {
     Some(Compiler::open(&file?).unwrap())
 }
 
-/// Compiles for every GPU that has room, which `everywhere` says are all; nothing may be kept in
-/// memory that belongs into registers.
+/// Compiles the kernel of so many tokens; nothing may be kept in memory that belongs into registers.
+fn compiles_for(
+    compiler: &Compiler,
+    name: &str,
+    sizes: &Sizes,
+    (architecture, target): (Architecture, Target),
+    tokens: usize,
+) {
+    let options = ["-default-device", "--ptxas-options=-v"];
+    let image = compiler
+        .compile(name, &sizes.source(target, tokens), architecture, &options)
+        .unwrap();
+    let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+    assert!(
+        image.log.contains(clean),
+        "{name}, {tokens} tokens, for {architecture} spills registers:\n{}",
+        image.log
+    );
+}
+
+/// Compiles for every GPU that has room, which `everywhere` says are all.
 fn compiles(name: &str, sizes: &Sizes, everywhere: bool) {
     let Some(compiler) = compiler() else { return };
-    for (architecture, target) in GPUS {
-        if !everywhere && !sizes.serve(target) {
+    for gpu in GPUS {
+        if !everywhere && !sizes.serve(gpu.1) {
             continue;
         }
-        assert!(sizes.serve(target), "{name}: {architecture} has no room");
-        let options = ["-default-device", "--ptxas-options=-v"];
-        let several = Some(sizes.together(target)).filter(|&tokens| tokens > 1);
-        for tokens in std::iter::once(1).chain(several) {
-            let image = compiler
-                .compile(name, &sizes.source(target, tokens), architecture, &options)
-                .unwrap();
-            let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-            assert!(
-                image.log.contains(clean),
-                "{name}, {tokens} tokens, for {architecture} spills registers:\n{}",
-                image.log
-            );
-        }
+        assert!(sizes.serve(gpu.1), "{name}: {} has no room", gpu.0);
+        compiles_for(&compiler, name, sizes, gpu, 1);
     }
 }
 
@@ -209,13 +216,7 @@ fn every_group_compiles() {
 
 #[test]
 fn large_models_and_many_heads_compile() {
-    let qwen3_8b = Sizes {
-        sliding: vec![false; 36],
-        hidden: 4096,
-        intermediate: 12_288,
-        heads: 32,
-        ..qwen3(affine(4, 64))
-    };
+    let qwen3_8b = qwen3_8b(affine(4, 64));
     compiles("qwen3-8b", &qwen3_8b, true);
     let in_12_bits = Sizes {
         layers: Packing::Bf12,
@@ -233,17 +234,20 @@ fn large_models_and_many_heads_compile() {
     compiles("qwen3-32b", &many_heads, false);
 }
 
-/// An H200 takes eight tokens of the models that people run through together.
-#[test]
-fn tokens_of_several_sequences_go_together() {
-    let [a100, h200, small] = GPUS.map(|(_, target)| target);
-    let qwen3_8b = |packing| Sizes {
+fn qwen3_8b(packing: Packing) -> Sizes {
+    Sizes {
         sliding: vec![false; 36],
         hidden: 4096,
         intermediate: 12_288,
         heads: 32,
         ..qwen3(packing)
-    };
+    }
+}
+
+/// An H200 takes eight tokens of the models that people run through together.
+#[test]
+fn tokens_of_several_sequences_go_together() {
+    let [a100, h200, small] = GPUS.map(|(_, target)| target);
     for packing in [Packing::Dense, Packing::Bf12, affine(4, 64), affine(8, 64)] {
         for sizes in [qwen3(packing), qwen3_8b(packing), gemma3(packing)] {
             assert_eq!(sizes.together(h200), 8, "{sizes:?}");
@@ -252,6 +256,27 @@ fn tokens_of_several_sequences_go_together() {
     assert_eq!(qwen3(Packing::Dense).together(a100), 8);
     assert_eq!(qwen3(Packing::Dense).together(small), 8);
     assert_eq!(qwen3_8b(affine(4, 64)).together(small), 2);
+}
+
+#[test]
+fn kernels_of_several_tokens_compile() {
+    let Some(compiler) = compiler() else { return };
+    let [a100, h200, small] = GPUS;
+    let models = [
+        ("qwen3-8b", qwen3_8b(Packing::Dense), h200),
+        ("qwen3-8b 12 bits", qwen3_8b(Packing::Bf12), h200),
+        ("qwen3-8b 4 bits", qwen3_8b(affine(4, 64)), small),
+        ("qwen3 8 bits", qwen3(affine(8, 64)), a100),
+        ("gemma3 4 bits", gemma3(affine(4, 64)), a100),
+        ("gemma2 12 bits", gemma2(Packing::Bf12), h200),
+        ("llama 4 bits", llama(affine(4, 128)), h200),
+        ("qwen2", qwen2(Packing::Dense), small),
+    ];
+    for (name, sizes, gpu) in models {
+        let tokens = sizes.together(gpu.1);
+        assert!(tokens > 1, "{name}");
+        compiles_for(&compiler, name, &sizes, gpu, tokens);
+    }
 }
 
 #[test]

@@ -289,9 +289,11 @@ impl LanguageModel for MlxModel {
         let caches = sequences.chain(&self.last).map(|held| &held.cache);
         let caches: usize = caches.map(|c| c.nbytes() + c.resting_bytes()).sum();
         self.share.set(self.weights + caches as u64);
+        // Another model's request may have begun, and its peak with it.
+        let active = memory::active()? as u64;
         Ok(MemoryUse {
-            active: memory::active()? as u64,
-            peak: memory::peak()? as u64,
+            active,
+            peak: active.max(memory::peak()? as u64),
             accounted: Share::total(),
         })
     }

@@ -14,34 +14,35 @@ __device__ __forceinline__ float block_sum(float x, float* reduce) {
     return sum;
 }
 
-/// The sum of eight neighbours.
-__device__ __forceinline__ float sum8(uint4 elements) {
-    float x[8], sum = 0.0f;
-    unpack8(elements, x);
-#pragma unroll
-    for (int j = 0; j < 8; j++) sum += x[j];
-    return sum;
-}
-
-/// Adds up the sums of the lanes that share a group of `GROUP_SIZE`, eight elements each.
-template <int GROUP_SIZE>
-__device__ __forceinline__ float sum_lanes(float sum) {
-#pragma unroll
-    for (int d = 1; d < GROUP_SIZE / 8; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
-    return sum;
-}
-
-/// Sums of the input over each group of `GROUP_SIZE`, which stand in any order within 32.
+/// Sums of each token's input over each group of `GROUP_SIZE`, which stand in any order within 32; those of a
+/// group are neighbours.
 template <int GROUP_SIZE>
 __device__ __forceinline__ void sum_groups(const u16* input, float* sums, int count) {
     constexpr int LANES = GROUP_SIZE / 8;
     __syncthreads();
-    // Whole warps, so that the shuffles have their partners.
+    // Whole warps, so that the shuffles have their partners; what is behind the end is read elsewhere.
     for (int base = threadIdx.x / 32 * 32; base < count / 8; base += THREADS) {
-        int i = base + threadIdx.x % 32;
-        float sum = i < count / 8 ? sum8(reinterpret_cast<const uint4*>(input)[i]) : 0.0f;
-        sum = sum_lanes<GROUP_SIZE>(sum);
-        if (i % LANES == 0 && i < count / 8) sums[i / LANES] = sum;
+        int i = base + threadIdx.x % 32, from = smaller(i, count / 8 - 1);
+        uint4 eights[TOKENS];
+        float sum[TOKENS];
+#pragma unroll
+        for (int token = 0; token < TOKENS; token++)
+            eights[token] = reinterpret_cast<const uint4*>(input + token * INPUT_STRIDE)[from];
+#pragma unroll
+        for (int token = 0; token < TOKENS; token++) {
+            float x[8];
+            unpack8(eights[token], x);
+            sum[token] = x[0];
+#pragma unroll
+            for (int j = 1; j < 8; j++) sum[token] += x[j];
+        }
+#pragma unroll
+        for (int d = 1; d < LANES; d *= 2)
+#pragma unroll
+            for (int token = 0; token < TOKENS; token++) sum[token] += __shfl_xor_sync(~0u, sum[token], d);
+        if (i % LANES != 0 || i >= count / 8) continue;
+#pragma unroll
+        for (int token = 0; token < TOKENS; token++) sums[i / LANES * TOKENS + token] = sum[token];
     }
 }
 
@@ -67,18 +68,12 @@ __device__ __forceinline__ void copy_slice(const Line& line, const u32* from, in
     for (int token = warp / EACH; token < TOKENS; token += WARPS / EACH) {
         const uint4* row = reinterpret_cast<const uint4*>(from + token * TOKEN_STRIDE) + first / 8;
         uint4* to = reinterpret_cast<uint4*>(input + token * INPUT_STRIDE);
-        // Whole warps, whose lanes share sums. Behind the last column zeros, up to whole tiles.
+        // Behind the last column zeros, up to whole tiles.
 #pragma unroll 8
-        for (int base = warp % EACH * 32; base < columns / 8; base += EACH * 32) {
-            const int i = base + threadIdx.x % 32;
-            const uint4 x = 8 * i < there ? shared_read(row + i) : make_uint4(0, 0, 0, 0);
-            if (i < columns / 8) to[i] = x;
-            if constexpr (is_affine(BIT)) {
-                const float sum = sum_lanes<GROUP_SIZE>(sum8(x));
-                if (i < columns / 8 && i % (GROUP_SIZE / 8) == 0) sums[i / (GROUP_SIZE / 8) * TOKENS + token] = sum;
-            }
-        }
+        for (int i = threadIdx.x % (EACH * 32); i < columns / 8; i += EACH * 32)
+            to[i] = 8 * i < there ? shared_read(row + i) : make_uint4(0, 0, 0, 0);
     }
+    if constexpr (is_affine(BIT)) sum_groups<GROUP_SIZE>(input, sums, columns);
     __syncthreads();
 }
 
