@@ -18,6 +18,9 @@ use crate::plan::Plan;
 use crate::text::{TextBuilder, Vocabulary};
 use crate::{Error, Result};
 
+/// Tokens of an answer that are run again at a time, by one that was put aside.
+const REPLAY: usize = 16;
+
 /// The buffer cache is given back each time this many tokens were generated.
 const TIDY_EVERY: usize = 256;
 
@@ -36,6 +39,8 @@ pub(crate) struct Run<T> {
     reused: usize,
     /// Tokens that were read.
     steps: usize,
+    /// How often its caches were given up for others.
+    put_aside: usize,
 }
 
 /// How far a generation is.
@@ -44,6 +49,8 @@ enum State<T> {
     Prompt(usize),
     /// This token was submitted.
     Token(T),
+    /// The same, and of the tokens before it so many are in the caches again.
+    Again(usize, T),
     /// Nothing is under way.
     Over,
 }
@@ -62,6 +69,7 @@ impl<T> Run<T> {
             times: Times::default(),
             reused: 0,
             steps: 0,
+            put_aside: 0,
         }
     }
 
@@ -84,15 +92,44 @@ impl<T> Run<T> {
         self.sequence
     }
 
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Tokens of the answer that were read.
+    pub(crate) fn generated(&self) -> usize {
+        self.text.token_ids.len()
+    }
+
+    /// Gives up the caches: [`Run::read_prompt`] fills new ones with what they held. The token under way stays.
+    pub(crate) fn put_aside<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        if let Some(sequence) = self.sequence {
+            model.put_aside(sequence);
+            self.put_aside += 1;
+            self.state = match std::mem::replace(&mut self.state, State::Over) {
+                State::Token(token) | State::Again(_, token) => State::Again(0, token),
+                State::Prompt(_) => State::Prompt(0),
+                State::Over => State::Over,
+            };
+        }
+    }
+
     /// Whether the next thing to do is [`Run::read_prompt`].
     pub(crate) fn has_prompt(&self) -> bool {
-        matches!(self.state, State::Prompt(_))
+        matches!(self.state, State::Prompt(_) | State::Again(..))
     }
 
     /// Tokens that it would run.
     pub(crate) fn next_chunk(&self) -> usize {
+        let prompt = self.plan.prompt.len();
         match self.state {
-            State::Prompt(done) => self.chunk_end(done).min(self.plan.prompt.len()) - done,
+            State::Prompt(done) | State::Again(done, _) if done < prompt => {
+                self.chunk_end(done).min(prompt) - done
+            }
+            State::Again(done, _) => REPLAY.min(prompt + self.generated() - done),
             _ => 0,
         }
     }
@@ -103,11 +140,14 @@ impl<T> Run<T> {
         (at / chunk + 1).saturating_mul(chunk)
     }
 
-    /// Runs one chunk of the prompt.
+    /// Runs one chunk of the prompt, or of what the caches held.
     pub(crate) fn read_prompt<M>(&mut self, model: &mut M) -> Result<()>
     where
         M: LanguageModel<Token = T>,
     {
+        if matches!(self.state, State::Again(..)) {
+            return self.read_again(model);
+        }
         let (State::Prompt(done), Some(sequence)) = (&self.state, self.sequence) else {
             return Ok(());
         };
@@ -120,6 +160,34 @@ impl<T> Run<T> {
         }
         model.prefill(sequence, &self.plan.prompt[done..end])?;
         self.state = State::Prompt(end);
+        model.release_buffers()
+    }
+
+    /// Runs a chunk of what the caches held before they were given up: the prompt by the same chunks, the answer
+    /// by single steps, so that they hold the same again.
+    fn read_again<M>(&mut self, model: &mut M) -> Result<()>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let (State::Again(done, token), Some(sequence)) = (state, self.sequence) else {
+            return Ok(());
+        };
+        let prompt = &self.plan.prompt;
+        let end = if done < prompt.len() {
+            let end = self.chunk_end(done).min(prompt.len());
+            model.prefill(sequence, &prompt[done..end])?;
+            end
+        } else {
+            let answer = &self.text.token_ids[done - prompt.len()..];
+            let some = &answer[..answer.len().min(REPLAY)];
+            model.replay(sequence, some)?;
+            done + some.len()
+        };
+        self.state = match end < prompt.len() + self.generated() {
+            true => State::Again(end, token),
+            false => State::Token(token),
+        };
         model.release_buffers()
     }
 
@@ -256,6 +324,7 @@ impl<T> Run<T> {
         let metrics = Metrics {
             peak_memory_bytes,
             queue_time: self.queued,
+            put_aside: self.put_aside,
             ..Metrics::new(counts, &self.times)
         };
         let text = std::mem::take(&mut self.text.text);

@@ -17,7 +17,7 @@ use crate::{Error, Generation, Options, Result};
 /// A loaded model.
 ///
 /// It may be used from any thread, and clones share the model. Requests are taken up in the order in which
-/// they came, on a CPU several at a time ([`at_once`](MlxBackendBuilder::at_once)): those decode together, and
+/// they came, several at a time ([`at_once`](MlxBackendBuilder::at_once)): those decode together, and
 /// what one gives does not depend on the others. The last clone to go frees the model.
 #[derive(Clone)]
 pub struct MlxBackend {

@@ -20,11 +20,19 @@ pub(crate) trait LanguageModel {
     /// already, fewer than all: none, unless the plan allows it.
     fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)>;
 
-    /// Whether there is memory for `plan` to its end beside the sequences that are held, to theirs.
-    fn has_room(&self, plan: &Plan) -> bool;
+    /// Whether there is memory for the caches of these requests at once, when each has generated so many tokens.
+    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool;
+
+    /// Frees the caches of a sequence, which goes on later: what [`prefill`](Self::prefill) and
+    /// [`replay`](Self::replay) then run into new ones is what was there.
+    fn put_aside(&mut self, sequence: SequenceId);
 
     /// Runs `ids` into the caches and waits for it. No logits are computed.
     fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
+
+    /// Runs tokens that were generated into the caches again, one step each as at the first time, and waits for
+    /// it. Nothing is drawn.
+    fn replay(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
 
     /// Submits the end of the prompt and the sampling of the first token; does not wait.
     fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<Self::Token>;

@@ -220,8 +220,13 @@ impl<'a> MlxBackendBuilder<'a> {
 
     /// How many requests are served at the same time; unless told, as many as decode in one pass: on a CPU 8,
     /// and 16 if all matrices are quantized; on CUDA 8, or fewer where a GPU has little shared memory; one in
-    /// float16, on Metal, and where a plan has slower steps ([`ModelInfo::plan`]). More take turns. Each has caches of its own: one joins others only if all fit into the [memory limit](Self::memory_limit)
-    /// with prompts and answers at their longest, else it waits.
+    /// float16, on Metal, and where a plan has slower steps ([`ModelInfo::plan`](crate::ModelInfo::plan)). More
+    /// take turns.
+    ///
+    /// Each has caches of its own: one joins others only if there is room for them in the
+    /// [memory limit](Self::memory_limit), else it waits. Where answers then grow beyond it, the request that came
+    /// last is put aside: its caches are freed, and filled again by the same steps once there is memory, so that
+    /// its text is the same ([`Metrics::put_aside`](crate::Metrics::put_aside)).
     #[must_use]
     pub fn at_once(mut self, requests: usize) -> Self {
         self.setup.at_once = Some(requests);

@@ -107,6 +107,8 @@ pub struct Metrics {
     /// How long it waited before it was taken up.
     #[serde(rename = "queue_time_s", serialize_with = "seconds")]
     pub queue_time: Duration,
+    /// How often its caches were given up for those of requests before it, and filled again later.
+    pub put_aside: usize,
     /// From the start to the end of the run.
     #[serde(rename = "total_time_s", serialize_with = "seconds")]
     pub total_time: Duration,
@@ -126,6 +128,7 @@ impl Metrics {
                 .and_then(|time| rate(counts.steps.saturating_sub(1), time)),
             peak_memory_bytes: 0,
             queue_time: Duration::ZERO,
+            put_aside: 0,
             total_time: times.total,
         }
     }

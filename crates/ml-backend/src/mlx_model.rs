@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
-use models::cache::Cache;
+use models::cache::{Cache, GROWTH};
 use models::{Logits, Model};
 
 use crate::account::Share;
@@ -54,8 +54,6 @@ struct Held {
 struct Sequence {
     held: Held,
     sampler: Sampler,
-    /// Tokens that it may have in the end.
-    most_tokens: usize,
 }
 
 impl Held {
@@ -106,9 +104,12 @@ impl MlxModel {
         sequence.expect("a sequence has begun and not ended")
     }
 
-    /// Bytes of the caches of a generation at its longest.
-    fn most_bytes(&self, tokens: usize) -> u64 {
-        self.model.info().cache_bytes(tokens as u64)
+    /// Bytes of the caches of a request that has generated so many tokens.
+    fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
+        let expected = generated.max(EXPECTED_TOKENS).min(plan.max_tokens);
+        let tokens = plan.prompt.len().saturating_add(expected) as u64;
+        let room = tokens.checked_next_multiple_of(GROWTH as u64);
+        self.model.info().cache_bytes(room.unwrap_or(tokens))
     }
 
     /// Submits the forward pass of `ids` and the drawing of the token after them.
@@ -127,6 +128,19 @@ impl MlxModel {
         let token = Token::alone(sequence.sampler.draw(&logits)?);
         mlx_core::async_eval(&token.arrays())?;
         Ok(token)
+    }
+
+    fn replay_for(&self, sequence: &mut Sequence, ids: &[u32]) -> Result<()> {
+        let cache = &mut sequence.held.cache;
+        for &id in ids {
+            // The logits are not wanted, but what computes them may not be what fills caches without them.
+            let logits = self
+                .model
+                .forward(&ids_array(&[id])?, cache, Logits::Last)?;
+            let logits = logits.expect("a pass that was asked for logits gives them");
+            mlx_core::async_eval(&[&logits])?;
+        }
+        Ok(mlx_core::eval(&cache.arrays())?)
     }
 
     /// Submits a step of several sequences, `ids` being their tokens. A failure of the pass leaves them as they
@@ -210,7 +224,6 @@ impl LanguageModel for MlxModel {
         let sequence = Sequence {
             held,
             sampler: Sampler::new(&plan.sampling, prompt)?,
-            most_tokens: prompt.len().saturating_add(plan.max_tokens),
         };
         let free = self.sequences.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sequences.len());
@@ -221,14 +234,27 @@ impl LanguageModel for MlxModel {
         Ok((SequenceId(number), reused))
     }
 
-    fn has_room(&self, plan: &Plan) -> bool {
-        let tokens = plan.prompt.len().saturating_add(plan.max_tokens);
-        let there = self.sequences.iter().flatten().map(|s| s.most_tokens);
-        let caches: u64 = there
-            .chain([tokens])
-            .map(|tokens| self.most_bytes(tokens))
-            .fold(0, u64::saturating_add);
-        self.weights.saturating_add(caches) <= self.limit
+    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool {
+        let each = requests
+            .iter()
+            .map(|(plan, generated)| self.cache_bytes(plan, *generated));
+        // A cache that grows is there twice for a moment.
+        let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
+            (sum.saturating_add(bytes), bytes.max(largest))
+        });
+        self.weights.saturating_add(caches).saturating_add(largest) <= self.limit
+    }
+
+    fn put_aside(&mut self, id: SequenceId) {
+        let cache = self.model.new_cache();
+        self.sequence(id).held.cache = cache;
+    }
+
+    fn replay(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
+        let mut sequence = self.take(id);
+        let made = self.replay_for(&mut sequence, ids);
+        self.put_back(id, sequence);
+        made
     }
 
     fn prefill(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {

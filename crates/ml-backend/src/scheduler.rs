@@ -1,10 +1,12 @@
 //! Who comes next.
 //!
 //! Requests wait in the order in which they came, and are taken up in it as soon as there is a place and
-//! memory for them to their end; so what was taken up always ends. Those that decode take a step together,
-//! and between two such steps a chunk of the oldest prompt is read, and short ones beside it: that long an
-//! answer that is under way waits at the most. A request that ends, or that nobody waits for any more, leaves
-//! between two steps, and its caches go with it.
+//! memory for their prompts. Where answers have grown until memory is short, the one that came last is put
+//! aside: its caches go, and when there is memory again they are filled anew and it goes on with the same
+//! text. The oldest is never put aside, so what was taken up always ends. Those that decode take a step
+//! together, and between two such steps a chunk of the oldest prompt is read, and short ones beside it: that
+//! long an answer that is under way waits at the most. A request that ends, or that nobody waits for any more,
+//! leaves between two steps, and its caches go with it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +38,9 @@ pub(crate) trait Client {
     fn done(&mut self, outcome: Result<Generation>);
 }
 
+/// Tokens by which each answer can grow when one more request is taken up, lest that is put aside at once.
+const MARGIN: usize = 256;
+
 /// A request that waits.
 struct Waiting<C> {
     plan: Plan,
@@ -53,9 +58,14 @@ struct Running<T, C> {
 /// The requests of a model.
 pub(crate) struct Scheduler<T, C> {
     waiting: VecDeque<Waiting<C>>,
+    /// Those whose caches were given up: they came before all that wait.
+    aside: VecDeque<Running<T, C>>,
+    /// In the order in which they came.
     running: Vec<Running<T, C>>,
     /// How many are served at the same time.
     at_once: usize,
+    /// See [`MARGIN`].
+    margin: usize,
 }
 
 impl<T, C: Client> Scheduler<T, C> {
@@ -63,8 +73,10 @@ impl<T, C: Client> Scheduler<T, C> {
     pub(crate) fn new(at_once: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
+            aside: VecDeque::new(),
             running: Vec::new(),
             at_once: at_once.max(1),
+            margin: MARGIN,
         }
     }
 
@@ -86,7 +98,7 @@ impl<T, C: Client> Scheduler<T, C> {
 
     /// Whether there is nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
+        self.waiting.is_empty() && self.aside.is_empty() && self.running.is_empty()
     }
 
     /// Goes on with all that is there: takes up who has a place, gives each that decodes a token, and reads on
@@ -96,6 +108,7 @@ impl<T, C: Client> Scheduler<T, C> {
         M: LanguageModel<Token = T>,
     {
         self.take_up(model);
+        self.put_aside(model);
         self.decode(model);
         self.read_prompts(model);
     }
@@ -116,11 +129,24 @@ impl<T, C: Client> Scheduler<T, C> {
             waiting.client.taken();
             waiting.client.done(Err(Error::Cancelled { partial }));
         }
+        self.end_cancelled_aside(model);
         while self.running.len() < self.at_once {
-            // Alone, what does not fit fails with what is missing.
-            let fits =
-                |waiting: &mut Waiting<C>| self.running.is_empty() || model.has_room(&waiting.plan);
-            let Some(waiting) = self.waiting.pop_front_if(fits) else {
+            if let Some(next) = self.aside.front() {
+                if !self.has_room(
+                    model,
+                    Some((next.run.plan(), next.run.generated())),
+                    self.margin,
+                ) {
+                    return;
+                }
+                self.running.extend(self.aside.pop_front());
+                continue;
+            }
+            let next = self.waiting.front().map(|waiting| (&waiting.plan, 0));
+            if !self.has_room(model, next, self.margin) {
+                return;
+            }
+            let Some(waiting) = self.waiting.pop_front() else {
                 return;
             };
             let Waiting {
@@ -146,6 +172,48 @@ impl<T, C: Client> Scheduler<T, C> {
                 Ok(Some(reason)) => self.end(model, one, Ok(reason)),
                 Err(error) => self.end(model, one, Err(error)),
             }
+        }
+    }
+
+    /// Whether there is memory for one more beside those that run, each with so many more tokens. Alone, what does
+    /// not fit fails with what is missing.
+    fn has_room<M>(&self, model: &M, one_more: Option<(&Plan, usize)>, more: usize) -> bool
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let running = self
+            .running
+            .iter()
+            .map(|one| (one.run.plan(), one.run.generated()));
+        let all = running
+            .chain(one_more)
+            .map(|(plan, generated)| (plan, generated + more));
+        let all: Vec<_> = all.collect();
+        all.len() < 2 || model.has_room(&all)
+    }
+
+    /// Puts those aside that came last until there is memory for the next step of the others.
+    fn put_aside<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        while !self.has_room(model, None, 1)
+            && let Some(mut last) = self.running.pop()
+        {
+            last.run.put_aside(model);
+            self.aside.push_front(last);
+        }
+    }
+
+    /// Ends those put aside that nobody waits for any more.
+    fn end_cancelled_aside<M>(&mut self, model: &mut M)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        while let Some(i) = self.aside.iter().position(|one| one.client.is_cancelled())
+            && let Some(one) = self.aside.remove(i)
+        {
+            self.end(model, one, Ok(FinishReason::Cancelled));
         }
     }
 

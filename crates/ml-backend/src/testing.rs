@@ -23,6 +23,8 @@ pub(crate) enum Call {
     Together(usize),
     /// The token of this step was waited for.
     Read(usize),
+    PutAside,
+    Replay(usize),
     Release,
     Rest,
     DropCaches,
@@ -44,9 +46,12 @@ pub(crate) struct Script {
     pub(crate) held_sequences: Vec<bool>,
     /// The last token of each.
     made: Vec<usize>,
+    /// The prompt of each, and what its caches hold.
+    prompts: Vec<Vec<u32>>,
+    caches: Vec<Vec<u32>>,
     /// How the next step of several sequences fails, once.
     pub(crate) fail_together: Option<Failing>,
-    /// Tokens of a prompt for which there is memory beside other sequences.
+    /// Tokens of several sequences for which there is memory.
     pub(crate) room: usize,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
@@ -76,6 +81,8 @@ impl Script {
             calls: Vec::new(),
             held_sequences: Vec::new(),
             made: Vec::new(),
+            prompts: Vec::new(),
+            caches: Vec::new(),
             fail_together: None,
             room: usize::MAX,
             held_prefix: 0,
@@ -124,31 +131,50 @@ impl LanguageModel for Script {
         }
         let free = self.held_sequences.iter().position(|held| !held);
         let number = free.unwrap_or(self.held_sequences.len());
-        match free {
-            Some(number) => (self.held_sequences[number], self.made[number]) = (true, 0),
-            None => {
-                self.held_sequences.push(true);
-                self.made.push(0);
-            }
+        if free.is_none() {
+            self.held_sequences.push(true);
+            self.made.push(0);
+            self.prompts.push(Vec::new());
+            self.caches.push(Vec::new());
         }
         let reused = match plan.reuse_prefix {
             true => self.held_prefix,
             false => 0,
         };
+        (self.held_sequences[number], self.made[number]) = (true, 0);
+        self.prompts[number].clone_from(&plan.prompt);
+        self.caches[number] = plan.prompt[..reused].to_vec();
         Ok((SequenceId(number), reused))
     }
 
-    fn has_room(&self, plan: &Plan) -> bool {
-        plan.prompt.len() <= self.room
+    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool {
+        let tokens = |(plan, generated): &(&Plan, usize)| {
+            plan.prompt.len() + (*generated).min(plan.max_tokens)
+        };
+        requests.iter().map(tokens).sum::<usize>() <= self.room
     }
 
-    fn prefill(&mut self, _: SequenceId, ids: &[u32]) -> Result<()> {
-        self.calls.push(Call::Prefill(ids.len()));
+    fn put_aside(&mut self, sequence: SequenceId) {
+        assert!(self.held_sequences[sequence.0], "it has ended");
+        self.calls.push(Call::PutAside);
+        self.caches[sequence.0].clear();
+    }
+
+    fn replay(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()> {
+        self.calls.push(Call::Replay(ids.len()));
+        self.caches[sequence.0].extend(ids);
         Ok(())
     }
 
-    fn first(&mut self, _: SequenceId, ids: &[u32]) -> Result<usize> {
+    fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()> {
+        self.calls.push(Call::Prefill(ids.len()));
+        self.caches[sequence.0].extend(ids);
+        Ok(())
+    }
+
+    fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<usize> {
         self.calls.push(Call::First(ids.len()));
+        self.caches[sequence.0].extend(ids);
         Ok(0)
     }
 
@@ -176,6 +202,16 @@ impl LanguageModel for Script {
                 return Err(out_of_memory());
             }
             *made += 1;
+            // It was drawn from a prompt and all tokens behind it.
+            let said = |token: usize| self.script.get(token).copied().unwrap_or(EOS);
+            let cache = &mut self.caches[sequence.0];
+            let answer = (0..**token).map(said);
+            let wanted = self.prompts[sequence.0].iter().copied().chain(answer);
+            assert!(
+                wanted.eq(cache.iter().copied()),
+                "the caches hold something else"
+            );
+            cache.push(said(**token));
             Ok(*made)
         };
         Ok(steps.iter().map(next).collect())

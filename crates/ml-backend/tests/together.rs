@@ -75,6 +75,48 @@ fn a_request_gives_the_same_alone_and_among_many() {
     }
 }
 
+/// There is memory for the prompts of four and the beginnings of their answers, and not for the answers.
+#[test]
+fn who_is_put_aside_for_others_gives_the_same() {
+    let alone = load("qwen3-demo", 1);
+    let model = &alone.info().model;
+    let tokens_held = 5 * 768 + 100;
+    let limit = model.weight_bytes + tokens_held * model.cache_bytes_per_token;
+    let builder = MlxBackend::builder().device(common::device());
+    let builder = builder.at_once(8).memory_limit(limit);
+    let backend = builder.load(demo("qwen3-demo")).unwrap();
+    let mut rng = Rng(8);
+    let requests: Vec<_> = (0..6_u64)
+        .map(|i| {
+            let length = 1 + rng.below(20);
+            let prompt: Vec<u32> = (0..length)
+                .map(|_| rng.below(model.vocab_size) as u32)
+                .collect();
+            let options = Options::new().max_tokens(800).ignore_eos(true);
+            let options = match i % 3 {
+                0 => options.temperature(0.0),
+                1 => options.temperature(0.8).seed(i),
+                _ => options.temperature(0.7).seed(i).repetition_penalty(1.2),
+            };
+            (prompt, options)
+        })
+        .collect();
+    let put_aside: usize = thread::scope(|scope| {
+        let answer = |(prompt, options): &(Vec<u32>, Options)| {
+            let found = backend.generate_ids(prompt, options).unwrap();
+            let wanted = alone.generate_ids(prompt, options).unwrap();
+            assert_eq!(found.token_ids, wanted.token_ids);
+            found.metrics.put_aside
+        };
+        let workers: Vec<_> = requests
+            .iter()
+            .map(|request| scope.spawn(move || answer(request)))
+            .collect();
+        workers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    assert!(put_aside > 0, "memory was never short");
+}
+
 #[test]
 fn requests_that_are_cancelled_or_dropped_hurt_nobody() {
     let backend = load("qwen3-demo", 4);

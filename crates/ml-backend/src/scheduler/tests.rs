@@ -171,6 +171,63 @@ fn what_has_no_room_beside_others_waits_and_what_came_later_waits_behind_it() {
 }
 
 #[test]
+fn who_came_last_is_put_aside_when_answers_have_grown_and_goes_on_where_it_was() {
+    let text: String = ('a'..='z').cycle().take(600).collect();
+    let mut model = Script::new(&text);
+    // For both prompts with the margin, and not for both answers at their ends.
+    model.room = 700;
+    let mut requests = Requests::new(3);
+    let first = ask(&mut requests, 20, &tokens(500));
+    let second = ask(&mut requests, 30, &tokens(400).prefill_chunk(16));
+    let third = ask(&mut requests, 1, &tokens(1));
+    finish(&mut requests, &mut model);
+    assert_eq!(first.text(), text[..500]);
+    assert_eq!(second.text(), text[..400]);
+    assert_eq!(third.text(), "a");
+    let put_aside = |told: &Told| {
+        let outcome = told.outcome.borrow();
+        outcome
+            .as_ref()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .metrics
+            .put_aside
+    };
+    assert_eq!((put_aside(&first), put_aside(&second)), (0, 1));
+    assert!(model.calls.contains(&Call::PutAside));
+    let replayed = model.calls.iter().filter_map(|call| match call {
+        Call::Replay(tokens) => Some(*tokens),
+        _ => None,
+    });
+    // 700 tokens are 20 + 30 of the prompts, and as many of each answer.
+    assert!((310..=325).contains(&replayed.sum::<usize>()));
+}
+
+#[test]
+fn what_was_put_aside_can_be_cancelled() {
+    let text: String = ('a'..='z').cycle().take(600).collect();
+    let mut model = Script::new(&text);
+    model.room = 600;
+    let mut requests = Requests::new(2);
+    let first = ask(&mut requests, 1, &tokens(500));
+    let second = ask(&mut requests, 1, &tokens(500));
+    while !model.calls.contains(&Call::PutAside) {
+        requests.step(&mut model);
+    }
+    second.cancelled.set(true);
+    requests.step(&mut model);
+    let outcome = second.outcome.borrow();
+    let Some(Err(Error::Cancelled { partial })) = &*outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(partial.text.len() > 290 && text.starts_with(&partial.text));
+    assert!(!first.is_over());
+    finish(&mut requests, &mut model);
+    assert_eq!(first.text(), text[..500]);
+}
+
+#[test]
 fn a_failure_of_one_is_no_failure_of_the_others() {
     let mut model = Script::new("abcdef");
     model.fail_after = Some(2);
@@ -246,10 +303,12 @@ fn random_schedules_end_with_nothing_held() {
             .wrapping_add(1442695040888963407);
         (state >> 33) as usize % n
     };
+    let mut put_aside = 0;
     for _ in 0..1000 {
         let mut model = Script::new(text);
-        model.room = 1 + below(40);
+        model.room = 1 + below(80);
         let mut requests = Requests::new(1 + below(5));
+        requests.margin = below(8);
         let mut asked = Vec::new();
         for _ in 0..below(60) {
             match below(4) {
@@ -263,6 +322,11 @@ fn random_schedules_end_with_nothing_held() {
             }
         }
         finish(&mut requests, &mut model);
+        put_aside += model
+            .calls
+            .iter()
+            .filter(|call| **call == Call::PutAside)
+            .count();
         for (told, wanted) in asked {
             let outcome = told.outcome.borrow();
             match outcome.as_ref().unwrap() {
@@ -274,4 +338,5 @@ fn random_schedules_end_with_nothing_held() {
             }
         }
     }
+    assert!(put_aside > 100, "{put_aside}");
 }
