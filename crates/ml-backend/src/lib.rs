@@ -29,7 +29,7 @@
 //! # What holds here
 //! - **Any thread may call.** [`MlxBackend`] is `Send`, `Sync` and cheap to clone. The model lives
 //!   on one engine thread, since an MLX stream belongs to the thread that made it. Requests are
-//!   taken up in the order in which they came; on a CPU several are served at the same time
+//!   taken up in the order in which they came; several are served at the same time
 //!   ([`MlxBackendBuilder::at_once`]), and what one gives does not depend on the others.
 //! - **Three ways to read, one text.** [`Backend`] gives the whole, [`StreamingBackend`] calls back,
 //!   and [`MlxBackend::stream_chat`] is an iterator. The pieces put together are the whole.

@@ -2,15 +2,21 @@
 //! needs no cargo, so it can be taken to another machine; `cargo xtask soak` runs it here.
 //!
 //!     soak MODEL... [--loads 200] [--generations 10000] [--device cpu] [--plain-mlx]
+//!     soak MODEL --conversations 64 [--minutes 10]
 //!
 //! Loads the models in turn; each reads a prompt of 500 tokens, generates 64 and goes. Then the first of
 //! them stays, and continues prompts of 1 to 900 tokens by 64. Prints threads and memory along the way, and
 //! exits 1 where either ends more than 2% above what it was after the tenth.
+//!
+//! With conversations instead, so many talk at the same time to a model with memory for a few of them, and some go
+//! away; exits 1 where an answer is not what it is alone, or caches are left in the end.
 
+mod conversations;
 mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -33,6 +39,12 @@ struct Args {
     /// MLX's own operations only
     #[arg(long)]
     plain_mlx: bool,
+    /// Conversations at the same time, in place of loads and generations
+    #[arg(long, default_value_t = 0)]
+    conversations: usize,
+    /// For how long
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
     /// Points of each curve
     #[arg(long, default_value_t = 20)]
     points: usize,
@@ -56,6 +68,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if args.conversations > 0 {
+        let time = Duration::from_secs(60 * args.minutes);
+        return conversations::run(&args.models[0], args.device, args.conversations, time);
+    }
     let soak = Soak {
         models: &args.models,
         device: args.device,

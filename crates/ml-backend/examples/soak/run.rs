@@ -215,7 +215,7 @@ impl fmt::Display for Verdict {
 
 /// What a process has of its system.
 #[derive(Clone, Copy)]
-struct Held {
+pub(crate) struct Held {
     threads: u64,
     /// Bytes in memory.
     resident: u64,
@@ -225,7 +225,7 @@ struct Held {
 
 impl Held {
     /// This process, now.
-    fn now() -> Result<Self> {
+    pub(crate) fn now() -> Result<Self> {
         let status = read("/proc/self/status")?;
         // Exact, which the numbers in `status` are not; older kernels lack it.
         let (table, names) = match read("/proc/self/smaps_rollup") {
@@ -264,10 +264,10 @@ fn number(table: &str, name: &str) -> Result<u64> {
 }
 
 /// A 64-bit linear congruential generator.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
         self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % n.max(1) as u64) as usize

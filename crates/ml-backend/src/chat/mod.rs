@@ -1,7 +1,7 @@
 //! How a conversation becomes the one text that a model continues.
 //!
 //! A checkpoint that brings a Jinja template of its own gets exactly that one
-//! ([`template::JinjaTemplate`]), rendered as transformers renders it: the model was trained on
+//! (`template::JinjaTemplate`), rendered as transformers renders it: the model was trained on
 //! its output, and a space more or less is heard. The two built-in formats serve checkpoints
 //! without a template.
 

@@ -9,9 +9,11 @@
 struct Barrier {
     u32* arrived;
     u32* left;
-    u32 goal;
+    u32* made;
+    u32 goal, goal_of_makers;
 
-    __device__ Barrier(u32* scratch) : arrived(scratch), left(scratch + 32), goal(0) {}
+    __device__ Barrier(u32* scratch)
+        : arrived(scratch), left(scratch + 32), made(scratch + 48), goal(0), goal_of_makers(0) {}
 
     __device__ __forceinline__ void wait() {
         goal += GRID;
@@ -24,12 +26,26 @@ struct Barrier {
         __syncthreads();
     }
 
+    /// Waits for the `makers` blocks of which this may be one, where the others have made nothing since the last
+    /// `wait`.
+    __device__ __forceinline__ void wait_for(u32 makers, bool is_maker) {
+        goal_of_makers += makers;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            if (is_maker) add_release(made);
+            while (read_acquire(made) < goal_of_makers) {
+            }
+        }
+        __syncthreads();
+    }
+
     /// To be called once, behind the last `wait`.
     __device__ __forceinline__ void leave() {
         if (threadIdx.x != 0) return;
         if (atomicAdd(left, 1) == GRID - 1) {
             *arrived = 0;
             *left = 0;
+            *made = 0;
         }
     }
 };

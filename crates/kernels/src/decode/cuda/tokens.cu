@@ -2,7 +2,7 @@
 //
 // As `token.cu`, but for where things lie. The inputs of all tokens fill what room there is in shared memory,
 // so the residual streams have no place in every block: block t keeps that of token t and leaves its
-// normalized form in device memory, which takes a barrier more. A token's bits are those that it would have
+// normalized form in device memory, for which all wait. A token's bits are those that it would have
 // alone: its sums are the same, in the same order.
 
 /// Where a token stands; a position below 0 is that of none.
@@ -132,6 +132,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         barrier.wait();
         account.charge(WAIT);
     };
+    const int kept_token = blockIdx.x;
+    const bool keeps = kept_token < TOKENS && places[kept_token].position >= 0;
+    u32 kept_tokens = 0;
+    for (int token = 0; token < TOKENS; token++) kept_tokens += places[token].position >= 0;
+    auto wait_for_normalized = [&] {
+        account.charge(NORMALIZE);
+        barrier.wait_for(kept_tokens, keeps);
+        account.charge(WAIT);
+    };
 
     float2* rotations = reinterpret_cast<float2*>(shared + AT_ROTATION);
     constexpr int ROTATION = ROTATIONS * (HEAD_DIM / 2);
@@ -144,8 +153,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             rotation_at(position, RING_POSITION_SCALE, reinterpret_cast<const float*>(last[RING_PERIODS]),
                         rotation + HEAD_DIM / 2);
     }
-    const int kept_token = blockIdx.x;
-    const bool keeps = kept_token < TOKENS && places[kept_token].position >= 0;
     // What this block's token leaves in device memory, counted from where the first token's begins.
     u32* own = scratch + kept_token * TOKEN_STRIDE;
     u16* normalized = reinterpret_cast<u16*>(own + AT_NORMALIZED);
@@ -191,8 +198,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     add_and_normalize<GATE_UP, Product<OUT>::PARTIALS>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
                                                                        residual, reduce, normalized, sums);
                 }
-                account.charge(NORMALIZE);
-                wait();
+                wait_for_normalized();
             }
             const int at = kind == OUT ? AT_MIXED : kind == DOWN ? AT_ACTIVATED : AT_NORMALIZED;
 #pragma unroll 1
@@ -235,8 +241,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                                                            reinterpret_cast<const u32*>(last[FINAL_NORM]), residual,
                                                            reduce, normalized, sums);
     }
-    account.charge(NORMALIZE);
-    wait();
+    wait_for_normalized();
 #pragma unroll 1
     for (int slice = 0; slice < Product<LOGITS>::SLICES; slice++) {
         copy_slice<LM_HEAD_BITS, LM_HEAD_GROUP>(Line::of_kind<LOGITS>(), scratch + AT_NORMALIZED, slice, input, sums);
