@@ -1,6 +1,7 @@
 //! `x` as integers, in the order in which codes come out of their words.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use half::bf16;
 
@@ -12,6 +13,20 @@ use crate::scratch::{Scratch, Shared};
 /// Elements that are looked at at a time.
 const EIGHT: usize = 8;
 
+/// Elements that share a power of two where a step of codes is within a group. What 64 of them lose, at most
+/// 2^-15 of the largest each, is in the worst case what bfloat16 may have lost of that one.
+pub(super) const SPAN: usize = 64;
+
+/// Spans of a group of so many elements; none where only what meets in a lane shares a power of two. (Codes of
+/// eight bits wait for memory either way.)
+pub(super) const fn spans<C: Codes>(group: usize) -> usize {
+    if C::STEP <= SPAN && C::BITS < 8 {
+        group / SPAN
+    } else {
+        0
+    }
+}
+
 /// The exponent, as float32 has it, from which on a block's integers keep eight significant bits.
 /// What is smaller would need a power of two that float32 has not.
 const SMALLEST: u32 = 15;
@@ -22,7 +37,8 @@ pub(super) struct Arranged {
     pub(super) rows: usize,
     /// For each row, for each step of codes, the vectors that they meet.
     values: Scratch<i16>,
-    /// For each of these, what a lane's sum of products is to be multiplied by.
+    /// What a lane's sum of products is to be multiplied by: for each vector of each step; or, if there are
+    /// spans, for eight groups their first spans, and then their second ones.
     units: Scratch<f32>,
     /// For each row: sums over groups, in a multiple of eight.
     sums: Scratch<f32>,
@@ -42,11 +58,16 @@ impl Arranged {
     #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
     pub(super) unsafe fn new<C: Codes>(x: &View<'_>, group: usize) -> Self {
         let (rows, cols) = (x.layout().rows, x.layout().cols);
-        // Elements that share a power of two: all that meet in a lane.
-        let block = C::LANE.max(EIGHT);
+        let spans = spans::<C>(group);
+        // Elements that share a power of two: of a span, or all that meet in a lane.
+        let block = if spans > 0 { SPAN } else { C::LANE.max(EIGHT) };
         let steps = cols.div_ceil(C::STEP);
-        let (values_stride, units_stride) = (steps * C::STEP, steps * 8);
         let sums_stride = (cols / group).next_multiple_of(8);
+        let values_stride = steps * C::STEP;
+        let units_stride = match spans {
+            0 => steps * 8,
+            _ => sums_stride * spans,
+        };
         let mut this = Self {
             rows,
             values: Scratch::take(rows * values_stride),
@@ -68,13 +89,17 @@ impl Arranged {
                 let rests = this.rests.as_mut_ptr().add(row * sums_stride);
                 sums.write_bytes(0, sums_stride);
                 rests.write_bytes(0, sums_stride);
+                units.write_bytes(0, units_stride);
                 for at in (0..values_stride).step_by(block) {
                     let left = cols.saturating_sub(at);
-                    let (step, lane) = (at / C::STEP, at % C::STEP / C::LANE);
-                    let to = values.add(step * C::STEP + 2 * lane);
-                    let (unit, rest) = integers::<C>(from.wrapping_add(at), left, to);
-                    for lane in lane..lane + block / C::LANE {
-                        *units.add(step * 8 + lane) = unit / C::UNIT;
+                    let (unit, rest) = integers::<C>(from, at..at + block, left, values);
+                    if spans > 0 {
+                        *units.add(span_at(at, group)) = unit / C::UNIT;
+                    } else {
+                        let lane = at / C::LANE;
+                        for lane in lane..lane + block / C::LANE {
+                            *units.add(lane) = unit / C::UNIT;
+                        }
                     }
                     if left > 0 {
                         *rests.add(at / group) += rest * C::MIDDLE;
@@ -142,6 +167,12 @@ impl Places {
     }
 }
 
+/// Where the unit of the span that begins at element `at` is.
+fn span_at(at: usize, group: usize) -> usize {
+    let (group_index, span) = (at / group, at % group / SPAN);
+    (group_index / 8 * (group / SPAN) + span) * 8 + group_index % 8
+}
+
 /// Eight elements, of which `left` are there; the others are zero.
 ///
 /// # Safety
@@ -159,36 +190,42 @@ unsafe fn load(from: *const bf16, left: usize) -> __m128i {
     }
 }
 
-/// A block of elements, of which `left` are there, as integers below 2^15, each where [`Codes::place`] says,
-/// the first lane of the first vector being at `to`. Gives back what 1 stands for, which is not a number where
+/// A block of the elements of a row, of which `left` are there, as integers below 2^15, each where
+/// [`Codes::place`] says among the `values` of the row. Gives back what 1 stands for, which is not a number where
 /// an element is none or infinite, and the sum of what the integers leave out.
 ///
 /// # Safety
-/// The machine has AVX2; the elements can be read; there is room for the lanes.
+/// The machine has AVX2; the elements can be read; there is room for the integers.
 #[inline(always)]
-unsafe fn integers<C: Codes>(from: *const bf16, left: usize, to: *mut i16) -> (f32, f32) {
-    let eights = C::LANE.max(EIGHT) / EIGHT;
+unsafe fn integers<C: Codes>(
+    from: *const bf16,
+    block: Range<usize>,
+    left: usize,
+    values: *mut i16,
+) -> (f32, f32) {
     // SAFETY: by this function's own contract.
     unsafe {
-        let mut elements = [_mm_setzero_si128(); 2];
-        for (i, elements) in elements.iter_mut().enumerate().take(eights) {
-            let at = i * EIGHT;
-            *elements = load(from.wrapping_add(at), left.saturating_sub(at));
+        let eights = block.clone().step_by(EIGHT);
+        let mut elements = [_mm_setzero_si128(); SPAN / EIGHT];
+        let mut largest = _mm_setzero_si128();
+        for (i, at) in eights.clone().enumerate() {
+            elements[i] = load(from.wrapping_add(at), left.saturating_sub(i * EIGHT));
+            let magnitudes = _mm_and_si128(elements[i], _mm_set1_epi16(0x7fff));
+            largest = _mm_max_epu16(largest, magnitudes);
         }
-        let [first, second] =
-            elements.map(|elements| _mm_and_si128(elements, _mm_set1_epi16(0x7fff)));
-        let (unit, factor) = unit_and_factor(largest_exponent(_mm_max_epu16(first, second)));
+        let (unit, factor) = unit_and_factor(largest_exponent(largest));
         let mut rest = Avx2::zero();
-        for (i, elements) in elements.into_iter().enumerate().take(eights) {
+        for (elements, first) in elements.into_iter().zip(eights) {
             let floats = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(elements));
             let floats = _mm256_castsi256_ps(floats);
             let words = _mm256_cvtps_epi32(_mm256_mul_ps(floats, _mm256_set1_ps(factor)));
             let mut numbers = [0_i32; EIGHT];
             _mm256_storeu_si256(numbers.as_mut_ptr().cast(), words);
             for (j, number) in numbers.into_iter().enumerate() {
-                let at = i * EIGHT + j;
+                let at = first + j;
+                let (step, lane) = (at / C::STEP, at % C::STEP / C::LANE);
                 let (vector, half) = C::place(at % C::LANE);
-                *to.add(vector * 16 + at / C::LANE * 2 + half) = number as i16;
+                *values.add(step * C::STEP + vector * 16 + lane * 2 + half) = number as i16;
             }
             let kept = _mm256_mul_ps(_mm256_cvtepi32_ps(words), _mm256_set1_ps(unit));
             rest = Avx2::add(rest, _mm256_sub_ps(floats, kept));

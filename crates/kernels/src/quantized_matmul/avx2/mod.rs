@@ -6,13 +6,15 @@
 //!
 //! * Codes become 16-bit integers by a mask or a shift, in the order in which that leaves them; those that
 //!   cross bytes by an exchange of bytes and a product that shifts. See [`codes`].
-//! * `x` becomes 16-bit integers, in that order, once a call: eight elements (sixteen with codes of two
-//!   bits) share a power of two, the largest one that loses none of the largest element. A bfloat16 has
-//!   eight significant bits, so an element keeps all of them unless it is more than 128 times smaller than
-//!   the largest of them; what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may
-//!   lose 2^-9 of itself. See [`arrange`].
-//! * Sums of four to sixteen products are exact integers; scales, powers of two and all further sums are
-//!   float32.
+//! * `x` becomes 16-bit integers, in that order, once a call: the 64 elements of a span of a group share a power
+//!   of two, the largest one that loses none of the largest element; or, where a step of codes is of several
+//!   groups, the eight (sixteen with codes of two bits) that meet in a lane. A bfloat16 has eight significant
+//!   bits, so an element keeps all of them unless it is more than 128 times smaller than the largest of them;
+//!   what it loses then is at most 2^-15 of that one, where rounding to bfloat16 may lose 2^-9 of itself. See
+//!   [`arrange`].
+//! * Sums of the products of a lane are exact integers; scales, powers of two and all further sums are float32.
+//!   A span has one factor, so that a lane's sum costs a conversion and an addition; lanes of several groups need
+//!   theirs permuted and multiplied too. See [`steps`].
 //!
 //! Weights of mxfp8 become float32 in registers ([`floats8`]). Many rows, a prefill, have [`many`].
 //!
@@ -25,6 +27,7 @@ mod floats8;
 mod many;
 mod rows;
 mod scales;
+mod steps;
 
 use half::{bf16, f16};
 

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use super::super::format::MAX_VECTORS;
 use super::super::{Format, Part};
-use super::arrange::{Arranged, Places};
+use super::arrange::{Arranged, Places, spans};
 use super::codes::{Codes, Windows};
-use super::scales::ScaleFormat;
+use super::scales::{ScaleFormat, load_scales};
+use super::steps::Pointers;
 use crate::isa::{Avx2, Simd};
 use crate::scratch::{Scratch, Shared};
 use crate::stream::{self, BATCH, Place, Stream};
@@ -39,10 +40,28 @@ impl Job<'_> {
         part: usize,
         range: Range<usize>,
     ) {
+        // SAFETY: by this function's own contract.
+        unsafe {
+            match spans::<C>(self.format.group_size()) {
+                1 if S::AFFINE => self.stream::<C, S, 1>(part, range),
+                2 if S::AFFINE => self.stream::<C, S, 2>(part, range),
+                _ => self.stream::<C, S, 0>(part, range),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Job::columns`]; `SPANS` is what [`spans`] says.
+    #[inline(always)]
+    unsafe fn stream<C: Codes, S: ScaleFormat, const SPANS: usize>(
+        &self,
+        part: usize,
+        range: Range<usize>,
+    ) {
         let w = &self.parts[part].w;
         let (scales, biases) = w.scale_pointers();
         let shared = |bytes: *const u8| Shared::new(bytes.cast_mut());
-        let packed = Packed::<C, S> {
+        let packed = Packed::<C, S, SPANS> {
             job: self,
             places: self.arranged.places(),
             codes: shared(w.packed.as_ptr()),
@@ -61,28 +80,33 @@ impl Job<'_> {
     }
 }
 
-/// Weights whose codes are `C`, with scales `S`. What a row needs is looked up once: a row is short.
-struct Packed<'a, C, S> {
-    job: &'a Job<'a>,
+/// Weights whose codes are `C`, with scales `S`, in groups of so many [`spans`]. What a row needs is looked up
+/// once: a row is short.
+pub(super) struct Packed<'a, C, S, const SPANS: usize> {
+    pub(super) job: &'a Job<'a>,
     places: Places,
     codes: Shared<u8>,
     scales: Shared<u8>,
     biases: Shared<u8>,
     rows: usize,
-    row_bytes: usize,
+    pub(super) row_bytes: usize,
     groups: usize,
     /// Steps of eight groups.
-    steps: usize,
+    pub(super) steps: usize,
     /// Steps of a row, whose last one may end beyond it.
-    all_steps: usize,
-    windows: &'static Windows,
+    pub(super) all_steps: usize,
+    pub(super) windows: &'static Windows,
     kinds: PhantomData<fn() -> (C, S)>,
 }
 
-impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
+impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, SPANS> {
     type Simd = Avx2;
-    const TALL: bool = C::TALL;
-    const AHEAD_BYTES: usize = if C::BITS > 4 { 8 * 1024 } else { 4 * 1024 };
+    const TALL: bool = C::TALL || (SPANS > 0 && C::BITS <= 4);
+    const AHEAD_BYTES: usize = match (C::BITS, SPANS) {
+        (5.., _) => 8 * 1024,
+        (_, 1..) => 6 * 1024,
+        _ => 4 * 1024,
+    };
 
     fn x_rows(&self) -> usize {
         self.job.arranged.rows
@@ -107,9 +131,6 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             places,
             row_bytes,
             groups,
-            steps,
-            all_steps,
-            windows,
             ..
         } = *self;
         // SAFETY: by the trait's contract; groups stay within a row, and vectors within arranged rows, which
@@ -133,6 +154,12 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
                 sums[i] = places.sums(place.m + i);
                 rests[i] = places.rests(place.m + i);
             }
+            let pointers = Pointers {
+                codes,
+                far,
+                x,
+                units,
+            };
             let mut acc = [[Avx2::zero(); M]; R];
             let first_scale = S::SIZE * place.row * groups;
             let scales_at = self.scales.get().cast_const().add(first_scale);
@@ -140,68 +167,30 @@ impl<C: Codes, S: ScaleFormat> Stream for Packed<'_, C, S> {
             let ahead = S::SIZE * place.ahead * groups;
             for block in (0..groups).step_by(8) {
                 let count = (groups - block).min(8);
-                let mut scales = [Avx2::zero(); R];
-                for r in 0..R {
-                    let at = S::SIZE * (r * groups + block);
-                    scales[r] = load_scales::<S>(scales_at.add(at), count);
-                    Avx2::prefetch(scales_at.wrapping_add(at + ahead));
-                    if S::AFFINE {
-                        Avx2::prefetch(biases_at.wrapping_add(at + ahead));
-                        let biases = load_scales::<S>(biases_at.add(at), count);
-                        for i in 0..M {
-                            let sums = Avx2::load_f32(sums[i].add(block));
-                            let rests = Avx2::load_f32(rests[i].add(block));
-                            acc[r][i] = Avx2::mul_add(biases, sums, acc[r][i]);
+                // The rows' lie end to end, as those of their codes do.
+                let far = ahead + S::SIZE * block * R;
+                let at = S::SIZE * block;
+                let scales = load_scales::<S, R>(scales_at.add(at), S::SIZE * groups, count);
+                Avx2::prefetch(scales_at.wrapping_add(far));
+                if S::AFFINE {
+                    let biases = load_scales::<S, R>(biases_at.add(at), S::SIZE * groups, count);
+                    Avx2::prefetch(biases_at.wrapping_add(far));
+                    for i in 0..M {
+                        let sums = Avx2::load_f32(sums[i].add(block));
+                        let rests = Avx2::load_f32(rests[i].add(block));
+                        for r in 0..R {
+                            acc[r][i] = Avx2::mul_add(biases[r], sums, acc[r][i]);
                             acc[r][i] = Avx2::mul_add(scales[r], rests, acc[r][i]);
                         }
                     }
                 }
-                let first = block * steps / 8;
-                let last = all_steps.min(first + steps);
-                for (step, order) in (first..last).zip(&self.job.order) {
-                    let order = Avx2::load_words(order.as_ptr().cast());
-                    let byte = step * C::BYTES;
-                    for r in 0..R {
-                        // The rows lie end to end: a line of what is `far` is as much as a step takes of two.
-                        if r % 2 == 0 {
-                            Avx2::prefetch(far.wrapping_add(byte * R + r * C::BYTES));
-                        }
-                        let words = C::load(codes.add(r * row_bytes + byte));
-                        let scale = _mm256_permutevar8x32_ps(scales[r], order);
-                        for i in 0..M {
-                            let sum = C::products(windows, words, x[i].add(step * C::STEP));
-                            let unit = Avx2::mul(Avx2::load_f32(units[i].add(step * 8)), scale);
-                            acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
-                        }
-                    }
+                if SPANS > 0 {
+                    self.add_spans(&pointers, block..block + count, &scales, &mut acc);
+                } else {
+                    self.add_steps(&pointers, block, &scales, &mut acc);
                 }
             }
             stream::sum_lanes::<Avx2, R, M>(&acc, results, at);
         }
-    }
-}
-
-/// The first `count` of eight scales or biases; the others are zero.
-///
-/// # Safety
-/// The machine has AVX2; so many can be read.
-#[inline(always)]
-unsafe fn load_scales<S: ScaleFormat>(from: *const u8, count: usize) -> __m256 {
-    /// As what follows a row's whole blocks, apart from the loop of these.
-    #[cold]
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
-    unsafe fn some<S: ScaleFormat>(from: *const u8, count: usize, to: &mut [f32; 8]) {
-        // SAFETY: by the contract of the function around it.
-        unsafe { Avx2::store_f32(to.as_mut_ptr(), S::load(from, count)) }
-    }
-    // SAFETY: by this function's own contract.
-    unsafe {
-        if count == 8 {
-            return S::load(from, 8);
-        }
-        let mut scales = [0.0; 8];
-        some::<S>(from, count, &mut scales);
-        Avx2::load_f32(scales.as_ptr())
     }
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 use super::super::fp;
-use crate::isa::{Avx2, Float};
+use crate::isa::{Avx2, Float, Simd};
 
 /// How a format stores its scales.
 pub(super) trait ScaleFormat {
@@ -84,3 +84,40 @@ bytes!(
     E4m3,
     fp::e4m3
 );
+
+/// Of each of `R` rows, which are `stride` bytes apart, the first `count` of eight scales or biases; the others
+/// are zero.
+///
+/// # Safety
+/// The machine has AVX2; so many can be read.
+#[inline(always)]
+pub(super) unsafe fn load_scales<S: ScaleFormat, const R: usize>(
+    from: *const u8,
+    stride: usize,
+    count: usize,
+) -> [__m256; R] {
+    /// What follows a row's whole blocks, apart from the loop of these.
+    #[cold]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
+    unsafe fn some<S: ScaleFormat>(from: *const u8, count: usize, to: &mut [f32; 8]) {
+        // SAFETY: by the contract of the function around it.
+        unsafe { Avx2::store_f32(to.as_mut_ptr(), S::load(from, count)) }
+    }
+    // SAFETY: by this function's own contract.
+    unsafe {
+        let mut scales = [Avx2::zero(); R];
+        if count == 8 {
+            for r in 0..R {
+                scales[r] = S::load(from.add(r * stride), 8);
+            }
+        } else {
+            for r in 0..R {
+                let mut lanes = [0.0; 8];
+                some::<S>(from.add(r * stride), count, &mut lanes);
+                scales[r] = Avx2::load_f32(lanes.as_ptr());
+            }
+        }
+        scales
+    }
+}
