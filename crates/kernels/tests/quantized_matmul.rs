@@ -6,7 +6,7 @@ mod common;
 
 use common::{Array, Rng, Weights, apart, close, cpus, dot, dtypes, epsilon, formats};
 use kernels::quantized_matmul::{
-    Format, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
+    Format, Mode, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
 };
 use kernels::{Cpu, Dtype, Error, Isa, Layout, View, ViewMut};
 use proptest::prelude::*;
@@ -196,6 +196,48 @@ fn each_format() -> impl Iterator<Item = Format> {
         .chain([Format::MXFP4, Format::MXFP8, Format::NVFP4])
 }
 
+/// An element far larger than its neighbours takes their last places, but together no more than bfloat16 had
+/// lost of it: half its last place, times how far a weight can be from the middle of its group's.
+#[test]
+fn outliers_cost_no_more_than_bfloat16_lost_of_them() {
+    let mut rng = Rng::new(21);
+    for format in each_format().filter(|format| format.mode() == Mode::Affine) {
+        let (n, k) = (9, 384);
+        let w = Weights::random(&mut rng, format, n, k, Dtype::F32, 0);
+        let outlier = |i: usize| i % 64 == 13;
+        for size in [100.0, 1000.0, 30_000.0] {
+            let mut at = 0;
+            let x = Array::new(Dtype::Bf16, [1, 1, k], 0, 0).fill(|| {
+                at += 1;
+                rng.normal() * if outlier(at - 1) { size } else { 1.0 }
+            });
+            let x_row = x.row(0, 0);
+            for cpu in cpus() {
+                let mut y = Array::new(Dtype::F32, [1, 1, n], 0, 0);
+                quantized_matmul(&cpu, x.view(), &w.view(), y.view_mut()).unwrap();
+                for row in 0..n {
+                    let (sum, magnitude) = dot(&x_row, w.row(row));
+                    let lost: f64 = (0..k)
+                        .step_by(64)
+                        .map(|first| {
+                            let span = first..first + 64;
+                            let of_span = |values: &[f64]| {
+                                values[span.clone()]
+                                    .iter()
+                                    .fold(0.0_f64, |a, b| a.max(b.abs()))
+                            };
+                            2.0_f64.powi(-9) * of_span(&x_row) * of_span(w.row(row))
+                        })
+                        .sum();
+                    let floats = 8.0 * (4.0 + (k as f64).sqrt()) * epsilon(Dtype::F32) * magnitude;
+                    let what = || format!("{:?}, {format:?}, {size}: y[{row}]", cpu.isa());
+                    close(y.get(0, 0, row), sum, lost + floats, what);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_number_stays_none() {
     let mut rng = Rng::new(9);
@@ -235,7 +277,6 @@ fn what_is_no_number_stays_none() {
 #[test]
 fn nothing_beyond_a_matrix_is_read() {
     use common::fenced::Fenced;
-    use kernels::quantized_matmul::Mode;
     let mut rng = Rng::new(12);
     for format in each_format() {
         for (n, groups) in [(1, 1), (2, 3), (3, 1), (5, 9), (9, 2)] {
