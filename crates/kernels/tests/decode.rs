@@ -256,6 +256,18 @@ fn tokens_of_several_sequences_go_together() {
     assert_eq!(qwen3(Packing::Dense).together(a100), 8);
     assert_eq!(qwen3(Packing::Dense).together(small), 8);
     assert_eq!(qwen3_8b(affine(4, 64)).together(small), 2);
+    // Each has a block of its own.
+    let few = Target {
+        multiprocessors: 6,
+        ..a100
+    };
+    let tiny = Sizes {
+        hidden: 256,
+        intermediate: 512,
+        vocab: 1024,
+        ..qwen3(Packing::Dense)
+    };
+    assert_eq!((tiny.together(a100), tiny.together(few)), (8, 4));
 }
 
 #[test]
@@ -277,6 +289,8 @@ fn kernels_of_several_tokens_compile() {
         assert!(tokens > 1, "{name}");
         compiles_for(&compiler, name, &sizes, gpu, tokens);
     }
+    let of_four = qwen3_8b(affine(8, 64));
+    compiles_for(&compiler, "qwen3-8b 8 bits", &of_four, h200, 4);
 }
 
 #[test]

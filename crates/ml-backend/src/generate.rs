@@ -18,8 +18,8 @@ use crate::plan::Plan;
 use crate::text::{TextBuilder, Vocabulary};
 use crate::{Error, Result};
 
-/// Tokens of an answer that are run again at a time, by one that was put aside.
-const REPLAY: usize = 16;
+/// Tokens of an answer that are run again at a time, by one that was put aside: as many steps.
+pub(crate) const REPLAY: usize = 8;
 
 /// The buffer cache is given back each time this many tokens were generated.
 const TIDY_EVERY: usize = 256;
@@ -102,19 +102,37 @@ impl<T> Run<T> {
     }
 
     /// Gives up the caches: [`Run::read_prompt`] fills new ones with what they held. The token under way stays.
-    pub(crate) fn put_aside<M>(&mut self, model: &mut M)
+    pub(crate) fn put_aside<M>(&mut self, model: &mut M) -> Result<()>
     where
         M: LanguageModel<Token = T>,
     {
         if let Some(sequence) = self.sequence {
             model.put_aside(sequence);
             self.put_aside += 1;
+            self.reused = 0;
             self.state = match std::mem::replace(&mut self.state, State::Over) {
                 State::Token(token) | State::Again(_, token) => State::Again(0, token),
                 State::Prompt(_) => State::Prompt(0),
                 State::Over => State::Over,
             };
         }
+        Ok(())
+    }
+
+    /// Goes on, with [`Run::read_prompt`], after it was put aside.
+    pub(crate) fn resume<M>(&mut self, model: &mut M) -> Result<()>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        if let Some(sequence) = self.sequence {
+            model.resume(sequence);
+        }
+        Ok(())
+    }
+
+    /// Whether the next thing to do is [`Run::read_prompt`], and this is of an answer, whose tokens are steps.
+    pub(crate) fn replays(&self) -> bool {
+        matches!(self.state, State::Again(done, _) if done >= self.plan.prompt.len())
     }
 
     /// Whether the next thing to do is [`Run::read_prompt`].
@@ -176,7 +194,12 @@ impl<T> Run<T> {
         let prompt = &self.plan.prompt;
         let end = if done < prompt.len() {
             let end = self.chunk_end(done).min(prompt.len());
-            model.prefill(sequence, &prompt[done..end])?;
+            let chunk = &prompt[done..end];
+            // A last token by itself was a step, whose logits were wanted.
+            match chunk {
+                [_] if end == prompt.len() => model.replay(sequence, chunk)?,
+                _ => model.prefill(sequence, chunk)?,
+            }
             end
         } else {
             let answer = &self.text.token_ids[done - prompt.len()..];

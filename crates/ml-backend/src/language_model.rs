@@ -23,15 +23,17 @@ pub(crate) trait LanguageModel {
     /// Whether there is memory for the caches of these requests at once, when each has generated so many tokens.
     fn has_room(&self, requests: &[(&Plan, usize)]) -> bool;
 
-    /// Frees the caches of a sequence, which goes on later: what [`prefill`](Self::prefill) and
-    /// [`replay`](Self::replay) then run into new ones is what was there.
+    /// Frees the caches of a sequence, and those that no sequence has.
     fn put_aside(&mut self, sequence: SequenceId);
+
+    /// A sequence that was put aside goes on: what [`prefill`](Self::prefill) and [`replay`](Self::replay) now run
+    /// into its new caches is what was in the old ones.
+    fn resume(&mut self, sequence: SequenceId);
 
     /// Runs `ids` into the caches and waits for it. No logits are computed.
     fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
 
-    /// Runs tokens that were generated into the caches again, one step each as at the first time, and waits for
-    /// it. Nothing is drawn.
+    /// Runs tokens into the caches again, one step each as at the first time, and waits for it. Nothing is drawn.
     fn replay(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
 
     /// Submits the end of the prompt and the sampling of the first token; does not wait.

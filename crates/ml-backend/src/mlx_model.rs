@@ -22,6 +22,9 @@ const LOGITS_CHUNK: usize = 256;
 /// may be far larger than what is generated.
 const EXPECTED_TOKENS: usize = 512;
 
+/// Tokens for which the caches of one that was put aside have room when it goes on.
+const RESUMED_TOKENS: usize = 256;
+
 /// Bytes of a block of scratch memory that the kernels keep between requests: enough for decode steps and
 /// for prompts of some dozen tokens, whose time it would be to map them again.
 const SCRATCH_BETWEEN_REQUESTS: usize = 4 << 20;
@@ -238,7 +241,8 @@ impl LanguageModel for MlxModel {
         let each = requests
             .iter()
             .map(|(plan, generated)| self.cache_bytes(plan, *generated));
-        // A cache that grows is there twice for a moment.
+        // A cache that grows is there twice for a moment. (Where several do in one step and there is no room for
+        // it, they take the step one by one.)
         let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
             (sum.saturating_add(bytes), bytes.max(largest))
         });
@@ -248,6 +252,14 @@ impl LanguageModel for MlxModel {
     fn put_aside(&mut self, id: SequenceId) {
         let cache = self.model.new_cache();
         self.sequence(id).held.cache = cache;
+        self.last = None;
+    }
+
+    fn resume(&mut self, id: SequenceId) {
+        self.last = None;
+        let held = &mut self.sequence(id).held;
+        let expected = held.tokens.len() + RESUMED_TOKENS;
+        held.cache.expect(i32::try_from(expected).unwrap_or(0));
     }
 
     fn replay(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
@@ -298,7 +310,8 @@ impl LanguageModel for MlxModel {
 
     fn end(&mut self, id: SequenceId) {
         let ended = self.sequences.get_mut(id.0).and_then(Option::take);
-        if let Some(sequence) = ended {
+        // One that was put aside has nothing to keep.
+        if let Some(sequence) = ended.filter(|sequence| sequence.held.cache.offset() > 0) {
             self.last = Some(sequence.held);
         }
     }

@@ -72,7 +72,7 @@ pub struct Options {
     /// Begin where this prompt parts from the tokens of the generation that ended last, whose caches are kept
     /// until the next one begins: the next turn of a chat then costs no more than what is new in it. Tokens
     /// that are run in other chunks are rounded otherwise, so in rare cases the text depends on what was
-    /// generated before; unset, it never does.
+    /// generated before, and on whether it was put aside in between; unset, it never does.
     pub reuse_prefix: bool,
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
     /// reason before it answers. Unset leaves it to the template.

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::generate::Run;
+use crate::generate::{REPLAY, Run};
 use crate::language_model::LanguageModel;
 use crate::metrics::{FinishReason, Generation, Piece};
 use crate::plan::Plan;
@@ -132,14 +132,18 @@ impl<T, C: Client> Scheduler<T, C> {
         self.end_cancelled_aside(model);
         while self.running.len() < self.at_once {
             if let Some(next) = self.aside.front() {
-                if !self.has_room(
-                    model,
-                    Some((next.run.plan(), next.run.generated())),
-                    self.margin,
-                ) {
+                // While it fills its caches the others go on.
+                let generated = next.run.generated();
+                let margin = self.margin + generated / REPLAY;
+                if !self.has_room(model, Some((next.run.plan(), generated)), margin) {
                     return;
                 }
-                self.running.extend(self.aside.pop_front());
+                if let Some(mut next) = self.aside.pop_front() {
+                    match catching(|| next.run.resume(model)) {
+                        Ok(()) => self.running.push(next),
+                        Err(error) => self.end(model, next, Err(error)),
+                    }
+                }
                 continue;
             }
             let next = self.waiting.front().map(|waiting| (&waiting.plan, 0));
@@ -200,8 +204,10 @@ impl<T, C: Client> Scheduler<T, C> {
         while !self.has_room(model, None, 1)
             && let Some(mut last) = self.running.pop()
         {
-            last.run.put_aside(model);
-            self.aside.push_front(last);
+            match catching(|| last.run.put_aside(model)) {
+                Ok(()) => self.aside.push_front(last),
+                Err(error) => self.end(model, last, Err(error)),
+            }
         }
     }
 
@@ -267,7 +273,8 @@ impl<T, C: Client> Scheduler<T, C> {
             }
             // One of them is at fault, or there is no memory for all at once: each by itself, so that nobody
             // fails for another.
-            Err(_) => {
+            Err(error) => {
+                tracing::warn!(%error, requests = steps.len(), "a step together failed; each goes by itself");
                 let alone = |step| {
                     let tokens = catching(|| model.next(&[step]))?;
                     tokens.into_iter().next().unwrap_or(Err(Error::EngineEnded))
@@ -291,7 +298,8 @@ impl<T, C: Client> Scheduler<T, C> {
                 continue;
             }
             if !std::mem::take(&mut is_first) {
-                if next > room {
+                // A step takes as long as a short prompt.
+                if next > room || run.replays() {
                     i += 1;
                     continue;
                 }

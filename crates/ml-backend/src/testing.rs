@@ -160,6 +160,10 @@ impl LanguageModel for Script {
         self.caches[sequence.0].clear();
     }
 
+    fn resume(&mut self, sequence: SequenceId) {
+        assert!(self.caches[sequence.0].is_empty(), "its caches are new");
+    }
+
     fn replay(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()> {
         self.calls.push(Call::Replay(ids.len()));
         self.caches[sequence.0].extend(ids);

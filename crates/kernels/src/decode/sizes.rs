@@ -185,7 +185,10 @@ impl Sizes {
     /// Tokens, each of another sequence, that a kernel for this model and GPU can take through together;
     /// [`Sizes::serve`] is true of them.
     pub fn together(&self, target: Target) -> usize {
-        let fits = |tokens: &usize| self.slice(target, *tokens).is_some();
+        // Each has a block that keeps its residual stream.
+        let fits = |tokens: &usize| {
+            *tokens <= target.multiprocessors as usize && self.slice(target, *tokens).is_some()
+        };
         TOGETHER.into_iter().find(fits).unwrap_or(1)
     }
 

@@ -41,8 +41,9 @@ pub struct TokenStep {
     sizes: Sizes,
     target: Target,
     one: Compiled,
-    /// For tokens of several sequences: compiled when first needed, since most have one.
-    several: OnceCell<Compiled>,
+    /// For tokens of several sequences: compiled when first needed, since most have one; `None` where that
+    /// failed.
+    several: OnceCell<Option<Compiled>>,
     tables: Tables,
     /// The arrays whose addresses are in `table`, so that they stay where they are.
     _weights: Vec<Array>,
@@ -126,15 +127,34 @@ impl TokenStep {
 
     /// Sequences that one [`TokenStep::run`] takes at the most.
     pub fn together(&self) -> usize {
-        self.sizes.together(self.target)
+        match self.several.get() {
+            Some(None) => 1,
+            _ => self.sizes.together(self.target),
+        }
     }
 
     /// The tokens `ids`, int32 `[N]`, one of each of N sequences, at positions `offsets`, through the model:
     /// float32 logits `[N, vocab]`, those of a sequence being what they are without the others. Keys and values
-    /// are written into `slots`, for each sequence one a layer, each with room for it. N is at most
-    /// [`TokenStep::together`].
+    /// are written into `slots`, for each sequence one a layer, each with room for it.
+    ///
+    /// # Errors
+    /// Where N is not from 1 to [`TokenStep::together`], or nothing can be launched.
     pub fn run(&self, ids: &Array, offsets: &[i32], slots: &mut [Vec<Slot>]) -> Result<Array> {
-        let compiled = match offsets.len() {
+        let count = offsets.len();
+        let fits = (1..=self.together()).contains(&count)
+            && slots.len() == count
+            && ids.dtype() == Dtype::Int32
+            && ids.shape() == [count as i32];
+        if !fits {
+            return Err(mlx_core::Error::Native(format!(
+                "decode_tokens: {count} positions, {} sequences and ids {} {:?} are no step of up to {}",
+                slots.len(),
+                ids.dtype(),
+                ids.shape(),
+                self.together(),
+            )));
+        }
+        let compiled = match count {
             1 => &self.one,
             _ => self.several()?,
         };
@@ -153,8 +173,8 @@ impl TokenStep {
         let inputs = [ids, &self.table, &caches, &compiled.scratch, after];
         let shape = [compiled.tokens as i32, self.sizes.vocab as i32];
         let outputs: [(&[i32], Dtype); 2] = [(&shape, Dtype::Float32), (&[1], Dtype::Uint8)];
-        // SAFETY: the parameters are the kernel's, which was compiled for these sizes; of `ids` and `caches` it
-        // reads what there is a position for, and the table of caches has room for all its tokens. The tables
+        // SAFETY: the parameters are the kernel's, which was compiled for these sizes; of `ids` it reads those that
+        // there is a position for, and the table of caches is as long as its tokens are many. The tables
         // hold the addresses of the weights, which `self` keeps until the last launch has run, and
         // of the caches, which `slots` has and keeps until what they were `written_by` has run. It
         // writes to the scratch memory and to the caches: no other array has those buffers, this
@@ -171,18 +191,29 @@ impl TokenStep {
             slot.buffers.written_by_address(done.clone(), launched);
         }
         *self.last.borrow_mut() = Some((done, launched));
-        match offsets.len() {
-            n if n == compiled.tokens => Ok(logits),
-            n => logits.slice(&[0, 0], &[n as i32, shape[1]]),
+        match count == compiled.tokens {
+            true => Ok(logits),
+            false => logits.slice(&[0, 0], &[count as i32, shape[1]]),
         }
     }
 
     fn several(&self) -> Result<&Compiled> {
         if let Some(compiled) = self.several.get() {
-            return Ok(compiled);
+            return compiled.as_ref().ok_or_else(Self::not_compiled);
         }
-        let compiled = Compiled::new(&self.sizes, self.target, self.together())?;
-        Ok(self.several.get_or_init(|| compiled))
+        let made = Compiled::new(&self.sizes, self.target, self.together());
+        let (compiled, failure) = match made {
+            Ok(compiled) => (Some(compiled), None),
+            Err(error) => (None, Some(error)),
+        };
+        match (self.several.get_or_init(|| compiled), failure) {
+            (Some(compiled), _) => Ok(compiled),
+            (None, error) => Err(error.unwrap_or_else(Self::not_compiled)),
+        }
+    }
+
+    fn not_compiled() -> mlx_core::Error {
+        mlx_core::Error::Native("decode_tokens could not be compiled".to_owned())
     }
 
     /// Where a sequence stands: its position, room for tokens; of layers with a sliding window, where the token

@@ -18,7 +18,7 @@ const KEPT: usize = 64;
 /// Makes tables of addresses, and keeps those of caches until their buffers are others.
 pub(super) struct Tables {
     kernel: Kernel,
-    /// Of the buffers with these [`KvBuffers::id`](crate::kv::KvBuffers::id), the last used first.
+    /// Of so many tokens, the buffers with these [`KvBuffers::id`](crate::kv::KvBuffers::id), the last used first.
     known: RefCell<VecDeque<(Vec<u64>, Array)>>,
 }
 
@@ -64,10 +64,11 @@ impl Tables {
             return self.of_cache(one);
         }
         let ids = sequences.iter().flatten().map(|slot| slot.buffers.id());
-        self.known_or(ids.collect(), || {
+        let key = std::iter::once(tokens as u64).chain(ids).collect();
+        self.known_or(key, || {
             let mut tables = Vec::with_capacity(tokens);
             for slots in &mut *sequences {
-                // The first row of addresses may be followed by what fills up the last one.
+                // What fills up the last row of addresses is left out.
                 let words = 2 * slots.len() as i32;
                 tables.push(self.of_cache(slots)?.slice(&[0], &[words])?);
             }
@@ -83,8 +84,9 @@ impl Tables {
 
     /// Of one sequence, in whole rows.
     fn of_cache(&self, slots: &mut [Slot]) -> Result<Array> {
-        let ids = slots.iter().map(|slot| slot.buffers.id()).collect();
-        self.known_or(ids, || {
+        let ids = slots.iter().map(|slot| slot.buffers.id());
+        let key = std::iter::once(1).chain(ids).collect();
+        self.known_or(key, || {
             let mut arrays = Vec::with_capacity(2 * slots.len());
             for slot in &mut *slots {
                 arrays.extend(slot.buffers.in_place()?.0);
@@ -93,16 +95,16 @@ impl Tables {
         })
     }
 
-    /// The table of buffers with these numbers, or what `make` makes.
-    fn known_or(&self, ids: Vec<u64>, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
+    /// The table that is known by `key`, or what `make` makes.
+    fn known_or(&self, key: Vec<u64>, make: impl FnOnce() -> Result<Array>) -> Result<Array> {
         let found = {
             let mut known = self.known.borrow_mut();
-            let at = known.iter().position(|(of, _)| *of == ids);
+            let at = known.iter().position(|(of, _)| *of == key);
             at.and_then(|at| known.remove(at))
         };
         let entry = match found {
             Some(entry) => entry,
-            None => (ids, make()?),
+            None => (key, make()?),
         };
         let table = entry.1.clone();
         let mut known = self.known.borrow_mut();

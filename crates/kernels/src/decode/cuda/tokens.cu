@@ -50,8 +50,8 @@ __device__ __forceinline__ Item item_of(const Place* places, int ring, int i) {
 /// since each of these takes as long for one item as for all.
 template <typename ContextOf, typename EachItem>
 __device__ __forceinline__ void attend_items(const u64* words, const Item* items, ContextOf context_of,
-                                             EachItem each_item, u32* scratch, unsigned char* shared, u32* is_last,
-                                             Timeline& timeline) {
+                                             EachItem each_item, u32* scratch, unsigned char* shared, u32* is_last) {
+    Timeline timeline(scratch);
     auto of_token = [&](int token) { return scratch + token * TOKEN_STRIDE; };
     auto queries = [&](int i) { return reinterpret_cast<u16*>(shared + AT_QUERIES + i * QUERY_BYTES); };
     int first = 0;
@@ -126,7 +126,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     Stream stream(matrices, ring);
     stream.start();
     Barrier barrier(scratch + AT_COUNTERS);
-    Timeline timeline(scratch);
     Account account;
     auto wait = [&] {
         barrier.wait();
@@ -214,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 });
                 account.charge(GATHER);
                 wait();
-                attend_items(words, items, context_of, each_item, scratch, shared + AT_INPUT, shares.is_last, timeline);
+                attend_items(words, items, context_of, each_item, scratch, shared + AT_INPUT, shares.is_last);
                 account.charge(ATTEND);
             } else if (kind == OUT) {
                 gather<OUT>(pieces, [&](int token, int block, int row, float sum) {

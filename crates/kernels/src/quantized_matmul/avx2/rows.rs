@@ -45,7 +45,10 @@ impl Job<'_> {
             match spans::<C>(self.format.group_size()) {
                 1 if S::AFFINE => self.stream::<C, S, 1>(part, range),
                 2 if S::AFFINE => self.stream::<C, S, 2>(part, range),
-                _ => self.stream::<C, S, 0>(part, range),
+                spans => {
+                    debug_assert_eq!(spans, 0, "`x` was arranged for spans");
+                    self.stream::<C, S, 0>(part, range)
+                }
             }
         }
     }
