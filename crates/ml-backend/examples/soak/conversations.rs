@@ -91,9 +91,11 @@ fn conversation(
         let asked = 1 + random.below(60);
         said.extend((0..asked).map(|_| random.below(vocabulary) as u32));
         let cancel = CancelToken::new();
-        // Most are short; the caches of long ones grow beyond what they begin with.
-        let longest = if random.below(4) == 0 { 900 } else { 150 };
-        let wanted = 1 + random.below(longest);
+        // The caches of a long answer grow beyond what they begin with.
+        let wanted = match random.below(3) {
+            0 => 600 + random.below(300),
+            _ => 1 + random.below(150),
+        };
         let options = Options::new().temperature(0.0).ignore_eos(true);
         let options = options.max_tokens(wanted).cancel(cancel.clone());
         if said.len() + wanted > LONGEST {
