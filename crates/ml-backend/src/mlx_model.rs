@@ -167,6 +167,24 @@ impl MlxModel {
         Ok(tokens)
     }
 
+    /// Bytes of the caches of all sequences, and of those that no sequence has.
+    fn held_bytes(&self) -> [u64; 2] {
+        let bytes = |held: &Held| (held.cache.nbytes() + held.cache.resting_bytes()) as u64;
+        let sequences = self.sequences.iter().flatten();
+        let of_sequences = sequences.map(|sequence| bytes(&sequence.held)).sum();
+        [of_sequences, self.last.as_ref().map_or(0, bytes)]
+    }
+
+    /// What the last answer left goes before anybody is short of memory.
+    fn make_way(&mut self) {
+        if self.last.is_some() {
+            let [caches, kept] = self.held_bytes();
+            if self.weights.saturating_add(caches).saturating_add(kept) > self.limit {
+                self.last = None;
+            }
+        }
+    }
+
     /// Takes a sequence out, so that the rest of `self` can be used beside it.
     fn take(&mut self, id: SequenceId) -> Sequence {
         let sequence = self.sequences.get_mut(id.0).and_then(Option::take);
@@ -270,6 +288,7 @@ impl LanguageModel for MlxModel {
     }
 
     fn prefill(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
+        self.make_way();
         let ids = ids_array(ids)?;
         let mut sequence = self.take(id);
         let cache = &mut sequence.held.cache;
@@ -287,6 +306,7 @@ impl LanguageModel for MlxModel {
     }
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
+        self.make_way();
         let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
         let ids = Token::ids(&tokens)?;
         if let [(id, _)] = steps {
@@ -324,10 +344,8 @@ impl LanguageModel for MlxModel {
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
-        let sequences = self.sequences.iter().flatten().map(|s| &s.held);
-        let caches = sequences.chain(&self.last).map(|held| &held.cache);
-        let caches: usize = caches.map(|c| c.nbytes() + c.resting_bytes()).sum();
-        self.share.set(self.weights + caches as u64);
+        let caches: u64 = self.held_bytes().into_iter().sum();
+        self.share.set(self.weights + caches);
         // Another model's request may have begun, and its peak with it.
         let active = memory::active()? as u64;
         Ok(MemoryUse {

@@ -118,17 +118,7 @@ impl<T, C: Client> Scheduler<T, C> {
     where
         M: LanguageModel<Token = T>,
     {
-        // Who is cancelled needs no place; what the caches hold stays for who comes next.
-        let (gone, there): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| waiting.client.is_cancelled());
-        self.waiting = there;
-        for mut waiting in gone {
-            let nothing = Generation::nothing(waiting.plan.prompt.len(), FinishReason::Cancelled);
-            let partial = nothing.into();
-            waiting.client.taken();
-            waiting.client.done(Err(Error::Cancelled { partial }));
-        }
+        self.end_cancelled_waiting();
         self.end_cancelled_aside(model);
         while self.running.len() < self.at_once {
             if let Some(next) = self.aside.front() {
@@ -208,6 +198,22 @@ impl<T, C: Client> Scheduler<T, C> {
                 Ok(()) => self.aside.push_front(last),
                 Err(error) => self.end(model, last, Err(error)),
             }
+        }
+    }
+
+    /// Ends those in the queue that nobody waits for any more: they need no place, and what the caches hold stays
+    /// for who comes next.
+    fn end_cancelled_waiting(&mut self) {
+        while let Some(i) = self
+            .waiting
+            .iter()
+            .position(|one| one.client.is_cancelled())
+            && let Some(mut one) = self.waiting.remove(i)
+        {
+            let nothing = Generation::nothing(one.plan.prompt.len(), FinishReason::Cancelled);
+            let partial = nothing.into();
+            one.client.taken();
+            one.client.done(Err(Error::Cancelled { partial }));
         }
     }
 
