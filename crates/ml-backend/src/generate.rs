@@ -102,7 +102,7 @@ impl<T> Run<T> {
     }
 
     /// Gives up the caches: [`Run::read_prompt`] fills new ones with what they held. The token under way stays.
-    pub(crate) fn put_aside<M>(&mut self, model: &mut M) -> Result<()>
+    pub(crate) fn put_aside<M>(&mut self, model: &mut M)
     where
         M: LanguageModel<Token = T>,
     {
@@ -116,18 +116,16 @@ impl<T> Run<T> {
                 State::Over => State::Over,
             };
         }
-        Ok(())
     }
 
     /// Goes on, with [`Run::read_prompt`], after it was put aside.
-    pub(crate) fn resume<M>(&mut self, model: &mut M) -> Result<()>
+    pub(crate) fn resume<M>(&mut self, model: &mut M)
     where
         M: LanguageModel<Token = T>,
     {
         if let Some(sequence) = self.sequence {
             model.resume(sequence);
         }
-        Ok(())
     }
 
     /// Whether the next thing to do is [`Run::read_prompt`], and this is of an answer, whose tokens are steps.

@@ -129,7 +129,10 @@ impl<T, C: Client> Scheduler<T, C> {
                     return;
                 }
                 if let Some(mut next) = self.aside.pop_front() {
-                    match catching(|| next.run.resume(model)) {
+                    match catching(|| {
+                        next.run.resume(model);
+                        Ok(())
+                    }) {
                         Ok(()) => self.running.push(next),
                         Err(error) => self.end(model, next, Err(error)),
                     }
@@ -194,7 +197,10 @@ impl<T, C: Client> Scheduler<T, C> {
         while !self.has_room(model, None, 1)
             && let Some(mut last) = self.running.pop()
         {
-            match catching(|| last.run.put_aside(model)) {
+            match catching(|| {
+                last.run.put_aside(model);
+                Ok(())
+            }) {
                 Ok(()) => self.aside.push_front(last),
                 Err(error) => self.end(model, last, Err(error)),
             }

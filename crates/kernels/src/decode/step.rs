@@ -1,6 +1,6 @@
 //! The kernels as nodes of MLX's graph.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use half::bf16;
 use mlx_core::cuda::{self, Architecture, Kernel, Launch, Module, Scalar};
@@ -41,9 +41,10 @@ pub struct TokenStep {
     sizes: Sizes,
     target: Target,
     one: Compiled,
-    /// For tokens of several sequences: compiled when first needed, since most have one; `None` where that
-    /// failed.
-    several: OnceCell<Option<Compiled>>,
+    /// For tokens of several sequences: compiled when first needed, since most have one.
+    several: OnceCell<Compiled>,
+    /// Sequences that go together: one once that kernel could not be compiled.
+    together: Cell<usize>,
     tables: Tables,
     /// The arrays whose addresses are in `table`, so that they stay where they are.
     _weights: Vec<Array>,
@@ -108,7 +109,9 @@ impl TokenStep {
         let tables = Tables::new()?;
         let (table, weights) = table(&tables, model)?;
         mlx_core::eval(&[&table])?;
+        let together = Cell::new(sizes.together(target));
         Ok(Some(Self {
+            together,
             sizes,
             target,
             one,
@@ -127,10 +130,7 @@ impl TokenStep {
 
     /// Sequences that one [`TokenStep::run`] takes at the most.
     pub fn together(&self) -> usize {
-        match self.several.get() {
-            Some(None) => 1,
-            _ => self.sizes.together(self.target),
-        }
+        self.together.get()
     }
 
     /// The tokens `ids`, int32 `[N]`, one of each of N sequences, at positions `offsets`, through the model:
@@ -199,21 +199,11 @@ impl TokenStep {
 
     fn several(&self) -> Result<&Compiled> {
         if let Some(compiled) = self.several.get() {
-            return compiled.as_ref().ok_or_else(Self::not_compiled);
+            return Ok(compiled);
         }
-        let made = Compiled::new(&self.sizes, self.target, self.together());
-        let (compiled, failure) = match made {
-            Ok(compiled) => (Some(compiled), None),
-            Err(error) => (None, Some(error)),
-        };
-        match (self.several.get_or_init(|| compiled), failure) {
-            (Some(compiled), _) => Ok(compiled),
-            (None, error) => Err(error.unwrap_or_else(Self::not_compiled)),
-        }
-    }
-
-    fn not_compiled() -> mlx_core::Error {
-        mlx_core::Error::Native("decode_tokens could not be compiled".to_owned())
+        let compiled = Compiled::new(&self.sizes, self.target, self.together())
+            .inspect_err(|_| self.together.set(1))?;
+        Ok(self.several.get_or_init(|| compiled))
     }
 
     /// Where a sequence stands: its position, room for tokens; of layers with a sliding window, where the token

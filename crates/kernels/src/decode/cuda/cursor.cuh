@@ -1,5 +1,13 @@
 // A place in a warp's line of tiles over all products of all layers.
 
+/// What a block keeps of the table's matrices: those of all layers, and, from behind them, that of the logits.
+__device__ __forceinline__ void keep_matrices(const u64* table, const u64* last, u64* matrices) {
+    constexpr int EACH = MATRICES * MATRIX_WORDS;
+    for (int i = threadIdx.x; i < LAYERS * EACH; i += THREADS)
+        matrices[i] = table[i / EACH * LAYER_WORDS + i % EACH * (3 / MATRIX_WORDS)];
+    if (threadIdx.x < MATRIX_WORDS) matrices[LAYERS * EACH + threadIdx.x] = last[LM_HEAD + threadIdx.x];
+}
+
 struct Cursor {
     const u64* matrices;
     // `left` tiles of this product, the next of them `deep` tiles into the row block `block`.

@@ -23,10 +23,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     __shared__ u32 flag;
     const u64* last = table + LAYERS * LAYER_WORDS;
 
-    constexpr int EACH = MATRICES * MATRIX_WORDS;
-    for (int i = threadIdx.x; i < LAYERS * EACH; i += THREADS)
-        matrices[i] = table[i / EACH * LAYER_WORDS + i % EACH * (3 / MATRIX_WORDS)];
-    if (threadIdx.x < MATRIX_WORDS) matrices[LAYERS * EACH + threadIdx.x] = last[LM_HEAD + threadIdx.x];
+    keep_matrices(table, last, matrices);
     u64* kept = matrices + KEPT_MATRICES;
     for (int i = threadIdx.x; i < LAYERS * KEPT_WORDS; i += THREADS) {
         int layer = i / KEPT_WORDS, word = i % KEPT_WORDS;
