@@ -1,10 +1,11 @@
 //! Any model, from token ids to logits: embedding, layers, norm, head, as its description says.
 
-use mlx_core::{Array, ops};
+use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
 use crate::cache::Cache;
 use crate::nn::{Block, Embedding, Ends, Fused, Linear, RmsNorm, Rope, Stack};
+use crate::states::Pass;
 use crate::weights::Source;
 
 /// Called after each part of a model is made, with the arrays of that part.
@@ -59,23 +60,34 @@ impl Decoder {
     }
 
     /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
-    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
-    pub(crate) fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let x = self.layers.forward(&self.embed(ids)?, cache, rows)?;
-        self.norm.forward(&x)
+    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`, in pages by the pass that is given with it.
+    /// Nothing is evaluated.
+    pub(crate) fn hidden_states(
+        &self,
+        ids: &Array,
+        cache: &mut Cache,
+        rows: i32,
+    ) -> Result<(Array, Option<Pass>)> {
+        let (x, pass) = self.layers.forward(&self.embed(ids)?, cache, rows)?;
+        Ok((self.norm.forward(&x)?, pass))
     }
 
     /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
-    /// `[N, hidden]`; `None`, and nothing done, where there is no operation for it.
+    /// `[N, hidden]`, and the pass that adds them; `None`, and nothing done, where the caches are not in pages.
     pub(crate) fn hidden_states_of_each(
         &self,
         ids: &Array,
-        caches: &mut [&mut Cache],
-    ) -> Result<Option<Array>> {
+        caches: &[&mut Cache],
+    ) -> Result<Option<(Array, Pass)>> {
         match self.layers.forward_each(&self.embed(ids)?, caches)? {
-            Some(x) => Ok(Some(self.norm.forward(&x)?)),
+            Some((x, pass)) => Ok(Some((self.norm.forward(&x)?, pass))),
             None => Ok(None),
         }
+    }
+
+    /// Whether all blocks can be one operation on activations of `dtype`, which runs in pages.
+    pub(crate) fn runs_in_pages(&self, dtype: Dtype) -> Result<bool> {
+        Ok(self.layers.joined(dtype)?.is_some())
     }
 
     /// `ids [L]` to the residual stream `[L, hidden]`.
