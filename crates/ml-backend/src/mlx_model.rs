@@ -61,7 +61,8 @@ struct Sequence {
 
 impl Held {
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
-    /// number of tokens. The last one is to be run, for its logits.
+    /// number of tokens. The last one is to be run, for its logits. None, where a sliding window cannot go back so
+    /// far: in pages it goes back by 256 tokens at the least, elsewhere not at all once it has come round.
     fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
         let held = self.cache.offset().unsigned_abs() as usize;
         let Some(held) = self.tokens.get(..held) else {
@@ -111,6 +112,9 @@ impl MlxModel {
     fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
         let expected = generated.max(EXPECTED_TOKENS).min(plan.max_tokens);
         let tokens = plan.prompt.len().saturating_add(expected) as u64;
+        if let Some(states) = self.model.states() {
+            return states.bytes_for(tokens);
+        }
         let room = tokens.checked_next_multiple_of(GROWTH as u64);
         self.model.info().cache_bytes(room.unwrap_or(tokens))
     }
@@ -143,7 +147,7 @@ impl MlxModel {
             let logits = logits.expect("a pass that was asked for logits gives them");
             mlx_core::async_eval(&[&logits])?;
         }
-        Ok(mlx_core::eval(&cache.arrays())?)
+        Ok(cache.eval()?)
     }
 
     /// Submits a step of several sequences, `ids` being their tokens. A failure of the pass leaves them as they
@@ -259,12 +263,16 @@ impl LanguageModel for MlxModel {
         let each = requests
             .iter()
             .map(|(plan, generated)| self.cache_bytes(plan, *generated));
-        // A cache that grows is there twice for a moment. (Where several do in one step and there is no room for
-        // it, they take the step one by one.)
         let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
             (sum.saturating_add(bytes), bytes.max(largest))
         });
-        self.weights.saturating_add(caches).saturating_add(largest) <= self.limit
+        // One that grows is there twice for a moment, unless it is in pages. (Where several do in one step and there
+        // is no room for it, they take the step one by one.)
+        let twice = match self.model.states() {
+            Some(_) => 0,
+            None => largest,
+        };
+        self.weights.saturating_add(caches).saturating_add(twice) <= self.limit
     }
 
     fn put_aside(&mut self, id: SequenceId) {
@@ -293,10 +301,7 @@ impl LanguageModel for MlxModel {
         let mut sequence = self.take(id);
         let cache = &mut sequence.held.cache;
         let made = self.model.forward(&ids, cache, Logits::None);
-        let made = made.map_err(Error::from).and_then(|_| {
-            mlx_core::eval(&cache.arrays())?;
-            Ok(())
-        });
+        let made = made.map_err(Error::from).and_then(|_| Ok(cache.eval()?));
         self.put_back(id, sequence);
         made
     }

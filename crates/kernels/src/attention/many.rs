@@ -26,7 +26,10 @@ pub(super) fn attend(cpu: &Cpu, attention: &Attention<'_>) {
     let fair = (heads * queries).div_ceil(4 * threads);
     let share = (ROWS / attention.group()).clamp(1, fair.max(8));
     let parts = queries.div_ceil(share);
-    let word = Word::choose(cpu, is_bf16(&attention.q) && attention.k.layout().dtype == Dtype::Bf16);
+    let word = Word::choose(
+        cpu,
+        is_bf16(&attention.q) && attention.k.layout().dtype == Dtype::Bf16,
+    );
     cpu.pool().run(heads * parts, |task| {
         // Later queries see more keys: they go first, so that the last tasks are short.
         let (part, head) = (parts - 1 - task / heads, task % heads);

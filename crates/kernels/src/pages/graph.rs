@@ -13,12 +13,12 @@ use mlx_core::host_op::{Failure, Room};
 use mlx_core::{Array, Error, Result};
 
 use super::{Addresses, PAGE, Pages, Place};
+use crate::Cpu;
 use crate::attention::Mask;
 use crate::graph::dtype;
 use crate::kv::Heads;
 use crate::scratch::Shared;
 use crate::vector::copy;
-use crate::Cpu;
 
 /// Pages that this process has, those of operations under way among them.
 static LIVE: AtomicUsize = AtomicUsize::new(0);

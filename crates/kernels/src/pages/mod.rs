@@ -131,7 +131,9 @@ impl Pages<'_> {
         let parts = by_page(range).map(|(page, rows)| {
             let layout = place.layout(rows.len());
             let first = rows.start * place.dim * place.dtype.size();
-            let data = self.addresses[page].get().wrapping_add(place.offset + first);
+            let data = self.addresses[page]
+                .get()
+                .wrapping_add(place.offset + first);
             // SAFETY: there are so many pages, each with this place in it, as was just checked; the rows are
             // within a page, and this has the pages to write for as long as the views live. No row is in
             // two of them.

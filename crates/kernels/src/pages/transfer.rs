@@ -104,30 +104,35 @@ pub fn write_pages(map: &Arc<PageMap>, segment: &Segment, ranges: &[Range]) -> R
     );
     let segment = held.remove(0);
     let outputs = [(&[1][..], Dtype::Uint8)];
-    let made = host_op::call("pages_written", &inputs, &outputs, move |inputs, outputs| {
-        let cpu = Cpu::shared();
-        // SAFETY: this is the closure of the operation that the segment was made for.
-        let mut addresses = unsafe { segment.addresses() };
-        segment.copy(cpu, &map, &mut addresses)?;
-        for (state, (from, start)) in inputs.chunks_exact(2).zip(&starts).enumerate() {
-            let placed = map.placed(state).ok_or("there is no such state")?;
-            let first = segment.first(placed.kind);
-            let range = start - first..segment.position + segment.rows - first;
-            for (place, from) in [placed.keys, placed.values].iter().zip(from) {
-                let from = heads_outside(from)?;
-                let mut at = 0;
-                for rows in pages_of(&mut addresses, placed).rows_mut(place, range.clone())? {
-                    let next = at + rows.layout().rows;
-                    copy(cpu, from.slice_rows(at..next)?, rows)?;
-                    at = next;
+    let made = host_op::call(
+        "pages_written",
+        &inputs,
+        &outputs,
+        move |inputs, outputs| {
+            let cpu = Cpu::shared();
+            // SAFETY: this is the closure of the operation that the segment was made for.
+            let mut addresses = unsafe { segment.addresses() };
+            segment.copy(cpu, &map, &mut addresses)?;
+            for (state, (from, start)) in inputs.chunks_exact(2).zip(&starts).enumerate() {
+                let placed = map.placed(state).ok_or("there is no such state")?;
+                let first = segment.first(placed.kind);
+                let range = start - first..segment.position + segment.rows - first;
+                for (place, from) in [placed.keys, placed.values].iter().zip(from) {
+                    let from = heads_outside(from)?;
+                    let mut at = 0;
+                    for rows in pages_of(&mut addresses, placed).rows_mut(place, range.clone())? {
+                        let next = at + rows.layout().rows;
+                        copy(cpu, from.slice_rows(at..next)?, rows)?;
+                        at = next;
+                    }
                 }
             }
-        }
-        if let [done] = outputs {
-            done.bytes_mut().fill(1);
-        }
-        Ok(())
-    })?;
+            if let [done] = outputs {
+                done.bytes_mut().fill(1);
+            }
+            Ok(())
+        },
+    )?;
     let [done] = exactly(made);
     Ok(done)
 }

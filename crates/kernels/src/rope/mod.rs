@@ -68,7 +68,9 @@ pub(crate) fn rope_in_parts(
         "rope",
         rows == shape[1] && y.iter().all(fit),
         "x {shape:?} does not make y {:?}",
-        y.iter().map(|part| part.layout().shape()).collect::<Vec<_>>()
+        y.iter()
+            .map(|part| part.layout().shape())
+            .collect::<Vec<_>>()
     );
     let half = rope.periods.len();
     ensure!(

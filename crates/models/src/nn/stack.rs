@@ -136,7 +136,8 @@ impl Stack {
         match self.joined(x.dtype())? {
             Some(joined) if joined.serves(x)? => Ok(joined),
             _ => Err(Error::Input(
-                "the caches are in pages, in which only kernels on the CPU run; make new ones".to_owned(),
+                "the caches are in pages, in which only kernels on the CPU run; make new ones"
+                    .to_owned(),
             )),
         }
     }

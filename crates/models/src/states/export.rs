@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use kernels::graph::{PageList, PageRange, Segment, read_pages, write_pages};
+use kernels::graph::{Heads, PageList, PageRange, Segment, read_pages, write_pages};
+use mlx_core::Array;
 
 use super::sequence::{Pages, Sequence, Taken};
 use super::{SequenceId, States};
@@ -33,6 +34,17 @@ impl States {
             kinds: sequence.kinds.iter().map(|p| p.with(&nothing)).collect(),
             after: sequence.last.clone(),
         };
+        if position == 0 {
+            let none = |heads: &Heads| {
+                let array = || Array::zeros(&[heads.count, 0, heads.dim], heads.dtype);
+                Ok(PageRange {
+                    start: 0,
+                    arrays: [array()?, array()?],
+                })
+            };
+            let states = self.map.heads().iter().map(none).collect::<Result<_>>()?;
+            return Ok(Exported { position, states });
+        }
         let states = 0..self.map.heads().len();
         let kind = |state| &sequence.kinds[self.map.kind_of(state)];
         let starts: Vec<i32> = states.map(|state| kind(state).from()).collect();

@@ -174,9 +174,7 @@ impl States {
                 Error::Input(format!("{count} tokens cannot be added to sequence {id}"))
             })?;
             let kinds = self.map.kinds().iter().zip(&sequence.kinds);
-            let kinds = kinds.map(|(kind, pages)| {
-                pages.take(position, stop, || self.page(kind))
-            });
+            let kinds = kinds.map(|(kind, pages)| pages.take(position, stop, || self.page(kind)));
             parts.push(Part {
                 rows: *rows,
                 position,
@@ -235,7 +233,7 @@ impl States {
 
     /// Makes a sequence hold its first `to` tokens and nothing else, or as few as it can; returns how many it holds
     /// then. Full attention reaches every position. A window reaches back over the page before the one in which it
-    /// begins, 256 tokens at the least; further only as long as nothing was left behind.
+    /// begins, 256 tokens at the least; further only as long as nothing was left behind, or to 0.
     pub fn rewind(&mut self, id: SequenceId, to: i32) -> i32 {
         self.sequences.get_mut(&id).map_or(0, |s| s.rewind(to))
     }

@@ -63,7 +63,11 @@ impl Sequence {
 
     /// See [`States::rewind`](super::States::rewind).
     pub(super) fn rewind(&mut self, to: i32) -> i32 {
-        let reach = self.kinds.iter().map(Pages::reach).max().unwrap_or(0);
+        let reach = match to {
+            // The first token sees none before it.
+            ..=0 => 0,
+            _ => self.kinds.iter().map(Pages::reach).max().unwrap_or(0),
+        };
         self.position = to.max(reach).clamp(0, self.position);
         for pages in &mut self.kinds {
             pages.cut(self.position);
