@@ -4,7 +4,7 @@ use mlx_core::{Array, ops};
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::nn::{Block, Embedding, Ends, Fused, Linear, RmsNorm, Rope, Stack};
+use crate::nn::{Block, Embedding, Ends, Fused, Linear, Pass, RmsNorm, Rope, Stack};
 use crate::weights::Source;
 
 /// Called after each part of a model is made, with the arrays of that part.
@@ -58,11 +58,22 @@ impl Decoder {
         })
     }
 
-    /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
-    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`. Nothing is evaluated.
-    pub(crate) fn hidden_states(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
-        let x = self.layers.forward(&self.embed(ids)?, cache, rows)?;
-        self.norm.forward(&x)
+    /// Begins to run the tokens `ids [L]`, which follow those in `cache`, through the layers; the last `rows` of
+    /// them are wanted.
+    pub(crate) fn begin(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
+        self.layers.begin(&self.embed(ids)?, cache, rows)
+    }
+
+    /// Goes on for as long as `more` says: normalized hidden states `[rows, hidden]`, once they are there, and L
+    /// tokens more in `cache`. Nothing is evaluated.
+    pub(crate) fn go_on(
+        &self,
+        pass: &mut Pass,
+        cache: &mut Cache,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Array>> {
+        let x = self.layers.go_on(pass, cache, more)?;
+        x.map(|x| self.norm.forward(&x)).transpose()
     }
 
     /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states

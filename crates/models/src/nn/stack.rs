@@ -23,6 +23,25 @@ pub(crate) struct Stack {
     joined: OnceCell<Option<graph::Stack>>,
 }
 
+/// A pass of one sequence through the blocks, under way.
+pub(crate) enum Pass {
+    At(Box<At>),
+    /// The residual stream behind all blocks.
+    Over(Array),
+}
+
+/// How far a pass is.
+pub(crate) struct At {
+    residual: Residual,
+    masks: Masks,
+    pace: Pace,
+    /// Tokens of the pass, and those that are wanted behind the last block.
+    length: i32,
+    rows: i32,
+    /// The next block.
+    layer: usize,
+}
+
 impl Stack {
     pub(crate) fn new(layers: Vec<Block>, ropes: Vec<Rope>) -> Self {
         Self {
@@ -32,38 +51,59 @@ impl Stack {
         }
     }
 
-    /// The residual stream `x [L, hidden]` behind all blocks, of which the last `rows` are wanted:
-    /// `[rows, hidden]`. Adds L tokens to `cache`.
-    pub(crate) fn forward(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Array> {
+    /// Begins to run `x [L, hidden]` through all blocks, of which the last `rows` are wanted. [`Stack::go_on`]
+    /// adds L tokens to `cache`, which nothing else uses until then.
+    pub(crate) fn begin(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
         let length = x.dim(0);
         self.make_room(&[&mut *cache], length, x.dtype())?;
-        if let Some(joined) = self.serving(x)? {
-            return Self::run(
-                joined,
-                x,
-                &mut [cache],
-                length,
-                &self.heads(x.dtype()),
-                rows,
-            );
-        }
-        let masks = cache.masks(length)?;
-        let Some(first) = self.layers.first() else {
-            return Ok(x.clone());
+        let serving = self.serving(x)?;
+        let (Some(first), None) = (self.layers.first(), serving) else {
+            let behind = match serving {
+                Some(joined) => {
+                    let heads = self.heads(x.dtype());
+                    Self::run(joined, x, &mut [cache], length, &heads, rows)?
+                }
+                None => x.clone(),
+            };
+            return Ok(Pass::Over(behind));
         };
-        let mut at = Residual::new(x, first)?;
         let unpacks = graph::may_unpack()? && self.layers.iter().any(|b| b.unpacks(length));
-        let mut pace = Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?;
-        for (i, block) in self.layers.iter().enumerate() {
-            let next = self.layers.get(i + 1).map(|block| &block.attention_norm);
-            let rows = if next.is_some() { length } else { rows };
+        Ok(Pass::At(Box::new(At {
+            residual: Residual::new(x, first)?,
+            masks: cache.masks(length)?,
+            pace: Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?,
+            length,
+            rows,
+            layer: 0,
+        })))
+    }
+
+    /// Goes on with a pass for as long as `more` says, which is asked where layers are submitted anyway: the
+    /// residual stream behind all blocks, `[rows, hidden]`, once it is there.
+    pub(crate) fn go_on(
+        &self,
+        pass: &mut Pass,
+        cache: &mut Cache,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Array>> {
+        let at = match pass {
+            Pass::Over(behind) => return Ok(Some(behind.clone())),
+            Pass::At(at) => at,
+        };
+        while let Some(block) = self.layers.get(at.layer) {
+            let next = self.layers.get(at.layer + 1);
+            let next = next.map(|block| &block.attention_norm);
+            let rows = if next.is_some() { at.length } else { at.rows };
             let cache = cache.layer_mut(block.state);
-            let mask = masks.of(cache.window());
-            at = block.forward(&at, self.rope(block), mask, cache, rows, next)?;
-            pace.submit(&at.x)?;
+            let mask = at.masks.of(cache.window());
+            at.residual = block.forward(&at.residual, self.rope(block), mask, cache, rows, next)?;
+            at.layer += 1;
+            if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
+                return Ok(None);
+            }
         }
-        pace.finish(&at.x)?;
-        Ok(at.x)
+        at.pace.finish(&at.residual.x)?;
+        Ok(Some(at.residual.x.clone()))
     }
 
     /// A token of each of several sequences: their rows of the residual stream, `x [N, hidden]`, behind all
