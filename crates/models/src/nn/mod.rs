@@ -22,4 +22,4 @@ pub(crate) use mlp::GatedMlp;
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
 pub(crate) use rope::Rope;
-pub(crate) use stack::Stack;
+pub(crate) use stack::{Pass, Stack};

@@ -8,4 +8,8 @@ mod config;
 mod directories;
 mod edit;
 mod reference;
+mod small_tokenizer;
 mod together;
+mod tokenizer_files;
+mod tokenizer_reference;
+mod tokenizer_stream;

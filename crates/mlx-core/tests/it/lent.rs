@@ -1,14 +1,10 @@
 //! Arrays over bytes that belong to somebody else, such as a mapped file.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Rng, on_each_device};
+use crate::common::{Rng, on_each_device};
 use mlx_core::io::MappedFile;
 use mlx_core::{Array, Bytes, Dtype, Result, device, memory, ops};
 

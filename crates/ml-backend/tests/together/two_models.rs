@@ -1,9 +1,5 @@
 //! Two models in one process, used at the same time.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
 use std::path::PathBuf;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::thread;
@@ -20,7 +16,7 @@ const QUESTIONS: [(&str, &str); 2] = [("What is 17 + 25?", "42"), ("What is 30 +
 
 fn load(name: &str) -> MlxBackend {
     MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .load(model(name))
         .unwrap()
 }

@@ -1,10 +1,6 @@
 //! Encoded bfloat16 matrices: what comes out is what went in, and products are compared with float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
+use crate::common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
 use half::bf16;
 use kernels::bf12::{Bf12, bf12_matmuls, bf12_rows};
 use kernels::{Cpu, Dtype, Isa, View};

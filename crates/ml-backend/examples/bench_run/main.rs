@@ -3,11 +3,14 @@
 //!
 //!     bench_run MODEL --prompt 512 --gen 64 [--device cpu] [--threads 2]          # one repetition
 //!     bench_run --shape qwen3-8b --weights q4 --prompt 512 --gen 64 --device cuda # of random weights
+//!     bench_run MODEL --prompt 2048 --gen 4096 --streams 32 --arrivals 64 --over 10   # prompts among answers
 //!     bench_run --bandwidth [--device cuda] [--threads 2]                         # memory, read only
 //!     bench_run --shape qwen3-8b --weights q4 --write DIR                         # the same for other engines
 //!
 //! Prints one JSON line a repetition. The first follows a warm-up, which reads every weight and fills every
 //! buffer once. Random weights are drawn on the device.
+
+mod arrivals;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,6 +68,12 @@ struct Args {
     /// Prompt tokens that are run at once
     #[arg(long)]
     prefill_chunk: Option<usize>,
+    /// Prompts that arrive while the streams decode
+    #[arg(long, default_value_t = 0)]
+    arrivals: usize,
+    /// Seconds over which they arrive
+    #[arg(long, default_value_t = 10.0)]
+    over: f64,
 }
 
 fn main() -> ExitCode {
@@ -134,8 +143,8 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
     if let Some(encode) = args.encode_bf16 {
         builder = builder.encode_bf16(encode);
     }
-    if args.streams > 1 {
-        builder = builder.at_once(args.streams);
+    if args.streams + args.arrivals > 1 {
+        builder = builder.at_once(args.streams + args.arrivals);
     }
     let backend = builder.load(model)?;
     let repeat = args.repeat.max(1);
@@ -178,6 +187,10 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "mlx_peak_memory_bytes": metrics.peak_memory_bytes,
         }))
     };
+    if args.arrivals > 0 {
+        let each = |_| arrivals::measure(&backend, args, &options(args.gen_tokens));
+        return (0..repeat).map(each).collect();
+    }
     if args.streams > 1 {
         let each = |_| together(&backend, args, &options(args.gen_tokens));
         return (0..repeat).map(each).collect();

@@ -7,54 +7,7 @@ use models::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A byte-fallback vocabulary of 256 bytes and a few tokens, one of them a special one.
-fn tokenizer_json() -> Value {
-    let mut vocab = serde_json::Map::new();
-    for token in ["<unk>", "<s>", "</s>", "▁", "h", "i"] {
-        vocab.insert(token.to_owned(), vocab.len().into());
-    }
-    for byte in 0..=255 {
-        vocab.insert(format!("<0x{byte:02X}>"), vocab.len().into());
-    }
-    json!({
-        "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
-        "padding": null,
-        "added_tokens": [{
-            "id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        "pre_tokenizer": null,
-        "post_processor": null,
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-        ]},
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
-            "ignore_merges": false, "vocab": vocab, "merges": [],
-        },
-    })
-}
-
-/// A directory with `tokenizer.json` and the given further files.
-fn directory(files: &[(&str, Value)]) -> TempDir {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    write(dir.path(), "tokenizer.json", &tokenizer_json().to_string());
-    for (name, content) in files {
-        write(dir.path(), name, &content.to_string());
-    }
-    dir
-}
-
-fn write(dir: &Path, name: &str, content: &str) {
-    let path = dir.join(name);
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
-    std::fs::write(path, content).expect("a file");
-}
+use crate::small_tokenizer::{directory, tokenizer_json, write};
 
 fn open(files: &[(&str, Value)]) -> Tokenizer {
     Tokenizer::from_dir(directory(files).path()).expect("a valid tokenizer")
@@ -540,32 +493,4 @@ fn of_a_tokenizer_that_may_lose_text_nothing_is_said() {
         }),
         None
     );
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn tokenizers_that_come_and_go_leave_no_memory_behind() {
-    let resident = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux says it");
-        let pages = statm
-            .split(' ')
-            .nth(1)
-            .and_then(|it| it.parse::<usize>().ok());
-        pages.expect("a number") * 4096
-    };
-    let dir = directory(&[]);
-    // Words of the library's liking: it keeps up to 10,000 that are shorter than 256 bytes.
-    let words = (0..80).map(|n| format!("{n:0>240}"));
-    let text = words.collect::<Vec<_>>().join("<s>");
-    let load_and_use = |times| {
-        for _ in 0..times {
-            let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
-            assert!(tokenizer.encode(&text, false).unwrap().len() > 80 * 240);
-        }
-    };
-    load_and_use(5);
-    let before = resident();
-    load_and_use(30);
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 8 << 20, "{} kB a tokenizer", grown / 30 / 1024);
 }

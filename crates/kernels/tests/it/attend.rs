@@ -1,11 +1,7 @@
 //! Attention over a cache as one operation, on the device that `ML_TEST_DEVICE` names, or else the CPU:
 //! compared with float64 over what the cache then holds.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Rng, open_device, values};
+use crate::common::{Rng, open_device, values};
 use kernels::graph::{
     Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Scores, Slot, attend, into_cache,
 };

@@ -1,11 +1,7 @@
 //! Bfloat16 matrices in 12 bits as operations, on the device that `ML_TEST_DEVICE` names, or else the
 //! CPU: what comes out is what went in.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Rng, open_device};
+use crate::common::{Rng, open_device};
 use half::bf16;
 use kernels::Cpu;
 use kernels::bf12::Bf12;

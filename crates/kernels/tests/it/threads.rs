@@ -1,7 +1,5 @@
 //! The pool does each task once, whatever happens to its callers and tasks.
 
-#![cfg(test)]
-
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -158,7 +156,7 @@ fn a_nested_call_runs_inline() {
             sum.fetch_add(i * 8 + j, Ordering::Relaxed);
         });
     });
-    assert_eq!(sum.into_inner(), (0..64).sum());
+    assert_eq!(sum.into_inner(), (0..64).sum::<usize>());
 }
 
 #[test]

@@ -1,10 +1,6 @@
 //! Dense products, compared with float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
+use crate::common::{Array, Rng, apart, close, cpus, dot, dtypes, epsilon};
 use kernels::matmul::{matmul, matmuls};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;

@@ -1,16 +1,12 @@
 //! The public API on the demo models: what a program that uses this crate relies on.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use ml_backend::{
-    Backend, CancelToken, Device, DeviceKind, Dtype, Error, FinishReason, Message, MlxBackend, Options,
-    Progress, StreamingBackend,
+    Backend, CancelToken, Device, DeviceKind, Dtype, Error, FinishReason, Message, MlxBackend,
+    Options, Progress, StreamingBackend,
 };
 
 fn dir(model: &str) -> PathBuf {
@@ -21,7 +17,7 @@ fn dir(model: &str) -> PathBuf {
 
 fn load(model: &str) -> MlxBackend {
     let builder = MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .dtype(Some(Dtype::Float32));
     builder.load(dir(model)).expect("the demo model loads")
 }
@@ -55,7 +51,7 @@ fn copied_weights_survive_the_end_of_their_file() {
         std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
     }
     let load = |plain| {
-        let builder = MlxBackend::builder().device(common::device());
+        let builder = MlxBackend::builder().device(crate::common::device());
         builder
             .plain_mlx(plain)
             .copy_weights(true)
@@ -77,7 +73,7 @@ fn loading_tells_what_was_loaded() {
     let mut device = None;
     let mut last = (0, 0);
     let backend = MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .memory_limit(1 << 30)
         .cache_limit(u64::MAX)
         .progress(|step| match step {
@@ -328,7 +324,7 @@ fn what_a_prompt_shares_with_the_last_one_is_reused_and_no_more() {
 /// A turn may be taken back although its tokens have pushed others out of the windows.
 #[test]
 fn windows_go_back_by_a_page_on_a_cpu() {
-    if common::device() != Device::Cpu {
+    if crate::common::device() != Device::Cpu {
         eprintln!("skipped: ML_TEST_DEVICE is not the CPU");
         return;
     }
@@ -453,7 +449,7 @@ fn a_directory_without_a_tokenizer_serves_ids() {
         std::fs::copy(dir("qwen3-demo").join(file), bare.path().join(file)).unwrap();
     }
     let builder = MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .dtype(Some(Dtype::Float32));
     let backend = builder.load(bare.path()).unwrap();
     assert!(!backend.has_tokenizer());
@@ -475,7 +471,7 @@ fn a_directory_without_a_tokenizer_serves_ids() {
 /// What is decided by the device is decided as on a Mac, and computed by the CPU.
 #[test]
 fn a_mac_is_served_as_its_memory_allows() {
-    let device = common::metal_on_cpu();
+    let device = crate::common::metal_on_cpu();
     let load = |model: &str| {
         let builder = MlxBackend::builder().device(device).auto_wired_limit();
         builder.dtype(Some(Dtype::Float32)).load(dir(model))
@@ -544,7 +540,7 @@ fn logits_that_are_no_numbers_end_a_generation_with_the_likely_cause() {
         let dir = damaged(tensor, bits);
         for (dtype, name) in [(None, "bfloat16"), (Some(Dtype::Float32), "float32")] {
             for plain in [false, true] {
-                let builder = MlxBackend::builder().device(common::device());
+                let builder = MlxBackend::builder().device(crate::common::device());
                 let builder = builder.dtype(dtype).plain_mlx(plain);
                 let backend = builder.load(dir.path()).unwrap();
                 for options in [greedy(), Options::new().temperature(1.0).top_k(5).seed(1)] {

@@ -1,8 +1,6 @@
 //! Every CUDA kernel compiles for every generation of GPU that is supported, without a GPU, and keeps
 //! its variables in registers.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
 use std::fmt::Debug;
 
 use kernels::gated::{self, Activation};
@@ -38,7 +36,7 @@ fn sources() -> Vec<Source> {
     let mut sources = vec![
         Source::new(
             "bandwidth",
-            include_str!("../src/bandwidth/read.cu"),
+            include_str!("../../src/bandwidth/read.cu"),
             Vec::new(),
         ),
         Source::new("kv", kv::cuda::SOURCE, kv::cuda::options()),

@@ -1,8 +1,6 @@
 //! The CUDA decode kernel compiles for every generation of GPUs, for every kind of model, without
 //! spilling registers. Needs NVIDIA's compiler and no GPU.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::cuda::{Architecture, Compiler};
 

@@ -1,10 +1,6 @@
 //! From logits to a token: the largest, and a draw, compared with a full sort in float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, cpus, dtypes};
+use crate::common::{Array, Rng, cpus, dtypes};
 use kernels::argmax::argmax;
 use kernels::draw::{Filters, draw};
 use proptest::prelude::*;
@@ -159,7 +155,7 @@ fn edge(shares: &[(usize, f64)], draws: usize) -> f64 {
 fn the_largest_of_each_row_is_found_at_once() {
     use mlx_core::{Array, Dtype as MlxDtype};
 
-    common::open_device();
+    crate::common::open_device();
     let mut rng = Rng::new(11);
     for (rows, columns) in [(1, 1), (3, 640), (8, 8192), (9, 20_001), (5, 151_936)] {
         let mut x: Vec<f32> = (0..rows * columns).map(|_| rng.normal() as f32).collect();

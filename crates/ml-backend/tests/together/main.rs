@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod two_models;
 
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -3,8 +3,6 @@
 //! This is the test of everything between a question and its answer: a rotary offset, a mask, a
 //! cache or a chat template that is wrong by a little makes wrong sums.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use ml_backend::{Backend, Message, MlxBackend, Options};
@@ -31,7 +29,7 @@ fn held_out() -> Vec<(String, String)> {
 
 fn answers_held_out_questions(model: &str) {
     let backend = MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .load(models().join(model))
         .expect("the model loads");
     let options = Options::new().temperature(0.0).max_tokens(64);

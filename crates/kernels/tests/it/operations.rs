@@ -1,11 +1,7 @@
 //! What stands between the products of a model, as operations, on the device that `ML_TEST_DEVICE`
 //! names, or else the CPU: compared with float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Rng, open_device, values};
+use crate::common::{Rng, open_device, values};
 use half::{bf16, f16};
 use kernels::gated::Activation;
 use kernels::graph::{

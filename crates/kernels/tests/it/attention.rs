@@ -1,10 +1,6 @@
 //! Attention, compared with the textbook in float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, close, cpus, dot, dtypes, epsilon};
+use crate::common::{self, Array, Rng, close, cpus, dot, dtypes, epsilon};
 use kernels::attention::{Mask, Scores, attention, attention_in_pages};
 use kernels::pages::{Addresses, PAGE, Place};
 use kernels::{Cpu, Dtype, Isa};

@@ -1,7 +1,5 @@
 //! Models of any size without their files: what benchmarks run.
 
-mod common;
-
 use bench_shapes::{Shape, Weights, checkpoint};
 use kernels::Isa;
 use kernels::bf12::Bf12;
@@ -20,7 +18,7 @@ fn shape(model_type: &str) -> Shape {
 
 fn load(dir: &std::path::Path, random: bool) -> MlxBackend {
     MlxBackend::builder()
-        .device(common::device())
+        .device(crate::common::device())
         .random_weights(random)
         .load(dir)
         .expect("a hollow checkpoint loads")
@@ -65,7 +63,7 @@ fn bfloat16_is_held_in_12_bits_only_if_that_is_not_forbidden() {
     let dir = tempfile::tempdir().unwrap();
     checkpoint::write_hollow(dir.path(), &shape("qwen3"), Weights::Bf16).unwrap();
     let load = |encode: bool| {
-        let builder = MlxBackend::builder().device(common::device());
+        let builder = MlxBackend::builder().device(crate::common::device());
         let builder = builder.random_weights(true).encode_bf16(encode);
         builder.load(dir.path()).unwrap()
     };

@@ -1,10 +1,6 @@
 //! Products with quantized weights, compared with float64 and with what MLX made.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, Weights, apart, close, cpus, dot, dtypes, epsilon, formats};
+use crate::common::{Array, Rng, Weights, apart, close, cpus, dot, dtypes, epsilon, formats};
 use kernels::quantized_matmul::{
     Format, Mode, Quantized, Scales, dequantize, quantized_matmul, quantized_matmuls,
 };
@@ -276,7 +272,7 @@ fn what_is_no_number_stays_none() {
 #[cfg(target_os = "linux")]
 #[test]
 fn nothing_beyond_a_matrix_is_read() {
-    use common::fenced::Fenced;
+    use crate::common::fenced::Fenced;
     let mut rng = Rng::new(12);
     for format in each_format() {
         for (n, groups) in [(1, 1), (2, 3), (3, 1), (5, 9), (9, 2)] {

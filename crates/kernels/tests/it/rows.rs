@@ -1,10 +1,6 @@
 //! The operations that go row by row, compared with float64.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Array, Rng, close, cpus, dtypes, epsilon};
+use crate::common::{Array, Rng, close, cpus, dtypes, epsilon};
 use kernels::add::{add, add_row};
 use kernels::gated::{Activation, gated};
 use kernels::rms_norm::{Addend, Norm, add_rms_norm, rms_norm};

@@ -1,4 +1,4 @@
-//! Every operation against plain scalar code in float64, on random inputs.
+//! Every operation against plain scalar code in float64, on random inputs; and arrays over borrowed bytes.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
@@ -12,6 +12,7 @@ mod fast;
 mod host_op;
 mod index;
 mod join;
+mod lent;
 mod quant;
 mod random;
 mod reduce;

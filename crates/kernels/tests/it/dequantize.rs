@@ -1,10 +1,6 @@
 //! Packed matrices as plain numbers, on the device that `ML_TEST_DEVICE` names, or else the CPU.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
-
-mod common;
-
-use common::{Rng, open_device};
+use crate::common::{Rng, open_device};
 use half::{bf16, f16};
 use kernels::graph::{Packed, dequantized, dequantized_rows, unpacked};
 use mlx_core::quant::{self, Mode, Scheme};
