@@ -137,11 +137,15 @@ impl MlxModel {
 
     /// Bytes of the caches of a request that has generated so many tokens.
     fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
-        let expected = generated.max(EXPECTED_TOKENS).min(plan.max_tokens);
-        let tokens = plan.prompt.len().saturating_add(expected) as u64;
+        let tokens = |generated: usize| {
+            let answer = generated.min(plan.max_tokens);
+            plan.prompt.len().saturating_add(answer) as u64
+        };
         if let Some(states) = self.model.states() {
-            return states.bytes_for(tokens);
+            return states.bytes_for(tokens(generated));
         }
+        // Elsewhere there is room for what is expected from the start.
+        let tokens = tokens(generated.max(EXPECTED_TOKENS));
         let room = tokens.checked_next_multiple_of(GROWTH as u64);
         self.model.info().cache_bytes(room.unwrap_or(tokens))
     }
