@@ -16,7 +16,7 @@ pub use crate::argmax::graph::{Drawn, argmax};
 pub use crate::attention::Scores;
 pub use crate::attention::graph::{Mask, attend};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
-pub use crate::block::graph::{Block, Linear, Segment, Stack, Weight};
+pub use crate::block::graph::{Block, Linear, Stack, Weight};
 pub use crate::columns::Columns;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
@@ -25,6 +25,8 @@ pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;
 pub use crate::kv::{Heads, KvBuffers, Slot};
 pub use crate::matmul::graph::matmuls;
+pub use crate::pages::graph::{Page, PageKind, PageList, PageMap, Segment, live_pages};
+pub use crate::pages::transfer::{Range as PageRange, read_pages, write_pages};
 pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
 pub use crate::quantized_matmul::mlx::unpacked;
 pub use crate::quantized_matmul::packed::Packed;
@@ -48,7 +50,7 @@ pub(crate) fn is_mlx_forced() -> bool {
 }
 
 /// Whether this thread's operations run our CPU kernels.
-pub(crate) fn on_cpu() -> mlx_core::Result<bool> {
+pub fn on_cpu() -> mlx_core::Result<bool> {
     Ok(!FORCE_MLX.get() && device::current()? == DeviceKind::Cpu)
 }
 

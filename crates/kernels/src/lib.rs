@@ -22,6 +22,7 @@ pub mod graph;
 pub mod isa;
 pub mod kv;
 pub mod matmul;
+pub mod pages;
 pub mod quantized_matmul;
 pub mod rms_norm;
 pub mod rope;

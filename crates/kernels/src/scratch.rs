@@ -139,7 +139,7 @@ impl<T: Plain> Drop for Scratch<T> {
 }
 
 /// An address that threads share, each for a part of its own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared<T>(*mut T);
 
 // SAFETY: it is an address; using it is the (unsafe) business of a kernel that gives each

@@ -7,6 +7,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::scratch::Shared;
 use crate::{Dtype, Error, Result};
 
 /// A read-only view `[planes, rows, cols]`, strides in elements. A matrix is one plane.
@@ -180,6 +181,11 @@ impl<'a> View<'a> {
     /// Sizes and strides.
     pub const fn layout(&self) -> &Layout {
         &self.raw.layout
+    }
+
+    /// The address of the first element.
+    pub(crate) const fn address(&self) -> Shared<u8> {
+        Shared::new(self.raw.data)
     }
 
     /// Rows `range` of every plane.

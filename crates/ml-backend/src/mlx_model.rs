@@ -88,7 +88,8 @@ impl Sequence {
 
 impl Held {
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
-    /// number of tokens. The last one is to be run, for its logits.
+    /// number of tokens. The last one is to be run, for its logits. None, where a sliding window cannot go back so
+    /// far: in pages it goes back by 256 tokens at the least, elsewhere not at all once it has come round.
     fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
         let held = self.cache.offset().unsigned_abs() as usize;
         let Some(held) = self.tokens.get(..held) else {
@@ -136,8 +137,15 @@ impl MlxModel {
 
     /// Bytes of the caches of a request that has generated so many tokens.
     fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
-        let expected = generated.max(EXPECTED_TOKENS).min(plan.max_tokens);
-        let tokens = plan.prompt.len().saturating_add(expected) as u64;
+        let tokens = |generated: usize| {
+            let answer = generated.min(plan.max_tokens);
+            plan.prompt.len().saturating_add(answer) as u64
+        };
+        if let Some(states) = self.model.states() {
+            return states.bytes_for(tokens(generated));
+        }
+        // Elsewhere there is room for what is expected from the start.
+        let tokens = tokens(generated.max(EXPECTED_TOKENS));
         let room = tokens.checked_next_multiple_of(GROWTH as u64);
         self.model.info().cache_bytes(room.unwrap_or(tokens))
     }
@@ -175,7 +183,7 @@ impl MlxModel {
             let logits = logits.expect("a pass that was asked for logits gives them");
             mlx_core::async_eval(&[&logits])?;
         }
-        Ok(mlx_core::eval(&cache.arrays())?)
+        Ok(cache.eval()?)
     }
 
     /// Submits a step of several sequences, `ids` being their tokens. A failure of the pass leaves them as they
@@ -292,12 +300,16 @@ impl LanguageModel for MlxModel {
         let each = requests
             .iter()
             .map(|(plan, generated)| self.cache_bytes(plan, *generated));
-        // A cache that grows is there twice for a moment. (Where several do in one step and there is no room for
-        // it, they take the step one by one.)
         let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
             (sum.saturating_add(bytes), bytes.max(largest))
         });
-        self.weights.saturating_add(caches).saturating_add(largest) <= self.limit
+        // One that grows is there twice for a moment, unless it is in pages. (Where several do in one step and there
+        // is no room for it, they take the step one by one.)
+        let twice = match self.model.states() {
+            Some(_) => 0,
+            None => largest,
+        };
+        self.weights.saturating_add(caches).saturating_add(twice) <= self.limit
     }
 
     fn put_aside(&mut self, id: SequenceId) {
@@ -332,7 +344,7 @@ impl LanguageModel for MlxModel {
         let made = sequence.run(&self.model, ids, Logits::None, more);
         let made = made.and_then(|done| match done {
             Some(_) => {
-                mlx_core::eval(&sequence.held.cache.arrays())?;
+                sequence.held.cache.eval()?;
                 Ok(true)
             }
             None => Ok(false),

@@ -13,6 +13,7 @@
 //! outputs are then undefined: drop them.
 
 mod pinned;
+mod room;
 mod view;
 
 use std::any::Any;
@@ -22,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mlx_sys::{mlxb_output, mlxb_view};
 
 pub use pinned::Pinned;
+pub use room::Room;
 use view::list;
 pub use view::{View, ViewMut};
 
@@ -104,47 +106,6 @@ where
         work(&inputs, &mut unsafe { ViewMut::new(output) })
     })?;
     first(made, name, &all)
-}
-
-/// [`call`] whose `work(inputs, targets, outputs)` also writes `targets`, where they lie.
-///
-/// MLX does not know that they change: to it they are inputs. Keys and values of a cache are
-/// changed by every step, and this spares the graph two results a layer, which it would have to
-/// keep apart from what they were made of. The targets must be dense.
-///
-/// # Safety
-/// Whatever else reads or writes a target's buffer does so before this operation, or depends on one
-/// of its outputs.
-pub unsafe fn call_in_place<F>(
-    name: &'static str,
-    targets: &[&Array],
-    inputs: &[&Array],
-    outputs: &[(&[i32], Dtype)],
-    mut work: F,
-) -> Result<Vec<Array>>
-where
-    F: FnMut(&[View<'_>], &mut [ViewMut<'_>], &mut [ViewMut<'_>]) -> Result<(), Failure>
-        + Send
-        + 'static,
-{
-    let count = targets.len();
-    let all: Vec<&Array> = targets.iter().chain(inputs).copied().collect();
-    submit(name, &all, outputs, -1, move |inputs, outputs| {
-        let Some((targets, inputs)) = inputs.split_at_checked(count) else {
-            return Err("too few inputs".into());
-        };
-        if let Some(target) = targets.iter().find(|t| !View::new(t).is_dense()) {
-            let shape = View::new(target).shape();
-            return Err(format!("a target of shape {shape:?} does not lie densely").into());
-        }
-        let inputs: Vec<View<'_>> = inputs.iter().map(View::new).collect();
-        // SAFETY: the outputs were made for this call alone; the targets are dense, and nothing
-        // else touches them now, as the caller of this function vouched.
-        let view = |raw| unsafe { ViewMut::new(raw) };
-        let mut targets: Vec<ViewMut<'_>> = targets.iter().map(view).collect();
-        let mut outputs: Vec<ViewMut<'_>> = outputs.iter().map(view).collect();
-        work(&inputs, &mut targets, &mut outputs)
-    })
 }
 
 fn first(made: Vec<Array>, name: &'static str, inputs: &[&Array]) -> Result<Array> {

@@ -1,10 +1,11 @@
 //! Any model, from token ids to logits: embedding, layers, norm, head, as its description says.
 
-use mlx_core::{Array, ops};
+use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
 use crate::cache::Cache;
 use crate::nn::{Block, Embedding, Ends, Fused, Linear, Pass, RmsNorm, Rope, Stack};
+use crate::states::Added;
 use crate::weights::Source;
 
 /// Called after each part of a model is made, with the arrays of that part.
@@ -65,7 +66,7 @@ impl Decoder {
     }
 
     /// Goes on for as long as `more` says: normalized hidden states `[rows, hidden]`, once they are there, and L
-    /// tokens more in `cache`. Nothing is evaluated.
+    /// tokens more in `cache`, in pages as soon as the pass is committed. Nothing is evaluated.
     pub(crate) fn go_on(
         &self,
         pass: &mut Pass,
@@ -77,16 +78,21 @@ impl Decoder {
     }
 
     /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
-    /// `[N, hidden]`; `None`, and nothing done, where there is no operation for it.
+    /// `[N, hidden]`, and what to commit for them; `None`, and nothing done, where the caches are not in pages.
     pub(crate) fn hidden_states_of_each(
         &self,
         ids: &Array,
-        caches: &mut [&mut Cache],
-    ) -> Result<Option<Array>> {
+        caches: &[&mut Cache],
+    ) -> Result<Option<(Array, Added)>> {
         match self.layers.forward_each(&self.embed(ids)?, caches)? {
-            Some(x) => Ok(Some(self.norm.forward(&x)?)),
+            Some((x, added)) => Ok(Some((self.norm.forward(&x)?, added))),
             None => Ok(None),
         }
+    }
+
+    /// Whether all blocks can be one operation on activations of `dtype`, which runs in pages.
+    pub(crate) fn runs_in_pages(&self, dtype: Dtype) -> Result<bool> {
+        Ok(self.layers.joined(dtype)?.is_some())
     }
 
     /// `ids [L]` to the residual stream `[L, hidden]`.

@@ -17,6 +17,7 @@ mod info;
 mod model;
 mod nn;
 mod plan;
+pub mod states;
 pub mod tokenizer;
 mod weights;
 

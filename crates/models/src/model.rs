@@ -1,6 +1,8 @@
 //! A loaded model: from token ids to logits.
 
+use std::cell::{Ref, RefCell};
 use std::path::Path;
+use std::rc::Rc;
 
 use arch::Config;
 use kernels::{decode, graph};
@@ -11,6 +13,7 @@ use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
 use crate::plan::{self, Step};
+use crate::states::States;
 use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
@@ -139,6 +142,8 @@ pub struct Model {
     held_bytes: u64,
     together: usize,
     decoder: Decoder,
+    /// Where it runs in pages.
+    states: Option<Rc<RefCell<States>>>,
 }
 
 impl Model {
@@ -195,7 +200,12 @@ impl Model {
             info.gpu = decode::target()?;
         }
         let config = opened.config;
+        let states = match decoder.runs_in_pages(info.dtype)? {
+            true => States::new(&config.model.states, info.dtype),
+            false => None,
+        };
         Ok(Self {
+            states: states.map(|states| Rc::new(RefCell::new(states))),
             held_bytes: opened.bytes.saturating_sub(spared),
             together: together(&config.model, &info)?,
             config,
@@ -231,16 +241,24 @@ impl Model {
         &self.config
     }
 
-    /// Empty caches for this model.
+    /// Empty caches for this model: in pages where our kernels run it on a processor.
     pub fn new_cache(&self) -> Cache {
-        Cache::new(&self.config.model.states)
+        match &self.states {
+            Some(states) if graph::on_cpu().is_ok_and(|on_cpu| on_cpu) => Cache::in_pages(states),
+            _ => Cache::new(&self.config.model.states),
+        }
+    }
+
+    /// The sequences of all caches that are in pages, if they are.
+    pub fn states(&self) -> Option<Ref<'_, States>> {
+        self.states.as_ref().map(|states| states.borrow())
     }
 
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.
     ///
     /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for
     /// [`Logits::Last`], `[L, vocab]` for [`Logits::All`]. Nothing is evaluated; after
-    /// [`Logits::None`], evaluate [`Cache::arrays`].
+    /// [`Logits::None`] there is [`Cache::eval`].
     ///
     /// # Errors
     /// Where an operation cannot be built. `cache` then holds what it held; or nothing, if a sliding window
@@ -309,8 +327,10 @@ impl Model {
         if let Some(logits) = self.decoder.next_logits(ids, caches)? {
             return Ok(logits);
         }
-        if let Some(hidden) = self.decoder.hidden_states_of_each(ids, caches)? {
-            return self.decoder.logits(&hidden);
+        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches)? {
+            let logits = self.decoder.logits(&hidden)?;
+            added.commit();
+            return Ok(logits);
         }
         let mut rows = Vec::with_capacity(caches.len());
         for (i, cache) in (0..).zip(caches) {

@@ -4,7 +4,9 @@
 //! together. Where heads are too few to occupy the threads, the keys are split, each part gives
 //! its own softmax and sum, and these are joined in the end.
 
-use super::softmax::{BLOCK, State, hide, squash};
+use super::softmax::{BLOCK, State, block, hide, squash};
+use std::ops::Range;
+
 use super::{Attention, FEW};
 use crate::Cpu;
 use crate::isa::{Float, Kernel, Simd, dispatch, with_float};
@@ -24,7 +26,9 @@ struct Few<'a> {
     rows: usize,
     /// Floats of a padded row.
     stride: usize,
-    /// Parts of the keys of a head.
+    /// Keys that a row sees, from the beginning of a block on.
+    seen: Range<usize>,
+    /// Parts of them.
     parts: usize,
     /// Sums `[Hkv, parts, rows, stride]`.
     sums: Shared<f32>,
@@ -36,11 +40,13 @@ pub(super) fn attend(cpu: &Cpu, attention: &Attention<'_>) {
     let heads = attention.k.layout().planes;
     let rows = attention.group() * attention.queries();
     let stride = attention.dim().next_multiple_of(PAD);
+    let seen = attention.seen(0..attention.queries());
+    let seen = seen.start / BLOCK * BLOCK..seen.end;
     let wanted = (2 * cpu.pool().threads()).div_ceil(heads);
     let parts = if cpu.pool().threads() == 1 {
         1
     } else {
-        wanted.min(attention.keys() / MIN_PART).max(1)
+        wanted.min(seen.len() / MIN_PART).max(1)
     };
     let mut sums = Scratch::<f32>::take(heads * parts * rows * stride);
     let mut states = Scratch::<f32>::take(2 * heads * parts * rows);
@@ -48,6 +54,7 @@ pub(super) fn attend(cpu: &Cpu, attention: &Attention<'_>) {
         attention,
         rows,
         stride,
+        seen,
         parts,
         sums: Shared::new(sums.as_mut_ptr()),
         states: Shared::new(states.as_mut_ptr().cast()),
@@ -93,23 +100,24 @@ impl Part<'_> {
     /// [`Simd`]'s contract; `T` is the element type of the keys; the part is this thread's.
     #[inline(always)]
     unsafe fn attend<S: Simd, T: Float>(&self) {
-        let Few {
+        let &Few {
             attention,
             rows,
             stride,
+            ref seen,
             parts,
             ..
-        } = *self.few;
+        } = self.few;
         let (queries, keys) = (attention.queries(), attention.keys());
         let at = self.head * parts + self.part;
-        let share = keys.div_ceil(parts).next_multiple_of(BLOCK);
+        let share = seen.len().div_ceil(parts).next_multiple_of(BLOCK);
         let mut ranges = [const { 0..0 }; FEW];
-        let mut all = keys..0;
         for (row, range) in ranges.iter_mut().enumerate().take(rows) {
             *range = attention.mask.range(row % queries, queries, keys);
-            all = all.start.min(range.start)..all.end.max(range.end);
         }
-        let all = all.start.max(self.part * share)..all.end.min((self.part + 1) * share);
+        let all = attention.seen(0..queries);
+        let begin = seen.start + self.part * share;
+        let all = all.start.max(begin)..all.end.min(begin + share);
         let mut states = [State::EMPTY; FEW];
         let mut scores = [[0.0_f32; BLOCK]; FEW];
         // SAFETY: by this function's own contract; each part has rows of its own in all blocks.
@@ -121,7 +129,8 @@ impl Part<'_> {
             sums.write_bytes(0, rows * stride);
             let mut first = all.start;
             while first < all.end {
-                let count = BLOCK.min(all.end - first);
+                let keys = block(first, all.end);
+                let count = keys.len();
                 let mut row = 0;
                 while row < rows {
                     let (q, out) = (q.add(row * stride), &mut scores[row..]);
@@ -132,7 +141,7 @@ impl Part<'_> {
                     };
                 }
                 for row in 0..rows {
-                    let seen = ranges[row].start.max(all.start)..ranges[row].end.min(all.end);
+                    let seen = ranges[row].start.max(all.start)..ranges[row].end.min(keys.end);
                     let block = scores[row].as_mut_ptr();
                     if let Some(cap) = attention.scores.softcap {
                         squash::<S>(block, cap);
@@ -154,7 +163,7 @@ impl Part<'_> {
                         _ => self.weigh::<S, T, 1>(scores, first, count, sums),
                     };
                 }
-                first += count;
+                first = keys.end;
             }
             for (row, state) in states.iter().enumerate().take(rows) {
                 *self.few.states.get().add(at * rows + row) = [state.max, state.sum];
@@ -204,8 +213,11 @@ impl Part<'_> {
         let whole = dim / S::LANES * S::LANES;
         // SAFETY: by this function's own contract; rows of queries end in zeros.
         unsafe {
+            // A block lies in one piece.
             let base = k.row(self.head, first).cast::<T>();
             let row_stride = k.layout().row_stride;
+            let v_base = v.row(self.head, first).cast::<T>();
+            let v_stride = v.layout().row_stride;
             for j in (0..count).step_by(4) {
                 // Past the last key the last key again, whose scores are overwritten or hidden.
                 let mut keys = [base; 4];
@@ -213,7 +225,7 @@ impl Part<'_> {
                     keys[i] = base.add((j + i).min(count - 1) * row_stride);
                 }
                 // While these keys are multiplied, their values are asked for, in order.
-                let values = v.row(self.head, first + j).cast::<T>();
+                let values = v_base.add(j * v_stride);
                 let mut sums = [[S::zero(); 4]; R];
                 for d in (0..whole).step_by(S::LANES) {
                     let mut k = [S::zero(); 4];
@@ -267,7 +279,7 @@ impl Part<'_> {
         unsafe {
             let base = v.row(self.head, first).cast::<T>();
             let row_stride = v.layout().row_stride;
-            let next = (first + BLOCK).min(self.few.attention.keys() - 1);
+            let next = (first + count).min(self.few.attention.keys() - 1);
             let keys = self.few.attention.k.row(self.head, next);
             let whole = dim / step * step;
             for d in (0..whole).step_by(step) {

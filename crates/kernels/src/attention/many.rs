@@ -9,12 +9,12 @@
 use std::ops::Range;
 
 use super::Attention;
-use super::softmax::{BLOCK, State, hide, squash};
+use super::softmax::{BLOCK, State, block, hide, squash};
 use crate::gemm::{Arith, Dense, F32, Word, by_height, is_bf16, pack_rows, sums};
 use crate::isa::{Float, Kernel, Simd, dispatch, with_float};
 use crate::scratch::Scratch;
 use crate::vector::{scale, store_row, widen};
-use crate::{Cpu, Isa};
+use crate::{Cpu, Dtype, Isa, View};
 
 /// Rows of a task, about: enough that packing keys and values is little beside using them.
 const ROWS: usize = 192;
@@ -26,7 +26,10 @@ pub(super) fn attend(cpu: &Cpu, attention: &Attention<'_>) {
     let fair = (heads * queries).div_ceil(4 * threads);
     let share = (ROWS / attention.group()).clamp(1, fair.max(8));
     let parts = queries.div_ceil(share);
-    let word = Word::choose(cpu, is_bf16(&attention.q) && is_bf16(&attention.k));
+    let word = Word::choose(
+        cpu,
+        is_bf16(&attention.q) && attention.k.layout().dtype == Dtype::Bf16,
+    );
     cpu.pool().run(heads * parts, |task| {
         // Later queries see more keys: they go first, so that the last tasks are short.
         let (part, head) = (parts - 1 - task / heads, task % heads);
@@ -112,10 +115,7 @@ impl Many<'_> {
                 .mask
                 .range(self.place(row).1, attention.queries(), keys)
         };
-        let (mut begin, mut end) = (keys, 0);
-        for row in 0..self.queries.len() {
-            (begin, end) = (begin.min(seen(row).start), end.max(seen(row).end));
-        }
+        let Range { start: begin, end } = attention.seen(self.queries.clone());
 
         let mut x = Scratch::<u32>::take(rows * words);
         let mut k = Scratch::<u32>::take(BLOCK.next_multiple_of(width) * words);
@@ -133,11 +133,14 @@ impl Many<'_> {
             for row in 0..rows {
                 *states.add(row) = [State::EMPTY.max, State::EMPTY.sum];
             }
-            for first in (begin..end).step_by(BLOCK) {
-                let block = first..end.min(first + BLOCK);
-                let source = Dense::plane(&attention.k, self.head);
-                pack_rows::<A::Simd, _>(&source, self.word, block.clone(), width, k);
-                self.widen_values::<A::Simd>(block.clone(), v, stride);
+            let mut next = begin;
+            while next < end {
+                let (first, block) = (next, block(next, end));
+                next = block.end;
+                let here = attention.k.block(block.clone());
+                let source = Dense::plane(&here, self.head);
+                pack_rows::<A::Simd, _>(&source, self.word, 0..block.len(), width, k);
+                self.widen_values::<A::Simd>(&attention.v.block(block.clone()), v, stride);
                 // Keys of the block up to the last that a row of the tile sees.
                 let used = |row: usize, height: usize| {
                     let last = (row..row + height).map(|row| seen(row).end).max();
@@ -159,20 +162,20 @@ impl Many<'_> {
                 }
                 for row in 0..rows {
                     let (_, query) = self.place(row);
-                    let block = scores.add(row * BLOCK);
+                    let scores = scores.add(row * BLOCK);
                     if let Some(cap) = attention.scores.softcap {
-                        squash::<A::Simd>(block, cap);
+                        squash::<A::Simd>(scores, cap);
                     }
                     hide(
-                        block,
+                        scores,
                         first,
-                        &(seen(row).start..seen(row).end.min(end)),
+                        &(seen(row).start..seen(row).end.min(block.end)),
                         &attention.mask,
                         query,
                     );
                     let [max, sum] = *states.add(row);
                     let mut state = State { max, sum };
-                    let factor = state.take::<A::Simd>(block);
+                    let factor = state.take::<A::Simd>(scores);
                     *states.add(row) = [state.max, state.sum];
                     if factor != 1.0 {
                         scale::<A::Simd>(out.add(row * stride), stride, factor);
@@ -230,17 +233,17 @@ impl Many<'_> {
         }
     }
 
-    /// Values `block` as panels of float32: for each key, a panel's width of its elements; zero
+    /// The values of a block as panels of float32: for each key, a panel's width of its elements; zero
     /// beyond the last element.
     ///
     /// # Safety
     /// [`Simd`]'s contract; `to` has room for `BLOCK * stride`.
     #[inline(always)]
-    unsafe fn widen_values<S: Simd>(&self, block: Range<usize>, to: *mut f32, stride: usize) {
-        let (v, dim) = (&self.attention.v, self.attention.dim());
+    unsafe fn widen_values<S: Simd>(&self, v: &View<'_>, to: *mut f32, stride: usize) {
+        let dim = self.attention.dim();
         let width = 2 * S::LANES;
-        for (i, key) in block.enumerate() {
-            let from = v.row(self.head, key);
+        for i in 0..v.layout().rows {
+            let from = v.row(self.head, i);
             with_float!(v.layout().dtype, T => {
                 for d in (0..stride).step_by(width) {
                     // SAFETY: by this function's own contract.

@@ -16,7 +16,10 @@ mod softmax;
 
 pub use mask::Mask;
 
+use std::ops::Range;
+
 use crate::error::ensure;
+use crate::pages::Tokens;
 use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
@@ -45,8 +48,8 @@ impl From<f32> for Scores {
 #[derive(Clone, Copy)]
 struct Attention<'a> {
     q: View<'a>,
-    k: View<'a>,
-    v: View<'a>,
+    k: Tokens<'a>,
+    v: Tokens<'a>,
     out: Rows<'a>,
     scores: Scores,
     mask: Mask<'a>,
@@ -68,6 +71,16 @@ impl Attention<'_> {
         self.k.layout().rows
     }
 
+    /// Keys that some of `queries` may see. Where blocks of them begin depends on the position of keys alone,
+    /// and not on who sees which: sums of a row have one order.
+    fn seen(&self, queries: Range<usize>) -> Range<usize> {
+        let (all, keys) = (self.queries(), self.keys());
+        let ranges = queries.map(|query| self.mask.range(query, all, keys));
+        ranges.fold(keys..0, |seen, range| {
+            seen.start.min(range.start)..seen.end.max(range.end)
+        })
+    }
+
     /// Elements of a head: D.
     fn dim(&self) -> usize {
         self.q.layout().cols
@@ -87,6 +100,24 @@ pub fn attention(
     q: View<'_>,
     k: View<'_>,
     v: View<'_>,
+    scores: impl Into<Scores>,
+    mask: Mask<'_>,
+    out: ViewMut<'_>,
+) -> Result<()> {
+    let (k_piece, v_piece) = ([k.address()], [v.address()]);
+    let (k, v) = (Tokens::of(&k, &k_piece), Tokens::of(&v, &v_piece));
+    attention_in_pages(cpu, q, k, v, scores, mask, out)
+}
+
+/// [`attention`] to keys and values that may lie in pages. The result is the same to the bit.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_in_pages(
+    cpu: &Cpu,
+    q: View<'_>,
+    k: Tokens<'_>,
+    v: Tokens<'_>,
     scores: impl Into<Scores>,
     mask: Mask<'_>,
     mut out: ViewMut<'_>,

@@ -8,6 +8,12 @@ use crate::isa::{Simd, exp, sigmoid};
 /// Keys of a block: a multiple of any number of lanes.
 pub(super) const BLOCK: usize = 64;
 
+/// The block that begins with key `first`, of keys up to `end`. Blocks end at multiples of [`BLOCK`], and so does
+/// what lies in one piece: the first may be shorter.
+pub(super) fn block(first: usize, end: usize) -> Range<usize> {
+    first..end.min((first / BLOCK + 1) * BLOCK)
+}
+
 /// What is known of a row so far.
 #[derive(Clone, Copy)]
 pub(super) struct State {

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use mlx_core::host_op::{self, Failure, Pinned};
 use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 
-use super::{BlockView, Segment as KernelSegment, Slot as KernelSlot};
-use crate::attention::Mask as KernelMask;
-use crate::attention::graph::Mask;
+use super::{BlockView, Segment as KernelSegment, Slot};
 use crate::bf12::Bf12;
 use crate::bf12::graph::Encoded;
-use crate::graph::{are_floats, exactly, heads_outside_mut, matrix, matrix_mut, on_cpu};
-use crate::kv::Slot;
+use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
+use crate::pages::graph::{Held, PageMap, Segment, after, held, pages_of};
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::quantized;
 use crate::quantized_matmul::packed::Packed;
@@ -52,22 +50,28 @@ pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>>;
 #[derive(Clone)]
 pub struct Stack {
     blocks: Arc<[PinnedBlock]>,
+    /// Which of the model's states each has.
+    states: Arc<[usize]>,
     dtype: Dtype,
 }
 
 impl Stack {
-    /// Pins the weights of `blocks` for a residual stream of `dtype`. `None` where this cannot run:
+    /// Pins the weights of `blocks`, whose keys and values are those `states` of the model, for a residual stream
+    /// of `dtype`. `None` where this cannot run:
     /// on a device other than the CPU, and for weights or dtypes that the kernels do not have; the
     /// caller has the single operations.
-    pub fn new(blocks: &[Block<'_>], dtype: Dtype) -> Result<Option<Self>> {
+    pub fn new(blocks: &[Block<'_>], states: &[usize], dtype: Dtype) -> Result<Option<Self>> {
         // A float16 sum is held inside its range, which the kernel does not do.
-        let served = !blocks.is_empty() && matches!(dtype, Dtype::Bfloat16 | Dtype::Float32);
+        let served = !blocks.is_empty()
+            && blocks.len() == states.len()
+            && matches!(dtype, Dtype::Bfloat16 | Dtype::Float32);
         if !served || device::current()? != DeviceKind::Cpu {
             return Ok(None);
         }
         match blocks.iter().map(pinned).collect::<Result<Vec<_>, _>>() {
             Ok(blocks) => Ok(Some(Self {
                 blocks: blocks.into(),
+                states: states.into(),
                 dtype,
             })),
             Err(Unpinned::Unserved) => Ok(None),
@@ -75,7 +79,7 @@ impl Stack {
         }
     }
 
-    /// Whether [`Stack::run`] can run now, on this stream and under masks that are rules.
+    /// Whether [`Stack::run`] can run now, on this stream.
     pub fn serves(&self, x: &Array) -> Result<bool> {
         let fits = x.ndim() == 2 && x.dim(0) > 0 && x.dtype() == self.dtype;
         Ok(fits && on_cpu()?)
@@ -83,139 +87,102 @@ impl Stack {
 
     /// The residual stream `x [L, hidden]`, the rows of all segments, through all blocks. Of the result the
     /// last `rows`, `[rows, hidden]`: fewer than L of one segment only. The new keys and values are written
-    /// into the slots.
-    pub fn run(&self, x: &Array, segments: &mut [Segment<'_>], rows: i32) -> Result<Array> {
-        let places: Vec<Place> = segments.iter().map(Place::of).collect::<Result<_>>()?;
-        let mut inputs = vec![x];
-        // Of each block, the buffers of all segments.
-        let mut targets = vec![Vec::with_capacity(2 * segments.len()); self.blocks.len()];
-        for segment in &mut *segments {
-            let mut written = None;
-            for (slot, targets) in segment.slots.iter_mut().zip(&mut targets) {
-                let (buffers, last) = slot.buffers.in_place()?;
-                targets.extend(buffers);
-                // One node wrote all buffers of a sequence, so one result of it stands for all.
-                written = written.or(last);
-            }
-            inputs.extend(written);
+    /// into the pages, where `map` says. Beside the stream a byte, which whoever uses the pages next comes after.
+    ///
+    /// # Errors
+    /// When a segment has no room of its own, or the blocks have other states than the map.
+    pub fn run(
+        &self,
+        x: &Array,
+        map: &Arc<PageMap>,
+        segments: &[Segment],
+        rows: i32,
+    ) -> Result<[Array; 2]> {
+        let held = held(map, segments)?;
+        let mut lists = segments
+            .iter()
+            .flat_map(|s| s.kinds.iter().map(|l| (s.position, l)));
+        if lists.any(|(position, list)| list.first > position) {
+            let what = "blocks: pages begin behind the new tokens";
+            return Err(mlx_core::Error::Native(what.to_owned()));
         }
-        let targets: Vec<&Array> = targets.into_iter().flatten().collect();
-        // Beside the result a byte, for the next operation on the buffers to depend on: the result
-        // itself may be large, and would live as long as the cache.
+        let mut inputs = vec![x];
+        inputs.extend(after(segments));
+        // The stream itself may be large, and would live as long as the caches.
         let shape = [rows, x.dim(1)];
         let outputs = [(&shape[..], x.dtype()), (&[1][..], Dtype::Uint8)];
-        let blocks = Arc::clone(&self.blocks);
-        let work = move |inputs: &[host_op::View<'_>],
-                         targets: &mut [host_op::ViewMut<'_>],
-                         outputs: &mut [host_op::ViewMut<'_>]| {
+        let (blocks, states) = (Arc::clone(&self.blocks), Arc::clone(&self.states));
+        let map = Arc::clone(map);
+        let work = move |inputs: &[host_op::View<'_>], outputs: &mut [host_op::ViewMut<'_>]| {
             let [y, done] = outputs else {
                 return Err("two outputs were asked for".into());
             };
             done.bytes_mut().fill(1);
-            run(
-                &blocks,
-                matrix(&inputs[0])?,
-                targets,
-                &places,
-                matrix_mut(y)?,
-            )
-        };
-        // SAFETY: `KvBuffers` has the only handles of its buffers, and this operation depends on
-        // the last one that wrote them; `written_by` makes the next one depend on this.
-        let made = unsafe { host_op::call_in_place("blocks", &targets, &inputs, &outputs, work)? };
-        let [x, done] = exactly(made);
-        for slot in segments.iter_mut().flat_map(|segment| &mut *segment.slots) {
-            slot.buffers.written_by(done.clone());
-        }
-        Ok(x)
-    }
-}
-
-/// Rows of the stream that follow each other in one sequence.
-pub struct Segment<'a> {
-    /// How many.
-    pub rows: i32,
-    /// The position of the first.
-    pub position: i32,
-    /// One for each block, with room for the rows.
-    pub slots: &'a mut [Slot],
-    /// What the rows see, in each block: no arrays.
-    pub masks: Vec<Mask<'a>>,
-}
-
-/// A segment without its arrays.
-struct Place {
-    rows: usize,
-    position: usize,
-    /// Of each block: where the new rows go, how many are visible, and the mask.
-    blocks: Vec<(usize, usize, KernelMask<'static>)>,
-}
-
-impl Place {
-    /// # Errors
-    /// When a mask is no rule.
-    fn of(segment: &Segment<'_>) -> Result<Self> {
-        let at = |n: i32| n.max(0) as usize;
-        let slots = segment.slots.iter().zip(&segment.masks);
-        let blocks = slots.map(|(slot, mask)| {
-            let rule = mask.rule().ok_or_else(|| {
-                mlx_core::Error::Native("blocks: a mask that is an array is not served".to_owned())
-            })?;
-            Ok((at(slot.start), at(slot.visible), rule))
-        });
-        Ok(Self {
-            rows: at(segment.rows),
-            position: at(segment.position),
-            blocks: blocks.collect::<Result<_>>()?,
-        })
-    }
-}
-
-/// One block after the other; between them the stream is in scratch memory.
-fn run(
-    blocks: &[PinnedBlock],
-    x: View<'_>,
-    targets: &mut [host_op::ViewMut<'_>],
-    places: &[Place],
-    mut y: ViewMut<'_>,
-) -> std::result::Result<(), Failure> {
-    let cpu = Cpu::shared();
-    let layout = Layout::matrix(x.layout().dtype, x.layout().rows, x.layout().cols);
-    let bytes = layout.bytes().ok_or("a stream too large to count")?;
-    let (mut from, mut to) = (Scratch::<u8>::take(bytes), Scratch::<u8>::take(bytes));
-    let last = blocks.len().saturating_sub(1);
-    let buffers = targets.chunks_exact_mut(2 * places.len().max(1));
-    for (i, (block, buffers)) in blocks.iter().zip(buffers).enumerate() {
-        let mut segments = Vec::with_capacity(places.len());
-        for (buffers, place) in buffers.chunks_exact_mut(2).zip(places) {
-            let ([keys, values], Some((start, visible, mask))) = (buffers, place.blocks.get(i))
-            else {
-                return Err("a slot has two buffers, and each block a slot".into());
+            let pass = Pass {
+                blocks: &blocks,
+                states: &states,
+                map: &map,
+                segments: &held,
             };
-            segments.push(KernelSegment {
-                rows: place.rows,
-                position: place.position,
-                cache: KernelSlot {
-                    keys: heads_outside_mut(keys)?,
-                    values: heads_outside_mut(values)?,
-                    start: *start,
-                    visible: *visible,
-                },
-                mask: *mask,
-            });
-        }
-        let x = match i {
-            0 => x,
-            _ => View::new(from.as_slice(), layout)?,
+            pass.run(matrix(&inputs[0])?, matrix_mut(y)?)
         };
-        let y = match i == last {
-            true => y.reborrow(),
-            false => ViewMut::new(to.as_mut_slice(), layout)?,
-        };
-        super::block(cpu, x, &view(block)?, segments, y)?;
-        std::mem::swap(&mut from, &mut to);
+        let made = host_op::call("blocks", &inputs, &outputs, work)?;
+        Ok(exactly(made))
     }
-    Ok(())
+}
+
+/// Rows of several sequences on their way through all blocks.
+struct Pass<'a> {
+    blocks: &'a [PinnedBlock],
+    states: &'a [usize],
+    map: &'a PageMap,
+    segments: &'a [Held],
+}
+
+impl Pass<'_> {
+    /// One block after the other; between them the stream is in scratch memory.
+    fn run(&self, x: View<'_>, mut y: ViewMut<'_>) -> std::result::Result<(), Failure> {
+        let cpu = Cpu::shared();
+        // Of each segment, where the pages of each kind are.
+        let mut addresses = Vec::with_capacity(self.segments.len());
+        for segment in self.segments {
+            // SAFETY: this is the closure of the operation that the segments were made for.
+            let mut all = unsafe { segment.addresses() };
+            segment.copy(cpu, self.map, &mut all)?;
+            addresses.push(all);
+        }
+        let layout = Layout::matrix(x.layout().dtype, x.layout().rows, x.layout().cols);
+        let bytes = layout.bytes().ok_or("a stream too large to count")?;
+        let (mut from, mut to) = (Scratch::<u8>::take(bytes), Scratch::<u8>::take(bytes));
+        let last = self.blocks.len().saturating_sub(1);
+        for (i, (block, state)) in self.blocks.iter().zip(self.states).enumerate() {
+            let placed = self.map.placed(*state).ok_or("a block without a state")?;
+            let segments = self.segments.iter().zip(&mut addresses);
+            let segments = segments.map(|(segment, addresses)| KernelSegment {
+                rows: segment.rows,
+                position: segment.position,
+                cache: Slot {
+                    pages: pages_of(addresses, placed),
+                    keys: placed.keys,
+                    values: placed.values,
+                    start: segment.position - segment.first(placed.kind),
+                },
+                mask: self.map.mask(placed),
+            });
+            let segments = segments.collect();
+            let x = match i {
+                0 => x,
+                _ => View::new(from.as_slice(), layout)?,
+            };
+            let y = match i == last {
+                true => y.reborrow(),
+                false => ViewMut::new(to.as_mut_slice(), layout)?,
+            };
+            super::block(cpu, x, &view(block)?, segments, y)?;
+            std::mem::swap(&mut from, &mut to);
+        }
+        Ok(())
+    }
 }
 
 /// Why a block was not pinned.

@@ -12,14 +12,15 @@ pub(crate) mod graph;
 use std::sync::{Mutex, PoisonError};
 
 use crate::add::add_row;
-use crate::attention::{Mask, Scores, attention};
+use crate::attention::{Mask, Scores, attention_in_pages};
 use crate::bf12::{Bf12, bf12_matmuls};
 use crate::error::ensure;
 use crate::gated::{Activation, gated};
 use crate::matmul::matmuls;
+use crate::pages::{Pages, Place};
 use crate::quantized_matmul::{Quantized, quantized_matmuls};
 use crate::rms_norm::{Addend, Norm, add_norm, add_rms_norm, rms_norm};
-use crate::rope::{Rope, rope};
+use crate::rope::{Rope, rope, rope_in_parts};
 use crate::scratch::Scratch;
 use crate::vector::copy;
 use crate::{Cpu, Dtype, Error, Layout, View, ViewMut};
@@ -118,18 +119,17 @@ impl<W, N, R> Block<W, N, R> {
 /// A block whose parts are memory.
 pub type BlockView<'a> = Block<Linear<'a>, Norm<'a>, Rope<'a>>;
 
-/// Where the keys and values of a block are: buffers `[Hkv, capacity, D]`, of the element type of
-/// the residual stream.
+/// Where the keys and values of a block are: in pages, of the element type of the residual stream.
 #[derive(Debug)]
 pub struct Slot<'a> {
+    /// Those of the sequence.
+    pub pages: Pages<'a>,
     /// Rotated keys.
-    pub keys: ViewMut<'a>,
+    pub keys: Place,
     /// Values.
-    pub values: ViewMut<'a>,
-    /// The row of the first new token.
+    pub values: Place,
+    /// The row of the first new token, counted from that of the first page.
     pub start: usize,
-    /// Rows that the new tokens attend to, from the first on; the mask may hide some.
-    pub visible: usize,
 }
 
 /// Rows of the stream that follow each other in one sequence.
@@ -228,8 +228,8 @@ fn attend(
 ) -> Result<()> {
     let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
     let rows = y.layout().rows;
-    let shape = segments.first().map(|s| s.cache.keys.layout().shape());
-    let [kv_heads, _, dim] = shape.unwrap_or_default();
+    let places = segments.first().map(|s| (s.cache.keys, s.cache.values));
+    let (kv_heads, dim) = places.map_or((0, 0), |(keys, _)| (keys.heads, keys.dim));
     let (width, kv_width) = (block.queries.weight.rows(), kv_heads * dim);
     ensure!(
         OP,
@@ -326,13 +326,23 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
         ..
     } = work;
     let (length, rows) = (segment.rows, work.queries.layout().rows);
-    let mut cache = segment.cache;
-    let new = cache.start..cache.start + length;
+    let Slot {
+        mut pages,
+        keys,
+        values,
+        start,
+    } = segment.cache;
+    let new = start..start + length;
     let mut rotation = block.rotation;
     rotation.offset += segment.position;
-    let key_slot = cache.keys.slice_rows(new.clone())?;
-    rope(cpu, work.keys, block.key_norm, rotation, key_slot)?;
-    copy(cpu, work.values, cache.values.slice_rows(new)?)?;
+    let mut key_rows = pages.rows_mut(&keys, new.clone())?;
+    rope_in_parts(cpu, work.keys, block.key_norm, rotation, &mut key_rows)?;
+    let mut first = 0;
+    for rows in pages.rows_mut(&values, new.clone())? {
+        let next = first + rows.layout().rows;
+        copy(cpu, work.values.slice_rows(first..next)?, rows)?;
+        first = next;
+    }
     rotation.offset += length - rows;
     rope(
         cpu,
@@ -341,11 +351,11 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
         rotation,
         turned.reborrow(),
     )?;
-    attention(
+    attention_in_pages(
         cpu,
         turned.as_view(),
-        cache.keys.as_view().slice_rows(0..cache.visible)?,
-        cache.values.as_view().slice_rows(0..cache.visible)?,
+        pages.tokens(&keys, new.end)?,
+        pages.tokens(&values, new.end)?,
         block.scores,
         segment.mask,
         work.y,

@@ -44,12 +44,33 @@ pub fn rope(
     rope: Rope<'_>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
-    let shape = y.layout().shape();
-    let given = x.layout().shape();
+    rope_in_parts(cpu, x, norm, rope, std::slice::from_mut(&mut y))
+}
+
+/// [`rope`] whose `y` is in parts, which have some rows each, in their order.
+///
+/// # Errors
+/// As [`rope`].
+pub(crate) fn rope_in_parts(
+    cpu: &Cpu,
+    x: View<'_>,
+    norm: Option<Norm<'_>>,
+    rope: Rope<'_>,
+    y: &mut [ViewMut<'_>],
+) -> Result<()> {
+    let shape = x.layout().shape();
+    let rows: usize = y.iter().map(|part| part.layout().rows).sum();
+    let fit = |part: &ViewMut<'_>| {
+        let [planes, _, cols] = part.layout().shape();
+        [planes, cols] == [shape[0], shape[2]]
+    };
     ensure!(
         "rope",
-        given == shape,
-        "x {given:?} does not make y {shape:?}"
+        rows == shape[1] && y.iter().all(fit),
+        "x {shape:?} does not make y {:?}",
+        y.iter()
+            .map(|part| part.layout().shape())
+            .collect::<Vec<_>>()
     );
     let half = rope.periods.len();
     ensure!(
@@ -63,25 +84,32 @@ pub fn rope(
     }
     let table = Table::get(cpu, &rope, shape[1]);
     let table = &*table;
-    let y = y.rows();
-    cpu.pool()
-        .run_ranges(shape[0] * shape[1], grain(shape[2]), |range| {
-            // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
-            // ranges are disjoint.
-            unsafe {
-                dispatch(
-                    cpu.isa(),
-                    Rotate {
-                        x,
-                        norm,
-                        half,
-                        table,
-                        y,
-                        range,
-                    },
-                )
-            }
-        });
+    let mut first = 0;
+    for part in y {
+        let rows = part.layout().rows;
+        let x = x.slice_rows(first..first + rows)?;
+        let y = part.rows();
+        cpu.pool()
+            .run_ranges(shape[0] * rows, grain(shape[2]), |range| {
+                // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
+                // ranges are disjoint.
+                unsafe {
+                    dispatch(
+                        cpu.isa(),
+                        Rotate {
+                            x,
+                            norm,
+                            half,
+                            table,
+                            first,
+                            y,
+                            range,
+                        },
+                    )
+                }
+            });
+        first += rows;
+    }
     Ok(())
 }
 
@@ -92,6 +120,8 @@ struct Rotate<'a> {
     norm: Option<Norm<'a>>,
     half: usize,
     table: &'a Table,
+    /// The table's row for the first of `x`.
+    first: usize,
     y: Rows<'a>,
     range: Range<usize>,
 }
@@ -114,7 +144,7 @@ impl Kernel for Rotate<'_> {
                 if let Some((norm, factors)) = &norm {
                     norm.apply::<S>(x, factors.as_ptr(), cols);
                 }
-                rotate::<S>(x, self.table.row(row), self.half);
+                rotate::<S>(x, self.table.row(self.first + row), self.half);
                 store_row::<S>(self.y, plane, row, x);
             }
         }

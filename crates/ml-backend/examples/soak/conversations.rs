@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ml_backend::{CancelToken, Device, Error, MlxBackend, Options};
 use mlx_core::memory;
+use models::states::live_pages;
 
-use crate::run::{Held, Random};
+use crate::run::{Held, Random, pages_left};
 
 /// Tokens after which a conversation is over.
 const LONGEST: usize = 1000;
@@ -74,6 +75,15 @@ pub(crate) fn run(dir: &Path, device: Device, count: usize, time: Duration) -> R
     );
     ensure!(held as u64 <= of_longest, "caches are left");
     ensure!(get(&counts.put_aside) > 0, "memory was never short");
+    // Of each model the two tokens of the last request, in a page of each kind of layer.
+    let pages = live_pages();
+    ensure!(pages <= 4, "{pages} pages are left");
+    drop((backend, alone));
+    let pages = pages_left();
+    ensure!(
+        pages == 0,
+        "{pages} pages are left of models that have gone"
+    );
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ml_backend::{
-    Backend, CancelToken, DeviceKind, Dtype, Error, FinishReason, Message, MlxBackend, Options,
-    Progress, StreamingBackend,
+    Backend, CancelToken, Device, DeviceKind, Dtype, Error, FinishReason, Message, MlxBackend,
+    Options, Progress, StreamingBackend,
 };
 
 fn dir(model: &str) -> PathBuf {
@@ -319,6 +319,30 @@ fn what_a_prompt_shares_with_the_last_one_is_reused_and_no_more() {
         "{cancelled:?}"
     );
     assert_eq!(run(&first, &reuse).0, expected[0]);
+}
+
+/// A turn may be taken back although its tokens have pushed others out of the windows.
+#[test]
+fn windows_go_back_by_a_page_on_a_cpu() {
+    if crate::common::device() != Device::Cpu {
+        eprintln!("skipped: ML_TEST_DEVICE is not the CPU");
+        return;
+    }
+    let backend = load("gemma3-demo");
+    let reuse = greedy().max_tokens(8).ignore_eos(true).reuse_prefix(true);
+    let prompt: Vec<u32> = (0..700).map(|i| 5 + i * i * 7 % 50).collect();
+    let run = |parts_at: usize, options: &Options| {
+        let mut prompt = prompt.clone();
+        prompt[parts_at..].iter_mut().for_each(|id| *id += 1);
+        let generation = backend.generate_ids(&prompt, options).unwrap();
+        (generation.token_ids, generation.metrics.reused_tokens)
+    };
+    let alone = reuse.clone().reuse_prefix(false);
+    for (parts_at, reused) in [(690, 690), (460, 460), (100, 0)] {
+        let expected = run(parts_at, &alone).0;
+        run(700, &alone);
+        assert_eq!(run(parts_at, &reuse), (expected, reused), "at {parts_at}");
+    }
 }
 
 #[test]

@@ -125,4 +125,45 @@ on_each_device! {
         });
         assert!(dropped);
     }
+
+    fn a_room_is_written_and_read_where_it_lies_and_counts_as_mlx_memory() {
+        use mlx_core::host_op::Room;
+        let len = 5_000_000;
+        let before = mlx_core::memory::active().unwrap();
+        let room = std::sync::Arc::new(Room::new(len).unwrap());
+        assert!(room.nbytes() >= len && room.as_ptr() as usize % 64 == 0);
+        // Other tests hold little meanwhile.
+        assert!(mlx_core::memory::active().unwrap() >= before + len - 1_000_000);
+        let weak = std::sync::Arc::downgrade(&room);
+        let x = Array::from_slice(&[3_u8, 7], &[2]).unwrap();
+        let to = room.clone();
+        let written = host_op::single("fill", &[&x], &[1], Dtype::Uint8, move |inputs, done| {
+            done.bytes_mut().fill(1);
+            let [first, last] = inputs[0].bytes()? else {
+                return Err("two bytes".into());
+            };
+            // SAFETY: the room has so many bytes, and its other user comes after this operation.
+            unsafe {
+                to.as_ptr().write(*first);
+                to.as_ptr().add(to.len() - 1).write(*last);
+            }
+            Ok(())
+        });
+        let written = written.unwrap();
+        let read = host_op::single("read", &[&written], &[2], Dtype::Uint8, move |_, out| {
+            let (start, end) = (room.as_ptr(), room.len() - 1);
+            // SAFETY: as above; this comes after the one that writes.
+            let bytes = unsafe { [start.read(), start.add(end).read()] };
+            out.bytes_mut().copy_from_slice(&bytes);
+            Ok(())
+        });
+        let read = read.unwrap();
+        assert_eq!(read.to_vec::<u8>().unwrap(), [3, 7]);
+        drop((written, read));
+        let freed = (0..1000).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            weak.strong_count() == 0
+        });
+        assert!(freed, "the closures have run");
+    }
 }

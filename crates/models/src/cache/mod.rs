@@ -1,6 +1,7 @@
 //! Key-value caches: what each layer remembers of the tokens it has seen.
 //!
-//! A full-attention layer has a [`KvCache`], which grows by [`GROWTH`] tokens at a time; a
+//! Where our kernels run a model on a processor, a cache is a sequence of [`States`](crate::states::States), in
+//! pages. Elsewhere each layer has buffers: a full-attention layer has a [`KvCache`], which grows by [`GROWTH`] tokens at a time; a
 //! sliding-window layer has a [`RotatingKvCache`], which never holds more than its window. Keys
 //! are stored rotated, at their absolute positions, so neither cares in which order the kernel sees
 //! them.
@@ -11,11 +12,15 @@ mod rotating;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use arch::Keys;
 use kernels::graph::{Heads, KvBuffers, Slot};
 use mlx_core::Array;
 
-use crate::Result;
+use crate::states::{Paged, States};
+use crate::{Error, Result};
 pub use kv::KvCache;
 pub(crate) use mask::AttentionMask;
 pub use rotating::RotatingKvCache;
@@ -54,7 +59,9 @@ impl Masks {
 /// The caches of all layers, which always hold the same number of tokens.
 #[derive(Debug)]
 pub struct Cache {
+    /// None where the tokens are in pages.
     layers: Vec<LayerCache>,
+    paged: Option<Paged>,
 }
 
 impl Cache {
@@ -66,18 +73,47 @@ impl Cache {
         };
         Self {
             layers: states.iter().map(layer).collect(),
+            paged: None,
         }
+    }
+
+    /// An empty sequence of `states`.
+    pub(crate) fn in_pages(states: &Rc<RefCell<States>>) -> Self {
+        Self {
+            layers: Vec::new(),
+            paged: Some(Paged::new(states)),
+        }
+    }
+
+    pub(crate) fn paged(&self) -> Option<&Paged> {
+        self.paged.as_ref()
+    }
+
+    /// A second cache with the same tokens, in the same pages: what is added to one the other has not.
+    ///
+    /// # Errors
+    /// Where caches are not in pages.
+    pub fn fork(&self) -> Result<Self> {
+        let why = || Error::Input("only caches in pages share what they hold".to_owned());
+        let paged = self.paged.as_ref().ok_or_else(why)?;
+        Ok(Self {
+            layers: Vec::new(),
+            paged: Some(paged.fork()?),
+        })
     }
 
     /// Tokens seen so far: the position of the next one.
     pub fn offset(&self) -> i32 {
+        if let Some(paged) = &self.paged {
+            return paged.position();
+        }
         self.layers.first().map_or(0, |layer| match layer {
             LayerCache::Full(cache) => cache.offset(),
             LayerCache::Rotating(cache) => cache.offset(),
         })
     }
 
-    /// See [`KvCache::expect`]. A sliding window is small, and needs no hint.
+    /// See [`KvCache::expect`]. A sliding window is small, and needs no hint, nor do pages.
     pub fn expect(&mut self, tokens: i32) {
         for layer in &mut self.layers {
             if let LayerCache::Full(cache) = layer {
@@ -88,6 +124,9 @@ impl Cache {
 
     /// Forgets everything and frees the buffers.
     pub fn reset(&mut self) {
+        if let Some(paged) = &mut self.paged {
+            paged.rewind(0);
+        }
         for layer in &mut self.layers {
             match layer {
                 LayerCache::Full(cache) => cache.reset(),
@@ -97,8 +136,13 @@ impl Cache {
     }
 
     /// Forgets the last `count` tokens, or as many as every layer can, and returns how many that
-    /// were. A sliding window that has begun to overwrite its oldest tokens can forget none.
+    /// were. In pages a sliding window can forget 256 at the least, see [`States::rewind`]; elsewhere one that has
+    /// begun to overwrite its oldest tokens can forget none.
     pub fn trim(&mut self, count: i32) -> i32 {
+        if let Some(paged) = &mut self.paged {
+            let held = paged.position();
+            return held - paged.rewind(held - count.clamp(0, held));
+        }
         let possible = |layer: &LayerCache| match layer {
             LayerCache::Full(cache) => cache.offset(),
             LayerCache::Rotating(cache) => cache.trimmable(),
@@ -168,6 +212,13 @@ impl Cache {
     /// `offset` tokens again. Where a sliding window has given up older tokens for it, everything is
     /// forgotten: the layers always hold the same.
     pub(crate) fn undo_to(&mut self, offset: i32) {
+        if let Some(paged) = &mut self.paged {
+            // A pass that is not built adds nothing, so this is of one before it, of the same tokens.
+            if paged.rewind(offset) != offset {
+                paged.rewind(0);
+            }
+            return;
+        }
         let undone = self.layers.iter_mut().all(|layer| {
             let added = layer.offset() - offset;
             added <= 0 || layer.undo(added)
@@ -177,8 +228,11 @@ impl Cache {
         }
     }
 
-    /// Bytes of all buffers.
+    /// Bytes of all buffers, or pages.
     pub fn nbytes(&self) -> usize {
+        if let Some(paged) = &self.paged {
+            return paged.bytes();
+        }
         self.buffers().map(KvBuffers::nbytes).sum()
     }
 
@@ -187,9 +241,16 @@ impl Cache {
         self.buffers().map(KvBuffers::resting_bytes).sum()
     }
 
-    /// What to evaluate after a prefill chunk whose logits nobody asked for.
-    pub fn arrays(&self) -> Vec<&Array> {
-        self.buffers().flat_map(KvBuffers::arrays).collect()
+    /// Computes what was added and waits for it, as after a prefill chunk whose logits nobody asked for.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn eval(&self) -> Result<()> {
+        if let Some(paged) = &self.paged {
+            return Ok(paged.last().map_or(Ok(()), |last| last.eval())?);
+        }
+        let arrays: Vec<&Array> = self.buffers().flat_map(KvBuffers::arrays).collect();
+        Ok(mlx_core::eval(&arrays)?)
     }
 
     fn buffers(&self) -> impl Iterator<Item = &KvBuffers> {

@@ -109,16 +109,21 @@ impl Model {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Option<Array>>> {
         let logits = match &mut pass.at {
-            At::Logits(logits) => logits.clone(),
+            At::Logits(logits) => Some(logits.clone()),
             At::Layers(at) => match self.decoder.go_on(at, cache, more)? {
                 None => return Ok(None),
-                Some(_) if pass.want == Logits::None => return Ok(Some(None)),
-                Some(hidden) => self.decoder.logits(&hidden)?,
+                Some(_) if pass.want == Logits::None => None,
+                Some(hidden) => Some(self.decoder.logits(&hidden)?),
             },
         };
-        Ok(Some(Some(match pass.want {
-            Logits::Last => logits.reshape(&[-1])?,
-            _ => logits,
-        })))
+        let logits = match (logits, pass.want) {
+            (Some(logits), Logits::Last) => Some(logits.reshape(&[-1])?),
+            (logits, _) => logits,
+        };
+        // Nothing can fail any more.
+        if let At::Layers(at) = &mut pass.at {
+            at.commit();
+        }
+        Ok(Some(logits))
     }
 }

@@ -12,8 +12,9 @@ use mlx_core::{Array, Dtype, memory};
 use super::block::Residual;
 use super::pace::Pace;
 use super::{Block, Rope};
-use crate::Result;
-use crate::cache::{Cache, LayerCache, Masks};
+use crate::cache::{Cache, Masks};
+use crate::states::Added;
+use crate::{Error, Result};
 
 /// Blocks, and the rotations that they name.
 pub(crate) struct Stack {
@@ -26,8 +27,22 @@ pub(crate) struct Stack {
 /// A pass of one sequence through the blocks, under way.
 pub(crate) enum Pass {
     At(Box<At>),
-    /// The residual stream behind all blocks.
-    Over(Array),
+    /// All blocks have run.
+    Over {
+        /// The residual stream behind them.
+        behind: Array,
+        /// What is to be committed.
+        added: Option<Added>,
+    },
+}
+
+impl Pass {
+    /// The sequence has the tokens, where it is in pages; elsewhere its layers have them already.
+    pub(crate) fn commit(&mut self) {
+        if let Self::Over { added, .. } = self {
+            added.take().into_iter().for_each(Added::commit);
+        }
+    }
 }
 
 /// How far a pass is.
@@ -52,20 +67,20 @@ impl Stack {
     }
 
     /// Begins to run `x [L, hidden]` through all blocks, of which the last `rows` are wanted. [`Stack::go_on`]
-    /// adds L tokens to `cache`, which nothing else uses until then.
+    /// adds L tokens to `cache`, which nothing else uses until then; in pages [`Pass::commit`] does.
     pub(crate) fn begin(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
         let length = x.dim(0);
+        if let Some(paged) = cache.paged() {
+            let (behind, added) = Added::run(self.serving(x)?, x, &[paged], length, rows)?;
+            let added = Some(added);
+            return Ok(Pass::Over { behind, added });
+        }
         self.make_room(&[&mut *cache], length, x.dtype())?;
-        let serving = self.serving(x)?;
-        let (Some(first), None) = (self.layers.first(), serving) else {
-            let behind = match serving {
-                Some(joined) => {
-                    let heads = self.heads(x.dtype());
-                    Self::run(joined, x, &mut [cache], length, &heads, rows)?
-                }
-                None => x.clone(),
-            };
-            return Ok(Pass::Over(behind));
+        let Some(first) = self.layers.first() else {
+            return Ok(Pass::Over {
+                behind: x.clone(),
+                added: None,
+            });
         };
         let unpacks = graph::may_unpack()? && self.layers.iter().any(|b| b.unpacks(length));
         Ok(Pass::At(Box::new(At {
@@ -87,7 +102,7 @@ impl Stack {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Array>> {
         let at = match pass {
-            Pass::Over(behind) => return Ok(Some(behind.clone())),
+            Pass::Over { behind, .. } => return Ok(Some(behind.clone())),
             Pass::At(at) => at,
         };
         while let Some(block) = self.layers.get(at.layer) {
@@ -107,46 +122,18 @@ impl Stack {
     }
 
     /// A token of each of several sequences: their rows of the residual stream, `x [N, hidden]`, behind all
-    /// blocks, which adds a token to each of the N `caches`. `None`, and nothing done, where there is no
-    /// operation for it.
+    /// blocks, and what to commit for a token more in each of the N `caches`. `None`, and nothing done, where they are
+    /// not in pages.
     pub(crate) fn forward_each(
         &self,
         x: &Array,
-        caches: &mut [&mut Cache],
-    ) -> Result<Option<Array>> {
-        let Some(joined) = self.serving(x)? else {
+        caches: &[&mut Cache],
+    ) -> Result<Option<(Array, Added)>> {
+        let paged: Option<Vec<_>> = caches.iter().map(|cache| cache.paged()).collect();
+        let Some(paged) = paged else {
             return Ok(None);
         };
-        self.make_room(caches, 1, x.dtype())?;
-        let heads = self.heads(x.dtype());
-        Self::run(joined, x, caches, 1, &heads, x.dim(0)).map(Some)
-    }
-
-    /// All blocks as one operation, for `count` rows of `x` for each of the `caches`.
-    fn run(
-        joined: &graph::Stack,
-        x: &Array,
-        caches: &mut [&mut Cache],
-        count: i32,
-        heads: &[Heads],
-        rows: i32,
-    ) -> Result<Array> {
-        let masks = caches.iter().map(|cache| cache.masks(count));
-        let masks: Vec<Masks> = masks.collect::<Result<_>>()?;
-        let at: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
-        // Layers of a model are of the same kinds in every sequence.
-        let layers = caches.first().map_or(&[][..], |cache| cache.layers());
-        let windows: Vec<Option<i32>> = layers.iter().map(LayerCache::window).collect();
-        Cache::add(caches, count, heads, |slots| {
-            let segments = slots.iter_mut().zip(at).zip(&masks);
-            let segments = segments.map(|((slots, position), masks)| graph::Segment {
-                rows: count,
-                position,
-                slots,
-                masks: windows.iter().map(|w| masks.of(*w).as_mask()).collect(),
-            });
-            Ok(joined.run(x, &mut segments.collect::<Vec<_>>(), rows)?)
-        })
+        Added::run(self.serving(x)?, x, &paged, 1, x.dim(0)).map(Some)
     }
 
     /// The tokens `ids [N]` behind those in the N `caches` through `step`, which is made of these blocks: their
@@ -196,20 +183,28 @@ impl Stack {
         &self.ropes[block.attention.rope]
     }
 
-    /// All blocks as one operation, if that can be run now.
-    fn serving(&self, x: &Array) -> Result<Option<&graph::Stack>> {
-        match self.joined(x)? {
-            Some(joined) if joined.serves(x)? => Ok(Some(joined)),
-            _ => Ok(None),
+    /// All blocks as one operation.
+    ///
+    /// # Errors
+    /// When it cannot be run now, for which there are caches that are not in pages.
+    fn serving(&self, x: &Array) -> Result<&graph::Stack> {
+        match self.joined(x.dtype())? {
+            Some(joined) if joined.serves(x)? => Ok(joined),
+            _ => Err(Error::Input(
+                "the caches are in pages, in which only kernels on the CPU run; make new ones"
+                    .to_owned(),
+            )),
         }
     }
 
-    fn joined(&self, x: &Array) -> Result<Option<&graph::Stack>> {
+    /// All blocks as one operation on a stream of `dtype`, where there is one: they run in pages.
+    pub(crate) fn joined(&self, dtype: Dtype) -> Result<Option<&graph::Stack>> {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
         let blocks: Vec<graph::Block<'_>> = self.blocks().map(|(block, _)| block).collect();
-        let joined = graph::Stack::new(&blocks, x.dtype())?;
+        let states: Vec<usize> = self.layers.iter().map(|block| block.state).collect();
+        let joined = graph::Stack::new(&blocks, &states, dtype)?;
         Ok(self.joined.get_or_init(|| joined).as_ref())
     }
 

@@ -177,7 +177,7 @@ pub(crate) fn greedy(
             Logits::None
         };
         logits = model.forward(&ids, cache, want).unwrap();
-        mlx_core::eval(&cache.arrays()).unwrap();
+        cache.eval().unwrap();
     }
     let mut out = Vec::new();
     while out.len() < n {

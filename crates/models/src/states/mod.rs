@@ -1,0 +1,278 @@
+//! What sequences remember, in pages.
+//!
+//! Keys and values of [`PAGE`] tokens of all layers of a kind are one page: full attention is a kind, and each
+//! width of a window. A sequence has a list of pages of each kind. It grows by a page, without a copy; a window
+//! lets go of the pages that it has left behind; and sequences that begin alike share their pages until one of
+//! them writes there, which takes a copy of that one page first.
+//!
+//! A pass takes its pages by [`States::reserve`] before anything changes, and [`States::commit`] moves the
+//! sequences once the pass is built: one that cannot be changes none. Only our kernels on a processor run in
+//! pages; elsewhere there are the [caches](crate::cache) of layers.
+
+mod export;
+mod pass;
+mod sequence;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arch::Keys;
+use kernels::graph::{Heads, Page, PageMap, Segment};
+use mlx_core::{Array, Dtype};
+
+use crate::{Error, Result};
+pub use export::Exported;
+pub use kernels::graph::live_pages;
+pub use kernels::pages::PAGE;
+pub(crate) use pass::{Added, Paged};
+use sequence::{Pages, Sequence, Taken};
+
+/// A sequence of [`States`]. None that was freed is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SequenceId(u64);
+
+/// New tokens of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Which.
+    pub sequence: SequenceId,
+    /// How many.
+    pub count: i32,
+}
+
+/// Room for a pass, which nobody has yet.
+#[derive(Debug)]
+pub struct Reserved {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    rows: Rows,
+    position: i32,
+    /// Of each kind.
+    kinds: Vec<Taken>,
+}
+
+/// The sequences of a model and the pages that they are in.
+#[derive(Debug)]
+pub struct States {
+    map: Arc<PageMap>,
+    sequences: BTreeMap<SequenceId, Sequence>,
+    next: u64,
+    held: Rc<Counts>,
+}
+
+/// What all sequences hold together.
+#[derive(Debug, Default)]
+struct Counts {
+    pages: Cell<usize>,
+    bytes: Cell<usize>,
+}
+
+/// A page that some sequences have.
+#[derive(Debug)]
+struct Counted {
+    page: Page,
+    bytes: usize,
+    /// Whether more than one sequence had it.
+    was_shared: Cell<bool>,
+    held: Rc<Counts>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.pages.update(|pages| pages - 1);
+        self.held.bytes.update(|bytes| bytes - self.bytes);
+    }
+}
+
+impl Counted {
+    /// Whether nobody else reads it, neither a sequence nor an operation of one that had it and let it go.
+    fn is_own(self: &Rc<Self>) -> bool {
+        let alone = Rc::strong_count(self) == 1;
+        if alone && self.was_shared.get() && !self.page.is_in_use() {
+            self.was_shared.set(false);
+        }
+        alone && !self.was_shared.get()
+    }
+}
+
+impl States {
+    /// No sequences yet, of a model with these states and activations of `dtype`; `None` where kernels lack it.
+    pub fn new(states: &[Keys], dtype: Dtype) -> Option<Self> {
+        let state = |keys: &Keys| {
+            let heads = Heads {
+                count: keys.heads as i32,
+                dim: keys.head_dim as i32,
+                dtype,
+            };
+            let window = keys.window.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+            (heads, window.map(|n| n.max(1)))
+        };
+        let states: Vec<_> = states.iter().map(state).collect();
+        Some(Self {
+            map: Arc::new(PageMap::new(&states)?),
+            sequences: BTreeMap::new(),
+            next: 0,
+            held: Rc::default(),
+        })
+    }
+
+    /// An empty sequence.
+    pub fn begin(&mut self) -> SequenceId {
+        let kinds = self.map.kinds().iter().map(Pages::new).collect();
+        self.add(Sequence::new(kinds))
+    }
+
+    fn add(&mut self, sequence: Sequence) -> SequenceId {
+        let id = SequenceId(self.next);
+        self.next += 1;
+        self.sequences.insert(id, sequence);
+        id
+    }
+
+    /// Frees a sequence, and with it the pages that no other has. Operations that are under way keep theirs until
+    /// they have run.
+    pub fn free(&mut self, id: SequenceId) {
+        self.sequences.remove(&id);
+    }
+
+    /// Tokens of a sequence: the position of the next one. 0 of one that was freed.
+    pub fn position(&self, id: SequenceId) -> i32 {
+        self.sequences.get(&id).map_or(0, |s| s.position)
+    }
+
+    /// A result of the last operation that used a sequence's pages.
+    pub(crate) fn last(&self, id: SequenceId) -> Option<Rc<Array>> {
+        self.sequences.get(&id)?.last.clone()
+    }
+
+    fn get(&self, id: SequenceId) -> Result<&Sequence> {
+        let sequence = self.sequences.get(&id);
+        sequence.ok_or_else(|| Error::Input(format!("there is no sequence {}", id.0)))
+    }
+
+    /// Takes all pages that `batch` needs, for each sequence once. Nothing changes, and where this fails, or what
+    /// it gives is dropped, nothing is held.
+    ///
+    /// # Errors
+    /// When a sequence is named twice or was freed, no token is added, or there is no memory.
+    pub fn reserve(&mut self, batch: &[Rows]) -> Result<Reserved> {
+        let mut parts: Vec<Part> = Vec::with_capacity(batch.len());
+        for rows in batch {
+            let twice = parts.iter().any(|p| p.rows.sequence == rows.sequence);
+            let sequence = self.get(rows.sequence)?;
+            let position = sequence.position;
+            let stop = position.checked_add(rows.count);
+            let stop = stop.filter(|_| rows.count > 0 && !twice).ok_or_else(|| {
+                let (count, id) = (rows.count, rows.sequence.0);
+                Error::Input(format!("{count} tokens cannot be added to sequence {id}"))
+            })?;
+            let kinds = self.map.kinds().iter().zip(&sequence.kinds);
+            let kinds = kinds.map(|(kind, pages)| pages.take(position, stop, || self.page(kind)));
+            parts.push(Part {
+                rows: *rows,
+                position,
+                kinds: kinds.collect::<Result<_>>()?,
+            });
+        }
+        Ok(Reserved { parts })
+    }
+
+    fn page(&self, kind: &kernels::graph::PageKind) -> Result<Rc<Counted>> {
+        let page = Page::new(kind)?;
+        self.held.pages.update(|pages| pages + 1);
+        self.held.bytes.update(|bytes| bytes + kind.bytes);
+        Ok(Rc::new(Counted {
+            page,
+            bytes: kind.bytes,
+            was_shared: Cell::new(false),
+            held: Rc::clone(&self.held),
+        }))
+    }
+
+    /// The segments of a pass, for operations that run in pages, in the order of the batch.
+    ///
+    /// # Errors
+    /// When one of them was freed.
+    pub fn segments(&self, reserved: &Reserved) -> Result<Vec<Segment>> {
+        let parts = reserved.parts.iter().map(|part| {
+            let sequence = self.get(part.rows.sequence)?;
+            let kinds = sequence.kinds.iter().zip(&part.kinds);
+            Ok(Segment {
+                rows: part.rows.count,
+                position: part.position,
+                kinds: kinds.map(|(pages, taken)| pages.with(taken)).collect(),
+                after: sequence.last.clone(),
+            })
+        });
+        parts.collect()
+    }
+
+    /// The sequences have the new tokens, which the operation writes whose result `done` is. A sequence that was
+    /// freed or moved since is left as it is.
+    pub fn commit(&mut self, reserved: Reserved, done: &Rc<Array>) {
+        for part in reserved.parts {
+            let sequence = self.sequences.get_mut(&part.rows.sequence);
+            let Some(sequence) = sequence.filter(|s| s.position == part.position) else {
+                continue;
+            };
+            sequence.position += part.rows.count;
+            sequence.last = Some(Rc::clone(done));
+            for (pages, taken) in sequence.kinds.iter_mut().zip(part.kinds) {
+                pages.give(taken);
+                pages.leave_behind(sequence.position);
+            }
+        }
+    }
+
+    /// Makes a sequence hold its first `to` tokens and nothing else, or as few as it can; returns how many it holds
+    /// then. Full attention reaches every position. A window reaches back over the page before the one in which it
+    /// begins, 256 tokens at the least; further only as long as nothing was left behind, or to 0.
+    pub fn rewind(&mut self, id: SequenceId, to: i32) -> i32 {
+        self.sequences.get_mut(&id).map_or(0, |s| s.rewind(to))
+    }
+
+    /// A second sequence with the same tokens, in the same pages.
+    ///
+    /// # Errors
+    /// When it was freed.
+    pub fn fork(&mut self, id: SequenceId) -> Result<SequenceId> {
+        let second = self.get(id)?.fork();
+        Ok(self.add(second))
+    }
+
+    /// Pages that sequences hold; what they share counts once.
+    pub fn pages(&self) -> usize {
+        self.held.pages.get()
+    }
+
+    /// Bytes of these pages.
+    pub fn bytes(&self) -> usize {
+        self.held.bytes.get()
+    }
+
+    /// Bytes of the pages of one sequence, those that it shares among them.
+    pub fn bytes_of(&self, id: SequenceId) -> usize {
+        let kinds = self.sequences.get(&id).map(|s| &s.kinds);
+        kinds.into_iter().flatten().map(Pages::bytes).sum()
+    }
+
+    /// The most bytes that a sequence of so many tokens holds, between two passes.
+    pub fn bytes_for(&self, tokens: u64) -> u64 {
+        let kinds = self.map.kinds().iter();
+        kinds.fold(0, |sum, kind| {
+            let pages = sequence::most_pages(tokens, kind.window);
+            u64::saturating_add(sum, pages.saturating_mul(kind.bytes as u64))
+        })
+    }
+
+    pub(crate) fn map(&self) -> &Arc<PageMap> {
+        &self.map
+    }
+}
