@@ -1,7 +1,8 @@
 //! Few rows of bfloat16 `x` by 4- or 8-bit weights, with AVX-512's bfloat16 dot product.
 //!
 //! This is the decode step, and memory is its limit: a line of weights (64 bytes) must cost fewer
-//! cycles than it takes to arrive. Three decisions keep it to some fifteen instructions:
+//! cycles than it takes to arrive. For 4 bits three decisions keep it to some fifteen instructions (bytes have
+//! their own: see [`bytes`]):
 //!
 //! * A shift and one logical operation make a bfloat16 of a nibble; see [`unpack`].
 //! * Weights stay in the order in which that unpacks them. It is `x` that is put into this order,
