@@ -10,11 +10,9 @@ use half::bf16;
 
 use super::super::arrange::{load, sum_groups};
 use super::PAIR;
+use super::rows::FOUR;
 use crate::View;
 use crate::scratch::Scratch;
-
-/// Rows of `x` whose pairs lie together.
-const FOUR: usize = 4;
 
 /// A few rows of `x`, and their sums over groups.
 pub(super) struct Arranged {

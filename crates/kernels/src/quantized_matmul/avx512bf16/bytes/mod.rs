@@ -10,7 +10,9 @@
 //!   both, and so a sequence gives the same alone and among others.
 //! * All rows of `x` meet a line when it has been unpacked.
 
+mod alone;
 mod arrange;
+mod fours;
 mod rows;
 mod unpack;
 

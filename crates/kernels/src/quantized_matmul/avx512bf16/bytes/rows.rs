@@ -11,17 +11,17 @@ use std::ops::Range;
 
 use super::super::super::format::MAX_VECTORS;
 use super::super::super::{Format, Part};
-use super::super::rows::{as_bf16, first_lanes};
+use super::super::rows::first_lanes;
 use super::super::scales::ScaleFormat;
 use super::PAIR;
-use super::arrange::{Arranged, transposed, transposed_floats};
+use super::arrange::Arranged;
 use super::unpack::{MIDDLE, Unpack};
 use crate::isa::Avx512;
 use crate::stream::{self, BATCH, Place, Stream};
 use crate::view::Rows;
 
 /// Rows that fill a vector.
-const FOUR: usize = 4;
+pub(super) const FOUR: usize = 4;
 
 /// Products with one `x`, for threads to share.
 pub(super) struct Job<'a> {
@@ -63,9 +63,9 @@ impl Job<'_> {
 }
 
 /// Affine weights of 8 bits with scales `S`.
-struct Bytes<'a, S> {
-    job: &'a Job<'a>,
-    unpack: Unpack,
+pub(super) struct Bytes<'a, S> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) unpack: Unpack,
     scales: PhantomData<fn() -> S>,
 }
 
@@ -106,166 +106,13 @@ impl<S: ScaleFormat> Stream for Bytes<'_, S> {
 }
 
 impl<S: ScaleFormat> Bytes<'_, S> {
-    /// Up to four rows of weights with `M` of `x`, each alone.
-    ///
-    /// # Safety
-    /// As [`Stream::sums`].
-    #[inline(always)]
-    unsafe fn alone<const R: usize, const M: usize>(
-        &self,
-        place: Place,
-        results: &mut [[f32; BATCH]],
-        at: usize,
-    ) {
-        let arranged = self.job.arranged;
-        let row_bytes = self.row_bytes();
-        // SAFETY: by this function's own contract; groups and lines stay within a row.
-        unsafe {
-            let (codes, far) = self.codes(place);
-            let mut sums = [_mm512_setzero_ps(); M];
-            let mut line = 0;
-            for block in self.blocks(place) {
-                // Rows that there are not are the last one again.
-                let mut scales = [_mm512_setzero_ps(); FOUR];
-                let mut biases = [_mm512_setzero_ps(); FOUR];
-                for r in 0..FOUR {
-                    (scales[r], biases[r]) = self.scales(place, r.min(R - 1), block);
-                }
-                for (j, biases) in transposed_floats(biases).into_iter().enumerate() {
-                    for i in 0..M {
-                        let x = arranged.sums(place.m + i).add(block);
-                        let x = spread(_mm512_loadu_si512(x.cast()), j);
-                        sums[i] = _mm512_fmadd_ps(biases, _mm512_castsi512_ps(x), sums[i]);
-                    }
-                }
-                let mut of_groups = [0.0_f32; 16 * FOUR];
-                for (j, scales) in transposed_floats(scales).into_iter().enumerate() {
-                    _mm512_storeu_ps(of_groups.as_mut_ptr().add(16 * j), scales);
-                }
-                for &[first, second] in &self.job.places[..self.lines(line)] {
-                    let mut weights = [[_mm512_setzero_si512(); 2]; FOUR];
-                    for r in 0..FOUR {
-                        if r < R {
-                            prefetch(far.wrapping_add((line * R + r) * 64));
-                        }
-                        let from = codes.wrapping_add(r.min(R - 1) * row_bytes + line * 64);
-                        weights[r] = self.unpack.line(self.load(from, line));
-                    }
-                    let mut products = [_mm512_setzero_ps(); M];
-                    for half in 0..2 {
-                        let [a, b, c, d] = weights;
-                        let steps = transposed([a[half], b[half], c[half], d[half]]);
-                        for (j, weights) in steps.into_iter().enumerate() {
-                            for i in 0..M {
-                                let x = arranged.values(place.m + i).add(line * 64 + half * 32);
-                                let x = spread(_mm512_loadu_si512(x.cast()), j);
-                                products[i] =
-                                    _mm512_dpbf16_ps(products[i], as_bf16(weights), as_bf16(x));
-                            }
-                        }
-                    }
-                    let [first, second] = [first, second].map(|at| of_groups.as_ptr().add(at));
-                    let scale = _mm512_broadcast_f32x4(_mm_loadu_ps(first));
-                    let scale = _mm512_mask_broadcast_f32x4(scale, 0xff00, _mm_loadu_ps(second));
-                    for i in 0..M {
-                        sums[i] = _mm512_fmadd_ps(products[i], scale, sums[i]);
-                    }
-                    line += 1;
-                }
-            }
-            for i in 0..M {
-                let sums = sum_quarters(sums[i]);
-                results[i][at..at + R].copy_from_slice(&sums[..R]);
-            }
-        }
-    }
-
-    /// `R` rows of weights with `Q` times four of `x`.
-    ///
-    /// # Safety
-    /// As [`Stream::sums`]; the last four have one row at least.
-    #[inline(always)]
-    unsafe fn fours<const R: usize, const Q: usize>(
-        &self,
-        place: Place,
-        results: &mut [[f32; BATCH]],
-        at: usize,
-    ) {
-        let arranged = self.job.arranged;
-        let row_bytes = self.row_bytes();
-        // SAFETY: by this function's own contract; groups and lines stay within a row.
-        unsafe {
-            let (codes, far) = self.codes(place);
-            let mut sums = [[_mm512_setzero_ps(); Q]; R];
-            let mut line = 0;
-            for block in self.blocks(place) {
-                let mut scales = [_mm512_setzero_ps(); R];
-                for r in 0..R {
-                    let biases;
-                    (scales[r], biases) = self.scales(place, r, block);
-                    for j in 0..FOUR {
-                        let biases = spread(_mm512_castps_si512(biases), j);
-                        for q in 0..Q {
-                            let x = arranged.sums(place.m + FOUR * q);
-                            let x = _mm512_loadu_ps(x.add(FOUR * block + 16 * j));
-                            let biases = _mm512_castsi512_ps(biases);
-                            sums[r][q] = _mm512_fmadd_ps(biases, x, sums[r][q]);
-                        }
-                    }
-                }
-                for order in &self.job.order[..self.lines(line)] {
-                    let mut weights = [[_mm512_setzero_si512(); 2]; R];
-                    for r in 0..R {
-                        prefetch(far.wrapping_add((line * R + r) * 64));
-                        let from = codes.wrapping_add(r * row_bytes + line * 64);
-                        weights[r] = self.unpack.line(self.load(from, line));
-                    }
-                    let mut products = [[_mm512_setzero_ps(); Q]; R];
-                    for half in 0..2 {
-                        for j in 0..FOUR {
-                            let mut x = [_mm512_setzero_si512(); Q];
-                            for q in 0..Q {
-                                let values = arranged.values(place.m + FOUR * q);
-                                let vector = 2 * line * FOUR + half * FOUR + j;
-                                x[q] = _mm512_loadu_si512(values.add(vector * 32).cast());
-                            }
-                            for r in 0..R {
-                                let weights = as_bf16(spread(weights[r][half], j));
-                                for q in 0..Q {
-                                    products[r][q] =
-                                        _mm512_dpbf16_ps(products[r][q], weights, as_bf16(x[q]));
-                                }
-                            }
-                        }
-                    }
-                    let order = _mm512_loadu_si512(order.as_ptr().cast());
-                    for r in 0..R {
-                        let scale = _mm512_permutexvar_ps(order, scales[r]);
-                        for q in 0..Q {
-                            sums[r][q] = _mm512_fmadd_ps(products[r][q], scale, sums[r][q]);
-                        }
-                    }
-                    line += 1;
-                }
-            }
-            for r in 0..R {
-                for q in 0..Q {
-                    let sums = sum_quarters(sums[r][q]);
-                    for (i, sum) in sums.into_iter().enumerate() {
-                        results[FOUR * q + i][at + r] = sum;
-                    }
-                }
-            }
-        }
-    }
-
     /// Where the codes begin, and those that are to be asked for. The rows lie end to end: asked for from the
     /// first line of the first to the last of the last, instead of in the order of use, they come a tenth faster.
     ///
     /// # Safety
     /// The place exists.
     #[inline(always)]
-    unsafe fn codes(&self, place: Place) -> (*const u8, *const u8) {
+    pub(super) unsafe fn codes(&self, place: Place) -> (*const u8, *const u8) {
         let w = &self.job.parts[place.part].w;
         let codes = w.packed.as_ptr().wrapping_add(place.row * w.row_bytes());
         (codes, codes.wrapping_add(place.ahead * w.row_bytes()))
@@ -273,13 +120,13 @@ impl<S: ScaleFormat> Bytes<'_, S> {
 
     /// The first groups of blocks of 16.
     #[inline(always)]
-    fn blocks(&self, place: Place) -> std::iter::StepBy<Range<usize>> {
+    pub(super) fn blocks(&self, place: Place) -> std::iter::StepBy<Range<usize>> {
         (0..self.job.parts[place.part].w.groups()).step_by(16)
     }
 
     /// Lines of the block that begins with this one.
     #[inline(always)]
-    fn lines(&self, line: usize) -> usize {
+    pub(super) fn lines(&self, line: usize) -> usize {
         let left = self.row_bytes().div_ceil(64) - line;
         left.min(16 * self.job.format.group_size() / 64)
     }
@@ -289,7 +136,7 @@ impl<S: ScaleFormat> Bytes<'_, S> {
     /// # Safety
     /// The machine has AVX-512; the line exists.
     #[inline(always)]
-    unsafe fn load(&self, from: *const u8, line: usize) -> __m512i {
+    pub(super) unsafe fn load(&self, from: *const u8, line: usize) -> __m512i {
         let words = first_lanes((self.row_bytes() - line * 64) / 4);
         // SAFETY: by this function's own contract; lanes without a bit are not touched.
         unsafe { _mm512_maskz_loadu_epi32(words, from.cast()) }
@@ -301,7 +148,7 @@ impl<S: ScaleFormat> Bytes<'_, S> {
     /// # Safety
     /// The machine has AVX-512; the row exists, and a group `block`.
     #[inline(always)]
-    unsafe fn scales(&self, place: Place, r: usize, block: usize) -> (__m512, __m512) {
+    pub(super) unsafe fn scales(&self, place: Place, r: usize, block: usize) -> (__m512, __m512) {
         let w = &self.job.parts[place.part].w;
         let (scales, biases) = w.scale_pointers();
         let groups = w.groups();
@@ -321,7 +168,7 @@ impl<S: ScaleFormat> Bytes<'_, S> {
 
 /// Asks for a line, which need not exist.
 #[inline(always)]
-fn prefetch(line: *const u8) {
+pub(super) fn prefetch(line: *const u8) {
     // SAFETY: any address may be asked for.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
 }
@@ -331,7 +178,7 @@ fn prefetch(line: *const u8) {
 /// # Safety
 /// The machine has AVX-512.
 #[inline(always)]
-unsafe fn spread(v: __m512i, j: usize) -> __m512i {
+pub(super) unsafe fn spread(v: __m512i, j: usize) -> __m512i {
     // SAFETY: by this function's own contract.
     unsafe {
         match j {
@@ -348,7 +195,7 @@ unsafe fn spread(v: __m512i, j: usize) -> __m512i {
 /// # Safety
 /// The machine has AVX-512.
 #[inline(always)]
-unsafe fn sum_quarters(v: __m512) -> [f32; FOUR] {
+pub(super) unsafe fn sum_quarters(v: __m512) -> [f32; FOUR] {
     let mut sums = [0.0; FOUR];
     // SAFETY: by this function's own contract; there is room for four.
     unsafe {
