@@ -192,6 +192,41 @@ fn each_format() -> impl Iterator<Item = Format> {
         .chain([Format::MXFP4, Format::MXFP8, Format::NVFP4])
 }
 
+/// A row with a single one takes a code out of the weights: each comes from its own place, and exactly.
+#[test]
+fn each_byte_is_itself() {
+    for group in [32, 64, 128] {
+        let (n, k) = (7, 3 * group);
+        let codes: Vec<u8> = (0..n * k).map(|i| (i * 77 + i / 256) as u8).collect();
+        let groups = n * k / group;
+        let (scales, biases) = ([0x80, 0x3f].repeat(groups), vec![0; 2 * groups]);
+        let scales = Scales::Affine {
+            scales: &scales,
+            biases: &biases,
+            dtype: Dtype::Bf16,
+        };
+        let w = Quantized::new(Format::affine(8, group).unwrap(), n, k, &codes, scales).unwrap();
+        for rows in [1, 2, 7, FEW] {
+            for first in (0..k).step_by(rows) {
+                let mut at = 0..;
+                let x = Array::new(Dtype::Bf16, [1, rows, k], 0, 0).fill(|| {
+                    let i = at.next().unwrap();
+                    f64::from(i % k == (first + i / k) % k)
+                });
+                for cpu in cpus() {
+                    let mut y = Array::new(Dtype::F32, [1, rows, n], 0, 0);
+                    quantized_matmul(&cpu, x.view(), &w, y.view_mut()).unwrap();
+                    for m in 0..rows {
+                        let column = |row: usize| codes[row * k + (first + m) % k];
+                        let want: Vec<f64> = (0..n).map(|row| f64::from(column(row))).collect();
+                        assert_eq!(y.row(0, m), want, "{:?}, {first} + {m}", cpu.isa());
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// An element far larger than its neighbours takes their last places, but together no more than bfloat16 had
 /// lost of it: half its last place, times how far a weight can be from the middle of its group's.
 #[test]
@@ -289,7 +324,7 @@ fn nothing_beyond_a_matrix_is_read() {
                 _ => Scales::Bytes(scales.bytes()),
             };
             let fenced = Quantized::new(format, n, k, packed.bytes(), scales).unwrap();
-            for m in [1, 2, 4, FEW + 1] {
+            for m in [1, 2, 4, 7, FEW, FEW + 1] {
                 let x = Array::new(Dtype::Bf16, [1, m, k], 0, 0).fill(|| rng.normal());
                 for cpu in cpus() {
                     let empty = || Array::new(Dtype::F32, [1, m, n], 0, 0);
