@@ -200,7 +200,7 @@ impl Model {
             info.gpu = decode::target()?;
         }
         let config = opened.config;
-        let states = match decoder.runs_in_pages(info.dtype)? {
+        let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
             true => States::new(&config.model.states, info.dtype),
             false => None,
         };
@@ -249,7 +249,7 @@ impl Model {
         }
     }
 
-    /// The sequences of all caches that are in pages, if they are.
+    /// The sequences of all caches that are in pages, if they are. To be let go of before a cache changes or goes.
     pub fn states(&self) -> Option<Ref<'_, States>> {
         self.states.as_ref().map(|states| states.borrow())
     }

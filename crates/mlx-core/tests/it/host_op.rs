@@ -131,7 +131,7 @@ on_each_device! {
         let len = 5_000_000;
         let before = mlx_core::memory::active().unwrap();
         let room = std::sync::Arc::new(Room::new(len).unwrap());
-        assert!(room.nbytes() >= len && room.as_ptr() as usize % 64 == 0);
+        assert!(room.nbytes() >= len && (room.as_ptr() as usize).is_multiple_of(64));
         // Other tests hold little meanwhile.
         assert!(mlx_core::memory::active().unwrap() >= before + len - 1_000_000);
         let weak = std::sync::Arc::downgrade(&room);
