@@ -2,8 +2,9 @@
 //
 // A block's warps take its tiles in turn, so that at any time they read neighbouring columns of the
 // same rows, which the memory serves faster than rows apart. Each then has a sum for every row of
-// the block. Where rows are too many for that, in the logits, a warp has a piece of the line instead;
-// and in wide packed matrices, where it would have two tiles of a row and then look for the next.
+// the block. Where rows are too many for that, in the logits, a warp has a piece of the line instead, in whole
+// row blocks; and in wide packed matrices, where it would have two tiles of a row and then look for the next, in
+// runs of some tiles. A chain is what is added up tile by tile: a run, or every WARPSth tile of a thread block's.
 
 /// A product's line as the loops see it, so that one loop serves all products.
 struct Line {
@@ -13,11 +14,15 @@ struct Line {
     int step;        // from one tile of a warp to the next
     int width;       // tiles of a row block whose input is there at a time
     int columns;     // of the weights
+    int run, runs;   // tiles of a run, and runs of a row block
+    int first_share, shares;  // runs of this thread block
 
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH, P::K};
+        const int share = P::first_share(blockIdx.x), end = P::first_share(blockIdx.x + 1);
+        return Line{P::DEEP, P::ROW_BYTES, P::tile_of(share), P::tile_of(end), P::STEP, P::WIDTH,
+                    P::K, P::RUN, P::RUNS, share, end - share};
     }
 
     static __device__ __forceinline__ Line of(int kind) {
@@ -35,15 +40,17 @@ struct Line {
     }
 
     /// Warps that have a tile if each has a piece of the line.
-    __device__ __forceinline__ int pieces() const { return smaller(end - first, WARPS); }
+    __device__ __forceinline__ int pieces() const { return smaller(shares, WARPS); }
 
     /// The first tile of warp `warp`, and how many it has.
     __device__ __forceinline__ int begin(int warp) const {
-        if (step != 1) return first + warp;
-        return warp >= pieces() ? end : first + (int)((u32)(warp * (end - first)) / (u32)pieces());
+        if (step != 1) return first + ((warp - first) & (WARPS - 1));
+        if (warp >= pieces()) return end;
+        const int share = first_share + (int)((u32)(warp * shares) / (u32)pieces());
+        return (u32)share / (u32)runs * deep + (u32)share % (u32)runs * run;
     }
     __device__ __forceinline__ int count(int warp) const {
-        return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - first - warp + WARPS - 1, 0) / WARPS;
+        return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - begin(warp) + WARPS - 1, 0) / WARPS;
     }
 };
 

@@ -1,0 +1,140 @@
+// A token of each of many sequences through the whole model, in one launch that reads the weights once.
+//
+// As `tokens.cu`, with the same sums in the same order; but what the tokens have in the columns of a tile comes
+// through shared memory beside the tiles, for eight row blocks at a time, since all of it would neither fit there
+// nor come in the time of the weights. Residual streams and rotations are in device memory; attention is a
+// warp's work.
+
+/// A number as a type.
+template <int VALUE>
+struct Of {
+    static constexpr int value = VALUE;
+};
+
+/// `tokens`: int32 [TOKENS]; `caches`: for each token, the addresses of the keys and of the values of each
+/// layer; `logits`: float32 [TOKENS, VOCAB]. The others are those of `decode_token`, with the numbers of a `Place` for
+/// each token: the host defines PLACES, these parameters, and PUT_PLACES(to), which puts them there.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    decode_rows(const int* tokens, const u64* table, const u64* caches, u32* scratch, const unsigned char* /*after*/,
+                float* logits, unsigned char* done, PLACES) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    float* reduce = reinterpret_cast<float*>(shared);
+    u64* matrices = reinterpret_cast<u64*>(shared + ROWS_AT_MATRICES);
+    Place* places = reinterpret_cast<Place*>(shared + ROWS_AT_PLACES);
+    int* starts = reinterpret_cast<int*>(shared + ROWS_AT_STARTS);
+    const u64* last = table + LAYERS * LAYER_WORDS;
+
+    keep_matrices(table, last, matrices);
+    if (threadIdx.x == 0) {
+        int* to = reinterpret_cast<int*>(places);
+        PUT_PLACES(to)
+    }
+    __syncthreads();
+    if (threadIdx.x / 32 < 2) count_items(places, threadIdx.x / 32, starts + threadIdx.x / 32 * (TOKENS + 1));
+    Pipe pipe(matrices, shared);
+    pipe.start();
+    Barrier barrier(scratch + AT_COUNTERS);
+    Account account;
+    auto wait = [&] {
+        barrier.wait();
+        account.charge(WAIT);
+    };
+    auto of_token = [&](int at, int token) { return scratch + at + token * TOKEN_STRIDE; };
+    auto each_kept = [&](auto work) {
+#pragma unroll 1
+        for (int token = blockIdx.x; token < TOKENS; token += GRID) {
+            if (places[token].position >= 0) work(token);
+            __syncthreads();
+        }
+    };
+    const u32 makers = smaller(TOKENS, GRID);
+    const bool is_maker = blockIdx.x < makers;
+    auto wait_for_normalized = [&] {
+        account.charge(NORMALIZE);
+        barrier.wait_for(makers, is_maker);
+        account.charge(WAIT);
+    };
+
+    each_kept([&](int token) {
+        const int position = places[token].position;
+        float2* rotation = reinterpret_cast<float2*>(of_token(AT_TURNS, token));
+        rotation_at(position, POSITION_SCALE, reinterpret_cast<const float*>(last[PERIODS]), rotation);
+        if (ROTATIONS == 2)
+            rotation_at(position, RING_POSITION_SCALE, reinterpret_cast<const float*>(last[RING_PERIODS]),
+                        rotation + HEAD_DIM / 2);
+        embed(tokens[token], last + EMBEDDING, reinterpret_cast<float*>(of_token(AT_STREAM, token)));
+    });
+    auto nothing = [](int, Sums&) {};
+
+#pragma unroll 1
+    for (int layer = 0; layer < LAYERS; layer++) {
+        const u64* words = table + layer * LAYER_WORDS + INPUT_NORM;
+        const int ring = is_ring(layer);
+        const Items items{places, starts + ring * (TOKENS + 1), ring};
+        auto context_of = [&](int token) {
+            const Place& place = places[token];
+            const float2* rotation = reinterpret_cast<const float2*>(of_token(AT_TURNS, token));
+            const u64* cache = caches + (token * LAYERS + layer) * 2;
+            return ring ? Context{place.ring_place, place.ring_held, place.ring_capacity, rotation + HEAD_DIM / 2,
+                                  RING_SCORE_SCALE, cache[0], cache[1]}
+                        : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
+                                  cache[1]};
+        };
+        if (layer + 1 < LAYERS && blockIdx.x == GRID - 1) prefetch_norms(words + LAYER_WORDS);
+        auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
+        auto normalize = [&](auto from, auto kind, int at, const u32* before, const u32* after) {
+            each_kept([&](int token) {
+                add_and_normalize<decltype(kind)::value, decltype(from)::value>(
+                    reinterpret_cast<const float*>(of_token(at, token)), before, after,
+                    reinterpret_cast<float*>(of_token(AT_STREAM, token)), reduce,
+                    reinterpret_cast<u16*>(of_token(AT_NORMALIZED, token)), nullptr);
+            });
+            wait_for_normalized();
+        };
+        if (layer == 0) {
+            normalize(Of<NOTHING>(), Of<QKV>(), AT_DOWN, nullptr, norm(INPUT_NORM));
+        } else {
+            normalize(Of<DOWN>(), Of<QKV>(), AT_DOWN, norm(MLP_OUT_NORM - LAYER_WORDS), norm(INPUT_NORM));
+        }
+        auto multiply_shared = [&](int kind, int from, int to) {
+            multiply_rows<BITS, GROUP, true>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
+                                             shared, nothing);
+            account.charge(MULTIPLY);
+            wait();
+        };
+#pragma unroll 1
+        for (int kind = QKV; kind <= DOWN; kind++) {
+            if (kind == GATE_UP) {
+                normalize(Of<OUT>(), Of<GATE_UP>(), AT_OUT, norm(ATTENTION_OUT_NORM), norm(MLP_NORM));
+                multiply_rows<BITS, GROUP, false>(pipe, kind, scratch + AT_NORMALIZED, nullptr, scratch, shared,
+                                                  [&](int block, Sums& sums) { activate_rows(scratch, block, sums); });
+                account.charge(MULTIPLY);
+                wait();
+                continue;
+            }
+            multiply_shared(kind, kind == QKV ? AT_NORMALIZED : kind == OUT ? AT_MIXED : AT_ACTIVATED,
+                            kind == QKV ? AT_QKV : kind == OUT ? AT_OUT : AT_DOWN);
+            if (kind == QKV) {
+                attend_rows(words, items, context_of, scratch, shared + ROWS_AT_STAGES + threadIdx.x / 32 * ATTENTION_OF_WARP);
+                account.charge(ATTEND);
+                wait();
+            }
+        }
+    }
+
+    each_kept([&](int token) {
+        add_and_normalize<LOGITS, DOWN>(reinterpret_cast<const float*>(of_token(AT_DOWN, token)),
+                                        reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]),
+                                        reinterpret_cast<const u32*>(last[FINAL_NORM]),
+                                        reinterpret_cast<float*>(of_token(AT_STREAM, token)), reduce,
+                                        reinterpret_cast<u16*>(of_token(AT_NORMALIZED, token)), nullptr);
+    });
+    wait_for_normalized();
+    multiply_rows<LM_HEAD_BITS, LM_HEAD_GROUP, false>(
+        pipe, LOGITS, scratch + AT_NORMALIZED, nullptr, scratch, shared,
+        [&](int block, Sums& sums) { write_logits(logits, block, sums); });
+    account.charge(MULTIPLY);
+    account.write(scratch);
+    if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
+    barrier.leave();
+}

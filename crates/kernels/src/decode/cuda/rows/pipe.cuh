@@ -1,0 +1,170 @@
+// What comes through shared memory, stage by stage: a tile of weights for each warp, of all products of all
+// layers in order, and the columns of all tokens' inputs that those tiles want, of the present product.
+//
+// The weights run ahead of the computation also where it waits; the inputs are asked for when they are
+// there. Each stage is one group of copies, so that one count holds for both.
+
+constexpr int input_tile_bytes(int bits) { return 2 * TOKENS * tile_columns(bits); }
+constexpr int INPUTS_OF_STAGE = larger(HALVES * input_tile_bytes(BITS), input_tile_bytes(LM_HEAD_BITS));
+constexpr int groups_of_tile(int bits, int group) { return is_affine(bits) ? tile_columns(bits) / group : 0; }
+constexpr int STAGE_SUMS =
+    TOKENS * larger(HALVES * groups_of_tile(BITS, GROUP), groups_of_tile(LM_HEAD_BITS, LM_HEAD_GROUP));
+constexpr int WEIGHTS_OF_STAGE = WARPS * STAGE_BYTES;
+
+// Shared memory. What attention has is where the inputs of products are.
+constexpr int WARP_SCORES = 16 * 8 * KEY_WARPS * 4;
+constexpr int ATTENTION_OF_WARP = align_up(QUERY_BYTES) + WARP_SCORES;
+constexpr int ROWS_AT_MATRICES = 256;
+constexpr int ROWS_AT_PLACES = ROWS_AT_MATRICES + align_up(8 * KEPT_MATRICES);
+constexpr int ROWS_AT_STARTS = ROWS_AT_PLACES + align_up(20 * TOKENS);
+constexpr int ROWS_AT_SUMS = ROWS_AT_STARTS + align_up(2 * 4 * (TOKENS + 1));
+constexpr int ROWS_AT_EXCHANGE = ROWS_AT_SUMS + align_up(4 * STAGE_SUMS);
+constexpr int ROWS_AT_STAGES = ROWS_AT_EXCHANGE + (HALVES == 2 ? WARPS / 2 * 64 * TOKENS : 0);
+constexpr int stages_that_fit() {
+    int stages = 12;
+    while (stages > 2 && larger(stages * INPUTS_OF_STAGE, WARPS * ATTENTION_OF_WARP) + stages * WEIGHTS_OF_STAGE >
+                             SMEM - ROWS_AT_STAGES)
+        stages--;
+    return stages;
+}
+constexpr int STAGES = stages_that_fit();
+constexpr int ROWS_AT_WEIGHTS =
+    ROWS_AT_STAGES + align_up(larger(STAGES * INPUTS_OF_STAGE, WARPS * ATTENTION_OF_WARP));
+static_assert(ROWS_AT_WEIGHTS + STAGES * WEIGHTS_OF_STAGE <= SMEM, "shared memory has no room for two stages");
+
+/// Which 16 bytes of a token's row of a tile hold those of column `column`: of neighbouring tokens they lie in
+/// other banks.
+__device__ __forceinline__ int input_place(int token, int column) { return column ^ (token & 1) << 2; }
+
+struct Pipe : Copier {
+    Walk ahead, inputs;
+    const u32* from;  // the inputs of the first token
+    u32 shared;       // of the block, its address
+    int put, take;
+
+    __device__ __forceinline__ Pipe(const u64* matrices, unsigned char* shared_)
+        : Copier(matrices), from(nullptr), shared(shared_address(shared_)), put(0), take(0) {
+        layer = 0;
+        ahead.begin(QKV);
+        inputs = ahead;
+        inputs.number = DEALS[QKV].units;
+    }
+
+    /// Fills the stages with weights for the first time.
+    __device__ __forceinline__ void start() {
+#pragma unroll 1
+        for (int i = 0; i < STAGES - 1; i++) {
+            fetch_weights(put);
+            copies_commit();
+            put++;
+        }
+    }
+
+    /// Asks for the inputs of a product that now are there, as many stages of them as there are weights.
+    __device__ __forceinline__ void start_inputs(int kind_, const u32* from_) {
+        from = from_;
+        inputs.begin(kind_);
+        int stage = take;
+#pragma unroll 1
+        for (int i = 0; i < STAGES - 1; i++) {
+            fetch_inputs(stage);
+            copies_commit();
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
+        }
+    }
+
+    /// Waits for the next stage, of which the place is returned, and asks for what comes into the place of the
+    /// one before it.
+    __device__ __forceinline__ int arrive() {
+        copies_wait<STAGES - 2>();
+        __syncthreads();
+        fetch_weights(put);
+        fetch_inputs(put);
+        copies_commit();
+        put = put + 1 == STAGES ? 0 : put + 1;
+        const int here = take;
+        take = take + 1 == STAGES ? 0 : take + 1;
+        return here;
+    }
+
+    __device__ __forceinline__ void fetch_weights(int stage) {
+#pragma unroll 1
+        while (ahead.is_over()) {
+            if (ahead.kind == LOGITS) return;
+            layer += ahead.kind == DOWN;
+            ahead.begin(ahead.kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : ahead.kind + 1);
+        }
+        const Deal& d = ahead.deal();
+        const int warp = threadIdx.x / 32;
+        const int half = warp >= ahead.unit.rows ? 1 : 0, slot = warp - half * ahead.unit.rows;
+        if (half < ahead.unit.halves && slot < ahead.unit.rows) {
+            const int tile = ahead.tile(half);
+            block = ahead.unit.block(d, slot);
+            if (tile >= 0 && block < d.blocks) {
+                kind = ahead.kind, deep = tile;
+                row_bytes = kind == LOGITS  ? Product<LOGITS>::ROW_BYTES
+                            : kind == DOWN  ? Product<DOWN>::ROW_BYTES
+                            : kind == OUT   ? Product<OUT>::ROW_BYTES
+                                            : Product<QKV>::ROW_BYTES;
+                if (ahead.k == 0) {
+                    aim();
+                } else {
+                    upper += d.step * tile_bytes();
+                    lower += d.step * tile_bytes();
+                }
+                copy_tile(shared + ROWS_AT_WEIGHTS + stage * WEIGHTS_OF_STAGE + warp * STAGE_BYTES);
+            }
+        }
+        ahead.next();
+    }
+
+    __device__ __forceinline__ void fetch_inputs(int stage) {
+        if (inputs.is_over()) return;
+        const u32 to = shared + ROWS_AT_STAGES + stage * INPUTS_OF_STAGE;
+        if (inputs.kind == LOGITS) {
+            copy_inputs<LM_HEAD_BITS>(to);
+        } else {
+            copy_inputs<BITS>(to);
+        }
+        inputs.next();
+    }
+
+    template <int BIT>
+    __device__ __forceinline__ void copy_inputs(u32 to) {
+        constexpr int COLUMNS = tile_columns(BIT) / 8;
+        const int kind = inputs.kind;
+        const int eights = (kind == OUT ? QUERY_ROWS : kind == DOWN ? INTER : HIDDEN) / 8;
+#pragma unroll 1
+        for (int half = 0; half < inputs.unit.halves; half++, to += input_tile_bytes(BIT)) {
+            const int tile = inputs.tile(half);
+            if (tile < 0) continue;
+#pragma unroll 4
+            for (int i = threadIdx.x; i < TOKENS * COLUMNS; i += THREADS) {
+                const int token = i / COLUMNS, column = i % COLUMNS;
+                const u64 at = (u64)from + ((u64)(u32)token * TOKEN_STRIDE * 4 + (tile * COLUMNS + column) * 16);
+                // Behind the last column zeros.
+                copy16(to + (token * COLUMNS + input_place(token, column)) * 16, at,
+                       tile * COLUMNS + column < eights ? 16 : 0);
+            }
+        }
+    }
+};
+
+/// Sums of each token's inputs in a stage over each group, in the order of `sum_groups`.
+template <int BIT, int GROUP_SIZE>
+__device__ __forceinline__ void sum_stage(const uint4* inputs, int halves, float* sums) {
+    constexpr int COLUMNS = tile_columns(BIT) / 8, LANES = GROUP_SIZE / 8, GROUPS = COLUMNS / LANES;
+#pragma unroll 2
+    for (int i = threadIdx.x; i < halves * TOKENS * COLUMNS; i += THREADS) {
+        const int row = i / COLUMNS, column = i % COLUMNS;
+        float x[8];
+        unpack8(inputs[row * COLUMNS + input_place(row, column)], x);
+        float sum = x[0];
+#pragma unroll
+        for (int j = 1; j < 8; j++) sum += x[j];
+#pragma unroll
+        for (int d = 1; d < LANES; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+        if (column % LANES == 0) sums[(row / TOKENS * GROUPS + column / LANES) * TOKENS + row % TOKENS] = sum;
+    }
+    __syncthreads();
+}
