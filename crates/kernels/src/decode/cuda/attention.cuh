@@ -90,16 +90,24 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     }
 }
 
-/// A warp's part in preparing one key-value head: its query `i` into shared memory, ready for base-2 scores, or,
-/// for REPEAT and the next `i`, the new token's key and its value into the cache.
-__device__ __forceinline__ void prepare_head(const float* qkv, const u64* words, const Context& context, int head,
-                                             int i, u16* queries) {
-    const int lane = threadIdx.x % 32;
+/// Loads head `i` of those to prepare for a key-value head: a query, or, for REPEAT and the next, key and value.
+__device__ __forceinline__ void load_prepared(const float* qkv, const u64* words, int head, int i, float (&x)[HEAD_DIM / 32]) {
     auto bias = [&](int word) { return QKV_BIASES ? words[word - INPUT_NORM] : 0; };
-    float x[HEAD_DIM / 32];
+    const bool value = i > REPEAT;
     if (i < REPEAT) {
         const int row = (head * REPEAT + i) * HEAD_DIM;
         load_head(qkv, row, bias(QUERY_BIAS), row, x);
+    } else {
+        const int row = head * HEAD_DIM;
+        load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
+    }
+}
+
+/// Query `i` into shared memory, ready for base-2 scores, or the new token's key and its value into the cache.
+__device__ __forceinline__ void put_prepared(const u64* words, const Context& context, int head, int i,
+                                             float (&x)[HEAD_DIM / 32], u16* queries) {
+    const int lane = threadIdx.x % 32;
+    if (i < REPEAT) {
         normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
         float scale = context.score_scale * 1.4426950408889634f;
         u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
@@ -111,14 +119,20 @@ __device__ __forceinline__ void prepare_head(const float* qkv, const u64* words,
         }
     } else {
         bool value = i > REPEAT;
-        const int row = head * HEAD_DIM;
-        load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
         if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
         u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
                   ((u64)head * context.capacity + context.place) * HEAD_DIM;
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
     }
+}
+
+/// A warp's part in preparing one key-value head.
+__device__ __forceinline__ void prepare_head(const float* qkv, const u64* words, const Context& context, int head,
+                                             int i, u16* queries) {
+    float x[HEAD_DIM / 32];
+    load_prepared(qkv, words, head, i, x);
+    put_prepared(words, context, head, i, x, queries);
 }
 
 /// How many `i` there are to prepare for a part: key and value are its own where their place is in it.

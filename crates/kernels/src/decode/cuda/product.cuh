@@ -236,7 +236,11 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
         piece = pieces + (block * (line.step != 1 ? WARPS : line.runs) + chain) * 16 * TOKENS;
     };
     find_piece();
-    int until = IN_RUNS && line.step == 1 ? smaller(deep + line.run, line.deep) : line.deep;
+    int until = line.deep;
+    auto find_until = [&] {
+        if (IN_RUNS && line.step == 1) until = smaller(deep - (u32)deep % (u32)line.run + line.run, line.deep);
+    };
+    find_until();
     // The row this lane names to `load_matrices`, and the xor that finds its columns.
     const int row = (lane >> 3 & 1) * 8 + lane % 8;
     const int swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
@@ -248,8 +252,8 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
     auto take_up = [&] {
         if (!SLICED || slice == 0 || !has_sums()) return;
         const int before = deep - line.step;
-        if (IN_RUNS && line.step == 1 ? (u32)deep % (u32)line.run == 0 : before < (block == first_block ? first_deep : 0))
-            return;
+        if (before < (block == first_block ? first_deep : 0)) return;
+        if (IN_RUNS && line.step == 1 && (u32)deep % (u32)line.run == 0) return;
 #pragma unroll
         for (int j = 0; j < EACH; j++) upper[j] = piece[j], lower[j] = piece[8 * TOKENS + j];
     };
@@ -288,8 +292,7 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
                 for (; deep >= line.deep; deep -= line.deep) block++;
                 seek(slice, line.width, line.step, line.deep, block, deep, rest);
                 find_piece();
-                if (IN_RUNS && line.step == 1)
-                    until = smaller(deep - (u32)deep % (u32)line.run + line.run, line.deep);
+                find_until();
                 left = rest + 1;
                 if (rest > 0) take_up();
             } else if (IN_RUNS && line.step == 1) {
@@ -322,39 +325,42 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
         int block = i / SUMS, row = i / (TOKENS / SOME) % ROWS, token = i % (TOKENS / SOME) * SOME;
         int from = larger((first + block) * P::DEEP, line.first);
         int to = smaller((first + block + 1) * P::DEEP, line.end);
-        // Which chains have a tile.
+        // Which chains have a tile; in the place of the others there is anything.
         auto is_there = [&](int chain) {
-            if constexpr (P::STEP == 1) {
+            if constexpr (!P::SPLIT) {
+                return P::STEP == 1 || P::DEEP >= WARPS || ((chain - from) & (WARPS - 1)) < to - from;
+            } else if constexpr (P::STEP == 1) {
                 const int tile = (first + block) * P::DEEP + chain * P::RUN;
-                return !P::SPLIT || (tile >= from && tile < to);
+                return tile < to && tile + P::RUN > from;
             } else {
                 return ((chain - from) & (WARPS - 1)) < to - from;
             }
         };
-        float sum[SIDES][SOME] = {}, other[SIDES][SOME] = {};
-        auto add = [&](float (&to)[SIDES][SOME], int chain) {
+        float pieces_of[CHAINS][SIDES][SOME], sum[SIDES][SOME] = {}, other[SIDES][SOME] = {};
+#pragma unroll
+        for (int chain = 0; chain < CHAINS; chain++) {
             const float* piece = pieces + ((block * CHAINS + chain) * 16 + row) * TOKENS + token;
+            const bool there = is_there(chain);
 #pragma unroll
             for (int side = 0; side < SIDES; side++)
 #pragma unroll
-                for (int t = 0; t < SOME; t++) to[side][t] += piece[8 * side * TOKENS + t];
-        };
-#pragma unroll
-        for (int chain = 0; chain < CHAINS; chain++) {
-            if constexpr (P::SPLIT) {
-                if (chain % 2 == 0) {
-#pragma unroll
-                    for (int t = 0; t < SOME; t++) other[0][t] = 0.0f;
-                }
-                if (is_there(chain)) add(other, chain);
-                if (chain % 2 == 1 || chain == CHAINS - 1) {
-#pragma unroll
-                    for (int t = 0; t < SOME; t++) sum[0][t] += other[0][t];
-                }
-            } else if (is_there(chain)) {
-                add(chain % 2 == 0 ? sum : other, chain);
-            }
+                for (int t = 0; t < SOME; t++)
+                    pieces_of[chain][side][t] = there ? piece[8 * side * TOKENS + t] : 0.0f;
         }
+#pragma unroll
+        for (int chain = 0; chain < CHAINS; chain++)
+#pragma unroll
+            for (int side = 0; side < SIDES; side++)
+#pragma unroll
+                for (int t = 0; t < SOME; t++) {
+                    const float piece = pieces_of[chain][side][t];
+                    if constexpr (P::SPLIT) {
+                        other[side][t] = chain % 2 == 0 ? piece : other[side][t] + piece;
+                        if (chain % 2 == 1 || chain == CHAINS - 1) sum[side][t] += other[side][t];
+                    } else {
+                        (chain % 2 == 0 ? sum : other)[side][t] += piece;
+                    }
+                }
 #pragma unroll
         for (int t = 0; t < SOME; t++) {
             if constexpr (KIND == GATE_UP) {

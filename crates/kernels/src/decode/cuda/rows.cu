@@ -31,6 +31,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     __syncthreads();
     if (threadIdx.x / 32 < 2) count_items(places, threadIdx.x / 32, starts + threadIdx.x / 32 * (TOKENS + 1));
+#pragma unroll 1
+    for (int kind = QKV; kind <= LOGITS; kind++) {
+        Stage* list = reinterpret_cast<Stage*>(shared + ROWS_AT_LIST);
+        list_stages(kind, list, reinterpret_cast<int*>(list + LISTED_UP_TO[5]));
+    }
     Pipe pipe(matrices, shared);
     pipe.start();
     Barrier barrier(scratch + AT_COUNTERS);

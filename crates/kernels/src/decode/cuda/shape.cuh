@@ -63,8 +63,8 @@ struct Product {
     static constexpr bool SPLIT = KIND == QKV || KIND == OUT || KIND == DOWN;
     /// From one tile of a warp to its next, see `share.cuh`.
     static constexpr int STEP = KIND == LOGITS || (is_affine(BITS) && HIDDEN >= 2048) ? 1 : WARPS;
-    /// Where that is the next tile: tiles that are added up in one go, and such runs of a row block. Neither
-    /// blocks nor warps share one.
+    /// Where that is the next tile: tiles that are added up in one go, and such runs of a row block. No two warps of
+    /// a thread block share one.
     static constexpr int RUN = STEP != 1         ? 1
                                : KIND == LOGITS  ? DEEP
                                : KIND == GATE_UP ? ceil_div(DEEP, 4)
@@ -74,26 +74,18 @@ struct Product {
     static constexpr int CHAINS = STEP == 1 ? RUNS : WARPS;
     /// What a kernel of many tokens leaves of a thread block's part of a row: a sum of each pair of chains.
     static constexpr int SUMS = MANY && SPLIT ? ceil_div(CHAINS, 2) : 1;
-    static constexpr int SHARES = BLOCKS * RUNS;
     static constexpr int BLOCKS_OF_GRID =
-        SPLIT ? smaller(GRID, smaller(2 * BLOCKS, SHARES)) : smaller(GRID, BLOCKS);
+        SPLIT ? smaller(GRID, smaller(2 * BLOCKS, TILES)) : smaller(GRID, BLOCKS);
 
-    /// The first run of thread block `cta`, or tile where these are not in runs.
-    static constexpr __host__ __device__ int first_share(int cta) {
-        return cta >= BLOCKS_OF_GRID ? SHARES
-               : SPLIT ? (int)((unsigned)cta * SHARES / BLOCKS_OF_GRID)
-                       : (int)((unsigned)cta * BLOCKS / BLOCKS_OF_GRID) * RUNS;
-    }
-    /// The first tile of a run.
-    static constexpr __host__ __device__ int tile_of(int share) {
-        return RUN == 1 ? share : share / RUNS * DEEP + share % RUNS * RUN;
-    }
     /// The first tile of thread block `cta`.
-    static constexpr __host__ __device__ int first(int cta) { return tile_of(first_share(cta)); }
+    static constexpr __host__ __device__ int first(int cta) {
+        return cta >= BLOCKS_OF_GRID ? TILES
+               : SPLIT ? (int)((unsigned)cta * TILES / BLOCKS_OF_GRID)
+                       : (int)((unsigned)cta * BLOCKS / BLOCKS_OF_GRID) * DEEP;
+    }
     /// The thread block that has this tile.
     static constexpr __host__ __device__ int owner(int tile) {
-        const int share = RUN == 1 ? tile : tile / DEEP * RUNS + tile % DEEP / RUN;
-        return (int)(((unsigned)(share + 1) * BLOCKS_OF_GRID - 1) / SHARES);
+        return (int)(((unsigned)(tile + 1) * BLOCKS_OF_GRID - 1) / TILES);
     }
     /// Thread blocks that share one row block, at most; the readers add so many partial sums.
     static constexpr int partials() {

@@ -15,14 +15,12 @@ struct Line {
     int width;       // tiles of a row block whose input is there at a time
     int columns;     // of the weights
     int run, runs;   // tiles of a run, and runs of a row block
-    int first_share, shares;  // runs of this thread block
 
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        const int share = P::first_share(blockIdx.x), end = P::first_share(blockIdx.x + 1);
-        return Line{P::DEEP, P::ROW_BYTES, P::tile_of(share), P::tile_of(end), P::STEP, P::WIDTH,
-                    P::K, P::RUN, P::RUNS, share, end - share};
+        return Line{P::DEEP,  P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH, P::K,
+                    P::RUN, P::RUNS};
     }
 
     static __device__ __forceinline__ Line of(int kind) {
@@ -39,15 +37,17 @@ struct Line {
         return kind == OUT ? Product<OUT>::SLICES : kind == DOWN ? Product<DOWN>::SLICES : Product<QKV>::SLICES;
     }
 
-    /// Warps that have a tile if each has a piece of the line.
-    __device__ __forceinline__ int pieces() const { return smaller(shares, WARPS); }
+    /// The run that has this tile, counted along the line.
+    __device__ __forceinline__ int run_of(int tile) const {
+        return (u32)tile / (u32)deep * runs + (u32)tile % (u32)deep / (u32)run;
+    }
 
     /// The first tile of warp `warp`, and how many it has.
     __device__ __forceinline__ int begin(int warp) const {
         if (step != 1) return first + ((warp - first) & (WARPS - 1));
-        if (warp >= pieces()) return end;
-        const int share = first_share + (int)((u32)(warp * shares) / (u32)pieces());
-        return (u32)share / (u32)runs * deep + (u32)share % (u32)runs * run;
+        if (warp >= WARPS || first == end) return end;
+        const int first_run = run_of(first), here = first_run + warp * (run_of(end - 1) + 1 - first_run) / WARPS;
+        return larger(first, (u32)here / (u32)runs * deep + (u32)here % (u32)runs * run);
     }
     __device__ __forceinline__ int count(int warp) const {
         return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - begin(warp) + WARPS - 1, 0) / WARPS;

@@ -166,9 +166,24 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Items& items
         const Part part(held_of(items.places[token], items.ring), own / VALUE_SIDES);
         const Context context = context_of(token);
         u32* of_token = scratch + token * TOKEN_STRIDE;
+        const float* qkv = reinterpret_cast<const float*>(of_token + AT_QKV);
+        // Some heads at a time, so that they are waited for once.
+        constexpr int SOME = REPEAT % 4 == 0 ? 4 : REPEAT % 2 == 0 ? 2 : 1;
 #pragma unroll 1
-        for (int i = 0; i < heads_of(context, part); i++)
-            prepare_head(reinterpret_cast<const float*>(of_token + AT_QKV), words, context, part.head, i, queries);
+        for (int first = 0; first < REPEAT; first += SOME) {
+            float x[SOME][HEAD_DIM / 32];
+#pragma unroll
+            for (int i = 0; i < SOME; i++) load_prepared(qkv, words, part.head, first + i, x[i]);
+#pragma unroll
+            for (int i = 0; i < SOME; i++) put_prepared(words, context, part.head, first + i, x[i], queries);
+        }
+        if (heads_of(context, part) > REPEAT) {
+            float key[HEAD_DIM / 32], value[HEAD_DIM / 32];
+            load_prepared(qkv, words, part.head, REPEAT, key);
+            load_prepared(qkv, words, part.head, REPEAT + 1, value);
+            put_prepared(words, context, part.head, REPEAT, key, queries);
+            put_prepared(words, context, part.head, REPEAT + 1, value, queries);
+        }
         __syncwarp();
         attend_alone(context, part, own % VALUE_SIDES, of_token, queries, scores);
         __syncwarp();

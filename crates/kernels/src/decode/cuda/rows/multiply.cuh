@@ -7,22 +7,32 @@ struct Shared {
     float* others;  // where the odd chain's warp keeps its sums until the other one is done
     int stride;     // from one place of a row's sums to the next
 
+    /// Of this lane's `i`th sum: its token's and its row's.
+    static __device__ __forceinline__ u32 offset(int i) { return (i / 4 * 8 + i % 2) * TOKEN_STRIDE + i % 4 / 2 * 8; }
+
     static __device__ __forceinline__ void each(Sums& sums, float* at, bool adds) {
+        if (adds) {
+            Sums before;
 #pragma unroll
-        for (int eight = 0; eight < EIGHTS; eight++)
+            for (int i = 0; i < EIGHTS * 4; i++) before[i / 4][i % 4] = shared_read(at + offset(i));
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                float* place = at + (u64)(u32)(eight * 8 + j % 2) * TOKEN_STRIDE + j / 2 * 8;
-                *place = adds ? __ldcg(place) + sums[eight][j] : sums[eight][j];
-                sums[eight][j] = 0.0f;
-            }
+            for (int i = 0; i < EIGHTS * 4; i++) sums[i / 4][i % 4] = before[i / 4][i % 4] + sums[i / 4][i % 4];
+        }
+#pragma unroll
+        for (int i = 0; i < EIGHTS * 4; i++) {
+            at[offset(i)] = sums[i / 4][i % 4];
+            sums[i / 4][i % 4] = 0.0f;
+        }
     }
     static __device__ __forceinline__ void join(float* to, const float* others) {
-#pragma unroll 4
+        Sums x, y;
+#pragma unroll
         for (int i = 0; i < EIGHTS * 4; i++) {
-            const u64 at = (u64)(u32)(i / 4 * 8 + i % 2) * TOKEN_STRIDE + i % 4 / 2 * 8;
-            to[at] = __ldcg(to + at) + __ldcg(others + at);
+            x[i / 4][i % 4] = shared_read(to + offset(i));
+            y[i / 4][i % 4] = shared_read(others + offset(i));
         }
+#pragma unroll
+        for (int i = 0; i < EIGHTS * 4; i++) to[offset(i)] = x[i / 4][i % 4] + y[i / 4][i % 4];
     }
 };
 

@@ -17,7 +17,8 @@ constexpr int ATTENTION_OF_WARP = align_up(QUERY_BYTES) + WARP_SCORES;
 constexpr int ROWS_AT_MATRICES = 256;
 constexpr int ROWS_AT_PLACES = ROWS_AT_MATRICES + align_up(8 * KEPT_MATRICES);
 constexpr int ROWS_AT_STARTS = ROWS_AT_PLACES + align_up(20 * TOKENS);
-constexpr int ROWS_AT_SUMS = ROWS_AT_STARTS + align_up(2 * 4 * (TOKENS + 1));
+constexpr int ROWS_AT_LIST = ROWS_AT_STARTS + align_up(2 * 4 * (TOKENS + 1));
+constexpr int ROWS_AT_SUMS = ROWS_AT_LIST + align_up(LIST_BYTES);
 constexpr int ROWS_AT_EXCHANGE = ROWS_AT_SUMS + align_up(4 * STAGE_SUMS);
 constexpr int ROWS_AT_STAGES = ROWS_AT_EXCHANGE + (HALVES == 2 ? WARPS / 2 * 64 * TOKENS : 0);
 constexpr int stages_that_fit() {
@@ -37,17 +38,19 @@ static_assert(ROWS_AT_WEIGHTS + STAGES * WEIGHTS_OF_STAGE <= SMEM, "shared memor
 __device__ __forceinline__ int input_place(int token, int column) { return column ^ (token & 1) << 2; }
 
 struct Pipe : Copier {
-    Walk ahead, inputs;
+    const Stage* list;
+    const int* ends;  // of the products in it
+    // Of the weights that come next, and the inputs of a product.
+    int ahead, ahead_end, inputs, inputs_end, inputs_kind;
     const u32* from;  // the inputs of the first token
     u32 shared;       // of the block, its address
     int put, take;
 
     __device__ __forceinline__ Pipe(const u64* matrices, unsigned char* shared_)
-        : Copier(matrices), from(nullptr), shared(shared_address(shared_)), put(0), take(0) {
-        layer = 0;
-        ahead.begin(QKV);
-        inputs = ahead;
-        inputs.number = DEALS[QKV].units;
+        : Copier(matrices), list(reinterpret_cast<const Stage*>(shared_ + ROWS_AT_LIST)),
+          ends(reinterpret_cast<const int*>(list + LISTED_UP_TO[5])), ahead(0), ahead_end(ends[QKV]), inputs(0),
+          inputs_end(0), inputs_kind(QKV), from(nullptr), shared(shared_address(shared_)), put(0), take(0) {
+        layer = 0, kind = QKV, row_bytes = Product<QKV>::ROW_BYTES;
     }
 
     /// Fills the stages with weights for the first time.
@@ -62,8 +65,8 @@ struct Pipe : Copier {
 
     /// Asks for the inputs of a product that now are there, as many stages of them as there are weights.
     __device__ __forceinline__ void start_inputs(int kind_, const u32* from_) {
-        from = from_;
-        inputs.begin(kind_);
+        from = from_, inputs_kind = kind_;
+        inputs = LISTED[kind_], inputs_end = ends[kind_];
         int stage = take;
 #pragma unroll 1
         for (int i = 0; i < STAGES - 1; i++) {
@@ -89,55 +92,52 @@ struct Pipe : Copier {
 
     __device__ __forceinline__ void fetch_weights(int stage) {
 #pragma unroll 1
-        while (ahead.is_over()) {
-            if (ahead.kind == LOGITS) return;
-            layer += ahead.kind == DOWN;
-            ahead.begin(ahead.kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : ahead.kind + 1);
+        while (ahead == ahead_end) {
+            if (kind == LOGITS) return;
+            layer += kind == DOWN;
+            kind = kind == DOWN ? (layer == LAYERS ? LOGITS : QKV) : kind + 1;
+            ahead = LISTED[kind], ahead_end = ends[kind];
+            row_bytes = kind == LOGITS ? Product<LOGITS>::ROW_BYTES
+                        : kind == DOWN ? Product<DOWN>::ROW_BYTES
+                        : kind == OUT  ? Product<OUT>::ROW_BYTES
+                                       : Product<QKV>::ROW_BYTES;
         }
-        const Deal& d = ahead.deal();
-        const int warp = threadIdx.x / 32;
-        const int half = warp >= ahead.unit.rows ? 1 : 0, slot = warp - half * ahead.unit.rows;
-        if (half < ahead.unit.halves && slot < ahead.unit.rows) {
-            const int tile = ahead.tile(half);
-            block = ahead.unit.block(d, slot);
-            if (tile >= 0 && block < d.blocks) {
-                kind = ahead.kind, deep = tile;
-                row_bytes = kind == LOGITS  ? Product<LOGITS>::ROW_BYTES
-                            : kind == DOWN  ? Product<DOWN>::ROW_BYTES
-                            : kind == OUT   ? Product<OUT>::ROW_BYTES
-                                            : Product<QKV>::ROW_BYTES;
-                if (ahead.k == 0) {
-                    aim();
-                } else {
-                    upper += d.step * tile_bytes();
-                    lower += d.step * tile_bytes();
-                }
-                copy_tile(shared + ROWS_AT_WEIGHTS + stage * WEIGHTS_OF_STAGE + warp * STAGE_BYTES);
-            }
+        const Stage next = list[ahead++];
+        const Deal& d = DEALS[kind];
+        const int warp = threadIdx.x / 32, rows = next.rows();
+        const int half = warp >= rows ? 1 : 0, slot = warp - half * rows;
+        if (half >= next.halves() || slot >= rows) return;
+        deep = next.tile(half);
+        block = next.block() + slot * d.classes;
+        if (deep == Stage::NO_TILE || block >= d.blocks) return;
+        if (next.is_first()) {
+            aim();
+        } else {
+            upper += d.step * tile_bytes();
+            lower += d.step * tile_bytes();
         }
-        ahead.next();
+        copy_tile(shared + ROWS_AT_WEIGHTS + stage * WEIGHTS_OF_STAGE + warp * STAGE_BYTES);
     }
 
     __device__ __forceinline__ void fetch_inputs(int stage) {
-        if (inputs.is_over()) return;
+        if (inputs == inputs_end) return;
+        const Stage next = list[inputs++];
         const u32 to = shared + ROWS_AT_STAGES + stage * INPUTS_OF_STAGE;
-        if (inputs.kind == LOGITS) {
-            copy_inputs<LM_HEAD_BITS>(to);
+        if (inputs_kind == LOGITS) {
+            copy_inputs<LM_HEAD_BITS>(next, to);
         } else {
-            copy_inputs<BITS>(to);
+            copy_inputs<BITS>(next, to);
         }
-        inputs.next();
     }
 
     template <int BIT>
-    __device__ __forceinline__ void copy_inputs(u32 to) {
+    __device__ __forceinline__ void copy_inputs(const Stage& next, u32 to) {
         constexpr int COLUMNS = tile_columns(BIT) / 8;
-        const int kind = inputs.kind;
-        const int eights = (kind == OUT ? QUERY_ROWS : kind == DOWN ? INTER : HIDDEN) / 8;
+        const int eights = (inputs_kind == OUT ? QUERY_ROWS : inputs_kind == DOWN ? INTER : HIDDEN) / 8;
 #pragma unroll 1
-        for (int half = 0; half < inputs.unit.halves; half++, to += input_tile_bytes(BIT)) {
-            const int tile = inputs.tile(half);
-            if (tile < 0) continue;
+        for (int half = 0; half < next.halves(); half++, to += input_tile_bytes(BIT)) {
+            const int tile = next.tile(half);
+            if (tile == Stage::NO_TILE) continue;
 #pragma unroll 4
             for (int i = threadIdx.x; i < TOKENS * COLUMNS; i += THREADS) {
                 const int token = i / COLUMNS, column = i % COLUMNS;

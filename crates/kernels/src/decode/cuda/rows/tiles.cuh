@@ -31,16 +31,21 @@ __device__ __forceinline__ void dense_rows(u32 rows, int swizzle, const Inputs& 
 #pragma unroll
     for (int i = 0; i < 4; i++) a[i] = load_matrices(rows + ((i * 32) ^ swizzle));
 #pragma unroll
-    for (int eight = 0; eight < EIGHTS; eight++) {
-        float c[2][4] = {};
+    for (int eight = 0; eight < EIGHTS; eight += 2) {
+        float c[2][2][4] = {};
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            const uint4 b = inputs.of<64>(eight, i), &a0 = a[2 * i], &a1 = a[2 * i + 1];
-            multiply(c[0], a0.x, a0.y, a0.z, a0.w, b.x, b.y);
-            multiply(c[1], a1.x, a1.y, a1.z, a1.w, b.z, b.w);
+            const uint4 &a0 = a[2 * i], &a1 = a[2 * i + 1];
+            const uint4 b[2] = {inputs.of<64>(eight, i), inputs.of<64>(eight + 1, i)};
+#pragma unroll
+            for (int n = 0; n < 2; n++) multiply(c[n][0], a0.x, a0.y, a0.z, a0.w, b[n].x, b[n].y);
+#pragma unroll
+            for (int n = 0; n < 2; n++) multiply(c[n][1], a1.x, a1.y, a1.z, a1.w, b[n].z, b[n].w);
         }
 #pragma unroll
-        for (int j = 0; j < 4; j++) sums[eight][j] += c[0][j] + c[1][j];
+        for (int n = 0; n < 2; n++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) sums[eight + n][j] += c[n][0][j] + c[n][1][j];
     }
 }
 
@@ -99,16 +104,22 @@ __device__ __forceinline__ void units_rows(const unsigned char* stage, const uin
     unpack_two(6, u_low.z, u_low.w, l_low.z, l_low.w, u_high.w, l_high.w);
     const float u_scale = row_scale(stage[UNIT_TOPS + lane / 4]), l_scale = row_scale(second[UNIT_TOPS + lane / 4]);
 #pragma unroll
-    for (int eight = 0; eight < EIGHTS; eight++) {
-        float c[2][4] = {};
+    for (int eight = 0; eight < EIGHTS; eight += 2) {
+        float c[2][2][4] = {};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const uint4 b = inputs.of<128>(eight, i);
-            multiply(c[0], a[2 * i][0], a[2 * i][1], a[2 * i][2], a[2 * i][3], b.x, b.y);
-            multiply(c[1], a[2 * i + 1][0], a[2 * i + 1][1], a[2 * i + 1][2], a[2 * i + 1][3], b.z, b.w);
+            const u32(&a0)[4] = a[2 * i], (&a1)[4] = a[2 * i + 1];
+            const uint4 b[2] = {inputs.of<128>(eight, i), inputs.of<128>(eight + 1, i)};
+#pragma unroll
+            for (int n = 0; n < 2; n++) multiply(c[n][0], a0[0], a0[1], a0[2], a0[3], b[n].x, b[n].y);
+#pragma unroll
+            for (int n = 0; n < 2; n++) multiply(c[n][1], a1[0], a1[1], a1[2], a1[3], b[n].z, b[n].w);
         }
 #pragma unroll
-        for (int j = 0; j < 4; j++) sums[eight][j] += (j < 2 ? u_scale : l_scale) * (c[0][j] + c[1][j]);
+        for (int n = 0; n < 2; n++)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                sums[eight + n][j] += (j < 2 ? u_scale : l_scale) * (c[n][0][j] + c[n][1][j]);
     }
     constexpr int WORDS = (UNIT_BYTES - UNIT_RARE) / 4;
     const unsigned char* mine = lane < WORDS ? stage : second - 4 * WORDS;

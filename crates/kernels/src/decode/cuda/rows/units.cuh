@@ -12,7 +12,7 @@ struct Deal {
     int large, small;        // groups of WARPS row blocks, and row blocks of the groups behind them
     int pairs, classes;      // units of the same row blocks; see `Unit`
     int chains, deep, run, step, blocks, rows;
-    int grid, shares, runs;  // of the order of `shape.cuh`
+    int grid;  // thread blocks of the order of `shape.cuh`
     bool is_shared;
 };
 
@@ -48,7 +48,7 @@ struct Dealing {
                 if (load(large, small) < best) best = load(large, small), best_large = large, best_small = small;
             }
         return Deal{large_units(best_large), units(best_large, best_small), best_large, best_small, P::SUMS, CLASSES,
-                    P::CHAINS, P::DEEP, P::RUN, P::STEP, P::BLOCKS, P::ROWS, P::BLOCKS_OF_GRID, P::SHARES, P::RUNS,
+                    P::CHAINS, P::DEEP, P::RUN, P::STEP, P::BLOCKS, P::ROWS, P::BLOCKS_OF_GRID,
                     P::SPLIT};
     }
     static constexpr Deal DEAL = make();
@@ -72,14 +72,12 @@ struct Cuts {
         parts = owner_of(d, (block + 1) * d.deep - 1) - owner + 1;
     }
     static __device__ __forceinline__ int owner_of(const Deal& d, int tile) {
-        const int share = d.step != 1 ? tile : tile / d.deep * d.runs + tile % d.deep / d.run;
-        return (int)(((u32)(share + 1) * (u32)d.grid - 1) / (u32)d.shares);
+        return (int)(((u32)(tile + 1) * (u32)d.grid - 1) / (u32)(d.blocks * d.deep));
     }
     /// Tiles of the row block up to the end of this part.
     __device__ __forceinline__ int end(const Deal& d, int block, int part) const {
         if (part + 1 >= parts) return d.deep;
-        const int share = (int)((u32)(owner + part + 1) * (u32)d.shares / (u32)d.grid);
-        return (d.step != 1 ? share : share / d.runs * d.deep + share % d.runs * d.run) - block * d.deep;
+        return (int)((u32)(owner + part + 1) * (u32)(d.blocks * d.deep) / (u32)d.grid) - block * d.deep;
     }
 };
 
@@ -119,38 +117,75 @@ struct Unit {
     }
 };
 
-/// A place in a thread block's line of stages of a product: of a turn of a unit, the `k`th tiles.
-struct Walk {
-    int kind, number, turn, k, stages;
-    Unit unit;
+/// A stage: the tiles of one or two chains, in which row blocks. What is known of it before the first layer is written
+/// down once, since it takes long to find.
+struct Stage {
+    u32 tiles, what;
 
-    __device__ __forceinline__ const Deal& deal() const { return DEALS[kind]; }
-    __device__ __forceinline__ bool is_over() const { return number >= deal().units; }
+    static constexpr u32 NO_TILE = 0xffff;
 
-    __device__ __forceinline__ void begin(int kind_) {
-        kind = kind_, number = blockIdx.x, turn = -1, k = 0, stages = 0;
-        if (is_over()) return;
-        unit.set(deal(), number);
-        settle();
-    }
-    __device__ __forceinline__ void next() {
-        if (++k >= stages) settle();
-    }
-    /// To the next turn that has a tile.
-    __device__ __forceinline__ void settle() {
-#pragma unroll 1
-        do {
-            if (++turn >= unit.turns) {
-                number += GRID, turn = 0;
-                if (is_over()) return;
-                unit.set(deal(), number);
-            }
-            k = 0, stages = unit.stages(deal(), turn);
-        } while (stages == 0);
-    }
-    /// Of the chain of a half: its tile in this stage, or -1.
-    __device__ __forceinline__ int tile(int half) const {
-        const int chain = unit.chain(turn, half);
-        return k < unit.count(deal(), chain) ? unit.start(deal(), chain) + k * deal().step : -1;
-    }
+    __device__ __forceinline__ int tile(int half) const { return tiles >> 16 * half & NO_TILE; }
+    /// The first row block; the others are the deal's classes apart.
+    __device__ __forceinline__ int block() const { return what & 0xfffff; }
+    __device__ __forceinline__ int rows() const { return what >> 20 & 15; }
+    __device__ __forceinline__ int halves() const { return 1 + (what >> 24 & 1); }
+    /// Whether its tiles are the first ones of their chains.
+    __device__ __forceinline__ bool is_first() const { return (what >> 25 & 1) != 0; }
 };
+
+/// How many stages there may be in a thread block's part of a product, and where they are in the list of all.
+template <int KIND>
+struct Listing {
+    static constexpr Deal D = Dealing<KIND>::DEAL;
+    static constexpr int CHAIN = D.step == 1 ? D.run : ceil_div(D.deep, WARPS);
+    static constexpr int of_unit(int rows) {
+        const int evens = D.is_shared ? 1 : (D.chains + 1) / 2;
+        return CHAIN * ((D.chains > 1 && 2 * rows <= WARPS) || D.chains == 1 ? evens : 2 * evens);
+    }
+    static constexpr int COUNT = ceil_div(D.large_units, GRID) * of_unit(WARPS) +
+                                 (ceil_div(D.units, GRID) - D.large_units / GRID) * of_unit(D.small);
+};
+constexpr int LISTED_UP_TO[6] = {0,
+                                 Listing<QKV>::COUNT,
+                                 Listing<QKV>::COUNT + Listing<OUT>::COUNT,
+                                 Listing<QKV>::COUNT + Listing<OUT>::COUNT + Listing<GATE_UP>::COUNT,
+                                 Listing<QKV>::COUNT + Listing<OUT>::COUNT + Listing<GATE_UP>::COUNT + Listing<DOWN>::COUNT,
+                                 Listing<QKV>::COUNT + Listing<OUT>::COUNT + Listing<GATE_UP>::COUNT +
+                                     Listing<DOWN>::COUNT + Listing<LOGITS>::COUNT};
+__constant__ const int LISTED[5] = {LISTED_UP_TO[0], LISTED_UP_TO[1], LISTED_UP_TO[2], LISTED_UP_TO[3], LISTED_UP_TO[4]};
+constexpr int LIST_BYTES = 8 * LISTED_UP_TO[5] + 5 * 4;
+
+/// Lists this thread block's stages of a product, a thread a unit; `end` gets where they end.
+__device__ __forceinline__ void list_stages(int kind, Stage* list, int* end) {
+    const Deal& d = DEALS[kind];
+    const int units = larger((d.units - (int)blockIdx.x + GRID - 1) / GRID, 0);
+    if (threadIdx.x == 0) end[kind] = LISTED[kind];
+    __syncthreads();
+#pragma unroll 1
+    for (int i = threadIdx.x; i < units; i += THREADS) {
+        Unit unit;
+        int at = LISTED[kind];
+#pragma unroll 1
+        for (int before = 0; before < i; before++) {
+            unit.set(d, blockIdx.x + before * GRID);
+            for (int turn = 0; turn < unit.turns; turn++) at += unit.stages(d, turn);
+        }
+        unit.set(d, blockIdx.x + i * GRID);
+#pragma unroll 1
+        for (int turn = 0; turn < unit.turns; turn++) {
+            const int stages = unit.stages(d, turn);
+            const int chain0 = unit.chain(turn, 0), chain1 = unit.chain(turn, 1);
+            const int start0 = unit.start(d, chain0), start1 = unit.start(d, chain1);
+            const int count0 = unit.count(d, chain0), count1 = unit.halves == 2 ? unit.count(d, chain1) : 0;
+            const u32 what = unit.block(d, 0) | unit.rows << 20 | (unit.halves - 1) << 24;
+#pragma unroll 1
+            for (int k = 0; k < stages; k++) {
+                const u32 tile0 = k < count0 ? start0 + k * d.step : Stage::NO_TILE;
+                const u32 tile1 = k < count1 ? start1 + k * d.step : Stage::NO_TILE;
+                list[at++] = Stage{tile0 | tile1 << 16, what | (k == 0 ? 1u << 25 : 0u)};
+            }
+        }
+        if (i == units - 1) end[kind] = at;
+    }
+    __syncthreads();
+}
