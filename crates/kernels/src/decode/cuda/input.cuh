@@ -94,9 +94,7 @@ __device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
     if constexpr (!MANY) {
         return shared_read(place(0));
     } else {
-        const int block = row / 16;
         Sum sum{};
-        if (part > 0 && part > P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP)) return sum;
 #pragma unroll
         for (int i = 0; i < P::SUMS; i++) {
             const Sum pair = shared_read(place(i));
@@ -107,7 +105,9 @@ __device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
                 sum.y += pair.y;
             }
         }
-        return sum;
+        // Read in any case, so that all of a thread's reads are under way at once.
+        const int block = row / 16;
+        return part == 0 || part <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP) ? sum : Sum{};
     }
 }
 

@@ -222,7 +222,8 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
                                                const unsigned char* ring, float* pieces, int slice = 0) {
     constexpr int TILE = tile_columns(BIT);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int begin = line.begin(warp), left = line.count(warp);
+    const int begin = line.begin;
+    int left = line.count;
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
     block -= (u32)line.first / (u32)line.deep;
     const int first_block = block, first_deep = deep, first_column = slice * line.width;

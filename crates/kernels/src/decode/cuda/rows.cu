@@ -105,6 +105,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_rows<BITS, GROUP, true>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
                                              shared, nothing);
             account.charge(MULTIPLY);
+            if (kind == QKV) prefetch_first(items, context_of);
             wait();
         };
 #pragma unroll 1

@@ -16,11 +16,32 @@ struct Line {
     int columns;     // of the weights
     int run, runs;   // tiles of a run, and runs of a row block
 
+    int begin, count;  // the first tile of this warp, and how many it has
+
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        return Line{P::DEEP,  P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH, P::K,
-                    P::RUN, P::RUNS};
+        const int first = P::first(blockIdx.x), end = P::first(blockIdx.x + 1), warp = threadIdx.x / 32;
+        int begin = first + ((warp - first) & (WARPS - 1)), count = larger(end - begin + WARPS - 1, 0) / WARPS;
+        if (P::STEP == 1) {
+            // Whole runs, but for what other thread blocks have of the first and the last.
+            const u32 from = run_of<KIND>(first), runs = first == end ? 0 : run_of<KIND>(end - 1) + 1 - from;
+            begin = larger(first, first_of<KIND>(from + warp * runs / WARPS));
+            count = smaller(end, first_of<KIND>(from + (warp + 1) * runs / WARPS)) - begin;
+            count = larger(count, 0);
+        }
+        return Line{P::DEEP, P::ROW_BYTES, first, end, P::STEP, P::WIDTH, P::K, P::RUN, P::RUNS, begin, count};
+    }
+    /// The run that has this tile, counted along the line, and the first tile of a run.
+    template <int KIND>
+    static __device__ __forceinline__ u32 run_of(int tile) {
+        typedef Product<KIND> P;
+        return (u32)tile / P::DEEP * P::RUNS + (u32)tile % P::DEEP / P::RUN;
+    }
+    template <int KIND>
+    static __device__ __forceinline__ int first_of(u32 run) {
+        typedef Product<KIND> P;
+        return run / P::RUNS * P::DEEP + run % P::RUNS * P::RUN;
     }
 
     static __device__ __forceinline__ Line of(int kind) {
@@ -35,22 +56,6 @@ struct Line {
 
     static __device__ __forceinline__ int slices(int kind) {
         return kind == OUT ? Product<OUT>::SLICES : kind == DOWN ? Product<DOWN>::SLICES : Product<QKV>::SLICES;
-    }
-
-    /// The run that has this tile, counted along the line.
-    __device__ __forceinline__ int run_of(int tile) const {
-        return (u32)tile / (u32)deep * runs + (u32)tile % (u32)deep / (u32)run;
-    }
-
-    /// The first tile of warp `warp`, and how many it has.
-    __device__ __forceinline__ int begin(int warp) const {
-        if (step != 1) return first + ((warp - first) & (WARPS - 1));
-        if (warp >= WARPS || first == end) return end;
-        const int first_run = run_of(first), here = first_run + warp * (run_of(end - 1) + 1 - first_run) / WARPS;
-        return larger(first, (u32)here / (u32)runs * deep + (u32)here % (u32)runs * run);
-    }
-    __device__ __forceinline__ int count(int warp) const {
-        return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - begin(warp) + WARPS - 1, 0) / WARPS;
     }
 };
 

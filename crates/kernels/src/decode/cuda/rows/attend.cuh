@@ -153,6 +153,28 @@ __device__ __forceinline__ void combine_alone(const Part& part, u32* scratch, fl
     __syncwarp();
 }
 
+/// Has the keys of an item brought into the second-level cache, and its values.
+__device__ __forceinline__ void prefetch_keys(const Context& context, const Part& part) {
+    const u64 at = ((u64)part.head * context.capacity + part.begin) * (HEAD_DIM * 2);
+    if (threadIdx.x % 32 == 0 && part.end > part.begin)
+        prefetch_bytes(context.keys + at, (part.end - part.begin) * (HEAD_DIM * 2));
+}
+__device__ __forceinline__ void prefetch_values(const Context& context, const Part& part) {
+    const u64 at = ((u64)part.head * context.capacity + part.begin) * (HEAD_DIM * 2);
+    if (threadIdx.x % 32 == 0 && part.end > part.begin)
+        prefetch_bytes(context.values + at, (part.end - part.begin) * (HEAD_DIM * 2));
+}
+
+/// The keys of this warp's first item.
+template <typename ContextOf>
+__device__ __forceinline__ void prefetch_first(const Items& items, ContextOf context_of) {
+    const int number = threadIdx.x / 32 * GRID + blockIdx.x;
+    if (number >= items.count()) return;
+    const int token = items.token(number);
+    const Part part(held_of(items.places[token], items.ring), (number - items.starts[token]) / VALUE_SIDES);
+    prefetch_keys(context_of(token), part);
+}
+
 /// This warp's items, of all of them every GRID * WARPSth. `words`: the layer's row of the table, from its norms on;
 /// `shared`: what this warp has.
 template <typename ContextOf>
@@ -165,6 +187,8 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Items& items
         const int token = items.token(number), own = number - items.starts[token];
         const Part part(held_of(items.places[token], items.ring), own / VALUE_SIDES);
         const Context context = context_of(token);
+        if (number >= GRID * WARPS) prefetch_keys(context, part);
+        prefetch_values(context, part);
         u32* of_token = scratch + token * TOKEN_STRIDE;
         const float* qkv = reinterpret_cast<const float*>(of_token + AT_QKV);
         // Some heads at a time, so that they are waited for once.

@@ -134,18 +134,22 @@ struct Pipe : Copier {
     __device__ __forceinline__ void copy_inputs(const Stage& next, u32 to) {
         constexpr int COLUMNS = tile_columns(BIT) / 8;
         const int eights = (inputs_kind == OUT ? QUERY_ROWS : inputs_kind == DOWN ? INTER : HIDDEN) / 8;
+        // A thread has the same columns of every EACHth token.
+        constexpr int EACH = THREADS / COLUMNS;
+        static_assert(EACH % 2 == 0 && (TOKENS % EACH == 0 || TOKENS < EACH), "tokens of a thread");
+        const int token = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
+        const u64 of_thread = (u64)from + ((u64)(u32)token * TOKEN_STRIDE * 4 + column * 16);
+        u32 place = to + (token * COLUMNS + input_place(token, column)) * 16;
 #pragma unroll 1
-        for (int half = 0; half < next.halves(); half++, to += input_tile_bytes(BIT)) {
+        for (int half = 0; half < next.halves(); half++, place += input_tile_bytes(BIT)) {
             const int tile = next.tile(half);
             if (tile == Stage::NO_TILE) continue;
-#pragma unroll 4
-            for (int i = threadIdx.x; i < TOKENS * COLUMNS; i += THREADS) {
-                const int token = i / COLUMNS, column = i % COLUMNS;
-                const u64 at = (u64)from + ((u64)(u32)token * TOKEN_STRIDE * 4 + (tile * COLUMNS + column) * 16);
-                // Behind the last column zeros.
-                copy16(to + (token * COLUMNS + input_place(token, column)) * 16, at,
-                       tile * COLUMNS + column < eights ? 16 : 0);
-            }
+            // Behind the last column zeros.
+            const int bytes = tile * COLUMNS + column < eights ? 16 : 0;
+            const u64 at = of_thread + tile * COLUMNS * 16;
+#pragma unroll
+            for (int i = 0; i < ceil_div(TOKENS, EACH); i++)
+                if (TOKENS % EACH == 0 || token < TOKENS) copy16(place + i * EACH * COLUMNS * 16, at + (u64)i * EACH * TOKEN_STRIDE * 4, bytes);
         }
     }
 };

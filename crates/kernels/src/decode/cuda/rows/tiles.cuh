@@ -123,10 +123,9 @@ __device__ __forceinline__ void units_rows(const unsigned char* stage, const uin
     }
     constexpr int WORDS = (UNIT_BYTES - UNIT_RARE) / 4;
     const unsigned char* mine = lane < WORDS ? stage : second - 4 * WORDS;
-    if (__any_sync(~0u, lane < 2 * WORDS && *reinterpret_cast<const u32*>(mine + UNIT_RARE + 4 * lane) != 0)) {
-        add_rare_rows<0>(stage, tile, sums);
-        add_rare_rows<1>(second, tile, sums);
-    }
+    const u32 rare = __ballot_sync(~0u, lane < 2 * WORDS && *reinterpret_cast<const u32*>(mine + UNIT_RARE + 4 * lane) != 0);
+    if (rare % (1 << WORDS) != 0) add_rare_rows<0>(stage, tile, sums);
+    if (rare >> WORDS != 0) add_rare_rows<1>(second, tile, sums);
 }
 
 /// Packed weights; `scales`, `group_sums` and `odd` as in `affine_tile`, with all tokens' sums of a group together.
