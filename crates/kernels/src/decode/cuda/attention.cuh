@@ -59,13 +59,12 @@ __device__ __forceinline__ void prefetch_part(const Context& context, const Part
 /// of a warp: element lane + 32 i.
 __device__ __forceinline__ void load_head(const float* qkv, int row, u64 bias, int of_bias, float (&x)[HEAD_DIM / 32]) {
     const int lane = threadIdx.x % 32;
-    RowSum<QKV, float> sums[HEAD_DIM / 32];
-#pragma unroll
-    for (int i = 0; i < HEAD_DIM / 32; i++) sums[i].load(qkv, row + lane + 32 * i);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 32; i++) {
         x[i] = 0.0f;
-        sums[i].add_to(x[i], row + lane + 32 * i);
+#pragma unroll
+        for (int p = 0; p < Product<QKV>::PARTIALS; p++)
+            x[i] += row_sum<QKV, float>(qkv, p, row + lane + 32 * i);
         if (QKV_BIASES) x[i] += bf16(__ldg(reinterpret_cast<const u16*>(bias) + of_bias + lane + 32 * i));
     }
 }

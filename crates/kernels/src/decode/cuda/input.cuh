@@ -85,40 +85,31 @@ __device__ __forceinline__ void copy_input(const u32* from, u16* input, float* s
     finish_input<KIND>(input, sums);
 }
 
-/// What the thread blocks that share a row in the kernel of one token have summed up, each in a place of its own, of
-/// the row `row` of the product FROM, or of it and the next. See `rows/multiply.cuh` for many tokens, of which
-/// each of them has left several sums. To load is one step and to add another, so that a thread's loads
-/// are under way at once.
+/// What thread block `part` of those that share a row in the kernel of one token has summed up, of the row `row` of
+/// the product FROM, or of it and the next; zero where there are not so many. See `rows/multiply.cuh` for many tokens.
 template <int FROM, typename Sum>
-struct RowSum {
+__device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
     typedef Product<FROM> P;
-    Sum parts[P::PARTIALS][P::SUMS];
-
-    __device__ __forceinline__ void load(const float* sums, int row) {
+    auto place = [&](int i) { return reinterpret_cast<const Sum*>(sums + (part * P::SUMS + i) * P::ROWS + row); };
+    if constexpr (!MANY) {
+        return shared_read(place(0));
+    } else {
+        Sum sum{};
 #pragma unroll
-        for (int p = 0; p < P::PARTIALS; p++)
-#pragma unroll
-            for (int i = 0; i < P::SUMS; i++)
-                parts[p][i] = shared_read(reinterpret_cast<const Sum*>(sums + (p * P::SUMS + i) * P::ROWS + row));
-    }
-    static __device__ __forceinline__ void add(float& to, float x) { to += x; }
-    static __device__ __forceinline__ void add(float2& to, float2 x) { to.x += x.x, to.y += x.y; }
-
-    __device__ __forceinline__ void add_to(Sum& to, int row) const {
-#pragma unroll
-        for (int p = 0; p < P::PARTIALS; p++) {
-            if constexpr (!MANY) {
-                add(to, parts[p][0]);
+        for (int i = 0; i < P::SUMS; i++) {
+            const Sum pair = shared_read(place(i));
+            if constexpr (sizeof(Sum) == 4) {
+                sum += pair;
             } else {
-                Sum sum{};
-#pragma unroll
-                for (int i = 0; i < P::SUMS; i++) add(sum, parts[p][i]);
-                const int block = row / 16;
-                if (p == 0 || p <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP)) add(to, sum);
+                sum.x += pair.x;
+                sum.y += pair.y;
             }
         }
+        // Read in any case, so that all of a thread's reads are under way at once.
+        const int block = row / 16;
+        return part == 0 || part <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP) ? sum : Sum{};
     }
-};
+}
 
 /// Adds what the product FROM has left, normalized by `before` if there is
 /// one, to the residual stream, which every block holds in float32, and makes the input of the next
@@ -128,40 +119,33 @@ template <int KIND, int FROM>
 __device__ __forceinline__ void add_and_normalize(const float* partials, const u32* before, const u32* after,
                                                   float* residual, float* reduce, u16* input, float* sums) {
     constexpr int EACH = ceil_div(HIDDEN / 2, THREADS);
-    constexpr bool ADDS = FROM != NOTHING;
-    // Of many tokens so many pairs' sums are waited for at a time.
-    constexpr int AT_ONCE = MANY ? 2 : 1;
+    constexpr int PARTIALS = FROM == NOTHING ? 0 : Product<FROM == NOTHING ? OUT : FROM>::PARTIALS;
     float2 x[EACH];
     u32 weight[EACH];
     float squares = 0.0f;
 #pragma unroll
-    for (int first = 0; first < EACH; first += AT_ONCE) {
-        RowSum<ADDS ? FROM : OUT, float2> sums_of[AT_ONCE];
+    for (int i = 0; i < EACH; i++) {
+        int pair = i * THREADS + threadIdx.x;
+        x[i] = make_float2(0.0f, 0.0f);
+        weight[i] = 0;
+        if (pair >= HIDDEN / 2) continue;
+        weight[i] = __ldg(after + pair);
 #pragma unroll
-        for (int i = first; i < smaller(first + AT_ONCE, EACH); i++) {
-            int pair = i * THREADS + threadIdx.x;
-            x[i] = make_float2(0.0f, 0.0f);
-            weight[i] = 0;
-            if (pair >= HIDDEN / 2) continue;
-            weight[i] = __ldg(after + pair);
-            if (ADDS) sums_of[i - first].load(partials, 2 * pair);
+        for (int p = 0; p < PARTIALS; p++) {
+            const float2 part = row_sum<FROM == NOTHING ? OUT : FROM, float2>(partials, p, 2 * pair);
+            x[i].x += part.x;
+            x[i].y += part.y;
         }
-#pragma unroll
-        for (int i = first; i < smaller(first + AT_ONCE, EACH); i++) {
-            int pair = i * THREADS + threadIdx.x;
-            if (pair >= HIDDEN / 2) continue;
-            if (ADDS) sums_of[i - first].add_to(x[i], 2 * pair);
-            squares += x[i].x * x[i].x + x[i].y * x[i].y;
-        }
+        squares += x[i].x * x[i].x + x[i].y * x[i].y;
     }
     float scale = 1.0f;
-    if (NORMS_BEHIND && ADDS) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
+    if (NORMS_BEHIND && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
     squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         int pair = i * THREADS + threadIdx.x;
         if (pair >= HIDDEN / 2) continue;
-        if (NORMS_BEHIND && ADDS) {
+        if (NORMS_BEHIND && PARTIALS > 0) {
             u32 w = __ldg(before + pair);
             x[i].x *= scale * bf16_low(w);
             x[i].y *= scale * bf16_high(w);

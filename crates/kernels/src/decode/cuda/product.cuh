@@ -338,22 +338,15 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
             }
         };
         float pieces_of[CHAINS][SIDES][SOME], sum[SIDES][SOME] = {}, other[SIDES][SOME] = {};
-        auto load = [&](auto is_there) {
 #pragma unroll
-            for (int chain = 0; chain < CHAINS; chain++) {
-                const float* piece = pieces + ((block * CHAINS + chain) * 16 + row) * TOKENS + token;
-                const bool there = is_there(chain);
+        for (int chain = 0; chain < CHAINS; chain++) {
+            const float* piece = pieces + ((block * CHAINS + chain) * 16 + row) * TOKENS + token;
+            const bool there = is_there(chain);
 #pragma unroll
-                for (int side = 0; side < SIDES; side++)
+            for (int side = 0; side < SIDES; side++)
 #pragma unroll
-                    for (int t = 0; t < SOME; t++)
-                        pieces_of[chain][side][t] = there ? piece[8 * side * TOKENS + t] : 0.0f;
-            }
-        };
-        if (P::STEP == 1 ? to - from == P::DEEP : to - from >= WARPS) {
-            load([](int) { return true; });
-        } else {
-            load(is_there);
+                for (int t = 0; t < SOME; t++)
+                    pieces_of[chain][side][t] = there ? piece[8 * side * TOKENS + t] : 0.0f;
         }
 #pragma unroll
         for (int chain = 0; chain < CHAINS; chain++)

@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             normalize(Of<DOWN>(), Of<QKV>(), AT_DOWN, norm(MLP_OUT_NORM - LAYER_WORDS), norm(INPUT_NORM));
         }
         auto multiply_shared = [&](int kind, int from, int to) {
-            multiply_rows<BITS, GROUP, true>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
+            multiply_rows<BITS, GROUP, OUT>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
                                              shared, nothing);
             account.charge(MULTIPLY);
             if (kind == QKV) prefetch_first(items, context_of);
@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int kind = QKV; kind <= DOWN; kind++) {
             if (kind == GATE_UP) {
                 normalize(Of<OUT>(), Of<GATE_UP>(), AT_OUT, norm(ATTENTION_OUT_NORM), norm(MLP_NORM));
-                multiply_rows<BITS, GROUP, false>(pipe, kind, scratch + AT_NORMALIZED, nullptr, scratch, shared,
+                multiply_rows<BITS, GROUP, GATE_UP>(pipe, kind, scratch + AT_NORMALIZED, nullptr, scratch, shared,
                                                   [&](int block, Sums& sums) { activate_rows(scratch, block, sums); });
                 account.charge(MULTIPLY);
                 wait();
@@ -136,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                                         reinterpret_cast<u16*>(of_token(AT_NORMALIZED, token)), nullptr);
     });
     wait_for_normalized();
-    multiply_rows<LM_HEAD_BITS, LM_HEAD_GROUP, false>(
+    multiply_rows<LM_HEAD_BITS, LM_HEAD_GROUP, LOGITS>(
         pipe, LOGITS, scratch + AT_NORMALIZED, nullptr, scratch, shared,
         [&](int block, Sums& sums) { write_logits(logits, block, sums); });
     account.charge(MULTIPLY);

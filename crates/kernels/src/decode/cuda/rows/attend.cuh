@@ -192,7 +192,7 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Items& items
         u32* of_token = scratch + token * TOKEN_STRIDE;
         const float* qkv = reinterpret_cast<const float*>(of_token + AT_QKV);
         // Some heads at a time, so that they are waited for once.
-        constexpr int SOME = REPEAT % 4 == 0 ? 4 : REPEAT % 2 == 0 ? 2 : 1;
+        constexpr int SOME = REPEAT % 2 == 0 ? 2 : 1;
 #pragma unroll 1
         for (int first = 0; first < REPEAT; first += SOME) {
             float x[SOME][HEAD_DIM / 32];

@@ -45,11 +45,13 @@ struct Pipe : Copier {
     const u32* from;  // the inputs of the first token
     u32 shared;       // of the block, its address
     int put, take;
+    bool is_aimed;  // at a row block of the unit that weights are asked for of
 
     __device__ __forceinline__ Pipe(const u64* matrices, unsigned char* shared_)
         : Copier(matrices), list(reinterpret_cast<const Stage*>(shared_ + ROWS_AT_LIST)),
           ends(reinterpret_cast<const int*>(list + LISTED_UP_TO[5])), ahead(0), ahead_end(ends[QKV]), inputs(0),
-          inputs_end(0), inputs_kind(QKV), from(nullptr), shared(shared_address(shared_)), put(0), take(0) {
+          inputs_end(0), inputs_kind(QKV), from(nullptr), shared(shared_address(shared_)), put(0), take(0),
+          is_aimed(false) {
         layer = 0, kind = QKV, row_bytes = Product<QKV>::ROW_BYTES;
     }
 
@@ -103,18 +105,22 @@ struct Pipe : Copier {
                                        : Product<QKV>::ROW_BYTES;
         }
         const Stage next = list[ahead++];
+        if (next.is_first()) is_aimed = false;
         const Deal& d = DEALS[kind];
         const int warp = threadIdx.x / 32, rows = next.rows();
         const int half = warp >= rows ? 1 : 0, slot = warp - half * rows;
         if (half >= next.halves() || slot >= rows) return;
-        deep = next.tile(half);
+        const int tile = next.tile(half), before = deep;
         block = next.block() + slot * d.classes;
-        if (deep == Stage::NO_TILE || block >= d.blocks) return;
-        if (next.is_first()) {
+        if (tile == Stage::NO_TILE || block >= d.blocks) return;
+        deep = tile;
+        if (!is_aimed) {
             aim();
+            is_aimed = true;
         } else {
-            upper += d.step * tile_bytes();
-            lower += d.step * tile_bytes();
+            // It may lie before the last one.
+            upper += (long long)((tile - before) * tile_bytes());
+            lower += (long long)((tile - before) * tile_bytes());
         }
         copy_tile(shared + ROWS_AT_WEIGHTS + stage * WEIGHTS_OF_STAGE + warp * STAGE_BYTES);
     }

@@ -6,13 +6,17 @@
 // thread block takes at a time: up to eight row blocks, and all their chains, or, of rows that thread
 // blocks share, a pair of them. With four row blocks or fewer two warps have one: the chains of even numbers and
 // the odd ones. The last units of a product have fewer row blocks, so that all thread blocks end at a time.
+//
+// A warp adds up some chains at a time, as many as it has registers for, whose tiles it takes in turn: so it reads
+// neighbouring columns. A chain's tiles one after the other, eight tiles apart, took a third longer to come.
 
 struct Deal {
     int large_units, units;  // those of WARPS row blocks, and all
     int large, small;        // groups of WARPS row blocks, and row blocks of the groups behind them
     int pairs, classes;      // units of the same row blocks; see `Unit`
     int chains, deep, run, step, blocks, rows;
-    int grid;  // thread blocks of the order of `shape.cuh`
+    int at_once;  // chains that a warp adds up at a time
+    int grid;     // thread blocks of the order of `shape.cuh`
     bool is_shared;
 };
 
@@ -22,6 +26,11 @@ struct Dealing {
     static constexpr int CLASSES = P::STEP == 1 || P::DEEP % 8 == 0 ? 1 : P::DEEP % 4 == 0 ? 2 : P::DEEP % 2 == 0 ? 4 : 8;
     static constexpr int OF_CLASS = ceil_div(P::BLOCKS, CLASSES);
     static constexpr int OF_GROUP = CLASSES * P::SUMS;
+
+    static constexpr int AT_ONCE = P::SPLIT                        ? 2
+                                   : P::STEP == 1 || TOKENS > 64 ? 1
+                                   : TOKENS > 32                 ? 2
+                                                                 : 4;
 
     static constexpr int large_units(int large) { return large * OF_GROUP; }
     static constexpr int units(int large, int small) {
@@ -48,7 +57,7 @@ struct Dealing {
                 if (load(large, small) < best) best = load(large, small), best_large = large, best_small = small;
             }
         return Deal{large_units(best_large), units(best_large, best_small), best_large, best_small, P::SUMS, CLASSES,
-                    P::CHAINS, P::DEEP, P::RUN, P::STEP, P::BLOCKS, P::ROWS, P::BLOCKS_OF_GRID,
+                    P::CHAINS, P::DEEP, P::RUN, P::STEP, P::BLOCKS, P::ROWS, AT_ONCE, P::BLOCKS_OF_GRID,
                     P::SPLIT};
     }
     static constexpr Deal DEAL = make();
@@ -84,7 +93,8 @@ struct Cuts {
 /// Row blocks of one class are `classes` apart: of all of them the tiles of a chain are in the same columns.
 struct Unit {
     int rows, halves, first, which, pair;
-    int evens, turns;  // chains of even numbers, and what a warp goes through
+    int evens, at_once, turns;  // chains of even numbers; of a warp's chains how many at a time, and how often
+    bool turned;                // of a pair the second one begins before the first
 
     __device__ __forceinline__ void set(const Deal& d, int number) {
         const bool is_large = number < d.large_units;
@@ -95,11 +105,16 @@ struct Unit {
         first = is_large ? v * WARPS : d.large * WARPS + v * d.small;
         halves = d.chains > 1 && 2 * rows <= WARPS ? 2 : 1;
         evens = d.is_shared ? 1 : (d.chains + 1) / 2;
-        turns = halves == 2 || d.chains == 1 ? evens : 2 * evens;
+        at_once = d.is_shared && halves == 2 ? 1 : d.at_once;
+        turns = d.is_shared || d.chains == 1 ? 1 : (halves == 2 ? evens : 2 * evens) / at_once;
+        turned = d.is_shared && halves == 1 && d.step != 1 && start(d, 2 * pair) > start(d, 2 * pair + 1);
     }
     __device__ __forceinline__ int block(const Deal& d, int slot) const { return (first + slot) * d.classes + which; }
-    __device__ __forceinline__ int chain(int turn, int half) const {
-        return 2 * (pair + turn % evens) + (halves == 2 ? half : turn / evens);
+    /// The `i`th chain of a turn.
+    __device__ __forceinline__ int chain(const Deal& d, int turn, int i, int half) const {
+        i += turn * at_once;
+        if (d.is_shared) return 2 * pair + (halves == 2 ? half : i ^ turned);
+        return 2 * (i % evens) + (halves == 2 ? half : i / evens);
     }
     /// The first tile of a chain, and how many it has.
     __device__ __forceinline__ int start(const Deal& d, int chain) const {
@@ -110,10 +125,17 @@ struct Unit {
         const int left = d.deep - start(d, chain);
         return d.step == 1 ? smaller(left, d.run) : larger(left + WARPS - 1, 0) / WARPS;
     }
-    /// Tiles of the longest chain of a turn.
-    __device__ __forceinline__ int stages(const Deal& d, int turn) const {
-        const int one = count(d, chain(turn, 0));
-        return halves == 1 ? one : larger(one, count(d, chain(turn, 1)));
+    /// Stages of the `i`th chains of a turn.
+    __device__ __forceinline__ int stages(const Deal& d, int turn, int i) const {
+        if (i >= at_once) return 0;
+        const int one = count(d, chain(d, turn, i, 0));
+        return halves == 1 ? one : larger(one, count(d, chain(d, turn, i, 1)));
+    }
+    __device__ __forceinline__ int stages(const Deal& d) const {
+        int all = 0;
+        for (int turn = 0; turn < turns; turn++)
+            for (int i = 0; i < at_once; i++) all += stages(d, turn, i);
+        return all;
     }
 };
 
@@ -129,7 +151,7 @@ struct Stage {
     __device__ __forceinline__ int block() const { return what & 0xfffff; }
     __device__ __forceinline__ int rows() const { return what >> 20 & 15; }
     __device__ __forceinline__ int halves() const { return 1 + (what >> 24 & 1); }
-    /// Whether its tiles are the first ones of their chains.
+    /// Whether it is the first one of its unit.
     __device__ __forceinline__ bool is_first() const { return (what >> 25 & 1) != 0; }
 };
 
@@ -168,21 +190,32 @@ __device__ __forceinline__ void list_stages(int kind, Stage* list, int* end) {
 #pragma unroll 1
         for (int before = 0; before < i; before++) {
             unit.set(d, blockIdx.x + before * GRID);
-            for (int turn = 0; turn < unit.turns; turn++) at += unit.stages(d, turn);
+            at += unit.stages(d);
         }
         unit.set(d, blockIdx.x + i * GRID);
+        u32 what = unit.block(d, 0) | unit.rows << 20 | (unit.halves - 1) << 24 | 1u << 25;
+        auto put = [&](int turn, int j, int k) {
+            u32 tiles = 0;
+            for (int half = 0; half < 2; half++) {
+                const int chain = unit.chain(d, turn, j, half);
+                const bool is_there = half < unit.halves && k < unit.count(d, chain);
+                tiles |= (is_there ? unit.start(d, chain) + k * d.step : Stage::NO_TILE) << 16 * half;
+            }
+            list[at++] = Stage{tiles, what};
+            what &= ~(1u << 25);
+        };
 #pragma unroll 1
         for (int turn = 0; turn < unit.turns; turn++) {
-            const int stages = unit.stages(d, turn);
-            const int chain0 = unit.chain(turn, 0), chain1 = unit.chain(turn, 1);
-            const int start0 = unit.start(d, chain0), start1 = unit.start(d, chain1);
-            const int count0 = unit.count(d, chain0), count1 = unit.halves == 2 ? unit.count(d, chain1) : 0;
-            const u32 what = unit.block(d, 0) | unit.rows << 20 | (unit.halves - 1) << 24;
-#pragma unroll 1
-            for (int k = 0; k < stages; k++) {
-                const u32 tile0 = k < count0 ? start0 + k * d.step : Stage::NO_TILE;
-                const u32 tile1 = k < count1 ? start1 + k * d.step : Stage::NO_TILE;
-                list[at++] = Stage{tile0 | tile1 << 16, what | (k == 0 ? 1u << 25 : 0u)};
+            // As `multiply_rows` takes them.
+            if (d.step == 1) {
+                for (int j = 0; j < unit.at_once; j++)
+                    for (int k = 0; k < unit.stages(d, turn, j); k++) put(turn, j, k);
+            } else {
+                int most = 0;
+                for (int j = 0; j < unit.at_once; j++) most = larger(most, unit.stages(d, turn, j));
+                for (int k = 0; k < most; k++)
+                    for (int j = 0; j < unit.at_once; j++)
+                        if (k < unit.stages(d, turn, j)) put(turn, j, k);
             }
         }
         if (i == units - 1) end[kind] = at;
