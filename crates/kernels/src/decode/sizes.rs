@@ -335,7 +335,9 @@ impl Sizes {
         let weights = warps * self.layers.tile_bytes().max(self.head.tile_bytes());
         let repeat = self.heads / self.kv_heads;
         let queries: usize = 2 * repeat * (2 * self.head_dim + 8);
-        let attention = warps * (queries.next_multiple_of(128) + 4096);
+        let key_warps = warps / (self.head_dim / 128).max(1);
+        let joined = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS);
+        let attention = joined.max(warps * 8 * MAX_SPLITS * repeat) + 12 * queries + 1024;
         let parts = [
             256,
             8 * matrices,

@@ -2,8 +2,7 @@
 //
 // As `tokens.cu`, with the same sums in the same order; but what the tokens have in the columns of a tile comes
 // through shared memory beside the tiles, for eight row blocks at a time, since all of it would neither fit there
-// nor come in the time of the weights. Residual streams and rotations are in device memory; attention is a
-// warp's work.
+// nor come in the time of the weights. Residual streams and rotations are in device memory.
 
 /// A number as a type.
 template <int VALUE>
@@ -30,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         PUT_PLACES(to)
     }
     __syncthreads();
-    if (threadIdx.x / 32 < 2) count_items(places, threadIdx.x / 32, starts + threadIdx.x / 32 * (TOKENS + 1));
+    if (threadIdx.x / 32 < 2) count_parts(places, threadIdx.x / 32, starts + threadIdx.x / 32 * (TOKENS + 1));
 #pragma unroll 1
     for (int kind = QKV; kind <= LOGITS; kind++) {
         Stage* list = reinterpret_cast<Stage*>(shared + ROWS_AT_LIST);
@@ -75,7 +74,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     for (int layer = 0; layer < LAYERS; layer++) {
         const u64* words = table + layer * LAYER_WORDS + INPUT_NORM;
         const int ring = is_ring(layer);
-        const Items items{places, starts + ring * (TOKENS + 1), ring};
         auto context_of = [&](int token) {
             const Place& place = places[token];
             const float2* rotation = reinterpret_cast<const float2*>(of_token(AT_TURNS, token));
@@ -105,7 +103,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_rows<BITS, GROUP, OUT>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
                                              shared, nothing);
             account.charge(MULTIPLY);
-            if (kind == QKV) prefetch_first(items, context_of);
             wait();
         };
 #pragma unroll 1
@@ -121,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_shared(kind, kind == QKV ? AT_NORMALIZED : kind == OUT ? AT_MIXED : AT_ACTIVATED,
                             kind == QKV ? AT_QKV : kind == OUT ? AT_OUT : AT_DOWN);
             if (kind == QKV) {
-                attend_rows(words, items, context_of, scratch, shared + ROWS_AT_STAGES + threadIdx.x / 32 * ATTENTION_OF_WARP);
+                attend_rows(words, places, starts + ring * (TOKENS + 1), ring, context_of, scratch, shared + ROWS_AT_STAGES);
                 account.charge(ATTEND);
                 wait();
             }

@@ -12,8 +12,8 @@ constexpr int STAGE_SUMS =
 constexpr int WEIGHTS_OF_STAGE = WARPS * STAGE_BYTES;
 
 // Shared memory. What attention has is where the inputs of products are.
-constexpr int WARP_SCORES = 16 * 8 * KEY_WARPS * 4;
-constexpr int ATTENTION_OF_WARP = align_up(QUERY_BYTES) + WARP_SCORES;
+constexpr int ATTENTION_OF_ROWS = align_up(larger(AT_QUERIES, WARPS * align_up(MOST_SPLITS * REPEAT * 8))) +
+                                  align_up((QUERY_BYTES > 4096 ? 6 : 12) * QUERY_BYTES) + 512;
 constexpr int ROWS_AT_MATRICES = 256;
 constexpr int ROWS_AT_PLACES = ROWS_AT_MATRICES + align_up(8 * KEPT_MATRICES);
 constexpr int ROWS_AT_STARTS = ROWS_AT_PLACES + align_up(20 * TOKENS);
@@ -23,14 +23,14 @@ constexpr int ROWS_AT_EXCHANGE = ROWS_AT_SUMS + align_up(4 * STAGE_SUMS);
 constexpr int ROWS_AT_STAGES = ROWS_AT_EXCHANGE + (HALVES == 2 ? WARPS / 2 * 64 * TOKENS : 0);
 constexpr int stages_that_fit() {
     int stages = 12;
-    while (stages > 2 && larger(stages * INPUTS_OF_STAGE, WARPS * ATTENTION_OF_WARP) + stages * WEIGHTS_OF_STAGE >
+    while (stages > 2 && larger(stages * INPUTS_OF_STAGE, ATTENTION_OF_ROWS) + stages * WEIGHTS_OF_STAGE >
                              SMEM - ROWS_AT_STAGES)
         stages--;
     return stages;
 }
 constexpr int STAGES = stages_that_fit();
 constexpr int ROWS_AT_WEIGHTS =
-    ROWS_AT_STAGES + align_up(larger(STAGES * INPUTS_OF_STAGE, WARPS * ATTENTION_OF_WARP));
+    ROWS_AT_STAGES + align_up(larger(STAGES * INPUTS_OF_STAGE, ATTENTION_OF_ROWS));
 static_assert(ROWS_AT_WEIGHTS + STAGES * WEIGHTS_OF_STAGE <= SMEM, "shared memory has no room for two stages");
 
 /// Which 16 bytes of a token's row of a tile hold those of column `column`: of neighbouring tokens they lie in
