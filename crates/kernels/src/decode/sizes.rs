@@ -337,7 +337,7 @@ impl Sizes {
         let queries: usize = 2 * repeat * (2 * self.head_dim + 8);
         let key_warps = warps / (self.head_dim / 128).max(1);
         let joined = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS);
-        let attention = joined.max(warps * 8 * MAX_SPLITS * repeat) + 12 * queries + 1024;
+        let attention = joined.max(warps * 8 * MAX_SPLITS * repeat) + 12 * queries + 2048;
         let parts = [
             256,
             8 * matrices,

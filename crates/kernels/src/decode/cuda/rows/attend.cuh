@@ -7,16 +7,21 @@ constexpr int PARTS_AT_ONCE = QUERY_BYTES > 4096 ? 6 : 12;
 
 /// Of one of them what is found once.
 struct Piece {
-    int token, held, number;  // which of the token's parts
-    int query;                // where its queries are
-    u32 is_new, is_last;      // whether it is the first one here of its head, and the last one anywhere
+    Context context;
+    Part part;
+    int token, query;  // where its queries are
+    int heads, more;   // to prepare: queries, where it is the first one here of its head, and the new key and value
+    u32 is_last;       // of its head, anywhere
 };
+
+/// Parts that are asked for ahead of the one at work: more would not stay in the second-level cache.
+constexpr int PREFETCHED = 4;
 
 /// What a warp has to join the parts of a head.
 constexpr int JOIN_BYTES = align_up(MOST_SPLITS * REPEAT * 8);
 constexpr int ROWS_AT_QUERIES = align_up(larger(AT_QUERIES, WARPS * JOIN_BYTES));
 constexpr int ROWS_AT_PIECES = ROWS_AT_QUERIES + align_up(PARTS_AT_ONCE * QUERY_BYTES);
-static_assert(ROWS_AT_PIECES + PARTS_AT_ONCE * sizeof(Piece) <= ATTENTION_OF_ROWS, "shared memory for attention");
+static_assert(ROWS_AT_PIECES + PARTS_AT_ONCE * (int)sizeof(Piece) <= ATTENTION_OF_ROWS, "shared memory for attention");
 
 /// Counts the parts before each token's, in layers of either kind: by one warp each.
 __device__ __forceinline__ void count_parts(const Place* places, int ring, int* starts) {
@@ -48,21 +53,33 @@ __device__ __forceinline__ int token_of(const int* starts, int number) {
     return token;
 }
 
+/// Has a part's keys and values brought into the second-level cache, by one thread.
+__device__ __forceinline__ void prefetch_piece(const Piece& piece) {
+    constexpr int ROW = HEAD_DIM * 2;
+    const u64 at = ((u64)piece.part.head * piece.context.capacity + piece.part.begin) * ROW;
+    const int bytes = (piece.part.end - piece.part.begin) * ROW;
+    if (bytes <= 0) return;
+    prefetch_bytes(piece.context.keys + at, bytes);
+    prefetch_bytes(piece.context.values + at, bytes);
+}
+
 /// Finds `count` parts from `first` on, by the first warp. Ends synchronized.
-__device__ __forceinline__ void find_pieces(const Place* places, const int* starts, int ring, int first, int count,
-                                            Piece* pieces) {
+template <typename ContextOf>
+__device__ __forceinline__ void find_pieces(const Place* places, const int* starts, int ring, ContextOf context_of,
+                                            int first, int count, Piece* pieces) {
     const int lane = threadIdx.x;
     if (lane < 32) {
         const int number = first + smaller(lane, count - 1), token = token_of(starts, number);
-        const int held = held_of(places[token], ring), own = number - starts[token];
-        const int head = token * KV_HEADS + Part(held, own).head;
-        const int before = __shfl_sync(~0u, head, larger(lane - 1, 0));
+        const Part part(held_of(places[token], ring), number - starts[token]);
+        const int head = token * KV_HEADS + part.head, before = __shfl_sync(~0u, head, larger(lane - 1, 0));
         const bool is_new = lane < count && (lane == 0 || head != before);
         const u32 all = __ballot_sync(~0u, is_new);
         if (lane < count) {
             int query = -1;
             for (int i = 0; i <= lane; i++) query += all >> i & 1;
-            pieces[lane] = Piece{token, held, own, query, is_new, 0};
+            const Context context = context_of(token);
+            pieces[lane] = Piece{context, part, token, query, is_new ? REPEAT : 0, heads_of(context, part) - REPEAT, 0};
+            if (lane < PREFETCHED) prefetch_piece(pieces[lane]);
         }
     }
     __syncthreads();
@@ -98,41 +115,36 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Place* place
 #pragma unroll 1
     for (int first = begin; first < end; first += PARTS_AT_ONCE) {
         const int count = smaller(end - first, PARTS_AT_ONCE);
-        find_pieces(places, starts, ring, first, count, pieces);
+        find_pieces(places, starts, ring, context_of, first, count, pieces);
         int next = 0;
 #pragma unroll 1
         for (int i = 0; i < count; i++) {
             const Piece& piece = pieces[i];
-            const Part part(piece.held, piece.number);
-            const Context context = context_of(piece.token);
-            if (i < 2) prefetch_part(context, part);
-            const int heads = piece.is_new ? REPEAT : 0, more = heads_of(context, part) - REPEAT;
+            const int heads = piece.heads, all_heads = heads + piece.more;
             // The warps take them in turn, going on where the last one's ended.
-            for (int head = (warp + WARPS - next) % WARPS; head < heads + more; head += WARPS)
-                prepare_head(reinterpret_cast<const float*>(of_token(piece.token) + AT_QKV), words, context, part.head,
-                             head < heads ? head : head - heads + REPEAT, queries(piece.query));
-            next = (next + heads + more) % WARPS;
+            for (int head = (warp + WARPS - next) % WARPS; head < all_heads; head += WARPS)
+                prepare_head(reinterpret_cast<const float*>(of_token(piece.token) + AT_QKV), words, piece.context,
+                             piece.part.head, head < heads ? head : head - heads + REPEAT, queries(piece.query));
+            next = (next + all_heads) % WARPS;
         }
         __syncthreads();
         Keys keys;
         Values values;
-        auto load = [&](const Context& context, const Part& part, int base) {
-            const u64 of_head = (u64)part.head * context.capacity * (HEAD_DIM / 8);
-            if (base >= part.end) return;
-            keys.load(reinterpret_cast<const uint4*>(context.keys) + of_head, base, part.end);
-            values.load(reinterpret_cast<const uint4*>(context.values) + of_head + warp % VALUE_SIDES * VALUE_TILES,
-                        base, part.end);
+        auto load = [&](const Piece& piece, int base) {
+            const u64 of_head = (u64)piece.part.head * piece.context.capacity * (HEAD_DIM / 8);
+            const int end = piece.part.end;
+            if (base >= end) return;
+            keys.load(reinterpret_cast<const uint4*>(piece.context.keys) + of_head, base, end);
+            values.load(reinterpret_cast<const uint4*>(piece.context.values) + of_head + warp % VALUE_SIDES * VALUE_TILES,
+                        base, end);
         };
         const int share = warp / VALUE_SIDES * 16;
-        {
-            const Part part(pieces[0].held, pieces[0].number);
-            load(context_of(pieces[0].token), part, part.begin + share);
-        }
+        load(pieces[0], pieces[0].part.begin + share);
 #pragma unroll 1
         for (int i = 0; i < count; i++) {
             const Piece& piece = pieces[i];
-            const Part part(piece.held, piece.number);
-            const Context context = context_of(piece.token);
+            const Part& part = piece.part;
+            if (threadIdx.x == THREADS - 1 && i + PREFETCHED < count) prefetch_piece(pieces[i + PREFETCHED]);
             Running state;
             state.clear();
 #pragma unroll 1
@@ -140,12 +152,9 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Place* place
                 float score[4];
                 keys.score(queries(piece.query), base, part.end, score);
                 values.add_to(state, score);
-                load(context, part, base + SHARE);
+                load(piece, base + SHARE);
             }
-            if (i + 1 < count) {
-                const Part other(pieces[i + 1].held, pieces[i + 1].number);
-                load(context_of(pieces[i + 1].token), other, other.begin + share);
-            }
+            if (i + 1 < count) load(pieces[i + 1], pieces[i + 1].part.begin + share);
             const int place = part.head * MOST_SPLITS + part.split;
             combine_warps(state, of_warps, scales, reinterpret_cast<float*>(of_token(piece.token) + AT_PARTS) + place * WIDTH,
                           reinterpret_cast<float2*>(of_token(piece.token) + AT_PART_SCALES) + place * REPEAT);
@@ -153,13 +162,13 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Place* place
         }
         if (threadIdx.x < count) {
             Piece& piece = pieces[threadIdx.x];
-            const Part part(piece.held, piece.number);
-            piece.is_last = counted_last(scratch + AT_HEAD_COUNTERS + piece.token * KV_HEADS + part.head, part.splits);
+            piece.is_last = counted_last(scratch + AT_HEAD_COUNTERS + piece.token * KV_HEADS + piece.part.head,
+                                         piece.part.splits);
         }
         __syncthreads();
         for (int i = warp; i < count; i += WARPS)
             if (pieces[i].is_last != 0)
-                join_parts(Part(pieces[i].held, pieces[i].number), of_token(pieces[i].token),
+                join_parts(pieces[i].part, of_token(pieces[i].token),
                            reinterpret_cast<float2*>(shared + warp * JOIN_BYTES));
         __syncthreads();
     }

@@ -13,7 +13,7 @@ constexpr int WEIGHTS_OF_STAGE = WARPS * STAGE_BYTES;
 
 // Shared memory. What attention has is where the inputs of products are.
 constexpr int ATTENTION_OF_ROWS = align_up(larger(AT_QUERIES, WARPS * align_up(MOST_SPLITS * REPEAT * 8))) +
-                                  align_up((QUERY_BYTES > 4096 ? 6 : 12) * QUERY_BYTES) + 512;
+                                  align_up((QUERY_BYTES > 4096 ? 6 : 12) * QUERY_BYTES) + 1280;
 constexpr int ROWS_AT_MATRICES = 256;
 constexpr int ROWS_AT_PLACES = ROWS_AT_MATRICES + align_up(8 * KEPT_MATRICES);
 constexpr int ROWS_AT_STARTS = ROWS_AT_PLACES + align_up(20 * TOKENS);
