@@ -4,11 +4,22 @@
 // through shared memory beside the tiles, for eight row blocks at a time, since all of it would neither fit there
 // nor come in the time of the weights. Residual streams and rotations are in device memory.
 
-/// A number as a type.
-template <int VALUE>
-struct Of {
-    static constexpr int value = VALUE;
-};
+/// Adds what the product FROM has left to the residual streams that this block keeps, and leaves them normalized for
+/// the product KIND. A function of its own, as `attend_rows` is.
+template <int KIND, int FROM>
+__device__ __noinline__ void normalize_rows(int at, const u32* before, const u32* after, u32* scratch,
+                                            unsigned char* shared) {
+    const Place* places = reinterpret_cast<const Place*>(shared + ROWS_AT_PLACES);
+#pragma unroll 1
+    for (int token = blockIdx.x; token < TOKENS; token += GRID) {
+        u32* own = scratch + token * TOKEN_STRIDE;
+        if (places[token].position >= 0)
+            add_and_normalize<KIND, FROM>(reinterpret_cast<const float*>(own + at), before, after,
+                                          reinterpret_cast<float*>(own + AT_STREAM), reinterpret_cast<float*>(shared),
+                                          reinterpret_cast<u16*>(own + AT_NORMALIZED), nullptr);
+        __syncthreads();
+    }
+}
 
 /// `tokens`: int32 [TOKENS]; `caches`: for each token, the addresses of the keys and of the values of each
 /// layer; `logits`: float32 [TOKENS, VOCAB]. The others are those of `decode_token`, with the numbers of a `Place` for
@@ -17,7 +28,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     decode_rows(const int* tokens, const u64* table, const u64* caches, u32* scratch, const unsigned char* /*after*/,
                 float* logits, unsigned char* done, PLACES) {
     extern __shared__ __align__(128) unsigned char shared[];
-    float* reduce = reinterpret_cast<float*>(shared);
     u64* matrices = reinterpret_cast<u64*>(shared + ROWS_AT_MATRICES);
     Place* places = reinterpret_cast<Place*>(shared + ROWS_AT_PLACES);
     int* starts = reinterpret_cast<int*>(shared + ROWS_AT_STARTS);
@@ -73,32 +83,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
         const u64* words = table + layer * LAYER_WORDS + INPUT_NORM;
-        const int ring = is_ring(layer);
-        auto context_of = [&](int token) {
-            const Place& place = places[token];
-            const float2* rotation = reinterpret_cast<const float2*>(of_token(AT_TURNS, token));
-            const u64* cache = caches + (token * LAYERS + layer) * 2;
-            return ring ? Context{place.ring_place, place.ring_held, place.ring_capacity, rotation + HEAD_DIM / 2,
-                                  RING_SCORE_SCALE, cache[0], cache[1]}
-                        : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
-                                  cache[1]};
-        };
         if (layer + 1 < LAYERS && blockIdx.x == GRID - 1) prefetch_norms(words + LAYER_WORDS);
         auto norm = [&](int word) { return reinterpret_cast<const u32*>(words[word - INPUT_NORM]); };
-        auto normalize = [&](auto from, auto kind, int at, const u32* before, const u32* after) {
-            each_kept([&](int token) {
-                add_and_normalize<decltype(kind)::value, decltype(from)::value>(
-                    reinterpret_cast<const float*>(of_token(at, token)), before, after,
-                    reinterpret_cast<float*>(of_token(AT_STREAM, token)), reduce,
-                    reinterpret_cast<u16*>(of_token(AT_NORMALIZED, token)), nullptr);
-            });
-            wait_for_normalized();
-        };
         if (layer == 0) {
-            normalize(Of<NOTHING>(), Of<QKV>(), AT_DOWN, nullptr, norm(INPUT_NORM));
+            normalize_rows<QKV, NOTHING>(AT_DOWN, nullptr, norm(INPUT_NORM), scratch, shared);
         } else {
-            normalize(Of<DOWN>(), Of<QKV>(), AT_DOWN, norm(MLP_OUT_NORM - LAYER_WORDS), norm(INPUT_NORM));
+            normalize_rows<QKV, DOWN>(AT_DOWN, norm(MLP_OUT_NORM - LAYER_WORDS), norm(INPUT_NORM), scratch, shared);
         }
+        wait_for_normalized();
         auto multiply_shared = [&](int kind, int from, int to) {
             multiply_rows<BITS, GROUP, OUT>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
                                              shared, nothing);
@@ -108,7 +100,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
             if (kind == GATE_UP) {
-                normalize(Of<OUT>(), Of<GATE_UP>(), AT_OUT, norm(ATTENTION_OUT_NORM), norm(MLP_NORM));
+                normalize_rows<GATE_UP, OUT>(AT_OUT, norm(ATTENTION_OUT_NORM), norm(MLP_NORM), scratch, shared);
+                wait_for_normalized();
                 multiply_rows<BITS, GROUP, GATE_UP>(pipe, kind, scratch + AT_NORMALIZED, nullptr, scratch, shared,
                                                   [&](int block, Sums& sums) { activate_rows(scratch, block, sums); });
                 account.charge(MULTIPLY);
@@ -118,20 +111,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_shared(kind, kind == QKV ? AT_NORMALIZED : kind == OUT ? AT_MIXED : AT_ACTIVATED,
                             kind == QKV ? AT_QKV : kind == OUT ? AT_OUT : AT_DOWN);
             if (kind == QKV) {
-                attend_rows(words, places, starts + ring * (TOKENS + 1), ring, context_of, scratch, shared + ROWS_AT_STAGES);
+                attend_rows(table, caches, scratch, shared, layer);
                 account.charge(ATTEND);
                 wait();
             }
         }
     }
 
-    each_kept([&](int token) {
-        add_and_normalize<LOGITS, DOWN>(reinterpret_cast<const float*>(of_token(AT_DOWN, token)),
-                                        reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]),
-                                        reinterpret_cast<const u32*>(last[FINAL_NORM]),
-                                        reinterpret_cast<float*>(of_token(AT_STREAM, token)), reduce,
-                                        reinterpret_cast<u16*>(of_token(AT_NORMALIZED, token)), nullptr);
-    });
+    normalize_rows<LOGITS, DOWN>(AT_DOWN,
+                                 reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]),
+                                 reinterpret_cast<const u32*>(last[FINAL_NORM]), scratch, shared);
     wait_for_normalized();
     multiply_rows<LM_HEAD_BITS, LM_HEAD_GROUP, LOGITS>(
         pipe, LOGITS, scratch + AT_NORMALIZED, nullptr, scratch, shared,

@@ -14,8 +14,8 @@ struct Piece {
     u32 is_last;       // of its head, anywhere
 };
 
-/// Parts that are asked for ahead of the one at work: more would not stay in the second-level cache.
-constexpr int PREFETCHED = 4;
+/// Parts that are asked for while their heads are prepared.
+constexpr int PREFETCHED = 2;
 
 /// What a warp has to join the parts of a head.
 constexpr int JOIN_BYTES = align_up(MOST_SPLITS * REPEAT * 8);
@@ -100,10 +100,24 @@ __device__ __forceinline__ void join_parts(const Part& part, u32* scratch, float
     __syncwarp();
 }
 
-/// This thread block's parts. `words`: the layer's row of the table, from its norms on.
-template <typename ContextOf>
-__device__ __forceinline__ void attend_rows(const u64* words, const Place* places, const int* starts, int ring,
-                                            ContextOf context_of, u32* scratch, unsigned char* shared) {
+/// This thread block's parts in a layer. A function of its own, so that what it keeps in registers costs the products
+/// none.
+__device__ __noinline__ void attend_rows(const u64* table, const u64* caches, u32* scratch, unsigned char* block_shared,
+                                         int layer) {
+    const u64* words = table + layer * LAYER_WORDS + INPUT_NORM;
+    const Place* places = reinterpret_cast<const Place*>(block_shared + ROWS_AT_PLACES);
+    const int ring = is_ring(layer);
+    const int* starts = reinterpret_cast<const int*>(block_shared + ROWS_AT_STARTS) + ring * (TOKENS + 1);
+    unsigned char* shared = block_shared + ROWS_AT_STAGES;
+    auto context_of = [&](int token) {
+        const Place& place = places[token];
+        const float2* rotation = reinterpret_cast<const float2*>(scratch + AT_TURNS + token * TOKEN_STRIDE);
+        const u64* cache = caches + (token * LAYERS + layer) * 2;
+        return ring ? Context{place.ring_place, place.ring_held, place.ring_capacity, rotation + HEAD_DIM / 2,
+                              RING_SCORE_SCALE, cache[0], cache[1]}
+                    : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
+                              cache[1]};
+    };
     constexpr int WIDTH = REPEAT * HEAD_DIM, SHARE = 16 * KEY_WARPS;
     const int warp = threadIdx.x / 32, all = starts[TOKENS];
     const int begin = (int)((u64)blockIdx.x * all / GRID), end = (int)((u64)(blockIdx.x + 1) * all / GRID);
@@ -144,7 +158,6 @@ __device__ __forceinline__ void attend_rows(const u64* words, const Place* place
         for (int i = 0; i < count; i++) {
             const Piece& piece = pieces[i];
             const Part& part = piece.part;
-            if (threadIdx.x == THREADS - 1 && i + PREFETCHED < count) prefetch_piece(pieces[i + PREFETCHED]);
             Running state;
             state.clear();
 #pragma unroll 1
