@@ -230,6 +230,7 @@ template <typename T>
 T __ldcg(const T* p) { return *p; }
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __fmul_rn(float x, float y) { return x * y; }
+inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __uint_as_float(u32 x) { return emulated::bits<float>(x); }
 inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     u64 both = (u64)y << 32 | x;

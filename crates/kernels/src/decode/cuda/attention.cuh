@@ -76,7 +76,7 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     if (HEAD_NORMS) {
         float squares = 0.0f;
 #pragma unroll
-        for (int i = 0; i < HEAD_DIM / 32; i++) squares += x[i] * x[i];
+        for (int i = 0; i < HEAD_DIM / 32; i++) squares = __fmaf_rn(x[i], x[i], squares);
         float scale = rsqrtf(warp_sum(squares) / HEAD_DIM + EPS);
 #pragma unroll
         for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
@@ -85,8 +85,8 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     for (int i = 0; i < HALF; i++) {
         float2 turn = context.rotation[lane + 32 * i];
         float a = x[i], b = x[i + HALF];
-        x[i] = a * turn.x - b * turn.y;
-        x[i + HALF] = b * turn.x + a * turn.y;
+        x[i] = __fmaf_rn(a, turn.x, -__fmul_rn(b, turn.y));
+        x[i + HALF] = __fmaf_rn(b, turn.x, __fmul_rn(a, turn.y));
     }
 }
 

@@ -136,7 +136,7 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
             x[i].x += part.x;
             x[i].y += part.y;
         }
-        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+        squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }
     float scale = 1.0f;
     if (NORMS_BEHIND && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
@@ -147,14 +147,15 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         if (pair >= HIDDEN / 2) continue;
         if (NORMS_BEHIND && PARTIALS > 0) {
             u32 w = __ldg(before + pair);
-            x[i].x *= scale * bf16_low(w);
-            x[i].y *= scale * bf16_high(w);
+            x[i].x = __fmul_rn(x[i].x, scale * bf16_low(w));
+            x[i].y = __fmul_rn(x[i].y, scale * bf16_high(w));
         }
+        // What is rounded when is said, here and above, so that it is the same in all kernels.
         float2* held = reinterpret_cast<float2*>(residual) + pair;
         x[i].x += held->x;
         x[i].y += held->y;
         *held = x[i];
-        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+        squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }
     scale = rsqrtf(block_sum(squares, reduce + 32) / HIDDEN + EPS);
 #pragma unroll

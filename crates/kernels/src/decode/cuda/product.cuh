@@ -388,8 +388,10 @@ __device__ __forceinline__ void write_partial(float* to, int block, int row, flo
 /// What a gate makes of its sum.
 __device__ __forceinline__ float activate(float x) {
     if (GELU) {
-        float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-        return 0.5f * x * (1.0f + tanhf(inner));
+        // What is rounded when is said, so that it is the same in all kernels.
+        const float cube = __fmul_rn(__fmul_rn(0.044715f, x), x);
+        const float inner = __fmul_rn(0.7978845608028654f, __fmaf_rn(cube, x, x));
+        return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, tanhf(inner)));
     }
     return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
 }
