@@ -283,8 +283,13 @@ impl Sizes {
         // many sums as warps.
         let row_blocks = |rows: usize| rows.div_ceil(16).div_ceil(blocks);
         let shared = (query_rows + 2 * self.kv_heads * self.head_dim).max(self.hidden);
-        let chains = if self.layers.is_affine() && self.hidden >= 2048 { 2 } else { 1 } * warps;
-        let most = (warps * row_blocks(2 * self.intermediate)).max(chains * (row_blocks(shared) + 1));
+        let chains = if self.layers.is_affine() && self.hidden >= 2048 {
+            2
+        } else {
+            1
+        } * warps;
+        let most =
+            (warps * row_blocks(2 * self.intermediate)).max(chains * (row_blocks(shared) + 1));
         let pieces = most.max(row_blocks(self.vocab));
 
         let layers = self.sliding.len();
