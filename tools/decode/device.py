@@ -9,7 +9,7 @@ import torch
 
 import bf12
 import emulator
-from source import cubin, smem_and_warps
+from source import cubin, name, place_numbers, scratch_words, smem_and_warps
 
 LAYER_WORDS, LAST_WORDS = 32, 32
 MATRICES = ["q", "k", "v", "o", "gate", "up", "down"]
@@ -37,7 +37,7 @@ class Kernel:
             file.write(data)
             file.flush()
             self.module = cupy.RawModule(path=file.name)
-            self.kernel = self.module.get_function("decode_token" if tokens == 1 else "decode_tokens")
+            self.kernel = self.module.get_function(name(tokens))
         self.smem, warps = smem_and_warps(m, arch)
         self.threads = warps * 32
         self.kernel.max_dynamic_shared_size_bytes = self.smem
@@ -151,7 +151,7 @@ class Decoder:
         self.periods = [(theta ** (i / half)).float() for theta in (m.theta, m.local_theta)]
         self.table = self.make_table()
         self.cache_table = addresses([c.data_ptr() for caches in of_tokens for pair in caches for c in pair])
-        self.scratch = torch.zeros(1 << 23, device=DEVICE, dtype=torch.int32)
+        self.scratch = torch.zeros(scratch_words(tokens), device=DEVICE, dtype=torch.int32)
         self.token = torch.zeros(tokens, device=DEVICE, dtype=torch.int32)
         self.done = torch.zeros(1, device=DEVICE, dtype=torch.uint8)
         self.logits = torch.empty([m.vocab] if tokens == 1 else [tokens, m.vocab], device=DEVICE, dtype=torch.float32)
@@ -177,7 +177,7 @@ class Decoder:
         numbers = []
         for position, ring_place, ring_held in places:
             numbers += [position, self.capacity, ring_place, ring_held, self.ring_capacity]
-        numbers += [-1] * ((5 if self.tokens == 1 else 40) - len(numbers))
+        numbers += [-1] * (place_numbers(self.tokens) - len(numbers))
         self.kernel([t.data_ptr() for t in arrays], numbers)
 
     def bytes(self, position, ring_held):

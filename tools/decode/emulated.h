@@ -25,7 +25,9 @@
 #define __device__
 #define __host__
 #define __global__
+#define __constant__
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 #define __align__(n)
 
@@ -228,6 +230,7 @@ template <typename T>
 T __ldcg(const T* p) { return *p; }
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __fmul_rn(float x, float y) { return x * y; }
+inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __uint_as_float(u32 x) { return emulated::bits<float>(x); }
 inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     u64 both = (u64)y << 32 | x;

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from source import FOLDER, defines, files
+from source import FOLDER, defines, files, name, place_numbers
 
 # Few blocks, since each is hundreds of fibers, but more than row blocks have ends, and than tokens go together.
 GRID = 9
@@ -27,9 +27,9 @@ extern "C" void launch(unsigned long long seed, const int* token, const u64* tab
 
 
 def entry(tokens):
-    names = [f"place{i}" for i in range(5 if tokens == 1 else 40)]
-    return ENTRY.format(kernel="decode_token" if tokens == 1 else "decode_tokens",
-                        parameters=", ".join(f"int {name}" for name in names), arguments=", ".join(names))
+    numbers = [f"place{i}" for i in range(place_numbers(tokens))]
+    return ENTRY.format(kernel=name(tokens), parameters=", ".join(f"int {n}" for n in numbers),
+                        arguments=", ".join(numbers))
 
 
 def with_array(kernel):

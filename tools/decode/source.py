@@ -19,8 +19,35 @@ FILES = [
 ]
 
 
+ROWS = ["rows/units.cuh", "rows/pipe.cuh", "rows/tiles.cuh", "rows/multiply.cuh", "rows/attend.cuh"]
+
+
 def files(tokens):
-    return FILES + ["token.cu" if tokens == 1 else "tokens.cu"]
+    if tokens == 1:
+        return FILES + ["token.cu"]
+    return FILES + ["place.cuh"] + (ROWS + ["rows.cu"] if tokens > 8 else ["tokens.cu"])
+
+
+def name(tokens):
+    return "decode_token" if tokens == 1 else "decode_rows" if tokens > 8 else "decode_tokens"
+
+
+def scratch_words(tokens):
+    return 1 << 23 if tokens <= 8 else tokens << 19
+
+
+def place_numbers(tokens):
+    """Numbers that the kernel takes by value."""
+    return 5 if tokens == 1 else 40 if tokens <= 8 else 5 * tokens
+
+
+def place_macros(tokens):
+    """As `Sizes::source` has it."""
+    if tokens <= 8:
+        return ""
+    numbers = range(place_numbers(tokens))
+    return ("#define PLACES " + ", ".join(f"int p{i}" for i in numbers) + "\n#define PUT_PLACES(to) "
+            + " ".join(f"to[{i}] = p{i};" for i in numbers) + "\n")
 
 
 @dataclasses.dataclass
@@ -73,7 +100,8 @@ def smem_and_warps(m, arch):
     return smem - 256, int(os.environ.get("DECODE_WARPS", 8))
 
 
-def defines(m, arch, grid, scratch=1 << 23, tokens=1):
+def defines(m, arch, grid, tokens=1):
+    scratch = scratch_words(tokens)
     smem, warps = smem_and_warps(m, arch)
     mask = sum(1 << i for i in m.rings())
     embed_scale = 1.0
@@ -96,7 +124,7 @@ def defines(m, arch, grid, scratch=1 << 23, tokens=1):
         POSITION_SCALE="1.0f", RING_POSITION_SCALE="1.0f",
         RINGS_LOW=f"{mask & (2**64 - 1)}ull", RINGS_HIGH=f"{mask >> 64}ull",
     )
-    return "".join(f"#define {k} {v}\n" for k, v in values.items())
+    return "".join(f"#define {k} {v}\n" for k, v in values.items()) + place_macros(tokens)
 
 
 def source(m, arch, grid, timeline=False, tokens=1):

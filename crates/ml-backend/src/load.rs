@@ -224,9 +224,9 @@ impl<'a> MlxBackendBuilder<'a> {
     }
 
     /// How many requests are served at the same time; unless told, as many as decode in one pass: on a CPU 8,
-    /// and 16 if all matrices are quantized; on CUDA 8, or fewer where a GPU has little shared memory; one in
-    /// float16, on Metal, and where a plan has slower steps ([`ModelInfo::plan`](crate::ModelInfo::plan)). More
-    /// take turns.
+    /// and 16 if all matrices are quantized; on CUDA 32 to 128, by how the weights are stored, or fewer where a GPU
+    /// has little shared memory; one in float16, on Metal, and where a plan has slower steps
+    /// ([`ModelInfo::plan`](crate::ModelInfo::plan)). More take turns.
     ///
     /// Each has caches of its own: one joins others only if there is room for them in the
     /// [memory limit](Self::memory_limit), else it waits. Where answers then grow beyond it, the request that came

@@ -121,6 +121,12 @@ impl Decoder {
         self.fused.logits(&self.layers, &ends, ids, caches)
     }
 
+    /// Sequences that [`Decoder::next_logits`] takes at the most, where a failure has shown that they are fewer than
+    /// the sizes say.
+    pub(crate) fn together(&self) -> usize {
+        self.fused.together()
+    }
+
     /// Hidden states `[rows, hidden]` through the head: logits `[rows, vocab]`.
     pub(crate) fn logits(&self, hidden: &Array) -> Result<Array> {
         let logits = match &self.head {

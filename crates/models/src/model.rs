@@ -277,7 +277,7 @@ impl Model {
     /// take without reading their weights again, and in which a row does not depend on how many there are. One
     /// where kernels of ours do not run the model, and on Metal.
     pub fn together(&self) -> usize {
-        self.together
+        self.together.min(self.decoder.together())
     }
 
     /// Runs one token of each of several sequences, `ids` int32 `[N]`, that follow those in the N `caches`,

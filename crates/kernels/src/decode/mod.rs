@@ -13,7 +13,8 @@
 //! everything between them is float32. Other models run operation by operation.
 //!
 //! Tokens of several sequences are columns of the same products (`cuda/tokens.cu`), so that they cost little more
-//! than one, up to eight, or as many as there is shared memory for. A token's bits do not depend on the others.
+//! than one, up to eight, or as many as there is shared memory for. For more there is another kernel (`cuda/rows.cu`).
+//! A token's bits do not depend on the others.
 
 mod sizes;
 mod step;

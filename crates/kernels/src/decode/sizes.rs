@@ -20,13 +20,31 @@ const FILES: [&str; 13] = [
     include_str!("cuda/input.cuh"),
     include_str!("cuda/attention.cuh"),
 ];
-/// The kernel of one token, and that of several.
-const TOKEN: &str = include_str!("cuda/token.cu");
-const TOKENS: &str = include_str!("cuda/tokens.cu");
+/// Behind them the kernel of one token, that of several, and that of many.
+const TOKEN: [&str; 1] = [include_str!("cuda/token.cu")];
+const TOKENS: [&str; 2] = [
+    include_str!("cuda/place.cuh"),
+    include_str!("cuda/tokens.cu"),
+];
+const ROWS: [&str; 7] = [
+    include_str!("cuda/place.cuh"),
+    include_str!("cuda/rows/units.cuh"),
+    include_str!("cuda/rows/pipe.cuh"),
+    include_str!("cuda/rows/tiles.cuh"),
+    include_str!("cuda/rows/multiply.cuh"),
+    include_str!("cuda/rows/attend.cuh"),
+    include_str!("cuda/rows.cu"),
+];
 
 /// Tokens that may go through together, each of another sequence, the most first: the columns of a product of
 /// the matrix units.
 const TOGETHER: [usize; 4] = [8, 4, 2, 1];
+
+/// More than those, for which there is another kernel.
+const MANY: [usize; 4] = [16, 32, 64, 128];
+
+/// Stages of that kernel for which there has to be room: with fewer it would wait for its weights.
+const STAGES: usize = 3;
 
 /// Elements of the inputs of several tokens that may be in shared memory at a time, the most first.
 const SLICES: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
@@ -182,14 +200,29 @@ impl Sizes {
         heads && packings && layers && self.vocab >= 16 && self.slice(target, 1).is_some()
     }
 
-    /// Tokens, each of another sequence, that a kernel for this model and GPU can take through together;
-    /// [`Sizes::serve`] is true of them.
+    /// Tokens, each of another sequence, that a kernel for this model and GPU can take through together at the
+    /// most; [`Sizes::serve`] is true of them.
     pub fn together(&self, target: Target) -> usize {
+        self.steps(target).last().copied().unwrap_or(1)
+    }
+
+    /// For how many tokens there are kernels for this model and GPU, the fewest first: one, several, and many,
+    /// of which each is twice as many as the one before. Fewer tokens than a kernel is for can go through it.
+    pub fn steps(&self, target: Target) -> Vec<usize> {
         // Each has a block that keeps its residual stream.
         let fits = |tokens: &usize| {
             *tokens <= target.multiprocessors as usize && self.slice(target, *tokens).is_some()
         };
-        TOGETHER.into_iter().find(fits).unwrap_or(1)
+        let several = TOGETHER.into_iter().find(fits).unwrap_or(1);
+        let mut steps = vec![1];
+        steps.extend((several > 1).then_some(several));
+        let many = |tokens: &usize| {
+            *tokens <= target.multiprocessors as usize
+                && self.shared_bytes_of_many(target, *tokens)
+                    <= self.dynamic_shared_memory(target) as usize
+        };
+        steps.extend(MANY.into_iter().take_while(many));
+        steps
     }
 
     /// Elements of the inputs of so many tokens that are in shared memory at a time: as many as there is room
@@ -246,11 +279,18 @@ impl Sizes {
         let attention = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS)
             + 2 * repeat * (2 * self.head_dim + 8) * tokens;
 
-        // Of a block, and one more where blocks share row blocks.
+        // Of a block, and one more where blocks share row blocks. Of packed rows there may be up to twice as
+        // many sums as warps.
         let row_blocks = |rows: usize| rows.div_ceil(16).div_ceil(blocks);
         let shared = (query_rows + 2 * self.kv_heads * self.head_dim).max(self.hidden);
-        let most = row_blocks(2 * self.intermediate).max(row_blocks(shared) + 1);
-        let pieces = (warps * most).max(row_blocks(self.vocab) + 1 + warps);
+        let chains = if self.layers.is_affine() && self.hidden >= 2048 {
+            2
+        } else {
+            1
+        } * warps;
+        let most =
+            (warps * row_blocks(2 * self.intermediate)).max(chains * (row_blocks(shared) + 1));
+        let pieces = most.max(row_blocks(self.vocab));
 
         let layers = self.sliding.len();
         let matrices = (7 * layers + 1) * if affine { 3 } else { 1 };
@@ -275,13 +315,66 @@ impl Sizes {
         parts.iter().map(|part| part.next_multiple_of(128)).sum()
     }
 
+    /// Bytes of shared memory, which is laid out in `rows/pipe.cuh`, that are enough for so many tokens and
+    /// [`STAGES`] stages.
+    fn shared_bytes_of_many(&self, target: Target, tokens: usize) -> usize {
+        let (warps, grid) = (WARPS as usize, target.multiprocessors.max(1) as usize);
+        let query_rows = self.heads * self.head_dim;
+        let qkv_rows = query_rows + 2 * self.kv_heads * self.head_dim;
+        // A stage has a row of tiles for each thread block, or, where row blocks are few, one of them.
+        let stages = |packing: Packing, rows: usize, columns: usize| {
+            let deep = columns.div_ceil(packing.tile());
+            rows.div_ceil(16) * deep / grid / 2 + 2 * deep
+        };
+        let listed = stages(self.layers, qkv_rows, self.hidden)
+            + stages(self.layers, self.hidden, query_rows)
+            + stages(self.layers, 2 * self.intermediate, self.hidden)
+            + stages(self.layers, self.hidden, self.intermediate)
+            + stages(self.head, self.vocab, self.hidden);
+        let groups = |packing: Packing| match packing {
+            Packing::Affine { group, .. } => packing.tile() / group,
+            Packing::Dense | Packing::Bf12 => 0,
+        };
+        let matrices = (7 * self.sliding.len() + 1) * if self.any_affine() { 3 } else { 1 };
+        let inputs = 2 * tokens * (2 * self.layers.tile()).max(self.head.tile());
+        let weights = warps * self.layers.tile_bytes().max(self.head.tile_bytes());
+        let repeat = self.heads / self.kv_heads;
+        let queries: usize = 2 * repeat * (2 * self.head_dim + 8);
+        let key_warps = warps / (self.head_dim / 128).max(1);
+        let joined = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS);
+        let attention = joined.max(warps * 8 * MAX_SPLITS * repeat) + 12 * queries + 2048;
+        let parts = [
+            256,
+            8 * matrices,
+            20 * tokens,
+            8 * (tokens + 1),
+            8 * listed + 32,
+            4 * tokens * (2 * groups(self.layers)).max(groups(self.head)),
+            warps / 2 * 64 * tokens,
+            (STAGES * inputs).max(attention),
+            STAGES * weights,
+        ];
+        parts.iter().map(|part| part.next_multiple_of(128)).sum()
+    }
+
     /// Words of scratch memory that are enough for the kernel of so many tokens, which checks it.
     pub fn scratch_words(&self, tokens: usize) -> usize {
         let query_rows = self.heads * self.head_dim;
-        let sums = query_rows + 2 * self.kv_heads * self.head_dim + 2 * self.hidden;
+        let qkv_rows = query_rows + 2 * self.kv_heads * self.head_dim;
+        let sums = qkv_rows + 2 * self.hidden;
         let parts = self.heads * MAX_SPLITS * (self.head_dim + 2);
-        let of_token =
-            8 * sums + query_rows + self.intermediate + parts + self.kv_heads + self.hidden;
+        let of_token = query_rows + self.intermediate + parts + self.kv_heads + self.hidden;
+        let of_token = of_token
+            + match tokens > TOGETHER[0] {
+                false => 8 * sums,
+                // Up to three thread blocks share a row, of each of which there are sums of pairs of chains, and
+                // those of the other chain of each pair.
+                true => {
+                    let pairs = if self.any_affine() { 8 } else { 4 };
+                    let widest = qkv_rows.max(self.hidden);
+                    3 * pairs * (sums + widest) + self.hidden + 2 * self.head_dim
+                }
+            };
         tokens * (of_token + 64) + 4096
     }
 
@@ -340,7 +433,35 @@ impl Sizes {
         }
         define("RINGS_LOW", format!("{low}ull"));
         define("RINGS_HIGH", format!("{high}ull"));
-        let kernel = if tokens == 1 { TOKEN } else { TOKENS };
-        text + &FILES.concat() + kernel
+        let (kernel, places) = match tokens {
+            1 => (&TOKEN[..], 0),
+            _ if tokens <= TOGETHER[0] => (&TOKENS[..], 0),
+            _ => (&ROWS[..], tokens),
+        };
+        if places > 0 {
+            let numbers = 0..5 * places;
+            let parameters: Vec<String> = numbers.clone().map(|i| format!("int p{i}")).collect();
+            let put: String = numbers.map(|i| format!("to[{i}] = p{i}; ")).collect();
+            define("PLACES", parameters.join(", "));
+            define("PUT_PLACES(to)", put);
+        }
+        text + &FILES.concat() + &kernel.concat()
+    }
+
+    /// The name of that kernel.
+    pub(super) fn kernel(tokens: usize) -> &'static str {
+        match tokens {
+            1 => "decode_token",
+            _ if tokens <= TOGETHER[0] => "decode_tokens",
+            _ => "decode_rows",
+        }
+    }
+
+    /// Places that it takes.
+    pub(super) fn places(tokens: usize) -> usize {
+        match tokens {
+            1 => 1,
+            _ => tokens.max(TOGETHER[0]),
+        }
     }
 }

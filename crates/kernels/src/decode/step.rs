@@ -16,9 +16,6 @@ use crate::graph::{exactly, on_cuda};
 use crate::kv::{Launched, Slot};
 use crate::rms_norm::graph::Norm;
 
-/// Places that the kernel of several tokens takes, whatever their number.
-const PLACES: usize = 8;
-
 /// A model whose blocks are alike.
 pub struct Model<'a> {
     /// Its blocks, each with whether it has a sliding window. All blocks of a kind share rotation and
@@ -41,9 +38,9 @@ pub struct TokenStep {
     sizes: Sizes,
     target: Target,
     one: Compiled,
-    /// For tokens of several sequences: compiled when first needed, since most have one.
-    several: OnceCell<Compiled>,
-    /// Sequences that go together: one once that kernel could not be compiled.
+    /// For tokens of several sequences, the fewest first: compiled when first needed, since most have one.
+    several: Vec<(usize, OnceCell<Compiled>)>,
+    /// Sequences that go together: fewer once a kernel could not be compiled.
     together: Cell<usize>,
     tables: Tables,
     /// The arrays whose addresses are in `table`, so that they stay where they are.
@@ -65,11 +62,7 @@ struct Compiled {
 
 impl Compiled {
     fn new(sizes: &Sizes, target: Target, tokens: usize) -> Result<Self> {
-        let name = if tokens == 1 {
-            "decode_token"
-        } else {
-            "decode_tokens"
-        };
+        let name = Sizes::kernel(tokens);
         let source = sizes.source(target, tokens);
         let kernel = Module::compile(name, &source, &["-default-device"])?.kernel(name)?;
         let launch = Launch {
@@ -110,12 +103,14 @@ impl TokenStep {
         let (table, weights) = table(&tables, model)?;
         mlx_core::eval(&[&table])?;
         let together = Cell::new(sizes.together(target));
+        let several = sizes.steps(target).into_iter().filter(|&tokens| tokens > 1);
+        let several = several.map(|tokens| (tokens, OnceCell::new())).collect();
         Ok(Some(Self {
             together,
             sizes,
             target,
             one,
-            several: OnceCell::new(),
+            several,
             tables,
             _weights: weights,
             table,
@@ -156,7 +151,7 @@ impl TokenStep {
         }
         let compiled = match count {
             1 => &self.one,
-            _ => self.several()?,
+            _ => self.several(count)?,
         };
         let caches = self.tables.of_caches(slots, compiled.tokens)?;
         let places = offsets
@@ -165,7 +160,7 @@ impl TokenStep {
             .map(|(&at, slots)| self.place(at, slots));
         let mut scalars: Vec<Scalar> = places.flatten().map(Scalar::Int).collect();
         if compiled.tokens > 1 {
-            scalars.resize(5 * PLACES, Scalar::Int(-1));
+            scalars.resize(5 * Sizes::places(compiled.tokens), Scalar::Int(-1));
         }
         let last = self.last.borrow_mut().take();
         let last = last.filter(|(done, launched)| launched.leads_on(done));
@@ -197,13 +192,22 @@ impl TokenStep {
         }
     }
 
-    fn several(&self) -> Result<&Compiled> {
-        if let Some(compiled) = self.several.get() {
-            return Ok(compiled);
+    /// The kernel of the fewest tokens that takes `count`.
+    fn several(&self, count: usize) -> Result<&Compiled> {
+        let mut fewer = 1;
+        for (tokens, compiled) in &self.several {
+            if *tokens < count {
+                fewer = *tokens;
+                continue;
+            }
+            if let Some(compiled) = compiled.get() {
+                return Ok(compiled);
+            }
+            let made = Compiled::new(&self.sizes, self.target, *tokens)
+                .inspect_err(|_| self.together.set(fewer))?;
+            return Ok(compiled.get_or_init(|| made));
         }
-        let compiled = Compiled::new(&self.sizes, self.target, self.together())
-            .inspect_err(|_| self.together.set(1))?;
-        Ok(self.several.get_or_init(|| compiled))
+        Ok(&self.one)
     }
 
     /// Where a sequence stands: its position, room for tokens; of layers with a sliding window, where the token

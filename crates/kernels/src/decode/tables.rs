@@ -13,7 +13,7 @@ const SOURCE: &str = include_str!("cuda/addresses.cu");
 pub(super) const ROW: usize = 32;
 
 /// Tables of caches that are kept: those of more sequences than are decoded in turns, and of their groups.
-const KEPT: usize = 64;
+const KEPT: usize = 512;
 
 /// Makes tables of addresses, and keeps those of caches until their buffers are others.
 pub(super) struct Tables {

@@ -242,18 +242,21 @@ fn qwen3_8b(packing: Packing) -> Sizes {
     }
 }
 
-/// An H200 takes eight tokens of the models that people run through together.
+/// An H200 takes eight tokens of the models that people run through together, and by another kernel many.
 #[test]
 fn tokens_of_several_sequences_go_together() {
     let [a100, h200, small] = GPUS.map(|(_, target)| target);
     for packing in [Packing::Dense, Packing::Bf12, affine(4, 64), affine(8, 64)] {
         for sizes in [qwen3(packing), qwen3_8b(packing), gemma3(packing)] {
-            assert_eq!(sizes.together(h200), 8, "{sizes:?}");
+            let steps = sizes.steps(h200);
+            assert_eq!(steps[..4], [1, 8, 16, 32], "{sizes:?}");
+            assert_eq!(steps.last(), Some(&sizes.together(h200)), "{sizes:?}");
         }
     }
-    assert_eq!(qwen3(Packing::Dense).together(a100), 8);
-    assert_eq!(qwen3(Packing::Dense).together(small), 8);
-    assert_eq!(qwen3_8b(affine(4, 64)).together(small), 2);
+    assert_eq!(qwen3(Packing::Dense).steps(a100)[..3], [1, 8, 16]);
+    assert_eq!(qwen3(Packing::Dense).steps(small)[..3], [1, 8, 16]);
+    // There is no room for many there.
+    assert_eq!(qwen3_8b(affine(4, 64)).steps(small), [1, 2]);
     // Each has a block of its own.
     let few = Target {
         multiprocessors: 6,
@@ -265,7 +268,8 @@ fn tokens_of_several_sequences_go_together() {
         vocab: 1024,
         ..qwen3(Packing::Dense)
     };
-    assert_eq!((tiny.together(a100), tiny.together(few)), (8, 4));
+    assert_eq!(tiny.steps(a100)[..2], [1, 8]);
+    assert_eq!(tiny.steps(few), [1, 4]);
 }
 
 #[test]
@@ -283,12 +287,32 @@ fn kernels_of_several_tokens_compile() {
         ("qwen2", qwen2(Packing::Dense), small),
     ];
     for (name, sizes, gpu) in models {
-        let tokens = sizes.together(gpu.1);
+        let tokens = sizes.steps(gpu.1)[1];
         assert!(tokens > 1, "{name}");
         compiles_for(&compiler, name, &sizes, gpu, tokens);
     }
     let of_four = qwen3_8b(affine(8, 64));
     compiles_for(&compiler, "qwen3-8b 8 bits", &of_four, h200, 4);
+}
+
+/// Its source checks that the host knows how much shared and scratch memory it takes.
+#[test]
+fn kernels_of_many_tokens_compile() {
+    let Some(compiler) = compiler() else { return };
+    let [a100, h200, _] = GPUS;
+    let models = [
+        ("qwen3-8b 12 bits", qwen3_8b(Packing::Bf12), h200),
+        ("qwen3-8b 4 bits", qwen3_8b(affine(4, 64)), h200),
+        ("gemma3", gemma3(Packing::Dense), a100),
+    ];
+    for (name, sizes, (architecture, target)) in models {
+        let tokens = sizes.together(target);
+        assert!(tokens > 8, "{name}");
+        let source = sizes.source(target, tokens);
+        compiler
+            .compile(name, &source, architecture, &["-default-device"])
+            .unwrap();
+    }
 }
 
 #[test]

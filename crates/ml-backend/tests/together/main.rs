@@ -54,7 +54,7 @@ fn request(rng: &mut Rng, vocab: usize) -> (Vec<u32>, Options) {
 fn a_request_gives_the_same_alone_and_among_many() {
     let mut rng = Rng(5);
     for name in ["qwen3-demo", "gemma3-demo"] {
-        let (alone, backend) = (load(name, 1), load(name, 8));
+        let (alone, backend) = (load(name, 1), load(name, 24));
         let vocab = alone.info().model.vocab_size;
         let requests: Vec<_> = (0..64).map(|_| request(&mut rng, vocab)).collect();
         let ids = |backend: &MlxBackend, (prompt, options): &(Vec<u32>, Options)| {

@@ -46,6 +46,12 @@ impl Fused {
         }
     }
 
+    /// Sequences that one kernel takes, where there is one.
+    pub(crate) fn together(&self) -> usize {
+        let step = self.step.get().and_then(Option::as_ref);
+        step.map_or(usize::MAX, TokenStep::together)
+    }
+
     fn step(&self, layers: &Stack, ends: &Ends<'_>) -> Result<Option<&TokenStep>> {
         if let Some(step) = self.step.get() {
             return Ok(step.as_ref());

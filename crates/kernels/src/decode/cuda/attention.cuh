@@ -20,7 +20,7 @@ struct Part {
 
     /// Keys are split so that most blocks have some, but each warp 16, which it reads at a time.
     static __device__ __forceinline__ int splits_of(int held) {
-        return smaller(smaller(GRID / KV_HEADS, MAX_SPLITS), (held + 16 * KEY_WARPS - 1) / (16 * KEY_WARPS));
+        return smaller(MOST_SPLITS, (held + 16 * KEY_WARPS - 1) / (16 * KEY_WARPS));
     }
 
     __device__ __forceinline__ Part(int held, int number) : splits(splits_of(held)) {
@@ -64,7 +64,7 @@ __device__ __forceinline__ void load_head(const float* qkv, int row, u64 bias, i
         x[i] = 0.0f;
 #pragma unroll
         for (int p = 0; p < Product<QKV>::PARTIALS; p++)
-            x[i] += shared_read(qkv + p * QKV_ROWS + row + lane + 32 * i);
+            x[i] += row_sum<QKV, float>(qkv, p, row + lane + 32 * i);
         if (QKV_BIASES) x[i] += bf16(__ldg(reinterpret_cast<const u16*>(bias) + of_bias + lane + 32 * i));
     }
 }
@@ -76,7 +76,7 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     if (HEAD_NORMS) {
         float squares = 0.0f;
 #pragma unroll
-        for (int i = 0; i < HEAD_DIM / 32; i++) squares += x[i] * x[i];
+        for (int i = 0; i < HEAD_DIM / 32; i++) squares = __fmaf_rn(x[i], x[i], squares);
         float scale = rsqrtf(warp_sum(squares) / HEAD_DIM + EPS);
 #pragma unroll
         for (int i = 0; i < HEAD_DIM / 32; i++) x[i] *= scale * bf16(__ldg(weight + lane + 32 * i));
@@ -85,21 +85,29 @@ __device__ __forceinline__ void normalize_and_rotate(float (&x)[HEAD_DIM / 32], 
     for (int i = 0; i < HALF; i++) {
         float2 turn = context.rotation[lane + 32 * i];
         float a = x[i], b = x[i + HALF];
-        x[i] = a * turn.x - b * turn.y;
-        x[i + HALF] = b * turn.x + a * turn.y;
+        x[i] = __fmaf_rn(a, turn.x, -__fmul_rn(b, turn.y));
+        x[i + HALF] = __fmaf_rn(b, turn.x, __fmul_rn(a, turn.y));
     }
 }
 
-/// A warp's part in preparing one key-value head: its query `i` into shared memory, ready for base-2 scores, or,
-/// for REPEAT and the next `i`, the new token's key and its value into the cache.
-__device__ __forceinline__ void prepare_head(const float* qkv, const u64* words, const Context& context, int head,
-                                             int i, u16* queries) {
-    const int lane = threadIdx.x % 32;
+/// Loads head `i` of those to prepare for a key-value head: a query, or, for REPEAT and the next, key and value.
+__device__ __forceinline__ void load_prepared(const float* qkv, const u64* words, int head, int i, float (&x)[HEAD_DIM / 32]) {
     auto bias = [&](int word) { return QKV_BIASES ? words[word - INPUT_NORM] : 0; };
-    float x[HEAD_DIM / 32];
+    const bool value = i > REPEAT;
     if (i < REPEAT) {
         const int row = (head * REPEAT + i) * HEAD_DIM;
         load_head(qkv, row, bias(QUERY_BIAS), row, x);
+    } else {
+        const int row = head * HEAD_DIM;
+        load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
+    }
+}
+
+/// Query `i` into shared memory, ready for base-2 scores, or the new token's key and its value into the cache.
+__device__ __forceinline__ void put_prepared(const u64* words, const Context& context, int head, int i,
+                                             float (&x)[HEAD_DIM / 32], u16* queries) {
+    const int lane = threadIdx.x % 32;
+    if (i < REPEAT) {
         normalize_and_rotate(x, reinterpret_cast<const u16*>(words[QUERY_NORM - INPUT_NORM]), context);
         float scale = context.score_scale * 1.4426950408889634f;
         u16* to = queries + i * QUERY_STRIDE + lane / 8 * 16 + lane % 8;
@@ -111,14 +119,20 @@ __device__ __forceinline__ void prepare_head(const float* qkv, const u64* words,
         }
     } else {
         bool value = i > REPEAT;
-        const int row = head * HEAD_DIM;
-        load_head(qkv, QUERY_ROWS + (value ? KEY_ROWS : 0) + row, bias(value ? VALUE_BIAS : KEY_BIAS), row, x);
         if (!value) normalize_and_rotate(x, reinterpret_cast<const u16*>(words[KEY_NORM - INPUT_NORM]), context);
         u16* to = reinterpret_cast<u16*>(value ? context.values : context.keys) +
                   ((u64)head * context.capacity + context.place) * HEAD_DIM;
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 32; j++) to[lane + 32 * j] = to_bf16(x[j]);
     }
+}
+
+/// A warp's part in preparing one key-value head.
+__device__ __forceinline__ void prepare_head(const float* qkv, const u64* words, const Context& context, int head,
+                                             int i, u16* queries) {
+    float x[HEAD_DIM / 32];
+    load_prepared(qkv, words, head, i, x);
+    put_prepared(words, context, head, i, x, queries);
 }
 
 /// How many `i` there are to prepare for a part: key and value are its own where their place is in it.
@@ -148,40 +162,33 @@ __device__ __forceinline__ float squashed(float score) {
     return SCORE_CAP * 1.4426950408889634f * (1.0f - __fdividef(2.0f, power + 1.0f));
 }
 
-/// This warp's share of the keys [begin, end), 16 at a time, on the matrix units.
-///
-/// The heads that share keys are rows of A. A query has more digits than bfloat16, so it is the sum
-/// of two: rows 0 to 7 have the upper, rows 8 to 15 the lower parts of the same heads, and the same
-/// holds for the softmax weights. What enters B lies in memory as it is wanted: of a key, 16 bytes a
-/// lane; of values, 16 bytes of four keys, whose elements are exchanged to pairs of keys.
-__device__ __forceinline__ void attend(const uint4* keys, const uint4* values, int begin, int end,
-                                       const u16* queries, Running& state) {
-    constexpr int CHUNKS = HEAD_DIM / 32, ROW = HEAD_DIM / 8, PARTS = VALUE_TILES / 8;
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = lane / 4, column = lane % 4;
-    const uint4* values_here = values + warp % VALUE_SIDES * (VALUE_TILES) + row;
-    const uint4* query = reinterpret_cast<const uint4*>(queries + row * QUERY_STRIDE) + 2 * column;
-#pragma unroll 1
-    for (int base = begin + warp / VALUE_SIDES * 16; base < end; base += KEY_WARPS * 16) {
-        const uint4 zero = make_uint4(0, 0, 0, 0);
-        // In place of keys behind the end the last one is read, and its weight made zero.
-        uint4 k[2][CHUNKS];
+// Of 16 keys from `base` on, of which those behind the end are read as the last one.
+//
+// The heads that share keys are rows of A. A query has more digits than bfloat16, so it is the sum
+// of two: rows 0 to 7 have the upper, rows 8 to 15 the lower parts of the same heads, and the same
+// holds for the softmax weights. What enters B lies in memory as it is wanted: of a key, 16 bytes a
+// lane; of values, 16 bytes of four keys, whose elements are exchanged to pairs of keys.
+
+/// Whose scores are 2 column and the next for n 0, and the same behind 8 for n 1.
+struct Keys {
+    static constexpr int CHUNKS = HEAD_DIM / 32;
+    uint4 k[2][CHUNKS];
+
+    __device__ __forceinline__ void load(const uint4* keys, int base, int end) {
+        constexpr int ROW = HEAD_DIM / 8;
+        const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
 #pragma unroll
         for (int n = 0; n < 2; n++) {
             const uint4* from = keys + (u64)smaller(base + 8 * n + row, end - 1) * ROW + column;
 #pragma unroll
             for (int c = 0; c < CHUNKS; c++) k[n][c] = from[4 * c];
         }
-        u32 v[PARTS][4][4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int key = smaller(base + 2 * column + (i & 1) + (i >> 1) * 8, end - 1);
-            const uint4* from = values_here + (u64)key * ROW;
-#pragma unroll
-            for (int p = 0; p < PARTS; p++) {
-                uint4 x = from[8 * p];
-                v[p][i][0] = x.x, v[p][i][1] = x.y, v[p][i][2] = x.z, v[p][i][3] = x.w;
-            }
-        }
+    }
+    /// Base-2 scores; keys behind the end have none.
+    __device__ __forceinline__ void score(const u16* queries, int base, int end, float (&score)[4]) const {
+        const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
+        const uint4* query = reinterpret_cast<const uint4*>(queries + row * QUERY_STRIDE) + 2 * column;
+        const uint4 zero = make_uint4(0, 0, 0, 0);
         float c[2][4] = {};
 #pragma unroll
         for (int i = 0; i < CHUNKS; i++) {
@@ -192,13 +199,38 @@ __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, i
                 multiply(c[n], high.z, low.z, high.w, low.w, k[n][i].z, k[n][i].w);
             }
         }
-        float score[4], most = state.most;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float s = squashed(c[i >> 1][i & 1] + c[i >> 1][2 + (i & 1)]);
             score[i] = base + 2 * column + (i & 1) + (i >> 1) * 8 < end ? s : -1e38f;
-            most = fmaxf(most, score[i]);
         }
+    }
+};
+
+struct Values {
+    static constexpr int PARTS = VALUE_TILES / 8;
+    u32 v[PARTS][4][4];
+
+    /// `values`: of the head, from this side of it on.
+    __device__ __forceinline__ void load(const uint4* values, int base, int end) {
+        constexpr int ROW = HEAD_DIM / 8;
+        const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int key = smaller(base + 2 * column + (i & 1) + (i >> 1) * 8, end - 1);
+            const uint4* from = values + row + (u64)key * ROW;
+#pragma unroll
+            for (int p = 0; p < PARTS; p++) {
+                uint4 x = from[8 * p];
+                v[p][i][0] = x.x, v[p][i][1] = x.y, v[p][i][2] = x.z, v[p][i][3] = x.w;
+            }
+        }
+    }
+    /// Adds them by their scores.
+    __device__ __forceinline__ void add_to(Running& state, float (&score)[4]) const {
+        float most = state.most;
+#pragma unroll
+        for (int i = 0; i < 4; i++) most = fmaxf(most, score[i]);
         most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
         most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
         float shrink = exp2_fast(state.most - most);
@@ -227,6 +259,23 @@ __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, i
                 u32 b1 = __byte_perm(v[p][2][j / 2], v[p][3][j / 2], pick);
                 multiply(state.mixed[8 * p + j], high0, low0, high1, low1, b0, b1);
             }
+    }
+};
+
+/// This warp's share of the keys [begin, end), 16 at a time, on the matrix units.
+__device__ __forceinline__ void attend(const uint4* keys, const uint4* values, int begin, int end,
+                                       const u16* queries, Running& state) {
+    const int warp = threadIdx.x / 32;
+    const uint4* values_here = values + warp % VALUE_SIDES * VALUE_TILES;
+#pragma unroll 1
+    for (int base = begin + warp / VALUE_SIDES * 16; base < end; base += KEY_WARPS * 16) {
+        Keys k;
+        k.load(keys, base, end);
+        Values v;
+        v.load(values_here, base, end);
+        float score[4];
+        k.score(queries, base, end, score);
+        v.add_to(state, score);
     }
 }
 
@@ -275,7 +324,7 @@ __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, f
         for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + threadIdx.x].x);
         for (int w = 0; w < KEY_WARPS; w++) {
             float2 other = scales[w * REPEAT + threadIdx.x];
-            sum += other.y * exp2_fast(other.x - most);
+            sum = __fmaf_rn(other.y, exp2_fast(other.x - most), sum);
         }
         part_scales[threadIdx.x] = make_float2(most, sum);
     }
@@ -293,10 +342,34 @@ __device__ __forceinline__ void attend_keys(const Context& context, const Part& 
     attend(reinterpret_cast<const uint4*>(context.keys) + of_head, reinterpret_cast<const uint4*>(context.values) + of_head,
            part.begin, part.end, queries, state);
     timeline.mark();
-    const int place = part.head * MAX_SPLITS + part.split;
+    const int place = part.head * MOST_SPLITS + part.split;
     combine_warps(state, of_warps, scales, reinterpret_cast<float*>(scratch + AT_PARTS) + place * WIDTH,
                   reinterpret_cast<float2*>(scratch + AT_PART_SCALES) + place * REPEAT);
     timeline.mark();
+}
+
+/// Element `i` of a head's `parts` together, `of_parts` being their maxima and sums of weights.
+__device__ __forceinline__ u16 combined(const float* parts, const float2* of_parts, int splits, int i) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const int r = i / HEAD_DIM;
+    float most = -1e30f, sum = 0.0f, x = 0.0f;
+    for (int s = 0; s < splits; s++) most = fmaxf(most, of_parts[s * REPEAT + r].x);
+    for (int first = 0; first < splits; first += 8) {
+        // Eight loads under way at a time.
+        float value[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            value[j] = first + j < splits ? shared_read(parts + (first + j) * WIDTH + i) : 0.0f;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            if (first + j >= splits) break;
+            float2 scale = of_parts[(first + j) * REPEAT + r];
+            float weight = exp2_fast(scale.x - most);
+            sum = __fmaf_rn(weight, scale.y, sum);
+            x = __fmaf_rn(weight, value[j], x);
+        }
+    }
+    return to_bf16(x / sum);
 }
 
 /// All parts of a head together, into the permuted input of the output projection.
@@ -304,32 +377,13 @@ __device__ __forceinline__ void combine_parts(const Part& part, u32* scratch, un
     constexpr int WIDTH = REPEAT * HEAD_DIM;
     const int head = part.head, splits = part.splits;
     float2* of_parts = reinterpret_cast<float2*>(shared) + KEY_WARPS * (WIDTH / 2 + REPEAT);
-    const float* parts = reinterpret_cast<const float*>(scratch + AT_PARTS) + head * MAX_SPLITS * WIDTH;
-    const float2* part_scales = reinterpret_cast<const float2*>(scratch + AT_PART_SCALES) + head * MAX_SPLITS * REPEAT;
+    const float* parts = reinterpret_cast<const float*>(scratch + AT_PARTS) + head * MOST_SPLITS * WIDTH;
+    const float2* part_scales = reinterpret_cast<const float2*>(scratch + AT_PART_SCALES) + head * MOST_SPLITS * REPEAT;
     for (int i = threadIdx.x; i < splits * REPEAT; i += THREADS) of_parts[i] = shared_read(part_scales + i);
     __syncthreads();
     u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
-    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
-        int r = i / HEAD_DIM;
-        float most = -1e30f, sum = 0.0f, x = 0.0f;
-        for (int s = 0; s < splits; s++) most = fmaxf(most, of_parts[s * REPEAT + r].x);
-        for (int first = 0; first < splits; first += 8) {
-            // Eight loads under way at a time.
-            float value[8];
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-                value[j] = first + j < splits ? shared_read(parts + (first + j) * WIDTH + i) : 0.0f;
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                if (first + j >= splits) break;
-                float2 scale = of_parts[(first + j) * REPEAT + r];
-                float weight = exp2_fast(scale.x - most);
-                sum += weight * scale.y;
-                x += weight * value[j];
-            }
-        }
-        mixed[permuted<BITS>(head * WIDTH + i)] = to_bf16(x / sum);
-    }
+    for (int i = threadIdx.x; i < WIDTH; i += THREADS)
+        mixed[permuted<BITS>(head * WIDTH + i)] = combined(parts, of_parts, splits, i);
 }
 
 /// A part for this block, and, in the last block of a head, all parts together. `words` are the layer's.

@@ -79,8 +79,8 @@ struct Cursor {
     /// To the warp's first tile of this product, and slice.
     __device__ __forceinline__ void begin() {
         Line line = Line::of(kind);
-        int warp = threadIdx.x / 32, begin = line.begin(warp);
-        left = line.count(warp);
+        const int begin = line.begin;
+        left = line.count;
         step = line.step;
         depth = line.deep;
         row_bytes = line.row_bytes;

@@ -85,14 +85,41 @@ __device__ __forceinline__ void copy_input(const u32* from, u16* input, float* s
     finish_input<KIND>(input, sums);
 }
 
-/// Adds what a product has left (`PARTIALS` partial sums a row, normalized by `before` if there is
-/// one) to the residual stream, which every block holds in float32, and makes the input of the next
+/// What thread block `part` of those that share a row in the kernel of one token has summed up, of the row `row` of
+/// the product FROM, or of it and the next; zero where there are not so many. See `rows/multiply.cuh` for many tokens.
+template <int FROM, typename Sum>
+__device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
+    typedef Product<FROM> P;
+    auto place = [&](int i) { return reinterpret_cast<const Sum*>(sums + (part * P::SUMS + i) * P::ROWS + row); };
+    if constexpr (!MANY) {
+        return shared_read(place(0));
+    } else {
+        Sum sum{};
+#pragma unroll
+        for (int i = 0; i < P::SUMS; i++) {
+            const Sum pair = shared_read(place(i));
+            if constexpr (sizeof(Sum) == 4) {
+                sum += pair;
+            } else {
+                sum.x += pair.x;
+                sum.y += pair.y;
+            }
+        }
+        // Read in any case, so that all of a thread's reads are under way at once.
+        const int block = row / 16;
+        return part == 0 || part <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP) ? sum : Sum{};
+    }
+}
+
+/// Adds what the product FROM has left, normalized by `before` if there is
+/// one, to the residual stream, which every block holds in float32, and makes the input of the next
 /// product: the stream through the norm `after`. Of several tokens a block has one, and `input` lies in
 /// device memory.
-template <int KIND, int PARTIALS>
+template <int KIND, int FROM>
 __device__ __forceinline__ void add_and_normalize(const float* partials, const u32* before, const u32* after,
                                                   float* residual, float* reduce, u16* input, float* sums) {
     constexpr int EACH = ceil_div(HIDDEN / 2, THREADS);
+    constexpr int PARTIALS = FROM == NOTHING ? 0 : Product<FROM == NOTHING ? OUT : FROM>::PARTIALS;
     float2 x[EACH];
     u32 weight[EACH];
     float squares = 0.0f;
@@ -105,11 +132,11 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         weight[i] = __ldg(after + pair);
 #pragma unroll
         for (int p = 0; p < PARTIALS; p++) {
-            float2 part = shared_read(reinterpret_cast<const float2*>(partials + p * HIDDEN) + pair);
+            const float2 part = row_sum<FROM == NOTHING ? OUT : FROM, float2>(partials, p, 2 * pair);
             x[i].x += part.x;
             x[i].y += part.y;
         }
-        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+        squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }
     float scale = 1.0f;
     if (NORMS_BEHIND && PARTIALS > 0) scale = rsqrtf(block_sum(squares, reduce) / HIDDEN + EPS);
@@ -120,14 +147,15 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         if (pair >= HIDDEN / 2) continue;
         if (NORMS_BEHIND && PARTIALS > 0) {
             u32 w = __ldg(before + pair);
-            x[i].x *= scale * bf16_low(w);
-            x[i].y *= scale * bf16_high(w);
+            x[i].x = __fmul_rn(x[i].x, scale * bf16_low(w));
+            x[i].y = __fmul_rn(x[i].y, scale * bf16_high(w));
         }
+        // What is rounded when is said, here and above, so that it is the same in all kernels.
         float2* held = reinterpret_cast<float2*>(residual) + pair;
         x[i].x += held->x;
         x[i].y += held->y;
         *held = x[i];
-        squares += x[i].x * x[i].x + x[i].y * x[i].y;
+        squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }
     scale = rsqrtf(block_sum(squares, reduce + 32) / HIDDEN + EPS);
 #pragma unroll

@@ -216,21 +216,32 @@ __device__ __forceinline__ void affine_tile(u32 rows, int swizzle, const uint4* 
 }
 
 /// This warp's tiles of a product with the inputs in shared memory, or those of slice `slice` of it. Its sums
-/// over a row block go to `pieces`, 16 times TOKENS of them, where those of one row block are neighbours: at
-/// [row block of the thread block][warp] if the warps take tiles in turn, at [row block + warp] if each has a
-/// piece of the line, since both then grow along the line and no two sums share a place.
+/// over a row block go to `pieces`, 16 times TOKENS of them, at [row block of the thread block][chain].
 template <int BIT, int GROUP_SIZE>
 __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line, const u16* input, const float* sums,
                                                const unsigned char* ring, float* pieces, int slice = 0) {
     constexpr int TILE = tile_columns(BIT);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int begin = line.begin(warp), left = line.count(warp);
+    const int begin = line.begin;
+    int left = line.count;
     int block = (u32)begin / (u32)line.deep, deep = begin - block * line.deep;
     block -= (u32)line.first / (u32)line.deep;
     const int first_block = block, first_deep = deep, first_column = slice * line.width;
     if constexpr (SLICED) seek(slice, line.width, line.step, line.deep, block, deep, left);
-    float* piece = pieces + (block * line.step + warp) * 16 * TOKENS;
-    piece += TOKENS == 1 ? lane / 4 : lane / 4 * TOKENS + lane % 4 * 2;
+    // Of a row block's chains a warp has its own, or one run after the other.
+    constexpr bool IN_RUNS = is_affine(BIT) && HIDDEN >= 2048;
+    pieces += TOKENS == 1 ? lane / 4 : lane / 4 * TOKENS + lane % 4 * 2;
+    float* piece = pieces;
+    auto find_piece = [&] {
+        const int chain = line.step != 1 ? warp : IN_RUNS ? (u32)deep / (u32)line.run : 0;
+        piece = pieces + (block * (line.step != 1 ? WARPS : line.runs) + chain) * 16 * TOKENS;
+    };
+    find_piece();
+    int until = line.deep;
+    auto find_until = [&] {
+        if (IN_RUNS && line.step == 1) until = smaller(deep - (u32)deep % (u32)line.run + line.run, line.deep);
+    };
+    find_until();
     // The row this lane names to `load_matrices`, and the xor that finds its columns.
     const int row = (lane >> 3 & 1) * 8 + lane % 8;
     const int swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
@@ -240,9 +251,10 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
     float upper[EACH] = {}, lower[EACH] = {};
     // Goes on with what a slice before this left.
     auto take_up = [&] {
-        if (!SLICED || slice == 0) return;
+        if (!SLICED || slice == 0 || !has_sums()) return;
         const int before = deep - line.step;
-        if (!has_sums() || before < (block == first_block ? first_deep : 0)) return;
+        if (before < (block == first_block ? first_deep : 0)) return;
+        if (IN_RUNS && line.step == 1 && (u32)deep % (u32)line.run == 0) return;
 #pragma unroll
         for (int j = 0; j < EACH; j++) upper[j] = piece[j], lower[j] = piece[8 * TOKENS + j];
     };
@@ -266,7 +278,7 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
         }
         stream.advance();
         deep += line.step;
-        if (deep >= line.deep || left == 1 || (SLICED && deep >= first_column + line.width)) {
+        if (deep >= until || left == 1 || (SLICED && deep >= first_column + line.width)) {
             if (TOKENS == 1 ? lane % 4 == 0 : has_sums()) {
 #pragma unroll
                 for (int j = 0; j < EACH; j++) {
@@ -277,13 +289,17 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
 #pragma unroll
             for (int j = 0; j < EACH; j++) upper[j] = lower[j] = 0.0f;
             if constexpr (SLICED) {
-                const int before = block;
                 int rest = left - 1;
                 for (; deep >= line.deep; deep -= line.deep) block++;
                 seek(slice, line.width, line.step, line.deep, block, deep, rest);
-                piece += (block - before) * line.step * 16 * TOKENS;
+                find_piece();
+                find_until();
                 left = rest + 1;
                 if (rest > 0) take_up();
+            } else if (IN_RUNS && line.step == 1) {
+                if (deep >= line.deep) deep -= line.deep;
+                until = smaller(deep + line.run, line.deep);
+                piece += 16 * TOKENS;
             } else {
                 for (; deep >= line.deep; deep -= line.deep) piece += line.step * 16 * TOKENS;
             }
@@ -292,8 +308,11 @@ __device__ __forceinline__ void multiply_tiles(Stream& stream, const Line& line,
     __syncthreads();
 }
 
-/// Sums the warps' pieces of each row of this thread block and gives them to `write(token, block, row,
+/// Sums the chains of each row of this thread block and gives them to `write(token, block, row,
 /// sum)`, or, for the gate, `write(token, block, row, gate, up)` with 8 rows a block.
+///
+/// Those of a row that blocks share are added in pairs, and these in their order; else first those of even numbers,
+/// and then those of odd ones. Another kernel may so have a pair, or either half, in a place of its own (`rows.cuh`).
 template <int KIND, typename Write>
 __device__ __forceinline__ void gather(const float* pieces, Write write) {
     typedef Product<KIND> P;
@@ -302,36 +321,53 @@ __device__ __forceinline__ void gather(const float* pieces, Write write) {
     int first = line.first / P::DEEP, end = (line.end - 1) / P::DEEP + 1;
     // A thread has a row of so many tokens.
     constexpr int SOME = smaller(TOKENS, 4), ROWS = KIND == GATE_UP ? 8 : 16, SUMS = ROWS * TOKENS / SOME;
+    constexpr int CHAINS = P::CHAINS, SIDES = KIND == GATE_UP ? 2 : 1;
     for (int i = threadIdx.x; i < (end - first) * SUMS; i += THREADS) {
         int block = i / SUMS, row = i / (TOKENS / SOME) % ROWS, token = i % (TOKENS / SOME) * SOME;
-        int from = larger((first + block) * P::DEEP, line.first) - line.first;
-        int to = smaller((first + block + 1) * P::DEEP, line.end) - line.first;
-        float sum[SOME] = {}, up[SOME] = {};
-        auto add = [&](int place) {
-            const float* piece = pieces + (place * 16 + row) * TOKENS + token;
-#pragma unroll
-            for (int t = 0; t < SOME; t++) {
-                sum[t] += piece[t];
-                if (KIND == GATE_UP) up[t] += piece[8 * TOKENS + t];
+        int from = larger((first + block) * P::DEEP, line.first);
+        int to = smaller((first + block + 1) * P::DEEP, line.end);
+        // Which chains have a tile; in the place of the others there is anything.
+        auto is_there = [&](int chain) {
+            if constexpr (!P::SPLIT) {
+                return P::STEP == 1 || P::DEEP >= WARPS || ((chain - from) & (WARPS - 1)) < to - from;
+            } else if constexpr (P::STEP == 1) {
+                const int tile = (first + block) * P::DEEP + chain * P::RUN;
+                return tile < to && tile + P::RUN > from;
+            } else {
+                return ((chain - from) & (WARPS - 1)) < to - from;
             }
         };
-        if constexpr (P::STEP == 1) {
-            // The warp that has a tile of the thread block.
-            u32 tiles = line.end - line.first, warps = line.pieces();
-            auto owner = [&](int tile) { return (int)(((u32)(tile + 1) * warps - 1) / tiles); };
-            for (int warp = owner(from), last = owner(to - 1); warp <= last; warp++) add(block + warp);
-        } else if (P::DEEP >= WARPS && to - from >= WARPS) {
+        float pieces_of[CHAINS][SIDES][SOME], sum[SIDES][SOME] = {}, other[SIDES][SOME] = {};
 #pragma unroll
-            for (int warp = 0; warp < WARPS; warp++) add(block * WARPS + warp);
-        } else {
-            for (int tile = from; tile < to; tile++) add(block * WARPS + tile % WARPS);
+        for (int chain = 0; chain < CHAINS; chain++) {
+            const float* piece = pieces + ((block * CHAINS + chain) * 16 + row) * TOKENS + token;
+            const bool there = is_there(chain);
+#pragma unroll
+            for (int side = 0; side < SIDES; side++)
+#pragma unroll
+                for (int t = 0; t < SOME; t++)
+                    pieces_of[chain][side][t] = there ? piece[8 * side * TOKENS + t] : 0.0f;
         }
+#pragma unroll
+        for (int chain = 0; chain < CHAINS; chain++)
+#pragma unroll
+            for (int side = 0; side < SIDES; side++)
+#pragma unroll
+                for (int t = 0; t < SOME; t++) {
+                    const float piece = pieces_of[chain][side][t];
+                    if constexpr (P::SPLIT) {
+                        other[side][t] = chain % 2 == 0 ? piece : other[side][t] + piece;
+                        if (chain % 2 == 1 || chain == CHAINS - 1) sum[side][t] += other[side][t];
+                    } else {
+                        (chain % 2 == 0 ? sum : other)[side][t] += piece;
+                    }
+                }
 #pragma unroll
         for (int t = 0; t < SOME; t++) {
             if constexpr (KIND == GATE_UP) {
-                write(token + t, first + block, row, sum[t], up[t]);
+                write(token + t, first + block, row, sum[0][t] + other[0][t], sum[1][t] + other[1][t]);
             } else {
-                write(token + t, first + block, row, sum[t]);
+                write(token + t, first + block, row, P::SPLIT ? sum[0][t] : sum[0][t] + other[0][t]);
             }
         }
     }
@@ -352,8 +388,10 @@ __device__ __forceinline__ void write_partial(float* to, int block, int row, flo
 /// What a gate makes of its sum.
 __device__ __forceinline__ float activate(float x) {
     if (GELU) {
-        float inner = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-        return 0.5f * x * (1.0f + tanhf(inner));
+        // What is rounded when is said, so that it is the same in all kernels.
+        const float cube = __fmul_rn(__fmul_rn(0.044715f, x), x);
+        const float inner = __fmul_rn(0.7978845608028654f, __fmaf_rn(cube, x, x));
+        return __fmul_rn(__fmul_rn(0.5f, x), __fadd_rn(1.0f, tanhf(inner)));
     }
     return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
 }

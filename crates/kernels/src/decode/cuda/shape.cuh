@@ -1,7 +1,8 @@
 // Every size of the model, known when the kernel is compiled. The host defines
 //
 //   GRID WARPS SMEM            blocks (one a multiprocessor), warps a block, bytes of shared memory
-//   TOKENS                     that go through together, each of another sequence: 1, 2, 4 or 8
+//   TOKENS                     that go through together, each of another sequence: 1, 2, 4 or 8; or 16, 32, 64
+//                              or 128, for which the kernel is `rows.cu`
 //   SLICE_COLUMNS              of several tokens' inputs, so many columns are in shared memory at a time at the
 //                              most: with all of a wide product there would be no room for the ring
 //   LAYERS HIDDEN INTER VOCAB HEADS KV_HEADS HEAD_DIM
@@ -17,11 +18,16 @@
 //
 // and the products below follow. A product is cut into tiles of 16 rows times 128 bytes, or, of 12 bits
 // an element, of two units: what is fetched at a time. Its tiles, row block by row block, form one line
-// that is dealt to the blocks in equal pieces, and a block's piece to its warps in the same way.
+// that is dealt to the blocks in equal pieces, and a block's piece to its warps in the same way. That
+// dealing is also the order in which a row is added up, whichever kernel does it: of each thread block's piece the
+// chains (see `share.cuh`), and then what the blocks have.
 
 #define THREADS (WARPS * 32)
 
-enum Kind { QKV, OUT, GATE_UP, DOWN, LOGITS };
+/// Whether the kernel is that of many tokens.
+constexpr bool MANY = TOKENS > 8;
+
+enum Kind { QKV, OUT, GATE_UP, DOWN, LOGITS, NOTHING };
 
 constexpr int QUERY_ROWS = HEADS * HEAD_DIM;
 constexpr int KEY_ROWS = KV_HEADS * HEAD_DIM;
@@ -55,6 +61,19 @@ struct Product {
     /// Whether two thread blocks may share a row block, each summing a part of its columns. The
     /// gate cannot be shared, because its activation wants the whole sum.
     static constexpr bool SPLIT = KIND == QKV || KIND == OUT || KIND == DOWN;
+    /// From one tile of a warp to its next, see `share.cuh`.
+    static constexpr int STEP = KIND == LOGITS || (is_affine(BITS) && HIDDEN >= 2048) ? 1 : WARPS;
+    /// Where that is the next tile: tiles that are added up in one go, and such runs of a row block. No two warps of
+    /// a thread block share one.
+    static constexpr int RUN = STEP != 1         ? 1
+                               : KIND == LOGITS  ? DEEP
+                               : KIND == GATE_UP ? ceil_div(DEEP, 4)
+                                                 : larger(1, DEEP / WARPS);
+    static constexpr int RUNS = ceil_div(DEEP, RUN);
+    /// Sums that a row's is made of: of runs, or of every WARPSth tile.
+    static constexpr int CHAINS = STEP == 1 ? RUNS : WARPS;
+    /// What a kernel of many tokens leaves of a thread block's part of a row: a sum of each pair of chains.
+    static constexpr int SUMS = MANY && SPLIT ? ceil_div(CHAINS, 2) : 1;
     static constexpr int BLOCKS_OF_GRID =
         SPLIT ? smaller(GRID, smaller(2 * BLOCKS, TILES)) : smaller(GRID, BLOCKS);
 
@@ -77,11 +96,9 @@ struct Product {
         return most;
     }
     static constexpr int PARTIALS = partials();
-    /// From one tile of a warp to its next, see `share.cuh`.
-    static constexpr int STEP = KIND == LOGITS || (is_affine(BITS) && HIDDEN >= 2048) ? 1 : WARPS;
     /// Sums of one warp over one row block: see `product.cuh`.
     static constexpr int BLOCKS_OF_CTA = ceil_div(BLOCKS, BLOCKS_OF_GRID) + (SPLIT ? 1 : 0);
-    static constexpr int PIECES = STEP == 1 ? BLOCKS_OF_CTA + 1 + WARPS : BLOCKS_OF_CTA * WARPS;
+    static constexpr int PIECES = BLOCKS_OF_CTA * CHAINS;
     /// Tiles of a row block whose input is in shared memory at a time, and how often that is filled.
     static constexpr int WIDTH = TOKENS == 1 ? DEEP : smaller(DEEP, larger(1, SLICE_COLUMNS / TILE));
     static constexpr int SLICES = ceil_div(DEEP, WIDTH);
@@ -137,6 +154,8 @@ constexpr int INPUT_BYTES = 2 * TOKENS * INPUT_STRIDE;
 // Attention, see `attention.cuh`. A warp holds the values' sum of at most 128 elements, so heads of
 // 256 have two warps for the same keys.
 constexpr int MAX_SPLITS = 32;
+/// Into which the keys of a head are split at the most.
+constexpr int MOST_SPLITS = smaller(GRID / KV_HEADS, MAX_SPLITS);
 constexpr int VALUE_SIDES = HEAD_DIM > 128 ? HEAD_DIM / 128 : 1;
 constexpr int VALUE_TILES = HEAD_DIM / VALUE_SIDES / 8;
 constexpr int KEY_WARPS = WARPS / VALUE_SIDES;
@@ -166,28 +185,33 @@ constexpr int PLACE_BYTES = 20 + 2 * 24 + 4;
 constexpr int AT_PLACES = AT_ROTATION + align_up(TOKENS * ROTATIONS * (HEAD_DIM / 2) * 8);
 constexpr int AT_RING = AT_PLACES + (TOKENS == 1 ? 0 : align_up(TOKENS * PLACE_BYTES));
 constexpr int RING_STAGES = smaller(12, (SMEM - AT_RING) / (WARPS * STAGE_BYTES));
-static_assert(RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
+static_assert(MANY || RING_STAGES >= 2, "shared memory has no room for two tiles a warp");
 
 // Scratch, in 4-byte words; the counters must be zero before the first launch. Each of several
 // tokens has all of what follows the counters, one behind the other.
 constexpr int AT_COUNTERS = 0;
 constexpr int AT_HEAD_COUNTERS = 64;
 constexpr int AT_QKV = 64 + ceil_div(TOKENS * KV_HEADS, 32) * 32;
-constexpr int AT_OUT = AT_QKV + Product<QKV>::PARTIALS * QKV_ROWS;
-constexpr int AT_DOWN = AT_OUT + Product<OUT>::PARTIALS * HIDDEN;
-constexpr int AT_MIXED = AT_DOWN + Product<DOWN>::PARTIALS * HIDDEN;
+constexpr int AT_OUT = AT_QKV + Product<QKV>::PARTIALS * Product<QKV>::SUMS * QKV_ROWS;
+constexpr int AT_DOWN = AT_OUT + Product<OUT>::PARTIALS * Product<OUT>::SUMS * HIDDEN;
+constexpr int AT_MIXED = AT_DOWN + Product<DOWN>::PARTIALS * Product<DOWN>::SUMS * HIDDEN;
 constexpr int AT_ACTIVATED = AT_MIXED + ceil_div(QUERY_ROWS, 8) * 4;
 constexpr int AT_PARTS = AT_ACTIVATED + ceil_div(INTER, 8) * 4;
-constexpr int AT_PART_SCALES = AT_PARTS + KV_HEADS * MAX_SPLITS * REPEAT * HEAD_DIM;
+constexpr int AT_PART_SCALES = AT_PARTS + KV_HEADS * MOST_SPLITS * REPEAT * HEAD_DIM;
 /// The normalized residual stream, where one block makes it for all.
-constexpr int AT_NORMALIZED = ceil_div(AT_PART_SCALES + KV_HEADS * MAX_SPLITS * REPEAT * 2, 4) * 4;
-constexpr int TOKEN_END = AT_NORMALIZED + (TOKENS == 1 ? 0 : ceil_div(HIDDEN, 8) * 4);
+constexpr int AT_NORMALIZED = ceil_div(AT_PART_SCALES + KV_HEADS * MOST_SPLITS * REPEAT * 2, 4) * 4;
+/// Of many tokens also what a block of few keeps in shared memory, and the sums of odd chains.
+constexpr int AT_STREAM = AT_NORMALIZED + (TOKENS == 1 ? 0 : ceil_div(HIDDEN, 8) * 4);
+constexpr int AT_TURNS = AT_STREAM + (MANY ? ceil_div(HIDDEN, 4) * 4 : 0);
+constexpr int AT_OTHERS = AT_TURNS + (MANY ? ROTATIONS * HEAD_DIM : 0);
+constexpr int TOKEN_END = AT_OTHERS + (MANY ? larger(AT_OUT - AT_QKV, larger(AT_DOWN - AT_OUT, AT_MIXED - AT_DOWN)) : 0);
 constexpr int TOKEN_STRIDE = ceil_div(TOKEN_END - AT_QKV, 32) * 32;
 constexpr int SCRATCH_END = TOKENS == 1 ? TOKEN_END : AT_QKV + TOKENS * TOKEN_STRIDE;
 static_assert(SCRATCH_END <= SCRATCH, "the host gives too little scratch");
 
-static_assert(TOKENS == 1 || TOKENS == 2 || TOKENS == 4 || TOKENS == 8, "tokens");
-static_assert(TOKENS <= GRID, "each token has a block that keeps its residual stream");
+static_assert((WARPS & (WARPS - 1)) == 0, "warps");
+static_assert(TOKENS == 1 || TOKENS == 2 || TOKENS == 4 || TOKENS == 8 || TOKENS % 16 == 0, "tokens");
+static_assert(MANY || TOKENS <= GRID, "each token has a block that keeps its residual stream");
 static_assert(HEAD_DIM == 64 || HEAD_DIM == 128 || HEAD_DIM == 256, "head_dim");
 static_assert(HIDDEN % 32 == 0 && INTER % 32 == 0, "widths are multiples of 32");
 static_assert(REPEAT <= 8 && HEADS % KV_HEADS == 0 && KV_HEADS <= GRID, "heads");

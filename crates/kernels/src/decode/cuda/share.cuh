@@ -2,8 +2,9 @@
 //
 // A block's warps take its tiles in turn, so that at any time they read neighbouring columns of the
 // same rows, which the memory serves faster than rows apart. Each then has a sum for every row of
-// the block. Where rows are too many for that, in the logits, a warp has a piece of the line instead;
-// and in wide packed matrices, where it would have two tiles of a row and then look for the next.
+// the block. Where rows are too many for that, in the logits, a warp has a piece of the line instead, in whole
+// row blocks; and in wide packed matrices, where it would have two tiles of a row and then look for the next, in
+// runs of some tiles. A chain is what is added up tile by tile: a run, or every WARPSth tile of a thread block's.
 
 /// A product's line as the loops see it, so that one loop serves all products.
 struct Line {
@@ -13,11 +14,34 @@ struct Line {
     int step;        // from one tile of a warp to the next
     int width;       // tiles of a row block whose input is there at a time
     int columns;     // of the weights
+    int run, runs;   // tiles of a run, and runs of a row block
+
+    int begin, count;  // the first tile of this warp, and how many it has
 
     template <int KIND>
     static __device__ __forceinline__ Line of_kind() {
         typedef Product<KIND> P;
-        return Line{P::DEEP, P::ROW_BYTES, P::first(blockIdx.x), P::first(blockIdx.x + 1), P::STEP, P::WIDTH, P::K};
+        const int first = P::first(blockIdx.x), end = P::first(blockIdx.x + 1), warp = threadIdx.x / 32;
+        int begin = first + ((warp - first) & (WARPS - 1)), count = larger(end - begin + WARPS - 1, 0) / WARPS;
+        if (P::STEP == 1) {
+            // Whole runs, but for what other thread blocks have of the first and the last.
+            const u32 from = run_of<KIND>(first), runs = first == end ? 0 : run_of<KIND>(end - 1) + 1 - from;
+            begin = larger(first, first_of<KIND>(from + warp * runs / WARPS));
+            count = smaller(end, first_of<KIND>(from + (warp + 1) * runs / WARPS)) - begin;
+            count = larger(count, 0);
+        }
+        return Line{P::DEEP, P::ROW_BYTES, first, end, P::STEP, P::WIDTH, P::K, P::RUN, P::RUNS, begin, count};
+    }
+    /// The run that has this tile, counted along the line, and the first tile of a run.
+    template <int KIND>
+    static __device__ __forceinline__ u32 run_of(int tile) {
+        typedef Product<KIND> P;
+        return (u32)tile / P::DEEP * P::RUNS + (u32)tile % P::DEEP / P::RUN;
+    }
+    template <int KIND>
+    static __device__ __forceinline__ int first_of(u32 run) {
+        typedef Product<KIND> P;
+        return run / P::RUNS * P::DEEP + run % P::RUNS * P::RUN;
     }
 
     static __device__ __forceinline__ Line of(int kind) {
@@ -32,18 +56,6 @@ struct Line {
 
     static __device__ __forceinline__ int slices(int kind) {
         return kind == OUT ? Product<OUT>::SLICES : kind == DOWN ? Product<DOWN>::SLICES : Product<QKV>::SLICES;
-    }
-
-    /// Warps that have a tile if each has a piece of the line.
-    __device__ __forceinline__ int pieces() const { return smaller(end - first, WARPS); }
-
-    /// The first tile of warp `warp`, and how many it has.
-    __device__ __forceinline__ int begin(int warp) const {
-        if (step != 1) return first + warp;
-        return warp >= pieces() ? end : first + (int)((u32)(warp * (end - first)) / (u32)pieces());
-    }
-    __device__ __forceinline__ int count(int warp) const {
-        return step == 1 ? begin(warp + 1) - begin(warp) : larger(end - first - warp + WARPS - 1, 0) / WARPS;
     }
 };
 

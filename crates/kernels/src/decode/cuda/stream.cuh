@@ -12,49 +12,11 @@
 // r % 8 so that `load_matrices` meets no bank twice; behind it lie the words of scales, then those
 // of biases, row by row. Of 12 bits an element, it is two units as they are.
 
-struct Stream : Cursor {
-    u32 ring;
-    // Stages of the ring.
-    int put, take;
+/// Starts the copies of the tile at a cursor.
+struct Copier : Cursor {
+    using Cursor::Cursor;
 
-    __device__ __forceinline__ Stream(const u64* matrices, unsigned char* ring_) : Cursor(matrices), put(0), take(0) {
-        ring = shared_address(ring_) + threadIdx.x / 32 * RING_STAGES * STAGE_BYTES;
-    }
-
-    /// Fills the ring for the first time.
-    __device__ __forceinline__ void start() {
-#pragma unroll 1
-        for (int i = 0; i < RING_STAGES; i++) fetch();
-    }
-
-    /// Waits for the oldest tile; its address in shared memory.
-    __device__ __forceinline__ u32 oldest() {
-        copies_wait<RING_STAGES - 1>();
-        __syncwarp();
-        return ring + take * STAGE_BYTES;
-    }
-
-    /// Gives the oldest tile's place to the next one of the stream.
-    __device__ __forceinline__ void advance() {
-        __syncwarp();
-        take = take + 1 == RING_STAGES ? 0 : take + 1;
-        fetch();
-    }
-
-    /// Starts the copy of the next tile. Behind the end of the stream, an empty group of copies
-    /// keeps the count that `oldest` relies on.
-    __device__ __forceinline__ void fetch() {
-        settle();
-        if (left != 0) {
-            copy_tile();
-            skip();
-            put = put + 1 == RING_STAGES ? 0 : put + 1;
-        }
-        copies_commit();
-    }
-
-    __device__ __forceinline__ void copy_tile() {
-        u32 stage = ring + put * STAGE_BYTES;
+    __device__ __forceinline__ void copy_tile(u32 stage) {
         if (bits() == 12) {
             copy_units(stage);
         } else {
@@ -115,5 +77,47 @@ struct Stream : Cursor {
                 copy4(at + 16 * WORDS * 4, biases + from, bytes);
             }
         }
+    }
+};
+
+struct Stream : Copier {
+    u32 ring;
+    // Stages of the ring.
+    int put, take;
+
+    __device__ __forceinline__ Stream(const u64* matrices, unsigned char* ring_) : Copier(matrices), put(0), take(0) {
+        ring = shared_address(ring_) + threadIdx.x / 32 * RING_STAGES * STAGE_BYTES;
+    }
+
+    /// Fills the ring for the first time.
+    __device__ __forceinline__ void start() {
+#pragma unroll 1
+        for (int i = 0; i < RING_STAGES; i++) fetch();
+    }
+
+    /// Waits for the oldest tile; its address in shared memory.
+    __device__ __forceinline__ u32 oldest() {
+        copies_wait<RING_STAGES - 1>();
+        __syncwarp();
+        return ring + take * STAGE_BYTES;
+    }
+
+    /// Gives the oldest tile's place to the next one of the stream.
+    __device__ __forceinline__ void advance() {
+        __syncwarp();
+        take = take + 1 == RING_STAGES ? 0 : take + 1;
+        fetch();
+    }
+
+    /// Starts the copy of the next tile. Behind the end of the stream, an empty group of copies
+    /// keeps the count that `oldest` relies on.
+    __device__ __forceinline__ void fetch() {
+        settle();
+        if (left != 0) {
+            copy_tile(ring + put * STAGE_BYTES);
+            skip();
+            put = put + 1 == RING_STAGES ? 0 : put + 1;
+        }
+        copies_commit();
     }
 };

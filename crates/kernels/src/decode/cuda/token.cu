@@ -64,14 +64,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
             if (kind == QKV && layer == 0) {
-                add_and_normalize<QKV, 0>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, input, sums);
+                add_and_normalize<QKV, NOTHING>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, input, sums);
             } else if (kind == QKV) {
-                add_and_normalize<QKV, Product<DOWN>::PARTIALS>(down, norm(MLP_OUT_NORM - KEPT_WORDS), norm(INPUT_NORM),
+                add_and_normalize<QKV, DOWN>(down, norm(MLP_OUT_NORM - KEPT_WORDS), norm(INPUT_NORM),
                                                                 residual, reduce, input, sums);
             } else if (kind == OUT) {
                 copy_input<OUT>(scratch + AT_MIXED, input, sums);
             } else if (kind == GATE_UP) {
-                add_and_normalize<GATE_UP, Product<OUT>::PARTIALS>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
+                add_and_normalize<GATE_UP, OUT>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
                                                                    residual, reduce, input, sums);
             } else {
                 copy_input<DOWN>(scratch + AT_ACTIVATED, input, sums);
@@ -101,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
 
     const u32* before = reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]);
-    add_and_normalize<LOGITS, Product<DOWN>::PARTIALS>(
+    add_and_normalize<LOGITS, DOWN>(
         down, before, reinterpret_cast<const u32*>(last[FINAL_NORM]), residual, reduce, input, sums);
     timeline.mark();
     multiply_tiles<LM_HEAD_BITS, LM_HEAD_GROUP>(stream, Line::of_kind<LOGITS>(), input, sums, ring, pieces);

@@ -5,13 +5,6 @@
 // normalized form in device memory, for which all wait. A token's bits are those that it would have
 // alone: its sums are the same, in the same order.
 
-/// Where a token stands; a position below 0 is that of none.
-struct Place {
-    int position, capacity;
-    // Of layers with a sliding window.
-    int ring_place, ring_held, ring_capacity;
-};
-
 /// A part of a token's attention that this block has.
 struct Item {
     int token;
@@ -26,11 +19,6 @@ struct Shares {
     u32 is_last[TOKENS];
 };
 static_assert(sizeof(Shares) == TOKENS * PLACE_BYTES, "the layout of shared memory");
-
-/// Keys of a token in layers of a kind.
-__device__ __forceinline__ int held_of(const Place& place, int ring) {
-    return place.position < 0 ? 0 : ring ? place.ring_held : place.position + 1;
-}
 
 /// The block's `i`th item in layers of a kind, of all tokens' parts every GRIDth; behind the last one that of
 /// no token, TOKENS. A token has no more than GRID parts, so a block has no more than TOKENS.
@@ -186,12 +174,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             if (kind == QKV || kind == GATE_UP) {
                 if (!keeps) {
                 } else if (kind == QKV && layer == 0) {
-                    add_and_normalize<QKV, 0>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, normalized, sums);
+                    add_and_normalize<QKV, NOTHING>(nullptr, nullptr, norm(INPUT_NORM), residual, reduce, normalized, sums);
                 } else if (kind == QKV) {
-                    add_and_normalize<QKV, Product<DOWN>::PARTIALS>(down, norm(MLP_OUT_NORM - KEPT_WORDS),
+                    add_and_normalize<QKV, DOWN>(down, norm(MLP_OUT_NORM - KEPT_WORDS),
                                                                     norm(INPUT_NORM), residual, reduce, normalized, sums);
                 } else {
-                    add_and_normalize<GATE_UP, Product<OUT>::PARTIALS>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
+                    add_and_normalize<GATE_UP, OUT>(out, norm(ATTENTION_OUT_NORM), norm(MLP_NORM),
                                                                        residual, reduce, normalized, sums);
                 }
                 wait_for_normalized();
@@ -233,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 
     if (keeps) {
         const u32* before = reinterpret_cast<const u32*>(table[(LAYERS - 1) * LAYER_WORDS + MLP_OUT_NORM]);
-        add_and_normalize<LOGITS, Product<DOWN>::PARTIALS>(of_token(AT_DOWN, kept_token), before,
+        add_and_normalize<LOGITS, DOWN>(of_token(AT_DOWN, kept_token), before,
                                                            reinterpret_cast<const u32*>(last[FINAL_NORM]), residual,
                                                            reduce, normalized, sums);
     }
