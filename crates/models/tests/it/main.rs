@@ -7,5 +7,6 @@ mod common;
 mod config;
 mod directories;
 mod edit;
+mod experts;
 mod reference;
 mod together;
