@@ -1,7 +1,10 @@
 //! Mixtures of experts: what of their files and configurations is refused, and how.
 
-use crate::common::fixture;
+use crate::common::{fixture, load};
 use crate::edit::Edited;
+use kernels::graph;
+use mlx_core::device::{self, Choice};
+use mlx_core::{DeviceKind, Dtype};
 use models::ModelInfo;
 use serde_json::{Value, json};
 
@@ -157,6 +160,33 @@ fn experts_of_a_layer_are_stored_alike() {
         },
     );
     assert_says(&message, &["experts.2.gate_proj.weight", "stored alike"]);
+}
+
+/// Nothing of a mixture falls to single operations on a processor, in whichever way its files have it.
+#[test]
+fn experts_run_in_the_one_operation_of_all_blocks() {
+    device::open(Choice::Cpu).unwrap();
+    let names = [
+        "qwen3_moe-hub",
+        "qwen3_moe-v5",
+        "qwen3_moe-switch",
+        "qwen3_moe-mxfp4",
+        "qwen2_moe-q4-g64",
+    ];
+    for name in names {
+        for dtype in [Dtype::Float32, Dtype::Bfloat16] {
+            let model = load(name, Some(dtype));
+            assert!(model.states().is_some(), "{name}, {dtype}");
+            assert!(model.together() > 1, "{name}, {dtype}");
+            let plan = model.info().plan(DeviceKind::Cpu);
+            assert!(
+                plan.iter().all(|step| step.slower.is_none()),
+                "{name}, {dtype}"
+            );
+        }
+    }
+    graph::force_mlx(true);
+    assert!(load(names[0], None).states().is_none());
 }
 
 #[test]
