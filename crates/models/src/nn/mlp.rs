@@ -10,7 +10,7 @@ use crate::weights::Source;
 
 /// The part of a block that does not mix positions.
 pub(crate) enum Mlp {
-    Gated(GatedMlp),
+    Gated(Box<GatedMlp>),
     Experts(Box<Experts>),
 }
 
@@ -20,7 +20,7 @@ type KernelMlp<'a> = graph::Mlp<KernelLinear<'a>, Vec<Gated<KernelLinear<'a>>>>;
 impl Mlp {
     pub(crate) fn load(source: &Source<'_>, mlp: &arch::Mlp<String>) -> Result<Self> {
         Ok(match mlp {
-            arch::Mlp::Gated(mlp) => Self::Gated(GatedMlp::load(source, mlp)?),
+            arch::Mlp::Gated(mlp) => Self::Gated(Box::new(GatedMlp::load(source, mlp)?)),
             arch::Mlp::Experts(mlp) => Self::Experts(Box::new(Experts::load(source, mlp)?)),
         })
     }
