@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM,
     LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM, Qwen3ForCausalLM,
-    Qwen3MoeForCausalLM,
+    Qwen3MoeForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
 
 MODEL_CLASSES = {
@@ -33,6 +33,7 @@ MODEL_CLASSES = {
     "gemma2": Gemma2ForCausalLM,
     "gemma3_text": Gemma3ForCausalLM,
     "gemma3": Gemma3ForConditionalGeneration,
+    "vaultgemma": VaultGemmaForCausalLM,
 }
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -66,13 +67,14 @@ NORM_MEANS = {
         "post_feedforward_layernorm": 0.8,
         "norm": 4.0,
     },
+    "vaultgemma": {"input_layernorm": 1.25, "norm": 4.0},
 }
 
 #: The length of an embedding row. Gemma multiplies it by sqrt(hidden), and with a
 #: tied head a long row answers every token with itself.
 EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
-    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3,
+    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "vaultgemma": 0.3,
 }  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
         # Gemma multiplies by 1 + weight.
-        values = mean * (1 + 0.25 * values) - family.startswith("gemma")
+        values = mean * (1 + 0.25 * values) - ("gemma" in family)
     elif name.endswith(".bias"):
         values = 0.4 * values
     elif leaf in ("embed_tokens", "lm_head"):

@@ -1,4 +1,4 @@
-"""The cases of the first two Gemmas."""
+"""The cases of the first two Gemmas, and of VaultGemma."""
 
 from case import NO_BIAS, NO_WINDOW, SCALE, THETA_1E6, WINDOW_7, Case, Variant, in_v5, layers
 
@@ -63,6 +63,12 @@ def gemma2(**changes) -> dict:
         "use_cache": True,
         "vocab_size": 96,
     } | changes
+
+
+def vaultgemma(**changes) -> dict:
+    """A VaultGemma config, with the keys that vaultgemma-1b has: Gemma 2's, and another class."""
+    named = {"architectures": ["VaultGemmaForCausalLM"], "model_type": "vaultgemma"}
+    return gemma2(**named | {"num_key_value_heads": 2} | changes)
 
 
 def without(config: dict, *keys: str) -> dict:
@@ -223,5 +229,34 @@ GEMMA2_CASES = [
         "bf16 weights whose rows are whole blocks of 128",
         dtype="bf16",
         variants=(NO_WINDOW, NO_SCORE_CAP),
+    ),
+]
+
+VAULTGEMMA_CASES = [
+    Case(
+        "vaultgemma-hub",
+        vaultgemma(),
+        "both caps; a window of 8 in every other layer, the first among them; query_pre_attn_scalar 24 where "
+        "head_dim is 16; as many key-value heads as heads; decode starts inside the window and leaves it",
+        prompt=5,
+        greedy=32,
+        variants=(
+            NO_SCORE_CAP,
+            NO_FINAL_CAP,
+            NO_WINDOW,
+            WINDOW_7,
+            SCALE,
+            Variant("the window in the other layers", {"layer_types": layers("fsf")}),
+            THETA_1E6,
+            EXACT_GELU2,
+        ),
+    ),
+    Case(
+        "vaultgemma-v5",
+        in_v5(vaultgemma(layer_types=layers("ffs"), num_key_value_heads=1, attention_bias=True, tie_word_embeddings=False)),
+        "layer_types of no period and rope_parameters as transformers 5 writes them; separate head, attention_bias; "
+        "GQA 2",
+        spelling="v5",
+        variants=(Variant("every other layer", {"layer_types": layers("sfs")}), NO_WINDOW, NO_BIAS),
     ),
 ]

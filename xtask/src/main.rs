@@ -55,7 +55,7 @@ enum Task {
     /// Look for inputs that break a promise
     Fuzz(fuzz::Args),
     /// Everything that must hold before a change lands
-    Test,
+    Test(test::Args),
     /// Lint arm64 Linux, and run its tests under qemu: before a release
     TestArm64(test_arm64::Args),
 }
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         Task::Guest(args) => guest::run_task(&args),
         Task::Soak(args) => soak::run_task(&args),
         Task::Fuzz(args) => fuzz::run_task(&args),
-        Task::Test => test::run_task(),
+        Task::Test(args) => test::run_task(&args),
         Task::TestArm64(args) => test_arm64::run_task(&args),
     };
     match result {

@@ -8,22 +8,40 @@ use crate::check_metal;
 use crate::dist;
 use crate::process::{cargo, root, run};
 
-pub(crate) fn run_task() -> Result<()> {
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Format, lint and test this crate only; may be given several times
+    #[arg(long, value_name = "CRATE")]
+    only: Vec<String>,
+    /// Arguments of the test programs, such as a part of a test's name
+    #[arg(last = true)]
+    tests: Vec<String>,
+}
+
+pub(crate) fn run_task(args: &Args) -> Result<()> {
+    // What takes a second first.
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
     build::run(&build::Args::default())?;
     if cfg!(target_os = "linux") {
         // The tests compile every CUDA kernel with it; they need no GPU.
         build_scripts::cuda_compiler(&|line| eprintln!("{line}"))?;
     }
-    run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    bindings::check()?;
-    let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
-    run(cargo(&clippy).args(["--", "-D", "warnings"]))?;
-    run(&mut cargo(&[
-        "test",
-        "--locked",
-        "--workspace",
-        "--no-fail-fast",
-    ]))?;
+    let mut packages = Vec::new();
+    for name in &args.only {
+        packages.extend(["--package", name]);
+    }
+    if packages.is_empty() {
+        bindings::check()?;
+        packages.push("--workspace");
+    }
+    let mut clippy = cargo(&["clippy", "--locked", "--all-targets"]);
+    run(clippy.args(&packages).args(["--", "-D", "warnings"]))?;
+    let mut test = cargo(&["test", "--locked", "--no-fail-fast"]);
+    run(test.args(&packages).arg("--").args(&args.tests))?;
+    if !args.only.is_empty() {
+        return Ok(());
+    }
     downstream()?;
     dist::check()?;
     // The symbols of all builds of MLX are the same; their load commands are the command's to look at.

@@ -114,13 +114,13 @@ pub(crate) unsafe fn blocks<K: Stream>(stream: &K, part: usize, range: Range<usi
     }
 }
 
-/// `y[m..m + M, block]`, `R` rows of weights at a time. Gives back `M`. The thread will go on to
-/// row `end` of the weights.
+/// `y[m..m + M, block]`, `R` rows of weights at a time, without what is beyond the last row of `x`. Gives back
+/// `M`. The thread will go on to row `end` of the weights.
 ///
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn some<K: Stream, const R: usize, const M: usize>(
+pub(crate) unsafe fn some<K: Stream, const R: usize, const M: usize>(
     stream: &K,
     part: usize,
     m: usize,
@@ -131,6 +131,7 @@ unsafe fn some<K: Stream, const R: usize, const M: usize>(
         .div_ceil(stream.row_bytes().max(1))
         .next_multiple_of(R);
     let y = stream.y(part);
+    let rows = M.min(stream.x_rows() - m);
     let mut results = [[0.0; BATCH]; M];
     for first in block.clone().step_by(BATCH) {
         let count = BATCH.min(block.end - first);
@@ -161,7 +162,7 @@ unsafe fn some<K: Stream, const R: usize, const M: usize>(
                 };
                 stream.sums::<1, M>(place, &mut results, i);
             }
-            for (i, results) in results.iter().enumerate() {
+            for (i, results) in results[..rows].iter().enumerate() {
                 store_results::<K::Simd>(y, m + i, first, &results[..count]);
             }
         }

@@ -20,7 +20,7 @@ use std::time::Instant;
 use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
 use crate::plan::Plan;
-use crate::scheduler::{Client, Scheduler, catching};
+use crate::scheduler::{Client, Scheduler, Service, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
 use threads::Running;
@@ -78,8 +78,7 @@ enum Report<P, I> {
 }
 
 impl Engine {
-    /// Has a thread call `load` and then serve its model, `at_once` requests at a time as that says; at most
-    /// `most_waiting` may wait. Blocks until it is loaded; `progress` is called on this thread with what
+    /// Has a thread call `load` and then serve its model as that says; at most `most_waiting` may wait. Blocks until it is loaded; `progress` is called on this thread with what
     /// `load` reports.
     pub(crate) fn start<M, P, I, L>(
         load: L,
@@ -90,7 +89,7 @@ impl Engine {
         M: LanguageModel,
         P: Send + 'static,
         I: Send + 'static,
-        L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, usize, I)> + Send + 'static,
+        L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, Service, I)> + Send + 'static,
     {
         let (jobs, queue) = channel();
         let (report, reports) = channel();
@@ -148,30 +147,30 @@ impl Drop for Engine {
 fn run_model<M, P, I, L>(load: L, report: &Sender<Report<P, I>>, queue: &Receiver<Job>)
 where
     M: LanguageModel,
-    L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, usize, I)>,
+    L: FnOnce(&mut dyn FnMut(P)) -> Result<(M, Service, I)>,
 {
     let mut progress = |step| {
         // Nobody listens if the caller's own progress function panicked.
         let _ = report.send(Report::Progress(step));
     };
     let (model, ready) = match catching(|| load(&mut progress)) {
-        Ok((model, at_once, info)) => (Some((model, at_once)), Ok(info)),
+        Ok((model, service, info)) => (Some((model, service)), Ok(info)),
         Err(error) => (None, Err(error)),
     };
     if model.is_none() {
         M::released();
     }
     let _ = report.send(Report::Ready(ready));
-    if let Some((mut model, at_once)) = model {
-        serve(&mut model, at_once, queue);
+    if let Some((mut model, service)) = model {
+        serve(&mut model, service, queue);
         drop(model);
         M::released();
     }
 }
 
 /// Serves what comes, until nobody can send any more and all is done.
-fn serve<M: LanguageModel>(model: &mut M, at_once: usize, queue: &Receiver<Job>) {
-    let mut scheduler = Scheduler::new(at_once);
+fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job>) {
+    let mut scheduler = Scheduler::new(service);
     let mut asides = VecDeque::new();
     loop {
         let idle = scheduler.is_idle() && asides.is_empty();

@@ -156,13 +156,17 @@ impl<T> Run<T> {
         (at / chunk + 1).saturating_mul(chunk)
     }
 
-    /// Runs one chunk of the prompt, or of what the caches held.
-    pub(crate) fn read_prompt<M>(&mut self, model: &mut M) -> Result<()>
+    /// Runs one chunk of the prompt, or of what the caches held, or of either as much as `more` allows.
+    pub(crate) fn read_prompt<M>(
+        &mut self,
+        model: &mut M,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<()>
     where
         M: LanguageModel<Token = T>,
     {
         if matches!(self.state, State::Again(..)) {
-            return self.read_again(model);
+            return self.read_again(model, more);
         }
         let (State::Prompt(done), Some(sequence)) = (&self.state, self.sequence) else {
             return Ok(());
@@ -170,18 +174,21 @@ impl<T> Run<T> {
         let done = *done;
         let end = self.chunk_end(done);
         if end >= self.plan.prompt.len() {
-            let token = model.first(sequence, &self.plan.prompt[done..])?;
-            self.state = State::Token(token);
+            if let Some(token) = model.first(sequence, &self.plan.prompt[done..], more)? {
+                self.state = State::Token(token);
+            }
             return Ok(());
         }
-        model.prefill(sequence, &self.plan.prompt[done..end])?;
+        if !model.prefill(sequence, &self.plan.prompt[done..end], more)? {
+            return Ok(());
+        }
         self.state = State::Prompt(end);
         model.release_buffers()
     }
 
     /// Runs a chunk of what the caches held before they were given up: the prompt by the same chunks, the answer
     /// by single steps, so that they hold the same again.
-    fn read_again<M>(&mut self, model: &mut M) -> Result<()>
+    fn read_again<M>(&mut self, model: &mut M, more: &mut dyn FnMut() -> bool) -> Result<()>
     where
         M: LanguageModel<Token = T>,
     {
@@ -196,7 +203,12 @@ impl<T> Run<T> {
             // A last token by itself was a step, whose logits were wanted.
             match chunk {
                 [_] if end == prompt.len() => model.replay(sequence, chunk)?,
-                _ => model.prefill(sequence, chunk)?,
+                _ => {
+                    if !model.prefill(sequence, chunk, more)? {
+                        self.state = State::Again(done, token);
+                        return Ok(());
+                    }
+                }
             }
             end
         } else {

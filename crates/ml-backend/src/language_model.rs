@@ -30,14 +30,26 @@ pub(crate) trait LanguageModel {
     /// into its new caches is what was in the old ones.
     fn resume(&mut self, sequence: SequenceId);
 
-    /// Runs `ids` into the caches and waits for it. No logits are computed.
-    fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
+    /// Runs `ids` into the caches and waits for it. No logits are computed. False where it paused because `more`
+    /// said so: called again, with the same `ids`, it goes on.
+    fn prefill(
+        &mut self,
+        sequence: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<bool>;
 
     /// Runs tokens into the caches again, one step each as at the first time, and waits for it. Nothing is drawn.
     fn replay(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()>;
 
-    /// Submits the end of the prompt and the sampling of the first token; does not wait.
-    fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<Self::Token>;
+    /// Submits the end of the prompt and the sampling of the first token; does not wait. `None` where it paused,
+    /// as [`prefill`](Self::prefill) does.
+    fn first(
+        &mut self,
+        sequence: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Self::Token>>;
 
     /// Submits one more step of each of these sequences after its token, which need not be known yet; does
     /// not wait. A token for each, or its failure, after which it cannot go on.

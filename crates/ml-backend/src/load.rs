@@ -20,6 +20,7 @@ use crate::handle::{Loaded, MlxBackend};
 use crate::memory::{Kept, WiredLimit, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::plan::ModelLimits;
+use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
 use crate::{Device, DeviceInfo, DeviceKind, Dtype, Error, MemoryLimits, ModelInfo, Result};
 
@@ -85,8 +86,12 @@ struct Setup {
     encode_bf16: Option<bool>,
     copy_weights: bool,
     at_once: Option<usize>,
+    prompt_turn: Option<Duration>,
     queue: Option<usize>,
 }
+
+/// See [`MlxBackendBuilder::prompt_turn`].
+const PROMPT_TURN: Duration = Duration::from_millis(20);
 
 /// Requests that may wait, unless told.
 const DEFAULT_QUEUE: usize = 1024;
@@ -233,6 +238,18 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
+    /// How long a prompt is read between two tokens of the answers that are under way, 20 milliseconds unless told:
+    /// a chunk of it that takes longer pauses between two layers. An answer waits for that, for the few layers
+    /// that a GPU has been given by then, and for prompts of up to 256 tokens beside the first one. Prompts are
+    /// read faster, and answers more slowly, the longer it is; what either gives does not depend on it. On a CPU,
+    /// where a chunk is one operation, it counts for nothing: there
+    /// [`prefill_chunk`](crate::Options::prefill_chunk) says how long answers wait.
+    #[must_use]
+    pub fn prompt_turn(mut self, turn: Duration) -> Self {
+        self.setup.prompt_turn = Some(turn);
+        self
+    }
+
     /// How many requests may wait to be taken up, 1024 unless told, and one at the least; what comes then is
     /// [`Error::QueueFull`]. A request waits until the engine has seen it, also if there is a place for it.
     #[must_use]
@@ -343,7 +360,7 @@ fn load(
     dir: &Path,
     setup: Setup,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(MlxModel, usize, OnEngine)> {
+) -> Result<(MlxModel, Service, OnEngine)> {
     let device = device::open(setup.device.choice())?;
     Isa::chosen().map_err(Error::of_kernels)?;
     graph::force_mlx(setup.plain_mlx);
@@ -383,9 +400,12 @@ fn load(
         limits,
     };
     let together = if setup.plain_mlx { 1 } else { model.together() };
-    let at_once = setup.at_once.unwrap_or(together);
+    let service = Service {
+        at_once: setup.at_once.unwrap_or(together),
+        turn: setup.prompt_turn.unwrap_or(PROMPT_TURN),
+    };
     let model = MlxModel::new(model, kept, share, wired, limits.memory);
-    Ok((model, at_once, loaded))
+    Ok((model, service, loaded))
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

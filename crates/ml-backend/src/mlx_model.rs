@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
 use models::cache::{Cache, GROWTH};
-use models::{Logits, Model};
+use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
@@ -57,6 +57,33 @@ struct Held {
 struct Sequence {
     held: Held,
     sampler: Sampler,
+    /// Of its prompt, where that has paused between two layers.
+    pass: Option<Pass>,
+}
+
+impl Sequence {
+    /// Runs `ids`, or what is left of them, for as long as `more` says: the logits that are wanted, or `None`
+    /// where it has paused.
+    fn run(
+        &mut self,
+        model: &Model,
+        ids: &[u32],
+        want: Logits,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Option<Array>>> {
+        let cache = &mut self.held.cache;
+        let pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => model.begin(&ids_array(ids)?, cache, want)?,
+        };
+        match model.go_on(pass, cache, more)? {
+            Passed::Whole(logits) => Ok(Some(logits)),
+            Passed::Part(pass) => {
+                self.pass = Some(pass);
+                Ok(None)
+            }
+        }
+    }
 }
 
 impl Held {
@@ -110,11 +137,15 @@ impl MlxModel {
 
     /// Bytes of the caches of a request that has generated so many tokens.
     fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
-        let expected = generated.max(EXPECTED_TOKENS).min(plan.max_tokens);
-        let tokens = plan.prompt.len().saturating_add(expected) as u64;
+        let tokens = |generated: usize| {
+            let answer = generated.min(plan.max_tokens);
+            plan.prompt.len().saturating_add(answer) as u64
+        };
         if let Some(states) = self.model.states() {
-            return states.bytes_for(tokens);
+            return states.bytes_for(tokens(generated));
         }
+        // Elsewhere there is room for what is expected from the start.
+        let tokens = tokens(generated.max(EXPECTED_TOKENS));
         let room = tokens.checked_next_multiple_of(GROWTH as u64);
         self.model.info().cache_bytes(room.unwrap_or(tokens))
     }
@@ -132,7 +163,12 @@ impl MlxModel {
             .model
             .forward(ids, &mut sequence.held.cache, Logits::Last)?;
         let logits = logits.expect("a pass that was asked for logits gives them");
-        let token = Token::alone(sequence.sampler.draw(&logits)?);
+        Self::draw(sequence, &logits)
+    }
+
+    /// Submits the drawing of a token from `logits`.
+    fn draw(sequence: &mut Sequence, logits: &Array) -> Result<Token> {
+        let token = Token::alone(sequence.sampler.draw(logits)?);
         mlx_core::async_eval(&token.arrays())?;
         Ok(token)
     }
@@ -249,6 +285,7 @@ impl LanguageModel for MlxModel {
         let sequence = Sequence {
             held,
             sampler: Sampler::new(&plan.sampling, prompt)?,
+            pass: None,
         };
         let free = self.sequences.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sequences.len());
@@ -277,7 +314,8 @@ impl LanguageModel for MlxModel {
 
     fn put_aside(&mut self, id: SequenceId) {
         let cache = self.model.new_cache();
-        self.sequence(id).held.cache = cache;
+        let sequence = self.sequence(id);
+        (sequence.held.cache, sequence.pass) = (cache, None);
         self.last = None;
     }
 
@@ -295,19 +333,42 @@ impl LanguageModel for MlxModel {
         made
     }
 
-    fn prefill(&mut self, id: SequenceId, ids: &[u32]) -> Result<()> {
+    fn prefill(
+        &mut self,
+        id: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
         self.make_way();
-        let ids = ids_array(ids)?;
         let mut sequence = self.take(id);
-        let cache = &mut sequence.held.cache;
-        let made = self.model.forward(&ids, cache, Logits::None);
-        let made = made.map_err(Error::from).and_then(|_| Ok(cache.eval()?));
+        let made = sequence.run(&self.model, ids, Logits::None, more);
+        let made = made.and_then(|done| match done {
+            Some(_) => {
+                sequence.held.cache.eval()?;
+                Ok(true)
+            }
+            None => Ok(false),
+        });
         self.put_back(id, sequence);
         made
     }
 
-    fn first(&mut self, id: SequenceId, ids: &[u32]) -> Result<Token> {
-        self.submit(id, &ids_array(ids)?)
+    fn first(
+        &mut self,
+        id: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Token>> {
+        let mut sequence = self.take(id);
+        let made = sequence.run(&self.model, ids, Logits::Last, more);
+        let made = made.and_then(|logits| {
+            let logits = logits.flatten();
+            logits
+                .map(|logits| Self::draw(&mut sequence, &logits))
+                .transpose()
+        });
+        self.put_back(id, sequence);
+        made
     }
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
@@ -334,7 +395,12 @@ impl LanguageModel for MlxModel {
     }
 
     fn end(&mut self, id: SequenceId) {
-        let ended = self.sequences.get_mut(id.0).and_then(Option::take);
+        let mut ended = self.sequences.get_mut(id.0).and_then(Option::take);
+        if let Some(sequence) = &mut ended
+            && let Some(pass) = sequence.pass.take()
+        {
+            pass.give_up(&mut sequence.held.cache);
+        }
         // One that was put aside has nothing to keep.
         if let Some(sequence) = ended.filter(|sequence| sequence.held.cache.offset() > 0) {
             self.last = Some(sequence.held);

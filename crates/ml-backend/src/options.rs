@@ -70,8 +70,9 @@ pub struct Options {
     /// counts as that.
     pub prefill_chunk: Option<usize>,
     /// Begin where this prompt parts from the tokens of the generation that ended last, whose caches are kept
-    /// until the next one begins: the next turn of a chat then costs no more than what is new in it. Tokens
-    /// that are run in other chunks are rounded otherwise, so in rare cases the text depends on what was
+    /// until the next one begins: the next turn of a chat then costs no more than what is new in it. A sliding
+    /// window that is full goes back by 256 tokens at the least on a CPU, and elsewhere not at all; a prompt that
+    /// parts earlier is run from its beginning. Tokens that are run in other chunks are rounded otherwise, so in rare cases the text depends on what was
     /// generated before, and on whether it was put aside in between; unset, it never does.
     pub reuse_prefix: bool,
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may

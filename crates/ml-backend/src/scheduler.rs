@@ -4,14 +4,14 @@
 //! memory for their prompts. Where answers have grown until memory is short, the one that came last is put
 //! aside: its caches go, and when there is memory again they are filled anew and it goes on with the same
 //! text. The oldest is never put aside, so what was taken up always ends. Those that decode take a step
-//! together, and between two such steps a chunk of the oldest prompt is read, and short ones beside it: that
-//! long an answer that is under way waits at the most. A request that ends, or that nobody waits for any more,
+//! together, and between two such steps a chunk of the oldest prompt is read, or as much of it as a turn allows,
+//! and short ones beside it: that long an answer that is under way waits at the most. A request that ends, or that nobody waits for any more,
 //! leaves between two steps, and its caches go with it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::generate::{REPLAY, Run};
 use crate::language_model::LanguageModel;
@@ -38,6 +38,15 @@ pub(crate) trait Client {
     fn done(&mut self, outcome: Result<Generation>);
 }
 
+/// How a model's requests are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service {
+    /// How many at the same time; one at the least.
+    pub(crate) at_once: usize,
+    /// How long a prompt is read between two steps of others, where the model can pause.
+    pub(crate) turn: Duration,
+}
+
 /// Tokens by which each answer can grow when one more request is taken up, lest that is put aside at once.
 const MARGIN: usize = 256;
 
@@ -62,20 +71,18 @@ pub(crate) struct Scheduler<T, C> {
     aside: VecDeque<Running<T, C>>,
     /// In the order in which they came.
     running: Vec<Running<T, C>>,
-    /// How many are served at the same time.
-    at_once: usize,
+    service: Service,
     /// See [`MARGIN`].
     margin: usize,
 }
 
 impl<T, C: Client> Scheduler<T, C> {
-    /// Serves `at_once` requests at the same time, one at the least.
-    pub(crate) fn new(at_once: usize) -> Self {
+    pub(crate) fn new(service: Service) -> Self {
         Self {
             waiting: VecDeque::new(),
             aside: VecDeque::new(),
             running: Vec::new(),
-            at_once: at_once.max(1),
+            service,
             margin: MARGIN,
         }
     }
@@ -120,7 +127,7 @@ impl<T, C: Client> Scheduler<T, C> {
     {
         self.end_cancelled_waiting();
         self.end_cancelled_aside(model);
-        while self.running.len() < self.at_once {
+        while self.running.len() < self.service.at_once.max(1) {
             if let Some(next) = self.aside.front() {
                 // While it fills its caches the others go on.
                 let generated = next.run.generated();
@@ -302,6 +309,10 @@ impl<T, C: Client> Scheduler<T, C> {
         M: LanguageModel<Token = T>,
     {
         self.end_cancelled(model, Run::has_prompt);
+        let decodes = self.running.iter().any(|one| one.run.has_token());
+        let turn = self.service.turn;
+        let began = Instant::now();
+        let mut in_turn = || !decodes || began.elapsed() < turn;
         let (mut i, mut is_first, mut room) = (0, true, SHORT);
         while let Some(Running { run, .. }) = self.running.get_mut(i) {
             let next = run.next_chunk();
@@ -309,7 +320,10 @@ impl<T, C: Client> Scheduler<T, C> {
                 i += 1;
                 continue;
             }
+            let mut whole = || true;
+            let mut more: &mut dyn FnMut() -> bool = &mut in_turn;
             if !std::mem::take(&mut is_first) {
+                more = &mut whole;
                 // A step takes as long as a short prompt.
                 if next > room || run.replays() {
                     i += 1;
@@ -317,7 +331,7 @@ impl<T, C: Client> Scheduler<T, C> {
                 }
                 room -= next;
             }
-            match catching(|| run.read_prompt(model)) {
+            match catching(|| run.read_prompt(model, more)) {
                 Ok(()) => i += 1,
                 Err(error) => self.end_at(model, i, Err(error)),
             }

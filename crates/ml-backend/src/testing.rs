@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::plan::{ModelLimits, Plan};
+use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
 use crate::{Error, Options, Result};
 
@@ -17,6 +18,8 @@ pub(crate) enum Call {
     Begin,
     Prefill(usize),
     First(usize),
+    /// A part of so many tokens' pass, not the last one.
+    Part(usize),
     /// A step was submitted that takes the token of this step.
     Next(usize),
     /// A step of so many sequences was submitted.
@@ -53,6 +56,10 @@ pub(crate) struct Script {
     pub(crate) fail_together: Option<Failing>,
     /// Tokens of several sequences for which there is memory.
     pub(crate) room: usize,
+    /// Layers of a pass over a prompt; behind each but the last one it asks whether to go on.
+    pub(crate) layers: usize,
+    /// Of each sequence, the tokens of the pass that has paused, and the layers that have run.
+    paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
     /// Reading this step's token fails.
@@ -85,6 +92,8 @@ impl Script {
             caches: Vec::new(),
             fail_together: None,
             room: usize::MAX,
+            layers: 1,
+            paused: Vec::new(),
             held_prefix: 0,
             fail_at: None,
             fail_after: None,
@@ -98,6 +107,28 @@ impl Script {
             begun: None,
             freed: None,
         }
+    }
+
+    /// Whether the pass over `ids`, which may have begun, pauses.
+    fn pauses(
+        &mut self,
+        sequence: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let paused = self.paused[sequence.0].take();
+        let done = paused.map_or(0, |(tokens, done)| {
+            assert_eq!(tokens, ids, "another pass goes on");
+            done
+        });
+        for layer in done + 1..self.layers {
+            if !more() {
+                self.calls.push(Call::Part(ids.len()));
+                self.paused[sequence.0] = Some((ids.to_vec(), layer));
+                return true;
+            }
+        }
+        false
     }
 
     /// Makes reading a token wait for a message.
@@ -136,12 +167,14 @@ impl LanguageModel for Script {
             self.made.push(0);
             self.prompts.push(Vec::new());
             self.caches.push(Vec::new());
+            self.paused.push(None);
         }
         let reused = match plan.reuse_prefix {
             true => self.held_prefix,
             false => 0,
         };
         (self.held_sequences[number], self.made[number]) = (true, 0);
+        self.paused[number] = None;
         self.prompts[number].clone_from(&plan.prompt);
         self.caches[number] = plan.prompt[..reused].to_vec();
         Ok((SequenceId(number), reused))
@@ -158,6 +191,7 @@ impl LanguageModel for Script {
         assert!(self.held_sequences[sequence.0], "it has ended");
         self.calls.push(Call::PutAside);
         self.caches[sequence.0].clear();
+        self.paused[sequence.0] = None;
     }
 
     fn resume(&mut self, sequence: SequenceId) {
@@ -170,16 +204,32 @@ impl LanguageModel for Script {
         Ok(())
     }
 
-    fn prefill(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<()> {
+    fn prefill(
+        &mut self,
+        sequence: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<bool> {
+        if self.pauses(sequence, ids, more) {
+            return Ok(false);
+        }
         self.calls.push(Call::Prefill(ids.len()));
         self.caches[sequence.0].extend(ids);
-        Ok(())
+        Ok(true)
     }
 
-    fn first(&mut self, sequence: SequenceId, ids: &[u32]) -> Result<usize> {
+    fn first(
+        &mut self,
+        sequence: SequenceId,
+        ids: &[u32],
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<usize>> {
+        if self.pauses(sequence, ids, more) {
+            return Ok(None);
+        }
         self.calls.push(Call::First(ids.len()));
         self.caches[sequence.0].extend(ids);
-        Ok(0)
+        Ok(Some(0))
     }
 
     fn next(&mut self, steps: &[(SequenceId, &usize)]) -> Result<Vec<Result<usize>>> {
@@ -299,6 +349,14 @@ pub(crate) fn limits() -> ModelLimits {
         eos: vec![EOS],
         advice: models::GenerationDefaults::default(),
         prefill_chunk: crate::DEFAULT_PREFILL_CHUNK,
+    }
+}
+
+/// Serves so many requests at a time, and pauses in prompts wherever the model can.
+pub(crate) fn service(at_once: usize) -> Service {
+    Service {
+        at_once,
+        turn: Duration::ZERO,
     }
 }
 

@@ -8,8 +8,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 use ml_backend::Device;
-use models::states::live_pages;
-use run::{Curve, Soak};
+use run::{Curve, Soak, pages_left};
 
 /// A model that goes takes its threads and its memory along, and an answer leaves nothing behind, with the
 /// kernels and without. Always on the CPU: what is resident says little of a GPU.
@@ -42,12 +41,12 @@ fn check(models: &[PathBuf], plain_mlx: bool, prompts: [usize; 2]) {
     let loads = curve.verdict();
     drop(curve);
     assert!(loads.holds(), "{loads}\n{}", lines.join("\n"));
-    assert_eq!(live_pages(), 0, "of models that have gone");
+    assert_eq!(pages_left(), 0, "of models that have gone");
 
     let mut curve = Curve::new("generations", 20, 5, |line| lines.push(line));
     soak.generations(&mut curve).unwrap();
     let generations = curve.verdict();
     drop(curve);
     assert!(generations.holds(), "{generations}\n{}", lines.join("\n"));
-    assert_eq!(live_pages(), 0, "of a model that has gone");
+    assert_eq!(pages_left(), 0, "of a model that has gone");
 }

@@ -4,8 +4,8 @@ use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::nn::{Block, Embedding, Ends, Fused, Linear, RmsNorm, Rope, Stack};
-use crate::states::Pass;
+use crate::nn::{Block, Embedding, Ends, Fused, Linear, Pass, RmsNorm, Rope, Stack};
+use crate::states::Added;
 use crate::weights::Source;
 
 /// Called after each part of a model is made, with the arrays of that part.
@@ -59,28 +59,33 @@ impl Decoder {
         })
     }
 
-    /// `ids [L]`, the tokens that follow those in `cache`, to the normalized hidden states of the
-    /// last `rows` of them, `[rows, hidden]`. Adds L tokens to `cache`, in pages by the pass that is given with it.
-    /// Nothing is evaluated.
-    pub(crate) fn hidden_states(
+    /// Begins to run the tokens `ids [L]`, which follow those in `cache`, through the layers; the last `rows` of
+    /// them are wanted.
+    pub(crate) fn begin(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
+        self.layers.begin(&self.embed(ids)?, cache, rows)
+    }
+
+    /// Goes on for as long as `more` says: normalized hidden states `[rows, hidden]`, once they are there, and L
+    /// tokens more in `cache`, in pages as soon as the pass is committed. Nothing is evaluated.
+    pub(crate) fn go_on(
         &self,
-        ids: &Array,
+        pass: &mut Pass,
         cache: &mut Cache,
-        rows: i32,
-    ) -> Result<(Array, Option<Pass>)> {
-        let (x, pass) = self.layers.forward(&self.embed(ids)?, cache, rows)?;
-        Ok((self.norm.forward(&x)?, pass))
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Array>> {
+        let x = self.layers.go_on(pass, cache, more)?;
+        x.map(|x| self.norm.forward(&x)).transpose()
     }
 
     /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
-    /// `[N, hidden]`, and the pass that adds them; `None`, and nothing done, where the caches are not in pages.
+    /// `[N, hidden]`, and what to commit for them; `None`, and nothing done, where the caches are not in pages.
     pub(crate) fn hidden_states_of_each(
         &self,
         ids: &Array,
         caches: &[&mut Cache],
-    ) -> Result<Option<(Array, Pass)>> {
+    ) -> Result<Option<(Array, Added)>> {
         match self.layers.forward_each(&self.embed(ids)?, caches)? {
-            Some((x, pass)) => Ok(Some((self.norm.forward(&x)?, pass))),
+            Some((x, added)) => Ok(Some((self.norm.forward(&x)?, added))),
             None => Ok(None),
         }
     }

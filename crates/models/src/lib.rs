@@ -25,5 +25,5 @@ pub use arch::{Config, Family, GenerationDefaults};
 pub use encoding::available_memory;
 pub use error::{Error, Result};
 pub use info::ModelInfo;
-pub use model::{LoadOptions, LoadProgress, Logits, Model};
+pub use model::{LoadOptions, LoadProgress, Logits, Model, Pass, Passed};
 pub use plan::Step;

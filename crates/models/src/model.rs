@@ -13,9 +13,13 @@ use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
 use crate::plan::{self, Step};
-use crate::states::{Pass, States};
+use crate::states::States;
 use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
+
+mod pass;
+
+pub use pass::{Pass, Passed};
 
 /// How to load a model.
 #[derive(Clone, Debug, Default)]
@@ -196,7 +200,7 @@ impl Model {
             info.gpu = decode::target()?;
         }
         let config = opened.config;
-        let states = match decoder.runs_in_pages(info.dtype)? {
+        let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
             true => States::new(&config.model.states, info.dtype),
             false => None,
         };
@@ -245,7 +249,7 @@ impl Model {
         }
     }
 
-    /// The sequences of all caches that are in pages, if they are.
+    /// The sequences of all caches that are in pages, if they are. To be let go of before a cache changes or goes.
     pub fn states(&self) -> Option<Ref<'_, States>> {
         self.states.as_ref().map(|states| states.borrow())
     }
@@ -260,19 +264,13 @@ impl Model {
     /// Where an operation cannot be built. `cache` then holds what it held; or nothing, if a sliding window
     /// has already given up older tokens for those of `ids`.
     pub fn forward(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
-        let shape = ids.shape();
-        if shape.len() != 1 || shape[0] == 0 || ids.dtype() != Dtype::Int32 {
-            return Err(Error::Input(format!(
-                "token ids must be int32 [L] with L > 0, found {} {shape:?}",
-                ids.dtype()
-            )));
+        let mut pass = self.begin(ids, cache, want)?;
+        loop {
+            pass = match self.go_on(pass, cache, &mut || true)? {
+                Passed::Whole(logits) => return Ok(logits),
+                Passed::Part(pass) => pass,
+            };
         }
-        let before = cache.offset();
-        let made = self.pass(ids, cache, want);
-        if made.is_err() {
-            cache.undo_to(before);
-        }
-        made
     }
 
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
@@ -329,42 +327,17 @@ impl Model {
         if let Some(logits) = self.decoder.next_logits(ids, caches)? {
             return Ok(logits);
         }
-        if let Some((hidden, pass)) = self.decoder.hidden_states_of_each(ids, caches)? {
+        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches)? {
             let logits = self.decoder.logits(&hidden)?;
-            pass.commit();
+            added.commit();
             return Ok(logits);
         }
         let mut rows = Vec::with_capacity(caches.len());
         for (i, cache) in (0..).zip(caches) {
-            let logits = self.pass(&ids.slice(&[i], &[i + 1])?, cache, Logits::All)?;
+            let logits = self.forward(&ids.slice(&[i], &[i + 1])?, cache, Logits::All)?;
             rows.push(logits.expect("a pass that was asked for logits gives them"));
         }
         Ok(ops::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?)
-    }
-
-    fn pass(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<Option<Array>> {
-        let length = ids.dim(0);
-        let rows = match want {
-            Logits::All => length,
-            Logits::None | Logits::Last => 1,
-        };
-        if length == 1
-            && want != Logits::None
-            && let Some(logits) = self.decoder.next_logits(ids, &mut [&mut *cache])?
-        {
-            return Ok(Some(match want {
-                Logits::All => logits,
-                _ => logits.reshape(&[-1])?,
-            }));
-        }
-        let (hidden, pass) = self.decoder.hidden_states(ids, cache, rows)?;
-        let logits = match want {
-            Logits::None => None,
-            Logits::Last => Some(self.decoder.logits(&hidden)?.reshape(&[-1])?),
-            Logits::All => Some(self.decoder.logits(&hidden)?),
-        };
-        pass.into_iter().for_each(Pass::commit);
-        Ok(logits)
     }
 }
 

@@ -7,8 +7,8 @@ use super::common::{
     GELU_TANH, attention_biases, check_activation, check_causal, config, eps, window, windows,
 };
 use crate::fields::Fields;
-use crate::layers::Dims;
-use crate::{Activation, Attention, Config, Result, Rope};
+use crate::layers::{At, Dims};
+use crate::{Activation, Attention, Config, Layer, Result, Rope};
 
 pub(super) const FAMILY: Family = Family {
     name: "Gemma 2",
@@ -18,6 +18,18 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
+    read_as(&FAMILY, f, model_type, |at, attention| {
+        at.sandwiched(attention, Activation::GeluTanh)
+    })
+}
+
+/// A configuration of `family`, which differs in what `layer` puts around attention and MLP.
+pub(super) fn read_as(
+    family: &'static Family,
+    f: &Fields<'_>,
+    model_type: &str,
+    layer: impl Fn(&At<'_>, Attention<String>) -> Layer<String>,
+) -> Result<Config> {
     check_activation(f, "hidden_activation", GELU_TANH)?;
     check_causal(f)?;
     let dims = Dims {
@@ -47,14 +59,14 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
             softcap: score_cap,
             ..at.attention(0)
         };
-        at.sandwiched(attention, Activation::GeluTanh)
+        layer(at, attention)
     });
     let mut model = dims.model(layers, ropes);
     model.embedding.scale = dims.root_of_hidden();
     model.softcap = cap("final_logit_softcapping", 30.0)?;
     Ok(Config {
         tie_word_embeddings: f.flag("tie_word_embeddings")?,
-        ..config(&FAMILY, f, f, model_type, model, max_positions)?
+        ..config(family, f, f, model_type, model, max_positions)?
     })
 }
 

@@ -13,6 +13,7 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod vaultgemma;
 
 use std::fmt;
 
@@ -30,6 +31,7 @@ pub const ALL: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &vaultgemma::FAMILY,
 ];
 
 /// A family of models.
@@ -101,6 +103,7 @@ mod tests {
         ("qwen3-8b", 8_190_735_360),
         ("gemma3-270m", 268_098_176),
         ("gemma3-1b", 999_885_952),
+        ("vaultgemma-1b", 1_038_741_120),
     ];
 
     fn published() -> Vec<(&'static str, Config)> {

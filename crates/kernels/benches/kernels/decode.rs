@@ -1,4 +1,4 @@
-//! One row of activations by the weights of Qwen3-0.6B and Gemma 3 1B.
+//! One row of activations by the weights of Qwen3-0.6B and Gemma 3 1B, and as many rows as decode together.
 
 use kernels::bf12::{Bf12, bf12_matmuls};
 use kernels::matmul::matmul;
@@ -6,7 +6,7 @@ use kernels::quantized_matmul::{Format, Mode, Quantized, Scales, quantized_matmu
 use kernels::{Dtype, Layout, View, ViewMut};
 
 use crate::Run;
-use crate::peaks::read;
+use crate::peaks::{multiply, read};
 use crate::timing::Times;
 
 /// Outputs and inputs of a layer's products.
@@ -68,15 +68,21 @@ pub(crate) fn report(run: &Run) {
     for (n, k) in SHAPES {
         for (bits, group) in AFFINE {
             let name = format!("decode: {n}x{k}, {bits} bits, group {group}");
+            let format = Format::affine(bits, group).expect("a format");
             if run.wants(&name) {
-                let format = Format::affine(bits, group).expect("a format");
-                quantized(run, &name, n, k, format);
+                quantized(run, &name, n, k, format, 1);
+            }
+            for rows in [2, 4, 8, 16] {
+                let name = format!("decode: {rows} rows, {n}x{k}, {bits} bits, group {group}");
+                if group == 64 && bits >= 4 && run.wants(&name) {
+                    quantized(run, &name, n, k, format, rows);
+                }
             }
         }
         for (format_name, format) in OTHERS {
             let name = format!("decode: {n}x{k}, {format_name}");
             if run.wants(&name) {
-                quantized(run, &name, n, k, format);
+                quantized(run, &name, n, k, format, 1);
             }
         }
         let name = format!("decode: {n}x{k}, bf16");
@@ -90,7 +96,7 @@ pub(crate) fn report(run: &Run) {
     }
 }
 
-fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
+fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format, rows: usize) {
     let codes = n * k / 8 * format.bits();
     let groups = n * k / format.group_size();
     let affine = format.mode() == Mode::Affine;
@@ -122,20 +128,27 @@ fn quantized(run: &Run, name: &str, n: usize, k: usize, format: Format) {
             )
         })
         .collect();
-    let x = bf16s(k);
-    let mut y = vec![0; 2 * n];
-    let x = View::new(&x, Layout::matrix(Dtype::Bf16, 1, k)).expect("x");
+    let x = bf16s(rows * k);
+    let mut y = vec![0; 2 * rows * n];
+    let x = View::new(&x, Layout::matrix(Dtype::Bf16, rows, k)).expect("x");
     let bytes = sets[0].1.bytes();
-    compare(
-        run,
-        name,
-        bytes,
-        &sets,
-        |(_, w)| {
-            let y = ViewMut::new(&mut y, Layout::matrix(Dtype::Bf16, 1, n)).expect("y");
-            quantized_matmul(&run.cpu, x, w, y).expect("a product");
-        },
-        |(codes, _)| codes,
+    let mut product = |(_, w): &(_, Quantized<'_>)| {
+        let y = ViewMut::new(&mut y, Layout::matrix(Dtype::Bf16, rows, n)).expect("y");
+        quantized_matmul(&run.cpu, x, w, y).expect("a product");
+    };
+    if rows == 1 {
+        return compare(run, name, bytes, &sets, product, |(codes, _)| codes);
+    }
+    let mut times = Times::default();
+    for set in sets.iter().cycle().take(5 * sets.len()) {
+        times.add(|| product(set));
+    }
+    let peak = multiply(&run.cpu, false).unwrap_or(f64::NAN);
+    let (median, quick) = times.rates((2 * rows * n * k) as f64);
+    println!(
+        "{name}: {median:.0} GFLOP/s of {peak:.0} in float32 ({:.0}%), at best {quick:.0} ({:.0}%)",
+        100.0 * median / peak,
+        100.0 * quick / peak,
     );
 }
 

@@ -48,7 +48,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, CD, DQ and VL: x86-64-v4.
     Avx512,
-    /// [`Isa::Avx512`] with the bfloat16 dot product.
+    /// [`Isa::Avx512`] with the bfloat16 dot product, VBMI and GFNI: Zen 4, Sapphire Rapids and later.
     Avx512Bf16,
 }
 
@@ -122,7 +122,12 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            Isa::Avx512Bf16 => {
+                Isa::Avx512.is_available()
+                    && is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("gfni")
+            }
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => false,
         }

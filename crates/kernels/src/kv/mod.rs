@@ -1,8 +1,8 @@
-//! The keys and values of a layer, in buffers that a block writes where they lie.
+//! The keys and values of a layer, in buffers that a GPU's kernels write where they lie.
 //!
 //! To MLX an array never changes. A cache that is rewritten by every step costs it two results a
 //! layer, and, because the results of one operation keep each other alive until it has run, a copy
-//! of the whole cache in each step that is submitted before the last one ended. So a block writes
+//! of the whole cache in each step that is submitted before the last one ended. So kernels write
 //! into the buffers behind MLX's back, and [`KvBuffers`] is what makes that sound: it alone has
 //! handles of the buffers, and it keeps a result of the last operation that wrote them, on which
 //! everything that reads or writes them next depends.

@@ -61,7 +61,7 @@ pub struct Pages<'a> {
 }
 
 /// The addresses of some pages.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Addresses<'a> {
     list: Vec<Shared<u8>>,
     /// Bytes of the smallest page.

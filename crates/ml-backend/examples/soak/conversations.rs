@@ -11,7 +11,7 @@ use ml_backend::{CancelToken, Device, Error, MlxBackend, Options};
 use mlx_core::memory;
 use models::states::live_pages;
 
-use crate::run::{Held, Random};
+use crate::run::{Held, Random, pages_left};
 
 /// Tokens after which a conversation is over.
 const LONGEST: usize = 1000;
@@ -79,7 +79,7 @@ pub(crate) fn run(dir: &Path, device: Device, count: usize, time: Duration) -> R
     let pages = live_pages();
     ensure!(pages <= 4, "{pages} pages are left");
     drop((backend, alone));
-    let pages = live_pages();
+    let pages = pages_left();
     ensure!(
         pages == 0,
         "{pages} pages are left of models that have gone"

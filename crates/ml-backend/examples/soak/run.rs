@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ml_backend::{Device, Dtype, MlxBackend, Options};
+use models::states::live_pages;
 
 /// Tells glibc to keep nothing of what is freed. Of each size it keeps seven blocks for each thread, which
 /// fill over hundreds of rounds, and of each thread's heap its end, which depends on the order in which threads
@@ -114,6 +116,20 @@ fn generate(backend: &MlxBackend, random: &mut Random, prompt: usize, round: usi
     let tokens = generation.token_ids.len();
     ensure!(tokens == ANSWER, "{tokens} of {ANSWER} tokens came");
     Ok(())
+}
+
+/// Pages of keys and values that are left when the models have gone. A worker may let go of what it used a moment
+/// after the result is there.
+pub(crate) fn pages_left() -> usize {
+    let mut left = live_pages();
+    for _ in 0..1000 {
+        if left == 0 {
+            break;
+        }
+        sleep(Duration::from_millis(1));
+        left = live_pages();
+    }
+    left
 }
 
 /// What the process holds after some of its rounds.

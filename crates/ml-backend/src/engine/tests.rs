@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::stream::GenerationStream;
-use crate::testing::{Letters, Script, plan};
+use crate::testing::{Letters, Script, plan, service};
 use crate::{FinishReason, Options};
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn start(model: impl FnOnce() -> Script + Send + 'static) -> Arc<Engine> {
-    let load = |_: &mut dyn FnMut(())| Ok((model(), 1, ()));
+    let load = |_: &mut dyn FnMut(())| Ok((model(), service(1), ()));
     Arc::new(Engine::start(load, 100, &mut |()| ()).unwrap().0)
 }
 
@@ -190,7 +190,8 @@ fn a_failure_is_reported_and_the_next_request_works() {
 
 #[test]
 fn a_panic_while_loading_is_an_error() {
-    let load = |_: &mut dyn FnMut(())| -> Result<(Script, usize, ())> { panic!("no such tensor") };
+    let load =
+        |_: &mut dyn FnMut(())| -> Result<(Script, Service, ())> { panic!("no such tensor") };
     let outcome = Engine::start(load, 100, &mut |()| ());
     assert!(matches!(outcome, Err(Error::Panicked { message }) if message == "no such tensor"));
 }
@@ -202,7 +203,7 @@ fn progress_is_told_on_the_thread_that_loads() {
     let load = |progress: &mut dyn FnMut(u32)| {
         progress(1);
         progress(2);
-        Ok((Script::new(""), 1, "ready"))
+        Ok((Script::new(""), service(1), "ready"))
     };
     let (_engine, info) = Engine::start(load, 100, &mut |step| {
         assert_eq!(std::thread::current().id(), here);
@@ -271,12 +272,12 @@ fn models_that_come_and_go_do_so_on_few_threads() {
     let mut threads = std::collections::HashSet::new();
     for round in 0..200 {
         let (tell, told) = channel();
-        let load = move |_: &mut dyn FnMut(())| -> Result<(Script, usize, ())> {
+        let load = move |_: &mut dyn FnMut(())| -> Result<(Script, Service, ())> {
             tell.send(thread::current().id()).unwrap();
             match round % 4 {
                 0 => Err(Error::EmptyPrompt),
                 1 => panic!("no such tensor"),
-                _ => Ok((Script::new("abc"), 1, ())),
+                _ => Ok((Script::new("abc"), service(1), ())),
             }
         };
         match Engine::start(load, 100, &mut |()| ()) {
@@ -313,7 +314,7 @@ fn a_request_that_is_cancelled_where_it_waits_does_not_reach_the_model() {
 #[test]
 fn a_full_queue_says_so_and_takes_requests_again_later() {
     let (model, open) = Script::new("ab").gated();
-    let load = |_: &mut dyn FnMut(())| Ok((model, 1, ()));
+    let load = |_: &mut dyn FnMut(())| Ok((model, service(1), ()));
     let engine = Arc::new(Engine::start(load, 2, &mut |()| ()).unwrap().0);
     let first = stream(&engine, &Options::new());
     let start = |engine: &Arc<Engine>| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::Options;
 use crate::scheduler::{Client, Scheduler};
-use crate::testing::{Call, EOS, Letters, Script, plan};
+use crate::testing::{Call, EOS, Letters, Script, plan, service};
 
 /// Runs a plan to its end; the pieces and the outcome.
 fn run(model: &mut Script, plan: &Plan) -> (Vec<String>, Result<Generation>) {
@@ -56,7 +56,7 @@ fn run_with(
     cancelled: &dyn Fn(usize) -> bool,
 ) -> (Vec<Piece>, Result<Generation>) {
     let got = RefCell::default();
-    let mut scheduler = Scheduler::new(1);
+    let mut scheduler = Scheduler::new(service(1));
     let client = Alone {
         asked: Cell::new(0),
         cancelled,

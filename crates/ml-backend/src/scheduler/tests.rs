@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::Options;
-use crate::testing::{Call, Failing, Letters, Script, plan};
+use crate::testing::{Call, Failing, Letters, Script, plan, service};
 
 /// What one request was given.
 #[derive(Default)]
@@ -81,7 +81,7 @@ fn tokens(count: usize) -> Options {
 #[test]
 fn requests_decode_together_and_each_gets_its_whole_answer() {
     let mut model = Script::new("abcdefgh");
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let told: Vec<_> = [5, 6, 8].map(|n| ask(&mut requests, 2, &tokens(n))).into();
     finish(&mut requests, &mut model);
     let texts: Vec<String> = told.iter().map(|told| told.text()).collect();
@@ -101,7 +101,7 @@ fn requests_decode_together_and_each_gets_its_whole_answer() {
 #[test]
 fn who_comes_later_waits_for_a_place_and_joins_between_two_steps() {
     let mut model = Script::new("abcdefgh");
-    let mut requests = Requests::new(2);
+    let mut requests = Requests::new(service(2));
     let first = ask(&mut requests, 1, &tokens(8));
     let second = ask(&mut requests, 1, &tokens(2));
     let third = ask(&mut requests, 1, &tokens(3));
@@ -129,7 +129,7 @@ fn who_comes_later_waits_for_a_place_and_joins_between_two_steps() {
 #[test]
 fn an_answer_goes_on_between_the_chunks_of_another_prompt() {
     let mut model = Script::new("abcdefgh");
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let first = ask(&mut requests, 1, &tokens(8));
     while first.pieces.borrow().is_empty() {
         requests.step(&mut model);
@@ -155,10 +155,46 @@ fn an_answer_goes_on_between_the_chunks_of_another_prompt() {
 }
 
 #[test]
+fn an_answer_goes_on_between_the_layers_of_another_prompt() {
+    let mut model = Script::new("abcdefghijklmnopqrst");
+    model.layers = 4;
+    let mut requests = Requests::new(service(3));
+    let first = ask(&mut requests, 1, &tokens(20));
+    while first.pieces.borrow().is_empty() {
+        requests.step(&mut model);
+    }
+    // Alone it is not made to pause.
+    assert!(!model.calls.iter().any(|call| matches!(call, Call::Part(_))));
+    let long = ask(&mut requests, 15, &tokens(1).prefill_chunk(10));
+    for parts in 1..=3 {
+        let before = first.pieces.borrow().len();
+        requests.step(&mut model);
+        assert_eq!(first.pieces.borrow().len(), before + 1);
+        let all = model.calls.iter().filter(|call| **call == Call::Part(10));
+        assert_eq!(all.count(), parts);
+    }
+    requests.step(&mut model);
+    assert!(model.calls.contains(&Call::Prefill(10)));
+    requests.step(&mut model);
+    assert_eq!(model.calls.last(), Some(&Call::Part(5)));
+
+    // One that goes in the midst of a pass leaves its place to the next.
+    long.cancelled.set(true);
+    let next = ask(&mut requests, 15, &tokens(1).prefill_chunk(10));
+    finish(&mut requests, &mut model);
+    let outcome = long.outcome.borrow();
+    assert!(matches!(&*outcome, Some(Err(Error::Cancelled { .. }))));
+    assert_eq!(
+        (first.text(), next.text()),
+        ("abcdefghijklmnopqrst".into(), "a".into())
+    );
+}
+
+#[test]
 fn what_has_no_room_beside_others_waits_and_what_came_later_waits_behind_it() {
     let mut model = Script::new("abcd");
     model.room = 10;
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let first = ask(&mut requests, 5, &tokens(4));
     let large = ask(&mut requests, 11, &tokens(1));
     let small = ask(&mut requests, 5, &tokens(1));
@@ -176,7 +212,7 @@ fn who_came_last_is_put_aside_when_answers_have_grown_and_goes_on_where_it_was()
     let mut model = Script::new(&text);
     // For both prompts with the margin, and not for both answers at their ends.
     model.room = 700;
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let first = ask(&mut requests, 20, &tokens(500));
     let second = ask(&mut requests, 30, &tokens(400).prefill_chunk(16));
     let third = ask(&mut requests, 1, &tokens(1));
@@ -209,7 +245,7 @@ fn what_was_put_aside_can_be_cancelled() {
     let text: String = ('a'..='z').cycle().take(600).collect();
     let mut model = Script::new(&text);
     model.room = 600;
-    let mut requests = Requests::new(2);
+    let mut requests = Requests::new(service(2));
     let first = ask(&mut requests, 1, &tokens(500));
     let second = ask(&mut requests, 1, &tokens(500));
     while !model.calls.contains(&Call::PutAside) {
@@ -231,7 +267,7 @@ fn what_was_put_aside_can_be_cancelled() {
 fn a_failure_of_one_is_no_failure_of_the_others() {
     let mut model = Script::new("abcdef");
     model.fail_after = Some(2);
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let failing: Vec<_> = [6, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
     let short = ask(&mut requests, 1, &tokens(3));
     finish(&mut requests, &mut model);
@@ -249,7 +285,7 @@ fn a_failure_of_one_is_no_failure_of_the_others() {
 fn what_cannot_be_run_together_is_run_one_by_one() {
     let mut model = Script::new("abcdef");
     model.fail_together = Some(Failing::Refuses);
-    let mut requests = Requests::new(3);
+    let mut requests = Requests::new(service(3));
     let told: Vec<_> = [5, 6, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
     finish(&mut requests, &mut model);
     let texts: Vec<String> = told.iter().map(|told| told.text()).collect();
@@ -261,7 +297,7 @@ fn what_cannot_be_run_together_is_run_one_by_one() {
 fn a_panic_of_a_step_ends_those_that_took_it_and_says_why() {
     let mut model = Script::new("abcdef");
     model.fail_together = Some(Failing::Panics);
-    let mut requests = Requests::new(2);
+    let mut requests = Requests::new(service(2));
     let told: Vec<_> = [5, 6].map(|n| ask(&mut requests, 1, &tokens(n))).into();
     let later = ask(&mut requests, 1, &tokens(2));
     finish(&mut requests, &mut model);
@@ -278,7 +314,7 @@ fn a_panic_of_a_step_ends_those_that_took_it_and_says_why() {
 #[test]
 fn a_panic_ends_the_request_that_caused_it() {
     let mut model = Script::new("abc");
-    let mut requests = Requests::new(2);
+    let mut requests = Requests::new(service(2));
     let bad = ask(&mut requests, 1, &tokens(3));
     let good = ask(&mut requests, 1, &tokens(3));
     bad.panics.set(true);
@@ -307,7 +343,8 @@ fn random_schedules_end_with_nothing_held() {
     for _ in 0..1000 {
         let mut model = Script::new(text);
         model.room = 1 + below(80);
-        let mut requests = Requests::new(1 + below(5));
+        model.layers = 1 + below(4);
+        let mut requests = Requests::new(service(1 + below(5)));
         requests.margin = below(8);
         let mut asked = Vec::new();
         for _ in 0..below(60) {

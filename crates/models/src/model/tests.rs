@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kernels::graph::{self, Heads};
-use mlx_core::device::{self, Choice};
+use mlx_core::device::{self, Choice, stand_in};
 use mlx_core::{Array, Dtype};
 
 use super::*;
@@ -59,12 +59,10 @@ fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
 
 /// The blocks run and write their pages, and then the pass is given up, as where the head cannot be built.
 fn behind_the_blocks(model: &Model, count: i32, cache: &mut Cache) -> bool {
-    let (hidden, pass) = model
-        .decoder
-        .hidden_states(&ids(model, count, 9), cache, 1)
-        .unwrap();
-    hidden.eval().unwrap();
-    drop(pass.expect("the caches are in pages"));
+    let ids = ids(model, count, 9);
+    let mut pass = model.decoder.begin(&ids, cache, 1).unwrap();
+    let hidden = model.decoder.go_on(&mut pass, cache, &mut || true).unwrap();
+    hidden.unwrap().eval().unwrap();
     true
 }
 
@@ -132,6 +130,70 @@ fn a_pass_that_could_not_be_built_changes_nothing() {
         }
     }
     graph::force_mlx(false);
+}
+
+/// Runs `ids` as far as the first pause.
+fn until_it_pauses(model: &Model, ids: &Array, cache: &mut Cache) -> Pass {
+    let pass = model.begin(ids, cache, Logits::Last).unwrap();
+    match model.go_on(pass, cache, &mut || false).unwrap() {
+        Passed::Part(pass) => pass,
+        Passed::Whole(_) => panic!("it did not pause"),
+    }
+}
+
+#[test]
+fn a_pass_that_pauses_gives_what_a_whole_one_gives() {
+    stand_in::play(Some(stand_in::Mac {
+        memory_bytes: 32 << 30,
+        recommended_working_set: 24 << 30,
+    }));
+    device::open(Choice::Metal).unwrap();
+    for name in CASES {
+        let model = load(name);
+        let (mut cache, mut twin, mut other) =
+            (model.new_cache(), model.new_cache(), model.new_cache());
+        // Long enough to be submitted on the way, and longer than the window.
+        let (first, second, next) = (ids(&model, 70, 1), ids(&model, 90, 2), ids(&model, 1, 3));
+        let whole = logits(&model, &first, &mut twin);
+
+        let mut pass = until_it_pauses(&model, &first, &mut cache);
+        let of_other = logits(&model, &second, &mut other);
+        let mut pauses = 1;
+        let paused = loop {
+            match model.go_on(pass, &mut cache, &mut || false).unwrap() {
+                Passed::Part(part) => pass = part,
+                Passed::Whole(logits) => break logits.unwrap(),
+            }
+            pauses += 1;
+            assert!(pauses < 10);
+        };
+        assert_eq!(paused.to_vec::<f32>().unwrap(), whole, "{name}");
+        assert_eq!(
+            logits(&model, &next, &mut cache),
+            logits(&model, &next, &mut twin),
+            "{name}"
+        );
+
+        // One that is given up is as if it had not begun, or, where a window has lost tokens, nothing is held.
+        let held = cache.offset();
+        until_it_pauses(&model, &second, &mut cache).give_up(&mut cache);
+        if cache.offset() == 0 {
+            assert!(
+                model
+                    .config()
+                    .model
+                    .states
+                    .iter()
+                    .any(|k| k.window.is_some())
+            );
+            assert_eq!(logits(&model, &second, &mut cache), of_other, "{name}");
+        } else {
+            assert_eq!(cache.offset(), held);
+            let after = logits(&model, &next, &mut cache);
+            assert_same(&after, &logits(&model, &next, &mut twin), name);
+        }
+    }
+    device::open(Choice::Cpu).unwrap();
 }
 
 #[test]

@@ -25,4 +25,4 @@ pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
 pub(crate) use rope::Rope;
-pub(crate) use stack::Stack;
+pub(crate) use stack::{Pass, Stack};

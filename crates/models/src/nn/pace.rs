@@ -58,14 +58,15 @@ impl Pace {
         })
     }
 
-    /// Called with the output of each layer.
-    pub(crate) fn submit(&mut self, layer: &Array) -> Result<()> {
+    /// Called with the output of each layer. True where all layers so far are submitted, so that other passes
+    /// may come in between.
+    pub(crate) fn submit(&mut self, layer: &Array) -> Result<bool> {
         let Some(submitted) = &mut self.submitted else {
-            return Ok(());
+            return Ok(false);
         };
         self.left -= 1;
         if self.left > 0 {
-            return Ok(());
+            return Ok(false);
         }
         self.left = self.group;
         mlx_core::async_eval(&[layer])?;
@@ -75,11 +76,11 @@ impl Pace {
         {
             oldest.eval()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Called with the output of the last layer.
-    pub(crate) fn finish(self, last: &Array) -> Result<()> {
+    pub(crate) fn finish(&self, last: &Array) -> Result<()> {
         let all_submitted = self.submitted.is_some() && self.left == self.group;
         if self.in_place && !all_submitted {
             mlx_core::async_eval(&[last])?;
@@ -101,9 +102,7 @@ mod tests {
         let x = Array::ones(&[4, 4], Dtype::Float32).unwrap();
         let mut count = 0;
         for _ in 0..8 {
-            let left = pace.left;
-            pace.submit(&x).unwrap();
-            count += usize::from(pace.submitted.is_some() && left == 1);
+            count += usize::from(pace.submit(&x).unwrap());
         }
         pace.finish(&x).unwrap();
         count

@@ -12,8 +12,8 @@ use mlx_core::{Array, Dtype, memory};
 use super::block::Residual;
 use super::pace::Pace;
 use super::{Block, Rope};
-use crate::cache::Cache;
-use crate::states::Pass;
+use crate::cache::{Cache, Masks};
+use crate::states::Added;
 use crate::{Error, Result};
 
 /// Blocks, and the rotations that they name.
@@ -22,6 +22,39 @@ pub(crate) struct Stack {
     ropes: Vec<Rope>,
     /// All blocks as one operation, if they can be: found out when first needed.
     joined: OnceCell<Option<graph::Stack>>,
+}
+
+/// A pass of one sequence through the blocks, under way.
+pub(crate) enum Pass {
+    At(Box<At>),
+    /// All blocks have run.
+    Over {
+        /// The residual stream behind them.
+        behind: Array,
+        /// What is to be committed.
+        added: Option<Added>,
+    },
+}
+
+impl Pass {
+    /// The sequence has the tokens, where it is in pages; elsewhere its layers have them already.
+    pub(crate) fn commit(&mut self) {
+        if let Self::Over { added, .. } = self {
+            added.take().into_iter().for_each(Added::commit);
+        }
+    }
+}
+
+/// How far a pass is.
+pub(crate) struct At {
+    residual: Residual,
+    masks: Masks,
+    pace: Pace,
+    /// Tokens of the pass, and those that are wanted behind the last block.
+    length: i32,
+    rows: i32,
+    /// The next block.
+    layer: usize,
 }
 
 impl Stack {
@@ -33,52 +66,74 @@ impl Stack {
         }
     }
 
-    /// The residual stream `x [L, hidden]` behind all blocks, of which the last `rows` are wanted:
-    /// `[rows, hidden]`. Adds L tokens to `cache`, in pages by the pass that is given with it.
-    pub(crate) fn forward(
-        &self,
-        x: &Array,
-        cache: &mut Cache,
-        rows: i32,
-    ) -> Result<(Array, Option<Pass>)> {
+    /// Begins to run `x [L, hidden]` through all blocks, of which the last `rows` are wanted. [`Stack::go_on`]
+    /// adds L tokens to `cache`, which nothing else uses until then; in pages [`Pass::commit`] does.
+    pub(crate) fn begin(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
         let length = x.dim(0);
         if let Some(paged) = cache.paged() {
-            let (x, pass) = Pass::run(self.serving(x)?, x, &[paged], length, rows)?;
-            return Ok((x, Some(pass)));
+            let (behind, added) = Added::run(self.serving(x)?, x, &[paged], length, rows)?;
+            let added = Some(added);
+            return Ok(Pass::Over { behind, added });
         }
         self.make_room(&[&mut *cache], length, x.dtype())?;
-        let masks = cache.masks(length)?;
         let Some(first) = self.layers.first() else {
-            return Ok((x.clone(), None));
+            return Ok(Pass::Over {
+                behind: x.clone(),
+                added: None,
+            });
         };
-        let mut at = Residual::new(x, first)?;
         let unpacks = graph::may_unpack()? && self.layers.iter().any(|b| b.unpacks(length));
-        let mut pace = Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?;
-        for (i, block) in self.layers.iter().enumerate() {
-            let next = self.layers.get(i + 1).map(|block| &block.attention_norm);
-            let rows = if next.is_some() { length } else { rows };
+        Ok(Pass::At(Box::new(At {
+            residual: Residual::new(x, first)?,
+            masks: cache.masks(length)?,
+            pace: Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?,
+            length,
+            rows,
+            layer: 0,
+        })))
+    }
+
+    /// Goes on with a pass for as long as `more` says, which is asked where layers are submitted anyway: the
+    /// residual stream behind all blocks, `[rows, hidden]`, once it is there.
+    pub(crate) fn go_on(
+        &self,
+        pass: &mut Pass,
+        cache: &mut Cache,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Array>> {
+        let at = match pass {
+            Pass::Over { behind, .. } => return Ok(Some(behind.clone())),
+            Pass::At(at) => at,
+        };
+        while let Some(block) = self.layers.get(at.layer) {
+            let next = self.layers.get(at.layer + 1);
+            let next = next.map(|block| &block.attention_norm);
+            let rows = if next.is_some() { at.length } else { at.rows };
             let cache = cache.layer_mut(block.state);
-            let mask = masks.of(cache.window());
-            at = block.forward(&at, self.rope(block), mask, cache, rows, next)?;
-            pace.submit(&at.x)?;
+            let mask = at.masks.of(cache.window());
+            at.residual = block.forward(&at.residual, self.rope(block), mask, cache, rows, next)?;
+            at.layer += 1;
+            if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
+                return Ok(None);
+            }
         }
-        pace.finish(&at.x)?;
-        Ok((at.x, None))
+        at.pace.finish(&at.residual.x)?;
+        Ok(Some(at.residual.x.clone()))
     }
 
     /// A token of each of several sequences: their rows of the residual stream, `x [N, hidden]`, behind all
-    /// blocks, and the pass that adds a token to each of the N `caches`. `None`, and nothing done, where they are
+    /// blocks, and what to commit for a token more in each of the N `caches`. `None`, and nothing done, where they are
     /// not in pages.
     pub(crate) fn forward_each(
         &self,
         x: &Array,
         caches: &[&mut Cache],
-    ) -> Result<Option<(Array, Pass)>> {
+    ) -> Result<Option<(Array, Added)>> {
         let paged: Option<Vec<_>> = caches.iter().map(|cache| cache.paged()).collect();
         let Some(paged) = paged else {
             return Ok(None);
         };
-        Pass::run(self.serving(x)?, x, &paged, 1, x.dim(0)).map(Some)
+        Added::run(self.serving(x)?, x, &paged, 1, x.dim(0)).map(Some)
     }
 
     /// The tokens `ids [N]` behind those in the N `caches` through `step`, which is made of these blocks: their

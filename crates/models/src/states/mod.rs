@@ -28,7 +28,7 @@ use crate::{Error, Result};
 pub use export::Exported;
 pub use kernels::graph::live_pages;
 pub use kernels::pages::PAGE;
-pub(crate) use pass::{Paged, Pass};
+pub(crate) use pass::{Added, Paged};
 use sequence::{Pages, Sequence, Taken};
 
 /// A sequence of [`States`]. None that was freed is used again.

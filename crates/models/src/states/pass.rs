@@ -60,13 +60,13 @@ impl Paged {
 
 /// New tokens of some sequences that an operation writes. If this is dropped, none has them.
 #[must_use]
-pub(crate) struct Pass {
+pub(crate) struct Added {
     states: Rc<RefCell<States>>,
     reserved: Reserved,
     done: Rc<Array>,
 }
 
-impl Pass {
+impl Added {
     /// All blocks, `stack`, for `count` rows of `x [L, hidden]` for each of the sequences; of the result the last
     /// `rows`, `[rows, hidden]`.
     pub(crate) fn run(
@@ -93,12 +93,12 @@ impl Pass {
         let reserved = states.reserve(&batch)?;
         let segments = states.segments(&reserved)?;
         let [y, done] = stack.run(x, states.map(), &segments, rows)?;
-        let pass = Self {
+        let added = Self {
             states: Rc::clone(&first.states),
             reserved,
             done: Rc::new(done),
         };
-        Ok((y, pass))
+        Ok((y, added))
     }
 
     /// The sequences have the tokens.

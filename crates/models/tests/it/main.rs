@@ -9,4 +9,8 @@ mod directories;
 mod edit;
 mod experts;
 mod reference;
+mod small_tokenizer;
 mod together;
+mod tokenizer_files;
+mod tokenizer_reference;
+mod tokenizer_stream;

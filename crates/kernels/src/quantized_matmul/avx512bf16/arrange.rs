@@ -12,8 +12,7 @@ use crate::scratch::Scratch;
 pub(super) struct Arranged {
     /// Rows of `x`.
     pub(super) rows: usize,
-    /// For each row: for each line of weights, one vector of bfloat16 pairs for each look-up that
-    /// has elements of its own (four for 4 bits, two for 8).
+    /// For each row: for each line of weights, one vector of bfloat16 pairs for each of four look-ups.
     values: Scratch<u16>,
     /// For each row: sums over groups, in a multiple of 16.
     sums: Scratch<f32>,
@@ -25,12 +24,11 @@ impl Arranged {
     /// Arranges `x`, rows of bfloat16.
     ///
     /// # Safety
-    /// The machine has AVX-512 with the bfloat16 dot product; `format` is of 4 or 8 bits.
+    /// The machine has AVX-512 with the bfloat16 dot product; `format` is of 4 bits.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     pub(super) unsafe fn new(x: &View<'_>, format: Format) -> Self {
         let (rows, cols) = (x.layout().rows, x.layout().cols);
-        let line = 512 / format.bits();
-        let values_stride = cols.next_multiple_of(line);
+        let values_stride = cols.next_multiple_of(128);
         let sums_stride = (cols / format.group_size()).next_multiple_of(16);
         let mut values = Scratch::<u16>::take(rows * values_stride);
         let mut sums = Scratch::<f32>::take(rows * sums_stride);
@@ -39,10 +37,7 @@ impl Arranged {
             // SAFETY: both blocks were taken for `rows` rows of these strides.
             unsafe {
                 let values = values.as_mut_ptr().add(row * values_stride);
-                match format.bits() {
-                    4 => arrange_nibbles(from, cols, values),
-                    _ => arrange_bytes(from, cols, values),
-                }
+                arrange_nibbles(from, cols, values);
                 let sums = sums.as_mut_ptr().add(row * sums_stride);
                 sum_groups(from, cols, format.group_size(), sums, sums_stride);
             }
@@ -74,7 +69,7 @@ impl Arranged {
 /// # Safety
 /// `x` leads to `cols` elements.
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn load(x: *const bf16, at: usize, cols: usize) -> __m512i {
+pub(super) unsafe fn load(x: *const bf16, at: usize, cols: usize) -> __m512i {
     let left = cols.saturating_sub(at).min(32);
     let mask = ((1_u64 << left) - 1) as u32;
     // SAFETY: lanes beyond the last element are not touched.
@@ -116,37 +111,18 @@ unsafe fn arrange_nibbles(x: *const bf16, cols: usize, out: *mut u16) {
     }
 }
 
-/// A line is 16 words of 4 elements. The look-ups of the nibbles of byte `i` of each half word
-/// yield parts of the pair of elements `i` and `i + 2` of each word.
-///
-/// # Safety
-/// `x` leads to `cols` elements, `out` to room for whole lines of 64.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn arrange_bytes(x: *const bf16, cols: usize, out: *mut u16) {
-    let mut order = [0_u16; 32];
-    for (to, from) in order.iter_mut().enumerate() {
-        let (pair, word, half) = (to / 16, to % 16 / 2, to % 2);
-        *from = (4 * word + 2 * half + pair) as u16;
-    }
-    // SAFETY: `order` is a vector; `out` has room for whole lines.
-    unsafe {
-        let order = _mm512_loadu_si512(order.as_ptr().cast());
-        for at in (0..cols).step_by(64) {
-            let a = _mm512_permutexvar_epi16(order, load(x, at, cols));
-            let b = _mm512_permutexvar_epi16(order, load(x, at + 32, cols));
-            let out = out.add(at);
-            _mm512_storeu_si512(out.cast(), _mm512_shuffle_i64x2::<0x44>(a, b));
-            _mm512_storeu_si512(out.add(32).cast(), _mm512_shuffle_i64x2::<0xee>(a, b));
-        }
-    }
-}
-
 /// Sums `x` over groups of `group` elements; `room` sums are written, zero beyond the last group.
 ///
 /// # Safety
 /// `x` leads to `cols` elements, a multiple of `group`; `out` to `room` floats.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn sum_groups(x: *const bf16, cols: usize, group: usize, out: *mut f32, room: usize) {
+pub(super) unsafe fn sum_groups(
+    x: *const bf16,
+    cols: usize,
+    group: usize,
+    out: *mut f32,
+    room: usize,
+) {
     // SAFETY: transmutations between vectors of one size.
     let one: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi16(0x3f80)) };
     for g in 0..room {

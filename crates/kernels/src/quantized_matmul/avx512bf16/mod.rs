@@ -1,7 +1,8 @@
 //! Few rows of bfloat16 `x` by 4- or 8-bit weights, with AVX-512's bfloat16 dot product.
 //!
 //! This is the decode step, and memory is its limit: a line of weights (64 bytes) must cost fewer
-//! cycles than it takes to arrive. Three decisions keep it to some fifteen instructions:
+//! cycles than it takes to arrive. For 4 bits three decisions keep it to some fifteen instructions (bytes have
+//! their own: see [`bytes`]):
 //!
 //! * A shift and one logical operation make a bfloat16 of a nibble; see [`unpack`].
 //! * Weights stay in the order in which that unpacks them. It is `x` that is put into this order,
@@ -12,6 +13,7 @@
 //! So products are exact, and all sums are float32.
 
 mod arrange;
+mod bytes;
 mod rows;
 mod scales;
 mod unpack;
@@ -32,32 +34,32 @@ pub(super) fn serves(format: Format) -> bool {
 /// `y = x · wᵀ` for each part, all of one kind that [`serves`] names; `x` is bfloat16, and the sizes fit.
 pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     let (format, _, dtype) = parts[0].w.kind();
+    if format.bits() == 8 {
+        return bytes::products(cpu, x, parts);
+    }
     // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made.
     let arranged = unsafe { Arranged::new(x, format) };
     let job = Job {
         format,
-        order: lane_groups(format, 32 / format.bits()),
+        order: lane_groups(format, 8),
         arranged: &arranged,
         parts,
     };
-    match (format.bits(), dtype) {
-        (4, Some(Dtype::F32)) => start::<F32, 4>(cpu, &job),
-        (4, Some(Dtype::F16)) => start::<F16, 4>(cpu, &job),
-        (4, Some(Dtype::Bf16)) => start::<Bf16, 4>(cpu, &job),
-        (4, None) if format.mode() == Mode::Nvfp4 => start::<E4m3, 4>(cpu, &job),
-        (4, None) => start::<E8m0, 4>(cpu, &job),
-        (_, Some(Dtype::F32)) => start::<F32, 8>(cpu, &job),
-        (_, Some(Dtype::F16)) => start::<F16, 8>(cpu, &job),
-        _ => start::<Bf16, 8>(cpu, &job),
+    match dtype {
+        Some(Dtype::F32) => start::<F32>(cpu, &job),
+        Some(Dtype::F16) => start::<F16>(cpu, &job),
+        Some(Dtype::Bf16) => start::<Bf16>(cpu, &job),
+        None if format.mode() == Mode::Nvfp4 => start::<E4m3>(cpu, &job),
+        None => start::<E8m0>(cpu, &job),
     }
 }
 
 /// Shares the rows of the weights among the threads.
-fn start<S: ScaleFormat, const BITS: usize>(cpu: &Cpu, job: &Job<'_>) {
+fn start<S: ScaleFormat>(cpu: &Cpu, job: &Job<'_>) {
     let rows = job.parts.iter().map(|part| part.w.rows());
     stream::share(cpu, job.parts[0].w.row_bytes(), rows, |part, range| {
         // SAFETY: the machine has the instruction set (see `products`), ranges are disjoint and
         // within the rows, and the weights are of the format that was matched.
-        unsafe { job.columns::<S, BITS>(part, range) }
+        unsafe { job.columns::<S>(part, range) }
     });
 }

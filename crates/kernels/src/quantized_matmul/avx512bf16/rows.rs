@@ -28,18 +28,14 @@ impl Job<'_> {
     ///
     /// # Safety
     /// The machine has AVX-512 with the bfloat16 dot product. No other thread has these columns,
-    /// which exist. The codes of the weights have `BITS` bits, and their scales are `S`.
+    /// which exist. The codes of the weights have 4 bits, and their scales are `S`.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,f16c")]
-    pub(super) unsafe fn columns<S: ScaleFormat, const BITS: usize>(
-        &self,
-        part: usize,
-        range: Range<usize>,
-    ) {
-        let unpack = Unpack::new::<S, BITS>();
+    pub(super) unsafe fn columns<S: ScaleFormat>(&self, part: usize, range: Range<usize>) {
+        let unpack = Unpack::new::<S>();
         // SAFETY: by this function's own contract.
         unsafe {
             stream::blocks(
-                &Packed::<S, BITS> {
+                &Packed::<S> {
                     job: self,
                     unpack,
                     scales: PhantomData,
@@ -51,14 +47,14 @@ impl Job<'_> {
     }
 }
 
-/// Weights of `BITS` bits with scales `S`.
-struct Packed<'a, S, const BITS: usize> {
+/// Weights of 4 bits with scales `S`.
+struct Packed<'a, S> {
     job: &'a Job<'a>,
     unpack: Unpack,
     scales: PhantomData<fn() -> S>,
 }
 
-impl<S: ScaleFormat, const BITS: usize> Stream for Packed<'_, S, BITS> {
+impl<S: ScaleFormat> Stream for Packed<'_, S> {
     type Simd = Avx512;
     const TALL: bool = true;
 
@@ -90,7 +86,7 @@ impl<S: ScaleFormat, const BITS: usize> Stream for Packed<'_, S, BITS> {
         let w = &parts[place.part].w;
         let (row_bytes, groups) = (w.row_bytes(), w.groups());
         let (scales_at, biases_at) = w.scale_pointers();
-        let lines_per_block = 16 * format.group_size() * BITS / 512;
+        let lines_per_block = 16 * format.group_size() / 128;
         let lines = row_bytes / 64;
         let tail = first_lanes(row_bytes % 64 / 4);
         // SAFETY: by the trait's contract; groups, lines and the tail stay within a row.
@@ -111,7 +107,7 @@ impl<S: ScaleFormat, const BITS: usize> Stream for Packed<'_, S, BITS> {
                     if S::AFFINE {
                         S::prefetch(biases_at, at + place.ahead * groups);
                         let biases = S::load(biases_at, at, mask);
-                        let biases = self.unpack.correct::<BITS>(&mut scales[r], biases);
+                        let biases = Unpack::correct(&mut scales[r], biases);
                         for i in 0..M {
                             let x = _mm512_loadu_ps(arranged.sums(place.m + i).add(block));
                             sums[r][i] = _mm512_fmadd_ps(biases, x, sums[r][i]);
@@ -145,7 +141,7 @@ impl<S: ScaleFormat, const BITS: usize> Stream for Packed<'_, S, BITS> {
     }
 }
 
-impl<S: ScaleFormat, const BITS: usize> Packed<'_, S, BITS> {
+impl<S: ScaleFormat> Packed<'_, S> {
     /// Adds to `sums` the products of a line of weights with that line's values of rows
     /// `m..m + M` of `x`, times `scale`.
     ///
@@ -163,16 +159,12 @@ impl<S: ScaleFormat, const BITS: usize> Packed<'_, S, BITS> {
         // SAFETY: by this function's own contract; the arranged values have vectors for every
         // line of a row.
         unsafe {
-            let weights = self.unpack.line::<S, BITS>(words);
+            let weights = self.unpack.line::<S>(words);
             for j in 0..M {
                 let values = self.job.arranged.values(m + j);
                 let mut sum = _mm512_setzero_ps();
                 for i in 0..4 {
-                    let vector = if BITS == 4 {
-                        line * 4 + i
-                    } else {
-                        line * 2 + i / 2
-                    };
+                    let vector = line * 4 + i;
                     let x = _mm512_loadu_si512(values.add(vector * 32).cast());
                     sum = _mm512_dpbf16_ps(sum, as_bf16(weights[i]), as_bf16(x));
                 }
@@ -183,13 +175,13 @@ impl<S: ScaleFormat, const BITS: usize> Packed<'_, S, BITS> {
 }
 
 /// A mask of the first `n` of sixteen lanes.
-const fn first_lanes(n: usize) -> __mmask16 {
+pub(super) const fn first_lanes(n: usize) -> __mmask16 {
     if n >= 16 { 0xffff } else { (1 << n) - 1 }
 }
 
 /// The same bits as pairs of bfloat16.
 #[inline(always)]
-fn as_bf16(v: __m512i) -> __m512bh {
+pub(super) fn as_bf16(v: __m512i) -> __m512bh {
     // SAFETY: two vectors of one size, for both of which any bits are a value.
     unsafe { std::mem::transmute(v) }
 }

@@ -1,0 +1,19 @@
+//! The kernels against plain float64 code, and CUDA's through the compiler.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+mod attend;
+mod attention;
+mod bf12;
+mod common;
+mod cuda;
+mod decode;
+mod dequantize;
+mod encoded;
+mod experts;
+mod matmul;
+mod operations;
+mod quantized_matmul;
+mod rows;
+mod threads;
+mod tokens;

@@ -1,0 +1,13 @@
+//! What a program that uses this crate relies on.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chat;
+mod chat_jinja;
+mod chat_reference;
+mod demo;
+mod demo_accuracy;
+mod random_weights;
