@@ -30,6 +30,8 @@ class Case:
     #: How the names of the state_dict are stored: "same", "hub" (`language_model.model.`,
     #: as released and as mlx-community has them) or "v5" (`model.language_model.`).
     names: str = "same"
+    #: How the experts of a mixture are stored (experts.py).
+    experts: str = "fused"
     #: Whether the file has a head of its own where the config says that the embedding is the head.
     own_head: bool = False
     length: int = 40

@@ -16,13 +16,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM,
-    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM,
-    VaultGemmaForCausalLM,
+    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM, Qwen3ForCausalLM,
+    Qwen3MoeForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
 
 MODEL_CLASSES = {
     "qwen2": Qwen2ForCausalLM,
     "qwen3": Qwen3ForCausalLM,
+    "qwen2_moe": Qwen2MoeForCausalLM,
+    "qwen3_moe": Qwen3MoeForCausalLM,
     "llama": LlamaForCausalLM,
     "mistral": MistralForCausalLM,
     # What a Mistral with layer_types is to transformers.
@@ -46,6 +48,8 @@ DTYPE_NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 NORM_MEANS = {
     "qwen2": {"norm": 1.4},
     "qwen3": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen2_moe": {"norm": 1.4},
+    "qwen3_moe": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
     "llama": {"norm": 1.4},
     "mistral": {"norm": 1.4},
     "ministral": {"norm": 1.4},
@@ -69,7 +73,7 @@ NORM_MEANS = {
 #: The length of an embedding row. Gemma multiplies it by sqrt(hidden), and with a
 #: tied head a long row answers every token with itself.
 EMBEDDING_LENGTHS = {
-    "qwen2": 0.9, "qwen3": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
+    "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
     "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "vaultgemma": 0.3,
 }  # fmt: skip
 
@@ -92,7 +96,8 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     elif leaf in ("embed_tokens", "lm_head"):
         values = values * (EMBEDDING_LENGTHS[family] / np.sqrt(shape[-1]))
     else:
-        values = values * (1.3 / np.sqrt(np.prod(shape[1:])))
+        # Stacks of experts are [E, out, in].
+        values = values * (1.3 / np.sqrt(shape[-1] if ".experts." in name else np.prod(shape[1:])))
     return values.astype(np.float32)
 
 

@@ -54,7 +54,11 @@ FLOAT_MODES = {"mxfp4": (e2m1, e8m0), "mxfp8": (e4m3, e8m0), "nvfp4": (e2m1, e4m
 
 
 def dequantize(packed, scales, biases, mode: str, group_size: int, bits: int) -> np.ndarray:
-    """[rows, n] in float64; `biases` is None for every mode but affine."""
+    """[rows, n] in float64, or [experts, rows, n]; `biases` is None for every mode but affine."""
+    if packed.ndim == 3:
+        of = lambda array, expert: None if array is None else array[expert]
+        parts = (dequantize(packed[e], scales[e], of(biases, e), mode, group_size, bits) for e in range(len(packed)))
+        return np.stack(list(parts))
     weights = codes(packed, bits)
     grouped = weights.reshape(weights.shape[0], -1, group_size)
     if mode == "affine":

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig
 
+import experts
 from checkpoint import MODEL_CLASSES
 
 
@@ -46,6 +47,7 @@ class Reference:
             state = {}
             for file in sorted(directory.glob("model*.safetensors")):
                 state |= load_file(file)
+        state = experts.fused(state)
         config = AutoConfig.from_pretrained(directory)
         with self.context():
             self.model, info = MODEL_CLASSES[config.model_type].from_pretrained(
@@ -55,6 +57,7 @@ class Reference:
                 dtype=dtype,
                 attn_implementation="eager",
                 output_loading_info=True,
+                **({"experts_implementation": "eager"} if hasattr(config, "num_experts") else {}),
             )
         wrong = {k: v for k, v in info.items() if v and k in ("missing_keys", "mismatched_keys", "unexpected_keys")}
         if wrong:
@@ -66,6 +69,22 @@ class Reference:
         with self.context(), torch.no_grad():
             logits = self.model(input_ids=torch.tensor([list(ids)]), use_cache=False).logits
         return logits[0].double().numpy()
+
+    def route_margin(self, ids) -> float:
+        """The least lead, over positions and layers, of the last chosen expert's logit over the next one's."""
+        margins = [np.inf]
+
+        def look(router, _, output):
+            ordered = output[0].sort(dim=-1, descending=True).values
+            if router.top_k < ordered.shape[-1]:
+                margins.append(float((ordered[:, router.top_k - 1] - ordered[:, router.top_k]).min()))
+
+        routers = [m for m in self.model.modules() if type(m).__name__.endswith("TopKRouter")]
+        hooks = [router.register_forward_hook(look) for router in routers]
+        self.logits(ids)
+        for hook in hooks:
+            hook.remove()
+        return min(margins)
 
     def greedy(self, prompt) -> Iterator[tuple[int, float]]:
         """The greedy tokens after `prompt`, each with its lead over the second best.

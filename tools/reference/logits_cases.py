@@ -12,6 +12,7 @@ from case import (
 )  # fmt: skip
 from gemma_cases import GEMMA2_CASES, GEMMA_CASES, VAULTGEMMA_CASES
 from llama_cases import LLAMA_CASES, MISTRAL_CASES, QWEN2_CASES
+from moe_cases import QWEN2_MOE_CASES, QWEN3_MOE_CASES
 
 
 def qwen3(**changes) -> dict:
@@ -395,5 +396,5 @@ GEMMA3_CASES = [
 
 CASES = (
     QWEN3_CASES + GEMMA3_CASES + QWEN2_CASES + LLAMA_CASES + MISTRAL_CASES + GEMMA_CASES + GEMMA2_CASES
-    + VAULTGEMMA_CASES
+    + VAULTGEMMA_CASES + QWEN2_MOE_CASES + QWEN3_MOE_CASES
 )  # fmt: skip

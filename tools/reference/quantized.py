@@ -30,6 +30,7 @@ import transformers
 from mlx.utils import tree_map
 from mlx_lm.utils import _get_classes, load_model, quantize_model, save_config, save_model
 
+import experts
 from checkpoint import DTYPE_NAMES, DTYPES, random_state_dict, rng_for, write_json
 from dequantize import dequantize
 from exact import Reference, relative_error, save_expected
@@ -74,6 +75,7 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
         config, prefix = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
+        state = experts.spelled(state, "hub")
     weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from gemma_cases import gemma2
 from llama_cases import llama, mistral, qwen2
 from logits_cases import gemma3, qwen3
+from moe_cases import qwen2_moe, qwen3_moe
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ SMALL = {
     "num_key_value_heads": 2,
     "vocab_size": 64,
 }
+
+MIXED = SMALL | {"moe_intermediate_size": 64, "num_experts": 4, "num_experts_per_tok": 2}
+
+#: As mlx-lm's converter has them: routers of 8 bits.
+ROUTERS = {f"model.layers.{i}.mlp.gate": {"group_size": 64, "bits": 8} for i in range(2)}
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -144,6 +150,17 @@ CASES = [
     QuantizedCase("qwen2-q4-g64", qwen2(**SMALL), 4, 64),
     QuantizedCase("llama-q8-g32", llama(**SMALL), 8, 32),
     QuantizedCase("mistral-mxfp4", mistral(**SMALL | {"sliding_window": 4096}), 4, 32, "mxfp4"),
+    QuantizedCase("qwen3_moe-q4-g64", qwen3_moe(**MIXED), 4, 64, overrides=ROUTERS),
+    QuantizedCase("qwen3_moe-q8-g32", qwen3_moe(**MIXED | {"norm_topk_prob": False}), 8, 32),
+    QuantizedCase("qwen3_moe-mxfp4", qwen3_moe(**MIXED), 4, 32, mode="mxfp4", overrides=ROUTERS),
+    QuantizedCase("qwen2_moe-q4-g32", qwen2_moe(**MIXED), 4, 32, dtype="f32"),
+    QuantizedCase(
+        "qwen2_moe-q4-g64",
+        qwen2_moe(**MIXED | {"shared_expert_intermediate_size": 64}),
+        4,
+        64,
+        overrides=ROUTERS | {f"model.layers.{i}.mlp.shared_expert_gate": {"group_size": 64, "bits": 8} for i in range(2)},
+    ),
     # A window that 24 positions do not fill: mlx-lm has none.
     QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

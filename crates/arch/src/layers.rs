@@ -1,6 +1,9 @@
 //! What families write their layers with: dimensions, and places in the tree of tensor names.
 
-use crate::{Activation, Attention, Embedding, Keys, Layer, Linear, Mlp, Model, Norm, Rope, Sub};
+use crate::{
+    Activation, Attention, Embedding, Experts, Gated, Keys, Layer, Linear, Mlp, Model, Norm, Rope,
+    Shared, Sub,
+};
 
 /// The dimensions of a model whose layers are alike.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +28,23 @@ pub(crate) struct Biases {
     pub(crate) mlp: bool,
 }
 
+/// What a mixture of experts is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mixture {
+    pub(crate) count: usize,
+    pub(crate) top: usize,
+    pub(crate) renormalised: bool,
+    /// Features inside an expert.
+    pub(crate) width: usize,
+    /// Features inside the expert that every token has.
+    pub(crate) shared: Option<usize>,
+}
+
 /// A layer's place among the names, and what its parts are like.
 pub(crate) struct At<'a> {
     dims: &'a Dims,
     biases: Biases,
-    layer: usize,
+    pub(crate) layer: usize,
 }
 
 impl Dims {
@@ -136,29 +151,52 @@ impl At<'_> {
 
     /// The gated MLP.
     pub(crate) fn mlp(&self, activation: Activation) -> Mlp<String> {
-        let d = self.dims;
-        let linear = |name: &str, rows, columns| {
-            linear(
-                &self.path(&format!("mlp.{name}")),
-                rows,
-                columns,
-                self.biases.mlp,
-            )
+        let width = self.dims.intermediate;
+        Mlp::Gated(self.gated("mlp", width, self.biases.mlp, activation))
+    }
+
+    /// The mixture of experts, under the names that Qwen2 gave its parts.
+    pub(crate) fn experts(&self, of: &Mixture, activation: Activation) -> Mlp<String> {
+        let hidden = self.dims.hidden;
+        let router = |name: &str, rows| linear(&self.path(name), rows, hidden, false);
+        let each = self.gated("mlp.experts", of.width, false, activation);
+        let stacked = |linear| Linear {
+            experts: Some(of.count),
+            ..linear
         };
-        Mlp {
-            gate: linear("gate_proj", d.intermediate, d.hidden),
-            up: linear("up_proj", d.intermediate, d.hidden),
-            down: linear("down_proj", d.hidden, d.intermediate),
+        Mlp::Experts(Experts {
+            router: router("mlp.gate", of.count),
+            count: of.count,
+            top: of.top,
+            renormalised: of.renormalised,
+            each: Gated {
+                gate: stacked(each.gate),
+                up: stacked(each.up),
+                down: stacked(each.down),
+                activation,
+            },
+            shared: of.shared.map(|width| Shared {
+                gate: router("mlp.shared_expert_gate", 1),
+                mlp: self.gated("mlp.shared_expert", width, false, activation),
+            }),
+        })
+    }
+
+    fn gated(&self, path: &str, width: usize, bias: bool, activation: Activation) -> Gated<String> {
+        let hidden = self.dims.hidden;
+        let linear = |name: &str, rows, columns| {
+            linear(&self.path(&format!("{path}.{name}")), rows, columns, bias)
+        };
+        Gated {
+            gate: linear("gate_proj", width, hidden),
+            up: linear("up_proj", width, hidden),
+            down: linear("down_proj", hidden, width),
             activation,
         }
     }
 
     /// The layer `x + attention(norm(x))`, then `x + mlp(norm(x))`, with the names that Llama gave the norms.
-    pub(crate) fn pre_norm(
-        &self,
-        attention: Attention<String>,
-        activation: Activation,
-    ) -> Layer<String> {
+    pub(crate) fn pre_norm(&self, attention: Attention<String>, mlp: Mlp<String>) -> Layer<String> {
         Layer {
             attention: Sub {
                 before: self.norm("input_layernorm"),
@@ -167,7 +205,7 @@ impl At<'_> {
             },
             mlp: Sub {
                 before: self.norm("post_attention_layernorm"),
-                part: self.mlp(activation),
+                part: mlp,
                 after: None,
             },
         }
@@ -205,5 +243,6 @@ fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Linear<String>
         bias: bias.then(|| format!("{path}.bias")),
         rows,
         columns,
+        experts: None,
     }
 }

@@ -19,13 +19,17 @@ mod layers;
 mod model;
 mod quantization;
 mod rope;
+pub mod stacks;
 mod walk;
 
 pub use config::{Config, read_json};
 pub use error::{Error, Result, one_line};
 pub use families::Family;
 pub use generation::GenerationDefaults;
-pub use model::{Activation, Attention, Embedding, Keys, Layer, Linear, Mlp, Model, Norm, Sub};
+pub use model::{
+    Activation, Attention, Embedding, Experts, Gated, Keys, Layer, Linear, Mlp, Model, Norm,
+    Shared, Sub,
+};
 pub use quantization::{LayerQuantization, Mode, Quantization, Scheme, unsupported};
 pub use rope::{Rope, RopeScaling};
 pub use walk::Part;

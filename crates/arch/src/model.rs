@@ -85,9 +85,46 @@ pub struct Attention<T> {
     pub state: usize,
 }
 
+/// The part of a layer that does not mix positions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mlp<T> {
+    /// One for all tokens.
+    Gated(Gated<T>),
+    /// Many, of which each token has a few.
+    Experts(Experts<T>),
+}
+
+/// A mixture of experts: the sum over the `top` experts that the router finds likeliest for a token,
+/// each times its share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experts<T> {
+    /// From a token to a logit for each expert, `[count, hidden]`; their softmax, in float32 over all of
+    /// them, is the shares.
+    pub router: Linear<T>,
+    /// How many there are.
+    pub count: usize,
+    /// How many a token has: from 1 to `count`.
+    pub top: usize,
+    /// Whether the shares of those are divided by their sum.
+    pub renormalised: bool,
+    /// The experts: each of its matrices is a stack of as many as there are.
+    pub each: Gated<T>,
+    /// An expert that every token has as well.
+    pub shared: Option<Shared<T>>,
+}
+
+/// `sigmoid(gate(x)) * mlp(x)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shared<T> {
+    /// `[1, hidden]`.
+    pub gate: Linear<T>,
+    /// The expert.
+    pub mlp: Gated<T>,
+}
+
 /// `down(activation(gate(x)) * up(x))`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mlp<T> {
+pub struct Gated<T> {
     /// `[intermediate, hidden]`.
     pub gate: Linear<T>,
     /// `[intermediate, hidden]`.
@@ -107,10 +144,11 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// A matrix, stored in floats or packed, and perhaps a bias.
+/// A matrix, stored in floats or packed, and perhaps a bias; or a stack of matrices of one size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear<T> {
-    /// `[rows, columns]`.
+    /// `[rows, columns]`. Of a stack the path names the matrix as if experts had no number:
+    /// `layers.0.mlp.experts.gate_proj` ([`stacks`](crate::stacks)).
     pub weight: T,
     /// `[rows]`.
     pub bias: Option<T>,
@@ -118,6 +156,8 @@ pub struct Linear<T> {
     pub rows: usize,
     /// Features that go in.
     pub columns: usize,
+    /// How many matrices there are, if this is a stack.
+    pub experts: Option<usize>,
 }
 
 /// Root-mean-square normalization (arXiv:1910.07467).

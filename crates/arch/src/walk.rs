@@ -1,8 +1,8 @@
 //! Walks of a model: every tensor once, in the order of the forward pass.
 
-use crate::{Keys, Layer, Linear, Model, Norm};
+use crate::{Gated, Keys, Layer, Linear, Mlp, Model, Norm};
 
-/// A tensor of a model, or the tensors that are one matrix.
+/// A tensor of a model, or the tensors that are one matrix, or one stack of matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part<'a, T> {
     /// A matrix; its bias is a part of its own.
@@ -22,7 +22,10 @@ impl<'a, T> Part<'a, T> {
     /// Weights: a matrix's as it computes, whatever it is stored in.
     pub fn parameters(&self) -> u64 {
         match self {
-            Self::Matrix(m) => (m.rows as u64).saturating_mul(m.columns as u64),
+            Self::Matrix(m) => {
+                let one = (m.rows as u64).saturating_mul(m.columns as u64);
+                one.saturating_mul(m.experts.unwrap_or(1) as u64)
+            }
             Self::Bias(_, length) => *length as u64,
             Self::Norm(norm) => norm.width as u64,
         }
@@ -46,12 +49,57 @@ impl<T> Layer<T> {
             .chain(head_norms.map(Part::Norm))
             .chain(Part::of(&attention.o))
             .chain(self.attention.after.iter().map(Part::Norm))
-            .chain(
-                [&mlp.gate, &mlp.up, &mlp.down]
-                    .into_iter()
-                    .flat_map(Part::of),
-            )
+            .chain(mlp.linears().into_iter().flat_map(Part::of))
             .chain(around_mlp.map(Part::Norm))
+    }
+}
+
+impl<T> Mlp<T> {
+    /// Its linear maps.
+    pub fn linears(&self) -> Vec<&Linear<T>> {
+        match self {
+            Self::Gated(mlp) => mlp.linears().into(),
+            Self::Experts(experts) => {
+                let shared = experts.shared.iter();
+                let shared = shared.flat_map(|s| [&s.gate].into_iter().chain(s.mlp.linears()));
+                let each = [&experts.router].into_iter().chain(experts.each.linears());
+                each.chain(shared).collect()
+            }
+        }
+    }
+
+    /// Whether it is a mixture of experts.
+    pub fn is_sparse(&self) -> bool {
+        matches!(self, Self::Experts(_))
+    }
+
+    /// Features inside: of one expert, and of the shared one if that is wider.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Gated(mlp) => mlp.gate.rows,
+            Self::Experts(experts) => {
+                let shared = experts.shared.as_ref().map_or(0, |s| s.mlp.gate.rows);
+                experts.each.gate.rows.max(shared)
+            }
+        }
+    }
+
+    /// Weights that a token does not use: those of the experts that it has not got.
+    fn idle_parameters(&self) -> u64 {
+        let Self::Experts(experts) = self else {
+            return 0;
+        };
+        let linears = experts.each.linears();
+        let all = linears.iter().map(|m| Part::Matrix(m).parameters());
+        let all = all.fold(0, u64::saturating_add);
+        all / experts.count.max(1) as u64 * experts.count.saturating_sub(experts.top) as u64
+    }
+}
+
+impl<T> Gated<T> {
+    /// Gate, up and down.
+    pub fn linears(&self) -> [&Linear<T>; 3] {
+        [&self.gate, &self.up, &self.down]
     }
 }
 
@@ -61,6 +109,12 @@ impl<T> Model<T> {
         Part::of(&self.embedding.table)
             .chain(self.layers.iter().flat_map(Layer::parts))
             .chain(std::iter::once(Part::Norm(&self.norm)))
+    }
+
+    /// Weights that one token does not use: those of the experts that it has not got.
+    pub fn idle_parameters(&self) -> u64 {
+        let mlps = self.layers.iter().map(|layer| &layer.mlp.part);
+        mlps.map(Mlp::idle_parameters).fold(0, u64::saturating_add)
     }
 
     /// Width of the residual stream.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use arch::{Config, Linear, Model, Part, families};
+use arch::{Config, Linear, Mlp, Model, Part, families, stacks};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -145,6 +145,7 @@ impl Shape {
         };
         for part in self.model.parts() {
             match part {
+                Part::Matrix(m) if m.experts.is_some() => all.extend(self.stack(m, weights)),
                 Part::Matrix(m) => all.extend(matrix(&format!("{ROOT}.{}", m.weight), m, weights)),
                 Part::Bias(name, length) => all.push(vector(name, length, 0.0)),
                 Part::Norm(norm) => {
@@ -157,6 +158,19 @@ impl Shape {
             all.extend(matrix(&self.model.head.weight, &self.model.head, weights));
         }
         all
+    }
+
+    /// The matrices of all experts, as mlx-lm stores them.
+    fn stack(&self, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> {
+        let tops = self.model.layers.iter().map(|layer| &layer.mlp.part);
+        let top = tops.filter_map(|mlp| match mlp {
+            Mlp::Experts(experts) => Some(experts.top as u64),
+            Mlp::Gated(_) => None,
+        });
+        let (top, count) = (top.max().unwrap_or(1), linear.experts.unwrap_or(1) as u64);
+        let name = format!("{ROOT}.{}", stacks::stacked(&linear.weight));
+        let parts = matrix(&name, linear, weights).into_iter();
+        parts.map(|part| part.of_experts(top, count)).collect()
     }
 
     /// Bytes of keys and values, two bytes each, that `tokens` tokens take in the caches; a window
@@ -184,7 +198,7 @@ impl Serialize for Shape {
             "family": self.model_type,
             "hidden": model.hidden_size(),
             "layers": model.layers.len(),
-            "ffn": first.map(|layer| layer.mlp.part.gate.rows),
+            "ffn": first.map(|layer| layer.mlp.part.width()),
             "heads": attention.map(|a| a.heads),
             "kv_heads": attention.map(|a| a.kv_heads),
             "head_dim": attention.map(|a| a.head_dim),
@@ -202,17 +216,21 @@ impl Serialize for Shape {
 
 fn matrix(name: &str, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> {
     let (rows, columns) = (linear.rows as u64, linear.columns as u64);
+    let sized = |width| {
+        let experts = linear.experts.map(|count| count as u64);
+        experts.into_iter().chain([rows, width]).collect::<Vec<_>>()
+    };
     let weight = format!("{name}.weight");
     let Some(bits) = weights.bits() else {
         return vec![Tensor::new(
             weight,
             "BF16",
-            vec![rows, columns],
+            sized(columns),
             Fill::Matrix { columns },
         )];
     };
-    let groups = vec![rows, columns / GROUP];
-    let packed = vec![rows, columns * bits / 32];
+    let groups = sized(columns / GROUP);
+    let packed = sized(columns * bits / 32);
     let scales = Fill::Scales { columns, bits };
     let biases = Fill::Biases { columns, bits };
     vec![
@@ -262,6 +280,17 @@ mod tests {
         let apart = shape("qwen3-8b").tensors(Weights::Bf16);
         let rest = total_bytes(&apart) - 2 * 151_936 * 4096;
         assert_eq!(decode_bytes(&apart, 151_936), rest + 2 * 4096);
+    }
+
+    /// Of 128 experts a token has 8: 3.3 of 30.5 G weights, the embedding but for a row left out.
+    #[test]
+    fn a_decode_step_reads_the_experts_that_a_token_has() {
+        let shape = shape("qwen3-30b-a3b");
+        let tensors = shape.tensors(Weights::Bf16);
+        assert_eq!(total_bytes(&tensors), 2 * 30_532_122_624);
+        let experts = 48 * 3 * 128 * 768 * 2048;
+        let active = 30_532_122_624 - experts / 128 * 120 - 151_935 * 2048;
+        assert_eq!(decode_bytes(&tensors, 151_936), 2 * active);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Tensor {
     /// Bytes of its values.
     pub bytes: u64,
     pub(crate) fill: Fill,
+    /// How many of how many experts in it a token has; one of one if it is no stack.
+    pub(crate) chosen: (u64, u64),
 }
 
 /// What a random checkpoint puts into a tensor.
@@ -47,6 +49,15 @@ impl Tensor {
             shape,
             bytes,
             fill,
+            chosen: (1, 1),
+        }
+    }
+
+    /// The same as a stack of matrices, of which a token has some.
+    pub(crate) fn of_experts(self, top: u64, count: u64) -> Self {
+        Self {
+            chosen: (top, count.max(1)),
+            ..self
         }
     }
 }
@@ -57,12 +68,12 @@ pub fn total_bytes(tensors: &[Tensor]) -> u64 {
 }
 
 /// Bytes of weights that a decode step reads: all but an embedding that is not the head as well, of
-/// which it reads one row in `vocabulary`.
+/// which it reads one row in `vocabulary`, and of experts those that a token has.
 pub fn decode_bytes(tensors: &[Tensor], vocabulary: u64) -> u64 {
     let tied = is_tied(tensors);
     let read = |tensor: &Tensor| match tensor.name.contains("embed_tokens.") && !tied {
         true => tensor.bytes / vocabulary.max(1),
-        false => tensor.bytes,
+        false => tensor.bytes / tensor.chosen.1 * tensor.chosen.0,
     };
     tensors.iter().map(read).sum()
 }
@@ -124,6 +135,7 @@ fn read_header(path: &Path) -> Result<Vec<Tensor>> {
                 shape: Vec::new(),
                 bytes,
                 fill: Fill::None,
+                chosen: (1, 1),
             })
         })
         .collect()

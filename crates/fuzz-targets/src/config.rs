@@ -1,6 +1,6 @@
 //! `config.json` and `generation_config.json`, as far as they can be read without weights.
 
-use arch::{Config, Part};
+use arch::{Config, Mlp, Part};
 
 use crate::check_refusal;
 use crate::files::{sections, with_files};
@@ -29,6 +29,18 @@ fn check(config: &Config) {
         assert_eq!((a.q.rows, a.k.rows, a.v.rows), (queries, keys, keys));
         assert!(a.scale.is_finite() && a.softcap.is_none_or(|cap| cap > 0.0));
         assert!(a.rope < model.ropes.len() && a.state < model.states.len());
+    }
+    for layer in &model.layers {
+        if let Mlp::Experts(experts) = &layer.mlp.part {
+            assert!(in_range(experts.count) && (1..=experts.count).contains(&experts.top));
+            let stacks = experts.each.linears();
+            assert!(
+                stacks
+                    .iter()
+                    .all(|stack| stack.experts == Some(experts.count))
+            );
+            assert_eq!(experts.router.rows, experts.count);
+        }
     }
     for linear in model.parts().filter_map(|part| match part {
         Part::Matrix(linear) => Some(linear),

@@ -64,6 +64,8 @@ pub struct ModelInfo {
     pub dtype: Dtype,
     /// Weights, quantized or not; a tied head counts once.
     pub parameters: u64,
+    /// Of those, what one token uses: all but the experts that it has not got.
+    pub active_parameters: u64,
     /// Bytes of the tensors that are used.
     pub weight_bytes: u64,
     /// Files that hold them.
@@ -119,6 +121,7 @@ impl ModelInfo {
             quantization: model.quantization.clone(),
             dtype: Dtype::of(model.dtype),
             parameters: model.parameters,
+            active_parameters: model.parameters - model.idle_parameters,
             weight_bytes: model.weight_bytes,
             files: model.files,
             cache_bytes_per_token: model.cache_bytes_per_token(),

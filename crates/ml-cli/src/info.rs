@@ -77,7 +77,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         ("vocabulary", model.vocab_size.to_string()),
         ("context", context(model)),
         ("advice", advice(&model.advice)),
-        ("parameters", grouped(model.parameters)),
+        ("parameters", parameters(model)),
         (
             "quantization",
             model.quantization.clone().unwrap_or_else(|| "none".into()),
@@ -142,6 +142,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "warnings": model.warnings,
         "plan": plan,
         "parameters": model.parameters,
+        "active_parameters": model.active_parameters,
         "quantization": model.quantization,
         "dtype": model.dtype.to_string(),
         "weight_bytes": model.weight_bytes,
@@ -168,6 +169,18 @@ fn context(model: &ModelInfo) -> String {
             format!("{context} tokens ({own} without the scaling of its rotary embedding)")
         }
         (Some(context), _) => format!("{context} tokens"),
+    }
+}
+
+/// How many weights there are, and how many a token of a mixture of experts uses.
+fn parameters(model: &ModelInfo) -> String {
+    let all = grouped(model.parameters);
+    match model.active_parameters == model.parameters {
+        true => all,
+        false => format!(
+            "{all}, of which a token uses {}",
+            grouped(model.active_parameters)
+        ),
     }
 }
 

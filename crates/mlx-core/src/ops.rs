@@ -6,6 +6,7 @@
 
 mod arith;
 mod compare;
+mod gather;
 mod index;
 mod join;
 mod reduce;
@@ -13,6 +14,8 @@ mod sort;
 
 pub use arith::*;
 pub use compare::*;
+pub use gather::gather_matmul;
+pub(crate) use gather::matrices_of;
 pub use index::*;
 pub use join::*;
 pub use reduce::*;

@@ -144,3 +144,36 @@ pub fn quantized_matmul(
         mode,
     ))
 }
+
+/// For each index the row of `x` times the packed matrix that it names: `x` is `[.., 1, K]`, whose axes in
+/// front match those of `indices` or are 1, the matrices are `[E, N, K]` with scales and biases as [`quantize`]
+/// makes them, and the result is `[indices.., 1, N]`.
+///
+/// `sorted` says that `indices` ascend, which MLX has faster kernels for. An index outside the stack means
+/// its last matrix.
+pub fn gather_quantized_matmul(
+    x: &Array,
+    w: &Quantized,
+    indices: &Array,
+    sorted: bool,
+    scheme: &Scheme,
+) -> Result<Array> {
+    const OP: &str = "gather_quantized_matmul";
+    let indices = &crate::ops::matrices_of(indices, &w.weight)?;
+    let (weight, scales, biases) = (&w.weight, &w.scales, w.biases.as_ref());
+    let (group_size, bits, mode) = arguments(scheme, OP, &[&x, &weight, &scales, &biases])?;
+    array_op!("gather_quantized_matmul" [x, weight, scales, biases, indices] "{scheme}, sorted {sorted}";
+    mlx_gather_qmm(
+        x.raw(),
+        weight.raw(),
+        scales.raw(),
+        optional(biases),
+        EMPTY,
+        indices.raw(),
+        true,
+        group_size,
+        bits,
+        mode,
+        sorted,
+    ))
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arch::{Config, Family, GenerationDefaults, Model};
+use arch::{Config, Family, GenerationDefaults, Mlp, Model};
 use kernels::decode::Target;
 use mlx_core::{DeviceKind, Dtype};
 
@@ -25,7 +25,7 @@ pub struct ModelInfo {
     pub sliding_layers: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the MLP.
+    /// Width inside the MLP; of a mixture of experts inside one of them.
     pub intermediate_size: usize,
     /// Rows of the embedding; ids are below it.
     pub vocab_size: usize,
@@ -56,6 +56,8 @@ pub struct ModelInfo {
     pub dtype: Dtype,
     /// Weights, quantized or not; a tied head counts once.
     pub parameters: u64,
+    /// Of those, what one token does not use: the experts that it has not got.
+    pub idle_parameters: u64,
     /// Bytes of the tensors that are used.
     pub weight_bytes: u64,
     /// Of those, the elements of floats, which loading may cast, and their bytes as stored.
@@ -102,7 +104,7 @@ impl ModelInfo {
             layers: model.layers.len(),
             sliding_layers: windows().count(),
             hidden_size: model.hidden_size(),
-            intermediate_size: mlps.map(|mlp| mlp.gate.rows).max().unwrap_or(0),
+            intermediate_size: mlps.map(Mlp::width).max().unwrap_or(0),
             vocab_size: model.vocab_size(),
             heads: attentions().map(|a| a.heads).max().unwrap_or(0),
             kv_heads: attentions().map(|a| a.kv_heads).max().unwrap_or(0),
@@ -122,6 +124,7 @@ impl ModelInfo {
             }),
             dtype: manifest.dtype,
             parameters: manifest.parameters,
+            idle_parameters: model.idle_parameters(),
             weight_bytes: manifest.bytes,
             floats: manifest.floats,
             files: checkpoint.file_count(),

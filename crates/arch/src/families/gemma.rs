@@ -39,7 +39,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
 
     let windows = vec![None; layer_count(f)?];
     let layers = dims.layers(&windows, biases, |at, _| {
-        at.pre_norm(at.attention(0), Activation::GeluTanh)
+        at.pre_norm(at.attention(0), at.mlp(Activation::GeluTanh))
     });
     let mut model = dims.model(layers, ropes);
     model.embedding.scale = dims.root_of_hidden();

@@ -40,7 +40,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
 
     let windows = vec![None; layer_count(f)?];
     let layers = dims.layers(&windows, biases, |at, _| {
-        at.pre_norm(at.attention(0), Activation::Silu)
+        at.pre_norm(at.attention(0), at.mlp(Activation::Silu))
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

@@ -36,7 +36,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     let window = window(f, 4096)?;
     let windows = windows(f, window, |_| window.is_some())?;
     let layers = dims.layers(&windows, Biases::default(), |at, _| {
-        at.pre_norm(at.attention(0), Activation::Silu)
+        at.pre_norm(at.attention(0), at.mlp(Activation::Silu))
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

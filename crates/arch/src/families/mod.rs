@@ -8,8 +8,11 @@ mod gemma2;
 mod gemma3;
 mod llama;
 mod mistral;
+mod mixture;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod vaultgemma;
 
 use std::fmt;
@@ -21,6 +24,8 @@ use crate::{Config, Result};
 pub const ALL: &[&Family] = &[
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen2_moe::FAMILY,
+    &qwen3_moe::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
     &gemma::FAMILY,
@@ -81,6 +86,9 @@ mod tests {
         ("qwen2.5-0.5b", 494_032_768),
         ("qwen2.5-1.5b", 1_543_714_304),
         ("qwen2.5-7b", 7_615_616_512),
+        ("qwen1.5-moe-a2.7b", 14_315_784_192),
+        ("qwen3-30b-a3b", 30_532_122_624),
+        ("qwen3-235b-a22b", 235_093_634_560),
         ("llama3.2-1b", 1_235_814_400),
         ("llama3.2-3b", 3_212_749_824),
         ("llama3.1-8b", 8_030_261_248),
@@ -129,6 +137,25 @@ mod tests {
             };
             let parameters: u64 = model.parts().map(|part| part.parameters()).sum();
             assert_eq!(parameters + head, *expected, "{name}");
+        }
+    }
+
+    /// Of mixtures, the weights that a token uses, without the embedding as their cards count them where
+    /// they say so: A2.7B, A3B (3.3 B), A22B.
+    #[test]
+    fn published_mixtures_have_their_number_of_active_parameters() {
+        let all = published();
+        for (name, least, most) in [
+            ("qwen1.5-moe-a2.7b", 2_650_000_000, 2_750_000_000),
+            ("qwen3-30b-a3b", 3_300_000_000, 3_400_000_000),
+            ("qwen3-235b-a22b", 22_000_000_000, 22_300_000_000),
+        ] {
+            let (_, config) = all.iter().find(|(other, _)| *other == name).unwrap();
+            let model = &config.model;
+            let parameters: u64 = model.parts().map(|part| part.parameters()).sum();
+            let head = Part::Matrix(&model.head).parameters();
+            let active = parameters + head - model.idle_parameters();
+            assert!((least..most).contains(&active), "{name}: {active}");
         }
     }
 

@@ -38,7 +38,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     let ropes = vec![Rope::flat(f, dims.head_dim, 10_000.0, max_positions)?];
 
     let layers = dims.layers(&qwen_windows(f)?, biases, |at, _| {
-        at.pre_norm(at.attention(0), Activation::Silu)
+        at.pre_norm(at.attention(0), at.mlp(Activation::Silu))
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

@@ -39,7 +39,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
             k_norm: Some(at.head_norm("k_norm")),
             ..at.attention(0)
         };
-        at.pre_norm(attention, Activation::Silu)
+        at.pre_norm(attention, at.mlp(Activation::Silu))
     });
     let model = dims.model(layers, ropes);
     Ok(Config {

@@ -12,7 +12,10 @@ use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 use super::{BlockView, Segment as KernelSegment, Slot};
 use crate::bf12::Bf12;
 use crate::bf12::graph::Encoded;
+use crate::experts::Each;
 use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
+use crate::linear;
+use crate::mlp::Gated;
 use crate::pages::graph::{Held, PageMap, Segment, after, held, pages_of};
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::quantized;
@@ -44,7 +47,7 @@ pub struct Linear<'a> {
 }
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
-pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>>;
+pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, Vec<Gated<Linear<'a>>>>;
 
 /// All blocks of a decoder, ready to be run as one operation.
 #[derive(Clone)]
@@ -219,14 +222,14 @@ impl PinnedWeight {
         })
     }
 
-    fn view(&self) -> std::result::Result<super::Weight<'_>, Failure> {
+    fn view(&self) -> std::result::Result<linear::Weight<'_>, Failure> {
         Ok(match self {
-            Self::Dense(w) => super::Weight::Dense(matrix(&w.view())?),
+            Self::Dense(w) => linear::Weight::Dense(matrix(&w.view())?),
             Self::Packed(format, arrays) => {
                 let arrays: Vec<host_op::View<'_>> = arrays.iter().map(Pinned::view).collect();
-                super::Weight::Quantized(quantized(*format, &arrays)?)
+                linear::Weight::Quantized(quantized(*format, &arrays)?)
             }
-            Self::Bf12(w) => super::Weight::Bf12(w),
+            Self::Bf12(w) => linear::Weight::Bf12(w),
         })
     }
 }
@@ -248,9 +251,9 @@ impl PinnedLinear {
         })
     }
 
-    fn view(&self) -> std::result::Result<super::Linear<'_>, Failure> {
+    fn view(&self) -> std::result::Result<linear::Linear<'_>, Failure> {
         let bias = self.bias.as_ref().map(|bias| matrix(&bias.view()));
-        Ok(super::Linear {
+        Ok(linear::Linear {
             weight: self.weight.view()?,
             bias: bias.transpose()?,
         })
@@ -302,13 +305,48 @@ impl PinnedRotation {
     }
 }
 
-type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation>;
+type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation, Vec<Gated<PinnedLinear>>>;
+
+impl Each for Vec<Gated<PinnedLinear>> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn expert(&self, index: usize) -> crate::Result<Gated<linear::Linear<'_>>> {
+        let refused = |what: String| crate::Error::Shape {
+            op: "experts",
+            what,
+        };
+        let expert = self
+            .get(index)
+            .ok_or_else(|| refused(format!("there is no expert {index}")))?;
+        expert.try_map(|linear| {
+            linear
+                .view()
+                .map_err(|failure| refused(failure.to_string()))
+        })
+    }
+}
 
 fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
-    block.try_map(PinnedLinear::new, PinnedNorm::new, PinnedRotation::new)
+    block.try_map(
+        PinnedLinear::new,
+        PinnedNorm::new,
+        PinnedRotation::new,
+        |each| {
+            each.iter()
+                .map(|expert| expert.try_map(PinnedLinear::new))
+                .collect()
+        },
+    )
 }
 
 /// The kernel's view of a block.
 fn view(block: &PinnedBlock) -> std::result::Result<BlockView<'_>, Failure> {
-    block.try_map(PinnedLinear::view, PinnedNorm::view, PinnedRotation::view)
+    block.try_map(
+        PinnedLinear::view,
+        PinnedNorm::view,
+        PinnedRotation::view,
+        |each| Ok(each as &dyn Each),
+    )
 }

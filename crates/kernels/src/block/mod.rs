@@ -11,48 +11,44 @@ pub(crate) mod graph;
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::add::add_row;
 use crate::attention::{Mask, Scores, attention_in_pages};
-use crate::bf12::{Bf12, bf12_matmuls};
 use crate::error::ensure;
-use crate::gated::{Activation, gated};
-use crate::matmul::matmuls;
+use crate::experts::{Each, Experts, experts};
+use crate::linear::{Linear, Matrix, product, products};
+use crate::mlp::{Gated, gated_mlp};
 use crate::pages::{Pages, Place};
-use crate::quantized_matmul::{Quantized, quantized_matmuls};
 use crate::rms_norm::{Addend, Norm, add_norm, add_rms_norm, rms_norm};
 use crate::rope::{Rope, rope, rope_in_parts};
-use crate::scratch::Scratch;
 use crate::vector::copy;
-use crate::{Cpu, Dtype, Error, Layout, View, ViewMut};
+use crate::{Cpu, Error, View, ViewMut};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 const OP: &str = "block";
 
-/// The weights `[N, K]` of a linear map.
+/// The part of a block that does not mix positions: `W` is a linear map, `E` all experts of a mixture.
 #[derive(Clone, Copy, Debug)]
-pub enum Weight<'a> {
-    /// Floats.
-    Dense(View<'a>),
-    /// Packed.
-    Quantized(Quantized<'a>),
-    /// Bfloat16, encoded.
-    Bf12(&'a Bf12),
+pub enum Mlp<W, E> {
+    /// One for all rows.
+    Gated(Gated<W>),
+    /// Many, of which each row has a few.
+    Experts(Experts<W, E>),
 }
 
-/// A linear map.
-#[derive(Clone, Copy, Debug)]
-pub struct Linear<'a> {
-    /// `[N, K]`.
-    pub weight: Weight<'a>,
-    /// One row of N.
-    pub bias: Option<View<'a>>,
+impl<W, E> Mlp<W, E> {
+    /// The one that all rows have.
+    pub fn gated(&self) -> Option<&Gated<W>> {
+        match self {
+            Self::Gated(mlp) => Some(mlp),
+            Self::Experts(_) => None,
+        }
+    }
 }
 
-/// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, each as
-/// memory ([`block`]), as arrays or pinned ([`graph`]).
+/// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, `E` all experts
+/// of a mixture, each as memory ([`block`]), as arrays or pinned ([`graph`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Block<W, N, R> {
+pub struct Block<W, N, R, E> {
     /// Of what the attention sees.
     pub attention_norm: N,
     /// `[Hq · D, hidden]`.
@@ -75,26 +71,21 @@ pub struct Block<W, N, R> {
     pub attended_norm: Option<N>,
     /// Of what the feed-forward layer sees.
     pub mlp_norm: N,
-    /// `[intermediate, hidden]`.
-    pub gate: W,
-    /// `[intermediate, hidden]`.
-    pub up: W,
-    /// Of the gate.
-    pub activation: Activation,
-    /// `[hidden, intermediate]`.
-    pub down: W,
+    /// The feed-forward layer.
+    pub mlp: Mlp<W, E>,
     /// Of the feed-forward layer's output, before it is added (Gemma).
     pub mlp_out_norm: Option<N>,
 }
 
-impl<W, N, R> Block<W, N, R> {
+impl<W, N, R, E> Block<W, N, R, E> {
     /// The same block with its parts as something else.
-    pub(crate) fn try_map<'a, W2, N2, R2, E>(
+    pub(crate) fn try_map<'a, W2, N2, R2, E2, X>(
         &'a self,
-        weight: impl Fn(&'a W) -> Result<W2, E>,
-        norm: impl Fn(&'a N) -> Result<N2, E>,
-        rotation: impl Fn(&'a R) -> Result<R2, E>,
-    ) -> Result<Block<W2, N2, R2>, E> {
+        weight: impl Fn(&'a W) -> Result<W2, X>,
+        norm: impl Fn(&'a N) -> Result<N2, X>,
+        rotation: impl Fn(&'a R) -> Result<R2, X>,
+        each: impl Fn(&'a E) -> Result<E2, X>,
+    ) -> Result<Block<W2, N2, R2, E2>, X> {
         Ok(Block {
             attention_norm: norm(&self.attention_norm)?,
             queries: weight(&self.queries)?,
@@ -107,17 +98,17 @@ impl<W, N, R> Block<W, N, R> {
             output: weight(&self.output)?,
             attended_norm: self.attended_norm.as_ref().map(&norm).transpose()?,
             mlp_norm: norm(&self.mlp_norm)?,
-            gate: weight(&self.gate)?,
-            up: weight(&self.up)?,
-            activation: self.activation,
-            down: weight(&self.down)?,
+            mlp: match &self.mlp {
+                Mlp::Gated(mlp) => Mlp::Gated(mlp.try_map(&weight)?),
+                Mlp::Experts(mlp) => Mlp::Experts(mlp.try_map(&weight, each)?),
+            },
             mlp_out_norm: self.mlp_out_norm.as_ref().map(&norm).transpose()?,
         })
     }
 }
 
 /// A block whose parts are memory.
-pub type BlockView<'a> = Block<Linear<'a>, Norm<'a>, Rope<'a>>;
+pub type BlockView<'a> = Block<Linear<'a>, Norm<'a>, Rope<'a>, &'a dyn Each>;
 
 /// Where the keys and values of a block are: in pages, of the element type of the residual stream.
 #[derive(Debug)]
@@ -201,15 +192,9 @@ pub fn block(
         block.mlp_norm,
         h.view_mut()?,
     )?;
-    {
-        let width = block.gate.weight.rows();
-        let (mut gate, mut up) = (room(rows, width), room(rows, width));
-        let parts = [(&block.gate, gate.view_mut()?), (&block.up, up.view_mut()?)];
-        products(cpu, h.view()?, parts.into())?;
-        let mut inner = room(rows, width);
-        let (gate, up) = (gate.view()?, up.view()?);
-        gated(cpu, block.activation, gate, up, inner.view_mut()?)?;
-        product(cpu, inner.view()?, &block.down, mixed.view_mut()?)?;
+    match &block.mlp {
+        Mlp::Gated(mlp) => gated_mlp(cpu, h.view()?, mlp, mixed.view_mut()?)?,
+        Mlp::Experts(mlp) => experts(cpu, h.view()?, mlp, mixed.view_mut()?)?,
     }
     let addend = Addend {
         x: mixed.view()?,
@@ -360,79 +345,4 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
         segment.mask,
         work.y,
     )
-}
-
-fn product(cpu: &Cpu, x: View<'_>, w: &Linear<'_>, y: ViewMut<'_>) -> Result<()> {
-    products(cpu, x, vec![(w, y)])
-}
-
-/// `x wᵀ + bias` for each part; products of one kind cost one fork.
-fn products(cpu: &Cpu, x: View<'_>, mut parts: Vec<(&Linear<'_>, ViewMut<'_>)>) -> Result<()> {
-    let (mut dense, mut quantized, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
-    for (w, y) in &mut parts {
-        let y = y.reborrow();
-        match w.weight {
-            Weight::Dense(w) => dense.push((w, y)),
-            Weight::Quantized(w) => quantized.push((w, y)),
-            Weight::Bf12(w) => bf12.push((w, y)),
-        }
-    }
-    if !dense.is_empty() {
-        matmuls(cpu, x, &mut dense)?;
-    }
-    if !quantized.is_empty() {
-        quantized_matmuls(cpu, x, &mut quantized)?;
-    }
-    if !bf12.is_empty() {
-        bf12_matmuls(cpu, x, &mut bf12)?;
-    }
-    drop((dense, quantized, bf12));
-    for (w, y) in parts {
-        if let Some(bias) = w.bias {
-            add_row(cpu, y, bias)?;
-        }
-    }
-    Ok(())
-}
-
-impl Weight<'_> {
-    fn rows(&self) -> usize {
-        match self {
-            Self::Dense(w) => w.layout().rows,
-            Self::Quantized(w) => w.rows(),
-            Self::Bf12(w) => w.rows(),
-        }
-    }
-
-    fn cols(&self) -> usize {
-        match self {
-            Self::Dense(w) => w.layout().cols,
-            Self::Quantized(w) => w.cols(),
-            Self::Bf12(w) => w.cols(),
-        }
-    }
-}
-
-/// A result on the way.
-struct Matrix {
-    memory: Scratch<u8>,
-    layout: Layout,
-}
-
-impl Matrix {
-    fn take(dtype: Dtype, rows: usize, cols: usize) -> Self {
-        let layout = Layout::matrix(dtype, rows, cols);
-        Self {
-            memory: Scratch::take(rows * cols * dtype.size()),
-            layout,
-        }
-    }
-
-    fn view(&self) -> Result<View<'_>> {
-        View::new(self.memory.as_slice(), self.layout)
-    }
-
-    fn view_mut(&mut self) -> Result<ViewMut<'_>> {
-        ViewMut::new(self.memory.as_mut_slice(), self.layout)
-    }
 }

@@ -258,16 +258,15 @@ fn table(tables: &Tables, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
     let mut rows: Vec<Vec<&Array>> = Vec::new();
     let (mut full, mut windowed) = (None, None);
     for (block, sliding) in &model.blocks {
-        let matrices = [
-            block.queries,
-            block.keys,
-            block.values,
-            block.output,
-            block.gate,
-            block.up,
-            block.down,
-        ];
-        let mut row: Vec<&Array> = matrices.iter().flat_map(|m| words(m.weight)).collect();
+        // One that `sizes` accepted has an MLP for all tokens.
+        let feed_forward = block.mlp.gated().into_iter();
+        let feed_forward = feed_forward.flat_map(|mlp| [mlp.gate, mlp.up, mlp.down]);
+        let matrices = [block.queries, block.keys, block.values, block.output];
+        let mut row: Vec<&Array> = matrices
+            .into_iter()
+            .chain(feed_forward)
+            .flat_map(|m| words(m.weight))
+            .collect();
         let mlp = block.mlp_norm.weight;
         row.extend([
             block.attention_norm.weight,
@@ -319,7 +318,8 @@ fn words(matrix: Weight<'_>) -> Vec<&Array> {
 fn sizes(model: &Model<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
     let layers = packing(&first.queries.weight)?;
-    let gelu = first.activation == Activation::GeluTanh;
+    let feed_forward = first.mlp.gated()?;
+    let gelu = feed_forward.activation == Activation::GeluTanh;
     let (norms_behind, head_norms) = (first.attended_norm.is_some(), first.query_norm.is_some());
     let (qkv_biases, score_cap) = (first.queries.bias.is_some(), first.scores.softcap);
     let eps = model.norm.eps;
@@ -332,7 +332,7 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
     let sizes = Sizes {
         sliding: model.blocks.iter().map(|(_, sliding)| *sliding).collect(),
         hidden: model.norm.weight.dim(0) as usize,
-        intermediate: rows(&first.gate.weight),
+        intermediate: rows(&feed_forward.gate.weight),
         vocab: rows(&model.embedding),
         heads: rows(&first.queries.weight).checked_div(head_dim)?,
         kv_heads: rows(&first.keys.weight).checked_div(head_dim)?,
@@ -352,14 +352,17 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
         windowed: factors(true),
     };
     let alike = model.blocks.iter().all(|(block, sliding)| {
+        let Some(mlp) = block.mlp.gated() else {
+            return false;
+        };
         let matrices = [
             (&block.queries, sizes.heads * head_dim, sizes.hidden),
             (&block.keys, sizes.kv_heads * head_dim, sizes.hidden),
             (&block.values, sizes.kv_heads * head_dim, sizes.hidden),
             (&block.output, sizes.hidden, sizes.heads * head_dim),
-            (&block.gate, sizes.intermediate, sizes.hidden),
-            (&block.up, sizes.intermediate, sizes.hidden),
-            (&block.down, sizes.hidden, sizes.intermediate),
+            (&mlp.gate, sizes.intermediate, sizes.hidden),
+            (&mlp.up, sizes.intermediate, sizes.hidden),
+            (&mlp.down, sizes.hidden, sizes.intermediate),
         ];
         let norms = [
             Some(block.attention_norm),
@@ -372,7 +375,7 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
         let behind = [&block.attended_norm, &block.mlp_out_norm];
         let of_heads = [&block.query_norm, &block.key_norm];
         let with_biases = [&block.queries, &block.keys, &block.values];
-        let without = [&block.output, &block.gate, &block.up, &block.down];
+        let without = [&block.output, &mlp.gate, &mlp.up, &mlp.down];
         let [score, position] = factors(*sliding);
         matrices
             .iter()
@@ -387,7 +390,7 @@ fn sizes(model: &Model<'_>) -> Option<Sizes> {
             && with_biases.iter().filter_map(|w| w.bias).all(is_bf16)
             && without.iter().all(|w| w.bias.is_none())
             && block.scores.softcap == score_cap
-            && (block.activation == Activation::GeluTanh) == gelu
+            && (mlp.activation == Activation::GeluTanh) == gelu
             && (block.scores.scale, block.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];

@@ -10,6 +10,7 @@ mod cuda;
 mod decode;
 mod dequantize;
 mod encoded;
+mod experts;
 mod matmul;
 mod operations;
 mod quantized_matmul;

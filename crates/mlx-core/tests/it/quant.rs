@@ -231,6 +231,49 @@ on_each_device! {
         }
     }
 
+    fn each_row_is_multiplied_with_the_matrix_that_it_chooses() {
+        let mut rng = Rng::new(66);
+        let schemes = [(Mode::Affine, 64, 4), (Mode::Affine, 32, 8), (Mode::Mxfp4, 32, 4)];
+        let schemes = schemes.map(|(mode, group_size, bits)| Scheme { mode, group_size, bits });
+        for scheme in schemes.into_iter().map(Some).chain([None]) {
+            for sorted in [false, true] {
+                let (experts, tokens, top) = (5, rng.size(1, 40), rng.size(1, 3));
+                let x = Nd::random(&mut rng, &[tokens, 1, 1, 128], -1.0, 1.0);
+                let mut choice = Nd::random_ints(&mut rng, &[tokens, top], 0, experts as i64);
+                if sorted {
+                    choice.data.sort_by(f64::total_cmp);
+                }
+                let w = Nd::random(&mut rng, &[experts * 64, 128], -1.0, 1.0);
+                let data: Vec<u32> = choice.data.iter().map(|&v| v as u32).collect();
+                let indices = Array::from_slice(&data, &choice.shape_i32()).unwrap();
+                let stack = |a: &Array| a.reshape(&[experts as i32, 64, -1]).unwrap();
+                let (w, got) = match scheme {
+                    None => {
+                        let got = ops::gather_matmul(&x.array(), &stack(&w.array()), &indices, sorted);
+                        (w, got)
+                    }
+                    Some(scheme) => {
+                        let packed = quant::quantize(&w.array(), &scheme).unwrap();
+                        let (w, _) = decoded(&packed, &scheme);
+                        let stacked = Quantized {
+                            weight: stack(&packed.weight),
+                            scales: stack(&packed.scales),
+                            biases: packed.biases.as_ref().map(stack),
+                        };
+                        let x = x.array();
+                        let got = quant::gather_quantized_matmul(&x, &stacked, &indices, sorted, &scheme);
+                        (w, got)
+                    }
+                };
+                let want = Nd::from_fn(&[tokens, top, 1, 64], |i| {
+                    let row = choice.at(&i[..2]) as usize * 64 + i[3];
+                    (0..128).map(|l| x.at(&[i[0], 0, 0, l]) * w.at(&[row, l])).sum()
+                });
+                assert_close(&got.unwrap(), &want, 0.0, 40.0 * product_tolerance());
+            }
+        }
+    }
+
     fn parameters_that_a_format_does_not_have_are_refused() {
         let w = Nd::random(&mut Rng::new(65), &[2, 256], -1.0, 1.0).array();
         for (mode, group_size, bits, supported) in [

@@ -5,7 +5,7 @@ use kernels::graph;
 use mlx_core::Array;
 
 use super::linear::Matrix;
-use super::{Attention, GatedMlp, Linear, RmsNorm, Rope};
+use super::{Attention, Linear, Mlp, RmsNorm, Rope};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
 use crate::weights::Source;
@@ -17,7 +17,7 @@ pub(crate) struct Block {
     /// Of the attention's output.
     pub(crate) attended_norm: Option<RmsNorm>,
     pub(crate) mlp_norm: RmsNorm,
-    pub(crate) mlp: GatedMlp,
+    pub(crate) mlp: Mlp,
     /// Of the MLP's output.
     pub(crate) mlp_out_norm: Option<RmsNorm>,
     /// Which of the model's states has its keys and values.
@@ -76,7 +76,7 @@ impl Block {
             attention: Attention::load(source, &attention.part)?,
             attended_norm: attention.after.as_ref().map(norm).transpose()?,
             mlp_norm: norm(&mlp.before)?,
-            mlp: GatedMlp::load(source, &mlp.part)?,
+            mlp: Mlp::load(source, &mlp.part)?,
             mlp_out_norm: mlp.after.as_ref().map(norm).transpose()?,
             state,
             slides: states.get(state).is_some_and(|keys| keys.window.is_some()),
@@ -109,12 +109,11 @@ impl Block {
         Residual::sum(&at.x, &out, self.mlp_out_norm.as_ref(), next)
     }
 
-    /// The block for operations that are whole blocks.
-    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> graph::Block<'a> {
-        let (attention, mlp) = (&self.attention, &self.mlp);
+    /// The block for operations that are whole blocks; `None` of experts that are held in one array.
+    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
+        let attention = &self.attention;
         let [queries, keys, values] = attention.qkv.as_linears();
-        let [gate, up] = mlp.gate_up.as_linears();
-        graph::Block {
+        Some(graph::Block {
             attention_norm: self.attention_norm.as_norm(),
             queries,
             keys,
@@ -126,12 +125,9 @@ impl Block {
             output: attention.o_proj.as_linear(),
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
             mlp_norm: self.mlp_norm.as_norm(),
-            gate,
-            up,
-            activation: mlp.activation,
-            down: mlp.down_proj.as_linear(),
+            mlp: self.mlp.as_one()?,
             mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),
-        }
+        })
     }
 
     fn matrices(&self) -> [Option<&Matrix>; 4] {
@@ -142,7 +138,7 @@ impl Block {
 
     /// Whether a GPU that unpacks may make plain matrices for a pass over so many tokens. One stands for all.
     pub(super) fn unpacks(&self, tokens: i32) -> bool {
-        self.mlp.down_proj.unpacks(tokens)
+        self.attention.o_proj.unpacks(tokens)
     }
 
     /// About what a pass over `x [L, hidden]` allocates here: the products, as much again between them,
@@ -157,18 +153,15 @@ impl Block {
             };
             outputs * (2 * rows.unsigned_abs() as usize + plain)
         });
-        numbers.sum::<usize>() * x.dtype().size()
+        let between = self.mlp.numbers_a_row() * rows.unsigned_abs() as usize;
+        (numbers.sum::<usize>() + between) * x.dtype().size()
     }
 
+    /// Those that all rows go through.
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let (attention, mlp) = (&self.attention, &self.mlp);
-        let ends = [&attention.o_proj, &mlp.down_proj];
-        attention
-            .qkv
-            .maps()
-            .iter()
-            .chain(mlp.gate_up.maps())
-            .chain(ends)
+        let attention = &self.attention;
+        let attention = attention.qkv.maps().iter().chain([&attention.o_proj]);
+        attention.chain(self.mlp.linears())
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

@@ -69,7 +69,7 @@ impl<'a> Ends<'a> {
         let embedding: Weight<'a> = self.embedding.as_weight();
         let norm: Norm<'a> = self.norm.as_norm();
         Some(Model {
-            blocks: layers.blocks().collect(),
+            blocks: layers.blocks()?,
             embedding,
             embed_scale: self.embed_scale,
             norm,

@@ -4,8 +4,8 @@ use kernels::graph::{self, Encoded, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
 use mlx_core::{Array, Dtype, ops};
 
-use crate::Result;
 use crate::weights::{Loader, Source, Stored};
+use crate::{Error, Result};
 
 /// The weights of a linear map from `in` to `out` features.
 pub(crate) enum Matrix {
@@ -24,12 +24,8 @@ pub(crate) enum Matrix {
 
 impl Matrix {
     pub(crate) fn load(at: &Loader<'_>) -> Result<Self> {
-        match at.stored()? {
-            Stored::Dense => {
-                let weight = at.floats("weight")?;
-                if !at.may_encode() {
-                    return Ok(Self::Dense(weight));
-                }
+        match Self::as_stored(at)? {
+            Self::Dense(weight) if at.may_encode() => {
                 let Some(encoded) = graph::encode_bf12(&weight)? else {
                     at.refuse();
                     return Ok(Self::Dense(weight));
@@ -39,6 +35,14 @@ impl Matrix {
                 at.replaced("weight", bytes, encoded.nbytes());
                 Ok(Self::Bf12(encoded))
             }
+            stored => Ok(stored),
+        }
+    }
+
+    /// The same without another form, or a stack of matrices in one array.
+    pub(super) fn as_stored(at: &Loader<'_>) -> Result<Self> {
+        match at.stored()? {
+            Stored::Dense => Ok(Self::Dense(at.floats("weight")?)),
             Stored::Quantized(scheme) => {
                 // The scales of mxfp4, mxfp8 and nvfp4 are bytes with a meaning of their own.
                 let affine = scheme.mode == quant::Mode::Affine;
@@ -123,6 +127,81 @@ impl Matrix {
             Ok(ops::concatenate(&parts, 0)?)
         });
         Ok(first.with_arrays(arrays.collect::<Result<_>>()?))
+    }
+
+    /// Those of one size and kind in one array each, with an axis in front; not of encoded matrices.
+    pub(super) fn stacked(matrices: &[Self]) -> Result<Self> {
+        let Some(first) = matrices.first() else {
+            return Err(Error::Input("a stack of no matrices".to_owned()));
+        };
+        let arrays = (0..first.arrays().len()).map(|i| {
+            let parts: Vec<&Array> = matrices.iter().map(|m| m.arrays()[i]).collect();
+            Ok(ops::stack(&parts, 0)?)
+        });
+        let stacked = first.with_arrays(arrays.collect::<Result<_>>()?);
+        stacked.ok_or_else(|| Error::Input("a stack of encoded matrices".to_owned()))
+    }
+
+    /// The matrices of a stack `[N, out, in]`, each where it lies.
+    pub(super) fn each(&self) -> Result<Vec<Self>> {
+        let count = self.arrays().first().map_or(0, |array| array.dim(0));
+        let of = |i: i32| {
+            let arrays = self.arrays().into_iter().map(|array| {
+                let (rows, columns) = (array.dim(1), array.dim(2));
+                let one = array.slice(&[i, 0, 0], &[i + 1, rows, columns])?;
+                Ok(one.reshape(&[rows, columns])?)
+            });
+            Ok(self.with_arrays(arrays.collect::<Result<_>>()?))
+        };
+        let all = (0..count).filter_map(|i| of(i).transpose());
+        all.collect()
+    }
+
+    /// Rows `x [.., 1, in]` times the matrices of this stack that `indices` names: `[indices.., 1, out]`.
+    /// `sorted` says that they ascend.
+    pub(super) fn gathered(&self, x: &Array, indices: &Array, sorted: bool) -> Result<Array> {
+        match self {
+            Self::Dense(stack) => Ok(ops::gather_matmul(x, stack, indices, sorted)?),
+            Self::Bf12(_) => Err(Error::Input("a stack of encoded matrices".to_owned())),
+            Self::Quantized {
+                weight,
+                scales,
+                biases,
+                scheme,
+            } => {
+                let stack = quant::Quantized {
+                    weight: weight.clone(),
+                    scales: scales.clone(),
+                    biases: biases.clone(),
+                };
+                Ok(quant::gather_quantized_matmul(
+                    x, &stack, indices, sorted, scheme,
+                )?)
+            }
+        }
+    }
+
+    /// `x [.., in]` to `[.., out]`, both float32: by MLX, for few outputs.
+    fn apply_in_float32(&self, x: &Array) -> Result<Array> {
+        let wide = |array: &Array| array.cast(Dtype::Float32);
+        let x = wide(x)?;
+        Ok(match self {
+            Self::Dense(weight) => ops::matmul(&x, &wide(weight)?.t()?)?,
+            Self::Bf12(_) => wide(&self.apply(&x)?)?,
+            Self::Quantized {
+                weight,
+                scales,
+                biases,
+                scheme,
+            } => {
+                let scales = match scales.dtype().is_floating() {
+                    true => wide(scales)?,
+                    false => scales.clone(),
+                };
+                let biases = biases.as_ref().map(wide).transpose()?;
+                quant::quantized_matmul(&x, weight, &scales, biases.as_ref(), true, scheme)?
+            }
+        })
     }
 
     /// The rows from `start` to `stop`, which lie where they are; not of an encoded matrix.
@@ -235,6 +314,19 @@ impl Linear {
             matrix: Matrix::load(&source.matrix(&linear.weight))?,
             bias: linear.bias.as_deref().map(bias).transpose()?,
         })
+    }
+
+    /// The same with its matrix as the files have it.
+    pub(crate) fn as_stored(source: &Source<'_>, linear: &arch::Linear<String>) -> Result<Self> {
+        Ok(Self {
+            matrix: Matrix::as_stored(&source.matrix(&linear.weight))?,
+            bias: None,
+        })
+    }
+
+    /// `x [.., in]` to `[.., out]`, both float32, without a bias.
+    pub(super) fn forward_in_float32(&self, x: &Array) -> Result<Array> {
+        self.matrix.apply_in_float32(x)
     }
 
     /// The matrix there, without a bias.

@@ -1,12 +1,77 @@
-//! The gated MLP.
+//! The gated MLP, and what stands in its place in mixtures of experts.
 
-use kernels::graph::{self, Activation};
+use kernels::graph::{self, Activation, Gated, Linear as KernelLinear};
 use mlx_core::Array;
 
 use super::linear::Matrix;
-use super::{Linear, Projections};
+use super::{Experts, Linear, Projections};
 use crate::Result;
 use crate::weights::Source;
+
+/// The part of a block that does not mix positions.
+pub(crate) enum Mlp {
+    Gated(Box<GatedMlp>),
+    Experts(Box<Experts>),
+}
+
+/// The kernels' form of one.
+type KernelMlp<'a> = graph::Mlp<KernelLinear<'a>, Vec<Gated<KernelLinear<'a>>>>;
+
+impl Mlp {
+    pub(crate) fn load(source: &Source<'_>, mlp: &arch::Mlp<String>) -> Result<Self> {
+        Ok(match mlp {
+            arch::Mlp::Gated(mlp) => Self::Gated(Box::new(GatedMlp::load(source, mlp)?)),
+            arch::Mlp::Experts(mlp) => Self::Experts(Box::new(Experts::load(source, mlp)?)),
+        })
+    }
+
+    /// What the products multiply with, if that is the same for all rows.
+    pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
+        match self {
+            Self::Gated(mlp) => mlp.matrices(),
+            Self::Experts(_) => [None, None],
+        }
+    }
+
+    /// `x [L, hidden]` to the same shape. `plain` are the matrices, if they have been unpacked.
+    pub(super) fn forward(&self, x: &Array, plain: [Option<Matrix>; 2]) -> Result<Array> {
+        match self {
+            Self::Gated(mlp) => mlp.forward(x, plain),
+            Self::Experts(mlp) => mlp.forward(x),
+        }
+    }
+
+    /// For operations that have it in them; `None` of experts that are held in one array.
+    pub(super) fn as_one(&self) -> Option<KernelMlp<'_>> {
+        Some(match self {
+            Self::Gated(mlp) => graph::Mlp::Gated(mlp.as_one()),
+            Self::Experts(mlp) => graph::Mlp::Experts(mlp.as_one()?),
+        })
+    }
+
+    /// The linear maps that all rows go through.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Gated(mlp) => mlp.linears(),
+            Self::Experts(mlp) => mlp.linears(),
+        }
+    }
+
+    /// What products with chosen matrices make of a row, in numbers, and as much again between them.
+    pub(super) fn numbers_a_row(&self) -> usize {
+        match self {
+            Self::Gated(_) => 0,
+            Self::Experts(mlp) => mlp.numbers_a_row(),
+        }
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        match self {
+            Self::Gated(mlp) => mlp.arrays(),
+            Self::Experts(mlp) => mlp.arrays(),
+        }
+    }
+}
 
 /// `down(activation(gate(x)) * up(x))`.
 pub(crate) struct GatedMlp {
@@ -17,15 +82,12 @@ pub(crate) struct GatedMlp {
 }
 
 impl GatedMlp {
-    pub(crate) fn load(source: &Source<'_>, mlp: &arch::Mlp<String>) -> Result<Self> {
+    pub(crate) fn load(source: &Source<'_>, mlp: &arch::Gated<String>) -> Result<Self> {
         let linear = |linear| Linear::load(source, linear);
         Ok(Self {
             gate_up: Projections::new([linear(&mlp.gate)?, linear(&mlp.up)?])?,
             down_proj: linear(&mlp.down)?,
-            activation: match mlp.activation {
-                arch::Activation::Silu => Activation::Silu,
-                arch::Activation::GeluTanh => Activation::GeluTanh,
-            },
+            activation: activation(mlp.activation),
         })
     }
 
@@ -42,7 +104,33 @@ impl GatedMlp {
         self.down_proj.forward_with(&gated, down.as_ref())
     }
 
+    pub(super) fn as_one(&self) -> Gated<KernelLinear<'_>> {
+        let [gate, up] = self.gate_up.as_linears();
+        Gated {
+            gate,
+            up,
+            down: self.down_proj.as_linear(),
+            activation: self.activation,
+        }
+    }
+
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        self.gate_up
+            .maps()
+            .iter()
+            .chain([&self.down_proj])
+            .collect()
+    }
+
     pub(crate) fn arrays(&self) -> Vec<&Array> {
         [self.gate_up.arrays(), self.down_proj.arrays()].concat()
+    }
+}
+
+/// The kernels' name of an activation.
+pub(super) fn activation(of: arch::Activation) -> Activation {
+    match of {
+        arch::Activation::Silu => Activation::Silu,
+        arch::Activation::GeluTanh => Activation::GeluTanh,
     }
 }

@@ -4,6 +4,7 @@
 mod attention;
 mod block;
 mod embedding;
+mod experts;
 mod fused;
 mod linear;
 mod mlp;
@@ -12,13 +13,15 @@ mod pace;
 mod projections;
 mod rope;
 mod stack;
+mod stacked;
 
 pub(crate) use attention::Attention;
 pub(crate) use block::Block;
 pub(crate) use embedding::Embedding;
+pub(crate) use experts::Experts;
 pub(crate) use fused::{Ends, Fused};
 pub(crate) use linear::Linear;
-pub(crate) use mlp::GatedMlp;
+pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
 pub(crate) use rope::Rope;

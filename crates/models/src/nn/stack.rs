@@ -173,10 +173,12 @@ impl Stack {
         }
     }
 
-    /// The blocks for kernels, each with whether it has a sliding window.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = (graph::Block<'_>, bool)> {
+    /// The blocks for kernels, each with whether it has a sliding window; `None` where one is nothing for them.
+    pub(super) fn blocks(&self) -> Option<Vec<(graph::Block<'_>, bool)>> {
         let blocks = self.layers.iter();
-        blocks.map(|block| (block.as_one(self.rope(block)), block.slides))
+        blocks
+            .map(|block| Some((block.as_one(self.rope(block))?, block.slides)))
+            .collect()
     }
 
     fn rope(&self, block: &Block) -> &Rope {
@@ -202,9 +204,14 @@ impl Stack {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
-        let blocks: Vec<graph::Block<'_>> = self.blocks().map(|(block, _)| block).collect();
         let states: Vec<usize> = self.layers.iter().map(|block| block.state).collect();
-        let joined = graph::Stack::new(&blocks, &states, dtype)?;
+        let joined = match self.blocks() {
+            Some(blocks) => {
+                let blocks: Vec<_> = blocks.into_iter().map(|(block, _)| block).collect();
+                graph::Stack::new(&blocks, &states, dtype)?
+            }
+            None => None,
+        };
         Ok(self.joined.get_or_init(|| joined).as_ref())
     }
 

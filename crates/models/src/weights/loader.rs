@@ -11,7 +11,7 @@ use mlx_core::{Array, DeviceKind, Dtype, device};
 
 use super::places::join;
 use super::random;
-use super::{Checkpoint, Manifest, Stored, TensorEntry};
+use super::{Checkpoint, Manifest, StackPlace, Stored, TensorEntry};
 use crate::{Error, Result};
 
 /// Bytes of a file that are fetched ahead of the tensor that is copied: the next ones are mostly beside it.
@@ -19,10 +19,20 @@ const READ_AHEAD: usize = 64 << 20;
 /// Bytes in front of a copied tensor: a cache line.
 const LEAD: usize = 64;
 
-/// A matrix, whose parts are below its path.
+/// A matrix, or a tensor of matrices, whose parts are below its path.
 pub(crate) struct Loader<'a> {
     source: &'a Source<'a>,
     path: String,
+}
+
+/// The matrices of experts.
+pub(crate) enum StackLoader<'a> {
+    /// One for each expert.
+    Each(Vec<Loader<'a>>),
+    /// All of them, with an axis of experts in front.
+    One(Loader<'a>),
+    /// Floats `[experts, rows, columns]`.
+    Floats(Array),
 }
 
 /// Where a model's tensors come from, with the one dtype that all floats are given.
@@ -97,6 +107,30 @@ impl<'a> Source<'a> {
     /// The matrix that the description calls `path`.
     pub(crate) fn matrix(&'a self, path: &str) -> Loader<'a> {
         self.at(join(&self.manifest.places.root, path))
+    }
+
+    /// The matrices of experts that the description calls `stack`.
+    pub(crate) fn stack(&'a self, stack: &arch::Linear<String>) -> Result<StackLoader<'a>> {
+        let place = self.manifest.stacks.get(&stack.weight);
+        Ok(match place.ok_or_else(|| self.missing(&stack.weight))? {
+            StackPlace::One(path) => StackLoader::One(self.at(path.clone())),
+            StackPlace::Each(paths) => {
+                StackLoader::Each(paths.iter().map(|path| self.at(path.clone())).collect())
+            }
+            StackPlace::Rows(fused) => {
+                let before = self.loaded.get();
+                let all = self.read(&fused.tensor, |entry| {
+                    random::matrix(&fused.tensor, "weight", entry, Stored::Dense)
+                })?;
+                if fused.part > 0 {
+                    // It counted when the first part was asked for.
+                    self.loaded.set(before);
+                }
+                let (rows, first) = (stack.rows as i32, (fused.part * stack.rows) as i32);
+                let ends = [all.dim(0), first + rows, all.dim(2)];
+                StackLoader::Floats(self.cast(all.slice(&[0, first, 0], &ends)?)?)
+            }
+        })
     }
 
     /// The embedding.

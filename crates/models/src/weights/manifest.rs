@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use arch::{Config, Mode, Part, Scheme};
+use arch::{Config, Linear, Mode, Part, Scheme, stacks};
 use mlx_core::Dtype;
 
 use super::places::{Places, join};
-use super::{Checkpoint, TensorEntry, packing};
+use super::{Checkpoint, StackPlace, TensorEntry, packing};
 use crate::{Error, Result};
 
 /// How a matrix is stored.
@@ -26,6 +26,8 @@ pub(crate) struct Manifest {
     pub(crate) places: Places,
     /// How each matrix is stored, by path.
     pub(crate) matrices: BTreeMap<String, Stored>,
+    /// Where each stack of matrices is, by the path that the description gives it.
+    pub(crate) stacks: BTreeMap<String, StackPlace>,
     /// Every tensor that is used, by name.
     pub(crate) tensors: Vec<String>,
     /// Logical number of weights, quantized or not; a tied head counts once.
@@ -46,6 +48,7 @@ impl Manifest {
         let mut manifest = Self {
             places: Places::find(config, checkpoint)?,
             matrices: BTreeMap::new(),
+            stacks: BTreeMap::new(),
             tensors: Vec::new(),
             parameters: 0,
             bytes: 0,
@@ -85,17 +88,19 @@ impl Check<'_> {
         for part in model.parts() {
             match part {
                 Part::Matrix(m) if m.weight == table.weight => {
-                    self.matrix(&places.embedding, m.rows, m.columns)?;
+                    self.matrix(&places.embedding, None, [m.rows, m.columns])?;
                 }
+                Part::Matrix(m) if m.experts.is_some() => self.stack(m)?,
                 Part::Matrix(m) => {
-                    self.matrix(&join(&places.root, &m.weight), m.rows, m.columns)?;
+                    let path = join(&places.root, &m.weight);
+                    self.matrix(&path, None, [m.rows, m.columns])?;
                 }
                 Part::Bias(name, length) => self.vector(&join(&places.root, name), length)?,
                 Part::Norm(norm) => self.vector(&join(&places.root, &norm.weight), norm.width)?,
             }
         }
         if let Some(path) = &places.head {
-            self.matrix(path, head.rows, head.columns)?;
+            self.matrix(path, None, [head.rows, head.columns])?;
         }
         Ok(())
     }
@@ -106,17 +111,72 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A matrix of `rows` outputs and `columns` inputs, dense or quantized.
-    fn matrix(&mut self, path: &str, rows: usize, columns: usize) -> Result<()> {
-        let stored = packing::stored(self.config, self.checkpoint, path, rows, columns);
+    /// The matrices of experts, wherever they are.
+    fn stack(&mut self, stack: &Linear<String>) -> Result<()> {
+        let (count, size) = (stack.experts.unwrap_or(1), [stack.rows, stack.columns]);
+        let root = self.manifest.places.root.clone();
+        let mut place = StackPlace::find(self.checkpoint, &root, &stack.weight);
+        match &mut place {
+            StackPlace::One(path) => self.matrix(path, Some(count), size)?,
+            StackPlace::Each(paths) => {
+                // A configuration may ask for any number: the first that is missing ends it.
+                for expert in 0..count {
+                    let path = join(&root, stacks::of_expert(&stack.weight, expert));
+                    self.matrix(&path, None, size)?;
+                    paths.push(path);
+                }
+                self.check_alike(paths)?;
+            }
+            StackPlace::Rows(fused) => {
+                // Who asks for its first part checks it whole.
+                if fused.part == 0 {
+                    let shape = [count, fused.parts * stack.rows, stack.columns];
+                    self.tensor(&fused.tensor, &shape, &FLOATS)?;
+                    self.manifest.parameters += shape.iter().product::<usize>() as u64;
+                }
+                let matrices = &mut self.manifest.matrices;
+                matrices.insert(fused.tensor.clone(), Stored::Dense);
+            }
+        }
+        self.manifest.stacks.insert(stack.weight.clone(), place);
+        Ok(())
+    }
+
+    /// Checks that the experts of a layer are stored alike, as one product of many takes them.
+    fn check_alike(&self, paths: &[String]) -> Result<()> {
+        let stored = |path: &String| self.manifest.matrices.get(path);
+        let Some(first) = paths.first() else {
+            return Ok(());
+        };
+        match paths.iter().find(|path| stored(path) != stored(first)) {
+            None => Ok(()),
+            Some(other) => {
+                let problem = format!(
+                    "is not stored as '{first}.weight' is; experts of a layer are stored alike"
+                );
+                let name = format!("{other}.weight");
+                Err(Error::tensor(self.checkpoint.dir(), &name, problem))
+            }
+        }
+    }
+
+    /// A matrix of `[rows, columns]` outputs and inputs, dense or quantized, or a tensor of as many as `experts`
+    /// says.
+    fn matrix(
+        &mut self,
+        path: &str,
+        experts: Option<usize>,
+        [rows, columns]: [usize; 2],
+    ) -> Result<()> {
+        let stored = packing::stored(self.config, self.checkpoint, path, experts, [rows, columns]);
         let stored = stored.and_then(|stored| {
-            self.parts_of(path, rows, columns, stored)?;
+            self.parts_of(path, experts, [rows, columns], stored)?;
             Ok(stored)
         });
         let stored = stored.map_err(|error| {
             packing::foreign(self.config, self.checkpoint, path).unwrap_or(error)
         })?;
-        let weights = (rows * columns) as u64;
+        let weights = (experts.unwrap_or(1) * rows * columns) as u64;
         if let Stored::Quantized(scheme) = stored {
             let packed = &mut self.manifest.packed;
             match packed.iter_mut().find(|(other, _)| *other == scheme) {
@@ -130,14 +190,24 @@ impl Check<'_> {
     }
 
     /// The tensors of a matrix that is stored like this.
-    fn parts_of(&mut self, path: &str, rows: usize, columns: usize, stored: Stored) -> Result<()> {
+    fn parts_of(
+        &mut self,
+        path: &str,
+        experts: Option<usize>,
+        [rows, columns]: [usize; 2],
+        stored: Stored,
+    ) -> Result<()> {
         let weight = format!("{path}.weight");
+        let shape = |columns| {
+            let outer = experts.into_iter().chain([rows]);
+            outer.chain([columns]).collect::<Vec<_>>()
+        };
         let Stored::Quantized(scheme) = stored else {
-            return self.tensor(&weight, &[rows, columns], &FLOATS);
+            return self.tensor(&weight, &shape(columns), &FLOATS);
         };
         let (group, bits) = (scheme.group_size as usize, scheme.bits as usize);
-        self.tensor(&weight, &[rows, columns * bits / 32], &[Dtype::Uint32])?;
-        let groups = [rows, columns / group];
+        self.tensor(&weight, &shape(columns * bits / 32), &[Dtype::Uint32])?;
+        let groups = shape(columns / group);
         let scales = format!("{path}.scales");
         if scheme.mode != Mode::Affine {
             return self.tensor(&scales, &groups, &[Dtype::Uint8]);

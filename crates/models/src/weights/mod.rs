@@ -4,7 +4,7 @@
 //! them; neither knows anything of models. [`manifest`] says which tensors a configuration needs and
 //! compares them with the headers, so that every mismatch is found before MLX starts and before a byte of
 //! data is read (but for two tensors that may be the same). [`places`] finds the parts of a model among
-//! the names, [`packing`] tells how a matrix is quantized. [`loader`] then makes the arrays, straight from
+//! the names, [`stacks`] those of experts, [`packing`] tells how a matrix is quantized. [`loader`] then makes the arrays, straight from
 //! the memory map.
 
 mod checkpoint;
@@ -15,7 +15,9 @@ mod manifest;
 mod packing;
 mod places;
 mod random;
+mod stacks;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
-pub(crate) use loader::{Loader, Source};
+pub(crate) use loader::{Loader, Source, StackLoader};
 pub(crate) use manifest::{Manifest, Stored};
+pub(crate) use stacks::StackPlace;

@@ -12,14 +12,14 @@ use mlx_core::Dtype;
 use super::{Checkpoint, Stored, TensorEntry};
 use crate::{Error, Result};
 
-/// How the matrix of `rows` outputs and `columns` inputs at `path` is stored. That it is there, and its
-/// exact shapes, are for the caller to check.
+/// How the matrix of `rows` outputs and `columns` inputs at `path` is stored, or the stack of as many as
+/// `experts` says. That it is there, and its exact shapes, are for the caller to check.
 pub(super) fn stored(
     config: &Config,
     checkpoint: &Checkpoint,
     path: &str,
-    rows: usize,
-    columns: usize,
+    experts: Option<usize>,
+    [rows, columns]: [usize; 2],
 ) -> Result<Stored> {
     let (weight, scales) = (format!("{path}.weight"), format!("{path}.scales"));
     let bad = |name: &str, problem: String| Error::tensor(checkpoint.dir(), name, problem);
@@ -53,7 +53,7 @@ pub(super) fn stored(
             "is not supported; convert the model without it".to_owned(),
         ));
     }
-    let found = inferred(words, scales_entry, rows, columns).ok_or_else(|| {
+    let found = inferred(words, scales_entry, experts, [rows, columns]).ok_or_else(|| {
         let problem = format!(
             "has shape {:?} and scales {:?}; config.json asks for {rows} rows of {columns} columns",
             words.shape, scales_entry.shape
@@ -82,17 +82,20 @@ pub(super) fn stored(
     }
 }
 
-/// The scheme of `[rows, columns * bits / 32]` words and `[rows, columns / group]` scales; whether MLX has
+/// The scheme of `[rows, columns * bits / 32]` words and `[rows, columns / group]` scales, of a stack with an
+/// axis in front; whether MLX has
 /// it is another question.
 fn inferred(
     words: &TensorEntry,
     scales: &TensorEntry,
-    rows: usize,
-    columns: usize,
+    experts: Option<usize>,
+    [rows, columns]: [usize; 2],
 ) -> Option<Scheme> {
-    let width = |entry: &TensorEntry| match entry.shape[..] {
-        [r, width] if r as usize == rows && width > 0 => Some(width as usize),
-        _ => None,
+    let width = |entry: &TensorEntry| {
+        let (width, outer) = entry.shape.split_last()?;
+        let outer = outer.iter().map(|&n| n as usize);
+        let fits = outer.eq(experts.into_iter().chain([rows])) && *width > 0;
+        fits.then_some(*width as usize)
     };
     let (words, groups) = (width(words)?, width(scales)?);
     let exact = |a: usize, b: usize| a.is_multiple_of(b).then_some(a / b);

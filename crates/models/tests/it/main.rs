@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod directories;
 mod edit;
+mod experts;
 mod reference;
 mod small_tokenizer;
 mod together;

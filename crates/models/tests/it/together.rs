@@ -100,7 +100,12 @@ fn a_sequence_does_not_depend_on_the_others() {
 #[test]
 fn other_paths_take_several_sequences_too() {
     on_both_paths(|| {
-        for name in ["qwen3-tied", "gemma2-hub", "qwen2-window-hub"] {
+        for name in [
+            "qwen3-tied",
+            "gemma2-hub",
+            "qwen2-window-hub",
+            "qwen2_moe-v5",
+        ] {
             let model = load_with(&fixture(name), &LoadOptions::new());
             check(&model, 5, 12, &mut Rng(3));
         }

@@ -1,0 +1,202 @@
+//! Mixtures of experts, compared with float64.
+
+use crate::common::{Array, Rng, close, cpus, dot, epsilon};
+use kernels::experts::{Each, Experts, Shared, experts};
+use kernels::gated::Activation;
+use kernels::linear::{Linear, Weight};
+use kernels::mlp::Gated;
+use kernels::{Dtype, Result};
+use proptest::prelude::*;
+
+/// Rows of which none depends on the others, with floats as weights.
+const FEW: usize = 8;
+
+/// The matrices of an expert: gate, up and down.
+struct Expert([Array; 3]);
+
+impl Expert {
+    fn random(rng: &mut Rng, dtype: Dtype, hidden: usize, width: usize) -> Self {
+        let mut matrix = |rows: usize, cols: usize| {
+            let size = (cols as f64).sqrt().recip();
+            Array::new(dtype, [1, rows, cols], 0, 0).fill(|| rng.normal() * size)
+        };
+        Self([
+            matrix(width, hidden),
+            matrix(width, hidden),
+            matrix(hidden, width),
+        ])
+    }
+
+    fn view(&self) -> Gated<Linear<'_>> {
+        let [gate, up, down] = self.0.each_ref().map(linear);
+        Gated {
+            gate,
+            up,
+            down,
+            activation: Activation::Silu,
+        }
+    }
+
+    /// In float64, with the size of the terms of each sum.
+    fn outputs(&self, x: &[f64]) -> Vec<(f64, f64)> {
+        let [gate, up, down] = &self.0;
+        let inner: Vec<f64> = (0..gate.layout.rows)
+            .map(|n| {
+                let (g, u) = (dot(x, &gate.row(0, n)).0, dot(x, &up.row(0, n)).0);
+                g / (1.0 + (-g).exp()) * u
+            })
+            .collect();
+        (0..down.layout.rows)
+            .map(|n| dot(&inner, &down.row(0, n)))
+            .collect()
+    }
+}
+
+fn linear(matrix: &Array) -> Linear<'_> {
+    Linear {
+        weight: Weight::Dense(matrix.view()),
+        bias: None,
+    }
+}
+
+struct All(Vec<Expert>);
+
+impl Each for All {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn expert(&self, index: usize) -> Result<Gated<Linear<'_>>> {
+        Ok(self.0[index].view())
+    }
+}
+
+struct Mixture {
+    router: Array,
+    top: usize,
+    renormalised: bool,
+    all: All,
+    shared: Option<(Array, Expert)>,
+}
+
+impl Mixture {
+    fn view(&self) -> Experts<Linear<'_>, &dyn Each> {
+        Experts {
+            router: linear(&self.router),
+            top: self.top,
+            renormalised: self.renormalised,
+            each: &self.all,
+            shared: self.shared.as_ref().map(|(gate, mlp)| Shared {
+                gate: linear(gate),
+                mlp: mlp.view(),
+            }),
+        }
+    }
+
+    /// What becomes of a row, with the size of the terms; `None` where it is a close choice.
+    fn output(&self, x: &[f64]) -> Option<Vec<(f64, f64)>> {
+        let count = self.all.0.len();
+        let logits: Vec<f64> = (0..count)
+            .map(|e| dot(x, &self.router.row(0, e)).0)
+            .collect();
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        if self.top < count && logits[order[self.top - 1]] - logits[order[self.top]] < 1e-3 {
+            return None;
+        }
+        let all: f64 = logits.iter().map(|x| x.exp()).sum();
+        let chosen: f64 = order[..self.top].iter().map(|e| logits[*e].exp()).sum();
+        let sum = if self.renormalised { chosen } else { all };
+        let mut parts: Vec<(f64, &Expert)> = order[..self.top]
+            .iter()
+            .map(|e| (logits[*e].exp() / sum, &self.all.0[*e]))
+            .collect();
+        if let Some((gate, mlp)) = &self.shared {
+            let gate = dot(x, &gate.row(0, 0)).0;
+            parts.push((1.0 / (1.0 + (-gate).exp()), mlp));
+        }
+        let mut sums = vec![(0.0, 0.0); x.len()];
+        for (share, expert) in parts {
+            for (sum, (value, size)) in sums.iter_mut().zip(expert.outputs(x)) {
+                sum.0 += share * value;
+                sum.1 += share * size;
+            }
+        }
+        Some(sums)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn mixtures_are_right_and_rows_do_not_depend_on_others(
+        (rows, hidden, width) in (1_usize..=40, 1_usize..=70, 1_usize..=50),
+        (count, top) in (1_usize..=9).prop_flat_map(|count| (Just(count), 1..=count)),
+        (renormalised, shares) in any::<(bool, bool)>(),
+        in_bf16 in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let dtype = if in_bf16 { Dtype::Bf16 } else { Dtype::F32 };
+        let router = Array::new(dtype, [1, count, hidden], 0, 0).fill(|| rng.normal());
+        let experts_of = (0..count).map(|_| Expert::random(&mut rng, dtype, hidden, width)).collect();
+        let shared = shares.then(|| {
+            let size = (hidden as f64).sqrt().recip();
+            let gate = Array::new(dtype, [1, 1, hidden], 0, 0).fill(|| rng.normal() * size);
+            (gate, Expert::random(&mut rng, dtype, hidden, width + 3))
+        });
+        let mixture = Mixture { router, top, renormalised, all: All(experts_of), shared };
+        let x = Array::new(dtype, [1, rows, hidden], 1, 0).fill(|| rng.normal());
+        let want: Vec<_> = (0..rows).map(|row| mixture.output(&x.row(0, row))).collect();
+        for cpu in cpus() {
+            let mut y = Array::new(dtype, [1, rows, hidden], 2, 0);
+            experts(&cpu, x.view(), &mixture.view(), y.view_mut()).unwrap();
+            y.check_gaps();
+            for (row, want) in want.iter().enumerate() {
+                for (col, (value, size)) in want.iter().flatten().enumerate() {
+                    // What is between the products is rounded to the element type.
+                    let bound = 24.0 * epsilon(dtype) * size + 200.0 * epsilon(Dtype::F32) * (size + value.abs() + 1.0);
+                    let bound = bound + epsilon(dtype) * value.abs();
+                    close(y.get(0, row, col), *value, bound, || format!("{:?}: [{row}, {col}]", cpu.isa()));
+                }
+            }
+            if rows <= FEW {
+                for row in 0..rows {
+                    let mut alone = Array::new(dtype, [1, 1, hidden], 0, 0);
+                    let one = x.view().slice_rows(row..row + 1).unwrap();
+                    experts(&cpu, one, &mixture.view(), alone.view_mut()).unwrap();
+                    let same = (0..hidden).all(|c| alone.get(0, 0, c).to_bits() == y.get(0, row, c).to_bits());
+                    prop_assert!(same, "{:?}: row {row} of {rows}", cpu.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_disagree_are_refused() {
+    let mut rng = Rng::new(4);
+    let all = All((0..3)
+        .map(|_| Expert::random(&mut rng, Dtype::F32, 8, 5))
+        .collect());
+    let mut matrix =
+        |rows, cols| Array::new(Dtype::F32, [1, rows, cols], 0, 0).fill(|| rng.normal());
+    let (x, mut y, mut narrow) = (matrix(2, 8), matrix(2, 8), matrix(2, 7));
+    let mut mixture = Mixture {
+        router: matrix(3, 8),
+        top: 2,
+        renormalised: true,
+        all,
+        shared: None,
+    };
+    let cpu = cpus().pop().unwrap();
+    assert!(experts(&cpu, x.view(), &mixture.view(), y.view_mut()).is_ok());
+    assert!(experts(&cpu, x.view(), &mixture.view(), narrow.view_mut()).is_err());
+    for top in [0, 4] {
+        mixture.top = top;
+        assert!(experts(&cpu, x.view(), &mixture.view(), y.view_mut()).is_err());
+    }
+    (mixture.top, mixture.router) = (1, matrix(4, 8));
+    assert!(experts(&cpu, x.view(), &mixture.view(), y.view_mut()).is_err());
+}

@@ -1,0 +1,157 @@
+//! A mixture of experts: a router chooses a few for each token.
+
+use kernels::graph::{self, Activation, Columns, Gated, Linear as KernelLinear, Shared};
+use mlx_core::{Array, Dtype, ops};
+
+use super::stacked::Matrices;
+use super::{GatedMlp, Linear};
+use crate::Result;
+use crate::weights::Source;
+
+/// Tokens times experts of each from which on rows are sorted by expert, as in mlx-lm: a matrix is then read
+/// once for all rows that have it.
+const SORTED: i32 = 64;
+
+/// The sum over the likeliest experts of a token, each times its share.
+pub(crate) struct Experts {
+    router: Linear,
+    top: i32,
+    renormalised: bool,
+    gate: Matrices,
+    up: Matrices,
+    down: Matrices,
+    activation: Activation,
+    /// Features inside an expert, and outside.
+    each: [usize; 2],
+    /// The gate of an expert that every token has, and that expert.
+    shared: Option<(Linear, GatedMlp)>,
+}
+
+impl Experts {
+    pub(crate) fn load(source: &Source<'_>, experts: &arch::Experts<String>) -> Result<Self> {
+        let shared = experts.shared.as_ref().map(|shared| {
+            let gate = Linear::as_stored(source, &shared.gate)?;
+            Ok::<_, crate::Error>((gate, GatedMlp::load(source, &shared.mlp)?))
+        });
+        let each = &experts.each;
+        let matrices = |stack| Matrices::load(source, stack);
+        Ok(Self {
+            router: Linear::as_stored(source, &experts.router)?,
+            top: experts.top as i32,
+            renormalised: experts.renormalised,
+            gate: matrices(&each.gate)?,
+            up: matrices(&each.up)?,
+            down: matrices(&each.down)?,
+            each: [each.gate.rows, each.down.rows],
+            activation: super::mlp::activation(each.activation),
+            shared: shared.transpose()?,
+        })
+    }
+
+    /// `x [L, hidden]` to the same shape.
+    pub(super) fn forward(&self, x: &Array) -> Result<Array> {
+        let (chosen, shares) = self.route(x)?;
+        let y = self.outputs(x, &chosen)?.cast(Dtype::Float32)?;
+        let mut sum = ops::sum(&ops::mul(&y, &shares.expand_dims(-1)?)?, &[1], false)?;
+        if let Some((gate, mlp)) = &self.shared {
+            let gate = ops::sigmoid(&gate.forward_in_float32(x)?)?;
+            let out = mlp.forward(x, [None, None])?.cast(Dtype::Float32)?;
+            sum = ops::add(&sum, &ops::mul(&out, &gate)?)?;
+        }
+        Ok(sum.cast(x.dtype())?)
+    }
+
+    /// The experts of each row of `x [L, hidden]`, uint32 `[L, top]`, and their shares, float32 `[L, top]`.
+    fn route(&self, x: &Array) -> Result<(Array, Array)> {
+        let logits = self.router.forward_in_float32(x)?;
+        let shares = ops::softmax(&logits, -1, true)?;
+        let order = ops::argpartition(&ops::neg(&shares)?, self.top - 1, -1)?;
+        let chosen = order.slice(&[0, 0], &[x.dim(0), self.top])?;
+        let shares = ops::take_along_axis(&shares, &chosen, -1)?;
+        match self.renormalised {
+            true => {
+                let sum = ops::sum(&shares, &[-1], true)?;
+                Ok((chosen, ops::div(&shares, &sum)?))
+            }
+            false => Ok((chosen, shares)),
+        }
+    }
+
+    /// What the `chosen [L, top]` experts make of the rows of `x [L, hidden]`: `[L, top, hidden]`.
+    fn outputs(&self, x: &Array, chosen: &Array) -> Result<Array> {
+        let (length, hidden) = (x.dim(0), x.dim(1));
+        let pairs = length * self.top;
+        let whole = [length, self.top, hidden];
+        if pairs < SORTED {
+            let y = self.mlps(&x.reshape(&[length, 1, 1, hidden])?, chosen, false)?;
+            return Ok(y.reshape(&whole)?);
+        }
+        let chosen = chosen.reshape(&[-1])?;
+        let order = ops::argsort(&chosen, -1)?;
+        let rows: Vec<i32> = (0..pairs).map(|pair| pair / self.top).collect();
+        let rows = ops::take(&Array::from_slice(&rows, &[pairs])?, &order, 0)?;
+        let x = ops::take(x, &rows, 0)?.expand_dims(1)?;
+        let y = self.mlps(&x, &ops::take(&chosen, &order, 0)?, true)?;
+        let back = ops::argsort(&order, -1)?;
+        Ok(ops::take(&y.reshape(&[pairs, hidden])?, &back, 0)?.reshape(&whole)?)
+    }
+
+    /// Rows `x [.., 1, hidden]` through the experts that `chosen` names: `[chosen.., 1, hidden]`.
+    fn mlps(&self, x: &Array, chosen: &Array, sorted: bool) -> Result<Array> {
+        let product = |m: &Matrices, x: &Array| m.stacked()?.gathered(x, chosen, sorted);
+        let [gate, up] = [product(&self.gate, x)?, product(&self.up, x)?];
+        let inner = graph::gated(self.activation, &Columns::all(gate), &Columns::all(up))?;
+        product(&self.down, &inner)
+    }
+
+    /// For operations that have it in them; `None` where the matrices are held in one array.
+    pub(super) fn as_one(
+        &self,
+    ) -> Option<graph::Experts<KernelLinear<'_>, Vec<Gated<KernelLinear<'_>>>>> {
+        let gates = self.gate.as_linears()?;
+        let (ups, downs) = (self.up.as_linears()?, self.down.as_linears()?);
+        let each = gates.into_iter().zip(ups).zip(downs);
+        let each = each.map(|((gate, up), down)| Gated {
+            gate,
+            up,
+            down,
+            activation: self.activation,
+        });
+        let shared = self.shared.as_ref().map(|(gate, mlp)| Shared {
+            gate: gate.as_linear(),
+            mlp: mlp.as_one(),
+        });
+        Some(graph::Experts {
+            router: self.router.as_linear(),
+            top: self.top.unsigned_abs() as usize,
+            renormalised: self.renormalised,
+            each: each.collect(),
+            shared,
+        })
+    }
+
+    /// The linear maps that all rows go through.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let shared = self.shared.iter();
+        let shared = shared.flat_map(|(gate, mlp)| [gate].into_iter().chain(mlp.linears()));
+        [&self.router].into_iter().chain(shared).collect()
+    }
+
+    /// What the experts make of a row, in numbers, and as much again between the products.
+    pub(super) fn numbers_a_row(&self) -> usize {
+        let [inner, hidden] = self.each;
+        2 * self.top.unsigned_abs() as usize * (2 * inner + hidden)
+    }
+
+    pub(crate) fn arrays(&self) -> Vec<&Array> {
+        let mut arrays = self.router.arrays();
+        for matrices in [&self.gate, &self.up, &self.down] {
+            arrays.extend(matrices.arrays());
+        }
+        if let Some((gate, mlp)) = &self.shared {
+            arrays.extend(gate.arrays());
+            arrays.extend(mlp.arrays());
+        }
+        arrays
+    }
+}
