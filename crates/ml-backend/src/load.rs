@@ -91,7 +91,7 @@ struct Setup {
 }
 
 /// See [`MlxBackendBuilder::prompt_turn`].
-const PROMPT_TURN: Duration = Duration::from_millis(20);
+const PROMPT_TURN: Duration = Duration::from_millis(40);
 
 /// Requests that may wait, unless told.
 const DEFAULT_QUEUE: usize = 1024;
@@ -238,11 +238,11 @@ impl<'a> MlxBackendBuilder<'a> {
         self
     }
 
-    /// How long a prompt is read between two tokens of the answers that are under way, 20 milliseconds unless told:
-    /// a chunk of it that takes longer pauses between two layers. An answer waits for that, for the few layers
-    /// that a GPU has been given by then, and for prompts of up to 256 tokens beside the first one. Prompts are
-    /// read faster, and answers more slowly, the longer it is; what either gives does not depend on it. On a CPU,
-    /// where a chunk is one operation, it counts for nothing: there
+    /// How long answers that are under way wait for their next token, about, while a prompt is read: 40 milliseconds
+    /// unless told. A chunk that would take longer pauses between two layers. The time of the answers' own step is
+    /// part of it, and the few layers that a GPU has been given by then come on top, as do prompts of up to 256
+    /// tokens beside the first one. Prompts are read faster, and answers more slowly, the longer it is; what either
+    /// gives does not depend on it. On a CPU, where a chunk is one operation, it counts for nothing: there
     /// [`prefill_chunk`](crate::Options::prefill_chunk) says how long answers wait.
     #[must_use]
     pub fn prompt_turn(mut self, turn: Duration) -> Self {

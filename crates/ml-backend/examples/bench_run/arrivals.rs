@@ -1,7 +1,7 @@
 //! Prompts that arrive while others decode: how long an answer waits for a token at the most, and how fast the
 //! prompts are read all the same.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,15 +21,21 @@ pub(crate) fn measure(backend: &MlxBackend, args: &Args, options: &Options) -> R
     let prompts = random_ids(args.arrivals * args.prompt, vocabulary);
     let idle = idle_rate(backend, args, &prompts, &one)?;
 
-    let over = AtomicBool::new(false);
+    let (over, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
     let before = random_ids(args.streams * BEFORE, vocabulary);
     let (gaps, spans) = thread::scope(|scope| -> Result<_> {
         let streams: Vec<_> = before
             .chunks(BEFORE)
-            .map(|prompt| scope.spawn(|| decode(backend, prompt, options, &over)))
+            .map(|prompt| scope.spawn(|| decode(backend, prompt, options, &begun, &over)))
             .collect();
-        // Long enough for all of them to decode.
-        thread::sleep(Duration::from_secs(1));
+        // Until all of them decode, and what is compiled when they first meet is there.
+        while begun.load(Ordering::Relaxed) < args.streams {
+            ensure!(
+                !streams.iter().any(|stream| stream.is_finished()),
+                "a stream ended early; raise --gen"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
         let began = Instant::now();
         let between = Duration::from_secs_f64(args.over / args.arrivals.max(1) as f64);
         let mut arriving = Vec::new();
@@ -63,17 +69,24 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a request panicked"))?
 }
 
-/// When each token of an answer came, until it is `over`.
+/// Tokens after which an answer is under way.
+const BEGUN: usize = 4;
+
+/// When each token of an answer came, until it is `over`; counts those that have `begun`.
 fn decode(
     backend: &MlxBackend,
     prompt: &[u32],
     options: &Options,
+    begun: &AtomicUsize,
     over: &AtomicBool,
 ) -> Result<Vec<Instant>> {
     let mut times = Vec::new();
     for piece in backend.stream_ids(prompt, options)? {
         piece?;
         times.push(Instant::now());
+        if times.len() == BEGUN {
+            begun.fetch_add(1, Ordering::Relaxed);
+        }
         if over.load(Ordering::Relaxed) {
             return Ok(times);
         }
