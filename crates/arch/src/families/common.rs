@@ -136,13 +136,17 @@ pub(super) fn window(f: &Fields<'_>, default: usize) -> Result<Option<usize>> {
     Ok(Some(window.min(i32::MAX as usize)))
 }
 
-/// The windows of Qwen's layers: there are none unless `use_sliding_window` is true, and else they begin at
-/// layer `max_window_layers`.
+/// The window of those layers of a Qwen that have one: there is none unless `use_sliding_window` is true.
+pub(super) fn qwen_window(f: &Fields<'_>) -> Result<Option<usize>> {
+    match f.flag("use_sliding_window")? {
+        Some(true) => window(f, 4096),
+        _ => Ok(None),
+    }
+}
+
+/// The windows of Qwen's layers, which begin at layer `max_window_layers`.
 pub(super) fn qwen_windows(f: &Fields<'_>) -> Result<Vec<Option<usize>>> {
-    let window = match f.flag("use_sliding_window")? {
-        Some(true) => window(f, 4096)?,
-        _ => None,
-    };
+    let window = qwen_window(f)?;
     let first = f.count("max_window_layers")?.unwrap_or(28);
     windows(f, window, |i| window.is_some() && i >= first)
 }

@@ -2,7 +2,7 @@
 //! and an expert that every token has. Keys and defaults are those of transformers' `Qwen2MoeConfig`.
 
 use super::Family;
-use super::common::{SILU, check_activation, config, eps, kv_heads, tied, window, windows};
+use super::common::{SILU, check_activation, config, eps, kv_heads, qwen_window, tied, windows};
 use super::mixture::{Defaults, Sparse};
 use crate::fields::Fields;
 use crate::layers::{Biases, Dims};
@@ -49,13 +49,10 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     })
 }
 
-/// There are windows if `use_sliding_window` is true, and unless told otherwise in every other layer below
-/// `max_window_layers`, the first among them.
+/// Where there are windows, they are, unless told otherwise, in every other layer below `max_window_layers`, the
+/// first among them.
 fn layer_windows(f: &Fields<'_>) -> Result<Vec<Option<usize>>> {
-    let window = match f.flag("use_sliding_window")? {
-        Some(true) => window(f, 4096)?,
-        _ => None,
-    };
+    let window = qwen_window(f)?;
     let end = f.count("max_window_layers")?.unwrap_or(28);
     windows(f, window, |i| window.is_some() && i % 2 == 0 && i < end)
 }

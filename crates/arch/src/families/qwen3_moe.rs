@@ -3,7 +3,7 @@
 
 use super::Family;
 use super::common::{
-    SILU, attention_biases, check_activation, config, eps, kv_heads, layer_count, tied, window,
+    SILU, attention_biases, check_activation, config, eps, kv_heads, layer_count, qwen_window, tied,
 };
 use super::mixture::{Defaults, Sparse};
 use crate::fields::Fields;
@@ -55,11 +55,7 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
 
 /// All layers have the window, or none.
 fn windows(f: &Fields<'_>) -> Result<Vec<Option<usize>>> {
-    let window = match f.flag("use_sliding_window")? {
-        Some(true) => window(f, 4096)?,
-        _ => None,
-    };
-    Ok(vec![window; layer_count(f)?])
+    Ok(vec![qwen_window(f)?; layer_count(f)?])
 }
 
 const DEFAULTS: Defaults = Defaults {

@@ -18,13 +18,13 @@ unsafe extern "C" {
 /// A multiple of any machine's pages.
 const PAGE: usize = 64 * 1024;
 
-pub struct Fenced {
+pub(crate) struct Fenced {
     base: *mut c_void,
     bytes: usize,
 }
 
 impl Fenced {
-    pub fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         assert!(bytes.len() <= PAGE);
         // SAFETY: two new pages of nobody's, of which the first can be written and the second not even read.
         unsafe {
@@ -48,7 +48,7 @@ impl Fenced {
         }
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: as many bytes as were copied there, which nobody changes.
         unsafe {
             let from = self.base.cast::<u8>().add(PAGE - self.bytes);

@@ -1,12 +1,6 @@
 //! What the tests share: random arrays, and plain float64 references to compare with.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
-
 #[cfg(target_os = "linux")]
-pub mod fenced;
+pub(crate) mod fenced;
 
 use half::{bf16, f16};
 use kernels::quantized_matmul::{Format, Mode, Quantized, Scales};
@@ -16,34 +10,34 @@ use mlx_core::device::{self, Choice};
 use proptest::prelude::*;
 
 /// A processor for each instruction set of this machine, alone and with company.
-pub fn cpus() -> Vec<Cpu> {
+pub(crate) fn cpus() -> Vec<Cpu> {
     Isa::available()
         .flat_map(|isa| [1, 3].map(|threads| Cpu::new(isa, threads).unwrap()))
         .collect()
 }
 
 /// Opens the device that `ML_TEST_DEVICE` names, or else the CPU.
-pub fn open_device() -> DeviceKind {
+pub(crate) fn open_device() -> DeviceKind {
     let choice = std::env::var("ML_TEST_DEVICE").map_or(Choice::Cpu, |name| name.parse().unwrap());
     device::open(choice).unwrap().kind
 }
 
 /// The numbers of an array of the graph, in row-major order.
-pub fn values(array: &mlx_core::Array) -> Vec<f64> {
+pub(crate) fn values(array: &mlx_core::Array) -> Vec<f64> {
     let floats = array.cast(mlx_core::Dtype::Float32).unwrap();
     let floats = floats.contiguous().unwrap().to_vec::<f32>().unwrap();
     floats.into_iter().map(f64::from).collect()
 }
 
 /// A generator of numbers that are the same at every run (xorshift).
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -51,26 +45,26 @@ impl Rng {
     }
 
     /// In `-1..1`.
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
 
     /// About normally distributed.
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (0..6).map(|_| self.unit()).sum::<f64>() / 2.0_f64.sqrt()
     }
 
-    pub fn normals(&mut self, n: usize) -> Vec<f64> {
+    pub(crate) fn normals(&mut self, n: usize) -> Vec<f64> {
         (0..n).map(|_| self.normal()).collect()
     }
 }
 
-pub fn dtypes() -> impl Strategy<Value = Dtype> {
+pub(crate) fn dtypes() -> impl Strategy<Value = Dtype> {
     prop::sample::select(Dtype::ALL.to_vec())
 }
 
 /// Half the distance between 1 and the next number.
-pub fn epsilon(dtype: Dtype) -> f64 {
+pub(crate) fn epsilon(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F32 => 2.0_f64.powi(-24),
         Dtype::F16 => 2.0_f64.powi(-11),
@@ -78,7 +72,7 @@ pub fn epsilon(dtype: Dtype) -> f64 {
     }
 }
 
-pub fn encode(dtype: Dtype, x: f64) -> Vec<u8> {
+pub(crate) fn encode(dtype: Dtype, x: f64) -> Vec<u8> {
     match dtype {
         Dtype::F32 => (x as f32).to_le_bytes().to_vec(),
         Dtype::F16 => f16::from_f64(x).to_le_bytes().to_vec(),
@@ -86,7 +80,7 @@ pub fn encode(dtype: Dtype, x: f64) -> Vec<u8> {
     }
 }
 
-pub fn decode(dtype: Dtype, bytes: &[u8]) -> f64 {
+pub(crate) fn decode(dtype: Dtype, bytes: &[u8]) -> f64 {
     match dtype {
         Dtype::F32 => f32::from_le_bytes(bytes.try_into().unwrap()).into(),
         Dtype::F16 => f16::from_le_bytes(bytes.try_into().unwrap()).into(),
@@ -96,8 +90,8 @@ pub fn decode(dtype: Dtype, bytes: &[u8]) -> f64 {
 
 /// An array `[planes, rows, cols]` somewhere in a block of other bytes.
 #[derive(Debug)]
-pub struct Array {
-    pub layout: Layout,
+pub(crate) struct Array {
+    pub(crate) layout: Layout,
     offset: usize,
     bytes: Vec<u8>,
 }
@@ -108,7 +102,12 @@ const AROUND: u8 = 0xff;
 impl Array {
     /// An array of AROUND, `gap` elements between rows and planes, at an address that is
     /// `offset` bytes from an aligned one.
-    pub fn new(dtype: Dtype, [planes, rows, cols]: [usize; 3], gap: usize, offset: usize) -> Self {
+    pub(crate) fn new(
+        dtype: Dtype,
+        [planes, rows, cols]: [usize; 3],
+        gap: usize,
+        offset: usize,
+    ) -> Self {
         let row_stride = cols + gap;
         let plane_stride = rows * row_stride + gap;
         let layout = Layout {
@@ -129,7 +128,7 @@ impl Array {
         }
     }
 
-    pub fn fill(mut self, mut value: impl FnMut() -> f64) -> Self {
+    pub(crate) fn fill(mut self, mut value: impl FnMut() -> f64) -> Self {
         let l = self.layout;
         for plane in 0..l.planes {
             for row in 0..l.rows {
@@ -148,7 +147,7 @@ impl Array {
         self.offset + (plane * l.plane_stride + row * l.row_stride + col) * l.dtype.size()
     }
 
-    pub fn get(&self, plane: usize, row: usize, col: usize) -> f64 {
+    pub(crate) fn get(&self, plane: usize, row: usize, col: usize) -> f64 {
         let at = self.at(plane, row, col);
         decode(
             self.layout.dtype,
@@ -157,24 +156,24 @@ impl Array {
     }
 
     /// A row as float64.
-    pub fn row(&self, plane: usize, row: usize) -> Vec<f64> {
+    pub(crate) fn row(&self, plane: usize, row: usize) -> Vec<f64> {
         (0..self.layout.cols)
             .map(|col| self.get(plane, row, col))
             .collect()
     }
 
-    pub fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
         let len = self.layout.bytes().unwrap();
         View::new(&self.bytes[self.offset..][..len], self.layout).unwrap()
     }
 
-    pub fn view_mut(&mut self) -> ViewMut<'_> {
+    pub(crate) fn view_mut(&mut self) -> ViewMut<'_> {
         let len = self.layout.bytes().unwrap();
         ViewMut::new(&mut self.bytes[self.offset..][..len], self.layout).unwrap()
     }
 
     /// Nothing but the array's own elements was written.
-    pub fn check_gaps(&self) {
+    pub(crate) fn check_gaps(&self) {
         let l = self.layout;
         let mut own = vec![false; self.bytes.len()];
         for plane in 0..l.planes {
@@ -191,20 +190,20 @@ impl Array {
 
 /// A random quantized matrix, and its weights in float64.
 #[derive(Debug)]
-pub struct Weights {
-    pub format: Format,
-    pub rows: usize,
-    pub cols: usize,
-    pub packed: Vec<u8>,
-    pub scales: Vec<u8>,
-    pub biases: Vec<u8>,
-    pub dtype: Dtype,
+pub(crate) struct Weights {
+    pub(crate) format: Format,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) packed: Vec<u8>,
+    pub(crate) scales: Vec<u8>,
+    pub(crate) biases: Vec<u8>,
+    pub(crate) dtype: Dtype,
     /// Bytes before each array's first.
-    pub offset: usize,
-    pub values: Vec<f64>,
+    pub(crate) offset: usize,
+    pub(crate) values: Vec<f64>,
 }
 
-pub fn e2m1(code: u8) -> f64 {
+pub(crate) fn e2m1(code: u8) -> f64 {
     let (exponent, mantissa) = (i32::from(code >> 1 & 3), f64::from(code & 1));
     let value = if exponent == 0 {
         mantissa / 2.0
@@ -214,7 +213,7 @@ pub fn e2m1(code: u8) -> f64 {
     if code & 8 == 0 { value } else { -value }
 }
 
-pub fn e4m3(code: u8) -> f64 {
+pub(crate) fn e4m3(code: u8) -> f64 {
     let (exponent, mantissa) = (i32::from(code >> 3 & 15), f64::from(code & 7));
     let value = if exponent == 0 {
         mantissa / 8.0 * 2_f64.powi(-6)
@@ -225,7 +224,7 @@ pub fn e4m3(code: u8) -> f64 {
 }
 
 impl Weights {
-    pub fn random(
+    pub(crate) fn random(
         rng: &mut Rng,
         format: Format,
         rows: usize,
@@ -294,7 +293,7 @@ impl Weights {
         }
     }
 
-    pub fn view(&self) -> Quantized<'_> {
+    pub(crate) fn view(&self) -> Quantized<'_> {
         let (packed, scales) = (&self.packed[self.offset..], &self.scales[self.offset..]);
         let scales = match self.format.mode() {
             Mode::Affine => Scales::Affine {
@@ -307,12 +306,12 @@ impl Weights {
         Quantized::new(self.format, self.rows, self.cols, packed, scales).unwrap()
     }
 
-    pub fn row(&self, row: usize) -> &[f64] {
+    pub(crate) fn row(&self, row: usize) -> &[f64] {
         &self.values[row * self.cols..][..self.cols]
     }
 }
 
-pub fn formats() -> impl Strategy<Value = Format> {
+pub(crate) fn formats() -> impl Strategy<Value = Format> {
     let affine = (
         prop::sample::select(vec![2, 3, 4, 4, 4, 5, 6, 8, 8]),
         prop::sample::select(vec![32, 64, 128]),
@@ -327,7 +326,7 @@ pub fn formats() -> impl Strategy<Value = Format> {
 }
 
 /// The dot product, and the same of magnitudes: what rounding errors are measured by.
-pub fn dot(a: &[f64], b: &[f64]) -> (f64, f64) {
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> (f64, f64) {
     a.iter().zip(b).fold((0.0, 0.0), |(sum, size), (a, b)| {
         (sum + a * b, size + (a * b).abs())
     })
@@ -335,7 +334,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> (f64, f64) {
 
 /// Fails unless `got` is within `bound` of `want`, both of which are not NaN.
 #[track_caller]
-pub fn close(got: f64, want: f64, bound: f64, what: impl FnOnce() -> String) {
+pub(crate) fn close(got: f64, want: f64, bound: f64, what: impl FnOnce() -> String) {
     assert!(
         (got - want).abs() <= bound,
         "{}: got {got}, want {want} within {bound:e}",
@@ -345,8 +344,7 @@ pub fn close(got: f64, want: f64, bound: f64, what: impl FnOnce() -> String) {
 
 /// Checks that no row of a product `y` of `x`, if it has at most `few`, depends on the others by a bit: decoding
 /// several sequences together must not change what each gives.
-#[allow(dead_code, reason = "not every test program has products")]
-pub fn apart(x: &Array, y: &Array, few: usize, product: impl Fn(View<'_>, ViewMut<'_>)) {
+pub(crate) fn apart(x: &Array, y: &Array, few: usize, product: impl Fn(View<'_>, ViewMut<'_>)) {
     let [_, rows, cols] = y.layout.shape();
     if rows > few || rows < 2 {
         return;
