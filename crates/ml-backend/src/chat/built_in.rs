@@ -10,10 +10,10 @@ pub(super) const END_OF_TURN: &str = "<end_of_turn>";
 /// Qwen's ChatML.
 pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> String {
     let mut text = String::new();
-    for Message { role, content } in messages {
+    for Message { role, content, .. } in messages {
         push(
             &mut text,
-            format_args!("<|im_start|>{}\n{content}{IM_END}\n", role.as_str()),
+            format_args!("<|im_start|>{}\n{content}{IM_END}\n", named(*role)),
         );
     }
     if add_generation_prompt {
@@ -25,13 +25,13 @@ pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> Stri
 /// Gemma's turns, without the `<bos>` that the tokenizer puts before them.
 pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String {
     let mut text = String::new();
-    for Message { role, content } in messages {
+    for Message { role, content, .. } in messages {
         match role {
-            Role::System => push(
+            Role::System | Role::Developer => push(
                 &mut text,
                 format_args!("<start_of_turn>user\n[System: {content}]{END_OF_TURN}\n"),
             ),
-            Role::User => {
+            Role::User | Role::Tool => {
                 push(
                     &mut text,
                     format_args!("<start_of_turn>user\n{content}{END_OF_TURN}\n"),
@@ -49,6 +49,14 @@ pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String
         text.push_str("<start_of_turn>model\n");
     }
     text
+}
+
+/// Neither format has a developer, nor, since they have no tools, what tools say.
+fn named(role: Role) -> &'static str {
+    match role {
+        Role::Developer => Role::System.as_str(),
+        role => role.as_str(),
+    }
 }
 
 /// Appends to a `String`, which cannot fail.
