@@ -105,7 +105,10 @@ def check_variants(directory: Path, case: Case, state: dict, ids, logits) -> str
         }
         with tempfile.TemporaryDirectory() as other:
             write_json(Path(other) / "config.json", changed)
-            change = relative_error(Reference(Path(other), state=zeroed).logits(ids), logits)
+            reference = Reference(Path(other), state=zeroed)
+            if variant.patch:
+                variant.patch(reference.model)
+            change = relative_error(reference.logits(ids), logits)
         if change < variant.least:
             raise RuntimeError(f"{case.name}: with {variant.label} the logits hardly change ({change:.1e})")
         least = min(least, (change, variant.label))
