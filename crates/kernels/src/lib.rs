@@ -32,6 +32,7 @@ pub mod rope;
 pub mod rows;
 pub mod threads;
 
+mod arrays;
 mod columns;
 mod constants;
 mod cpu;

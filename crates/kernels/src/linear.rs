@@ -1,4 +1,4 @@
-//! Linear maps on plain memory, whatever their matrices are stored as, and results on the way.
+//! LinearView maps on plain memory, whatever their matrices are stored as, and results on the way.
 
 use crate::add::add_row;
 use crate::bf12::{Bf12, bf12_matmuls};
@@ -9,7 +9,7 @@ use crate::{Cpu, Dtype, Layout, Result, View, ViewMut};
 
 /// The weights `[N, K]` of a linear map.
 #[derive(Clone, Copy, Debug)]
-pub enum Weight<'a> {
+pub enum WeightView<'a> {
     /// Floats.
     Dense(View<'a>),
     /// Packed.
@@ -20,15 +20,15 @@ pub enum Weight<'a> {
 
 /// A linear map.
 #[derive(Clone, Copy, Debug)]
-pub struct Linear<'a> {
+pub struct LinearView<'a> {
     /// `[N, K]`.
-    pub weight: Weight<'a>,
+    pub weight: WeightView<'a>,
     /// One row of N.
     pub bias: Option<View<'a>>,
 }
 
 /// `x wᵀ + bias`.
-pub(crate) fn product(cpu: &Cpu, x: View<'_>, w: &Linear<'_>, y: ViewMut<'_>) -> Result<()> {
+pub(crate) fn product(cpu: &Cpu, x: View<'_>, w: &LinearView<'_>, y: ViewMut<'_>) -> Result<()> {
     products(cpu, x, vec![(w, y)])
 }
 
@@ -36,15 +36,15 @@ pub(crate) fn product(cpu: &Cpu, x: View<'_>, w: &Linear<'_>, y: ViewMut<'_>) ->
 pub(crate) fn products(
     cpu: &Cpu,
     x: View<'_>,
-    mut parts: Vec<(&Linear<'_>, ViewMut<'_>)>,
+    mut parts: Vec<(&LinearView<'_>, ViewMut<'_>)>,
 ) -> Result<()> {
     let (mut dense, mut quantized, mut bf12) = (Vec::new(), Vec::new(), Vec::new());
     for (w, y) in &mut parts {
         let y = y.reborrow();
         match w.weight {
-            Weight::Dense(w) => dense.push((w, y)),
-            Weight::Quantized(w) => quantized.push((w, y)),
-            Weight::Bf12(w) => bf12.push((w, y)),
+            WeightView::Dense(w) => dense.push((w, y)),
+            WeightView::Quantized(w) => quantized.push((w, y)),
+            WeightView::Bf12(w) => bf12.push((w, y)),
         }
     }
     if !dense.is_empty() {
@@ -65,7 +65,7 @@ pub(crate) fn products(
     Ok(())
 }
 
-impl Weight<'_> {
+impl WeightView<'_> {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Dense(w) => w.layout().rows,
@@ -84,12 +84,12 @@ impl Weight<'_> {
 }
 
 /// A result on the way.
-pub(crate) struct Matrix {
+pub(crate) struct Intermediate {
     memory: Scratch<u8>,
     layout: Layout,
 }
 
-impl Matrix {
+impl Intermediate {
     pub(crate) fn take(dtype: Dtype, rows: usize, cols: usize) -> Self {
         let layout = Layout::matrix(dtype, rows, cols);
         Self {

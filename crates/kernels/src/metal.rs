@@ -25,7 +25,7 @@ pub(crate) fn runs(kernel: Optional) -> Result<bool> {
     let named = NAMED.get_or_init(|| std::env::var(VARIABLE).unwrap_or_default());
     Ok(names(named, kernel)
         && device::current()? == DeviceKind::Metal
-        && !crate::graph::is_mlx_forced())
+        && !crate::arrays::is_mlx_forced())
 }
 
 fn names(list: &str, kernel: Optional) -> bool {

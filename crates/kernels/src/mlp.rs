@@ -1,7 +1,7 @@
 //! The gated MLP of a block.
 
 use crate::gated::{Activation, gated};
-use crate::linear::{Linear, Matrix, product, products};
+use crate::linear::{Intermediate, LinearView, product, products};
 use crate::{Cpu, Result, View, ViewMut};
 
 /// `down(activation(gate(x)) · up(x))`; `W` is a linear map.
@@ -39,11 +39,11 @@ impl<W> Gated<W> {
 pub(crate) fn gated_mlp(
     cpu: &Cpu,
     x: View<'_>,
-    mlp: &Gated<Linear<'_>>,
+    mlp: &Gated<LinearView<'_>>,
     y: ViewMut<'_>,
 ) -> Result<()> {
     let (rows, width, dtype) = (x.layout().rows, mlp.gate.weight.rows(), x.layout().dtype);
-    let room = || Matrix::take(dtype, rows, width);
+    let room = || Intermediate::take(dtype, rows, width);
     let (mut gate, mut up) = (room(), room());
     let parts = [(&mlp.gate, gate.view_mut()?), (&mlp.up, up.view_mut()?)];
     products(cpu, x, parts.into())?;

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
-use crate::plan::Plan;
+use crate::request::Request;
 use crate::scheduler::{Client, Scheduler, Service, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
@@ -35,7 +35,7 @@ pub(crate) enum Job {
 }
 
 pub(crate) struct GenerateJob {
-    pub(crate) plan: Plan,
+    pub(crate) request: Request,
     pub(crate) vocabulary: Option<Arc<dyn Vocabulary>>,
     /// Either of them ends it: the user's, and the one of the stream that nobody reads any more.
     pub(crate) cancel: [CancelToken; 2],
@@ -206,7 +206,7 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
 
 fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
     let GenerateJob {
-        plan,
+        request,
         vocabulary,
         cancel,
         events,
@@ -218,7 +218,7 @@ fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
         events,
         place,
     };
-    scheduler.add(plan, vocabulary, asker, since);
+    scheduler.add(request, vocabulary, asker, since);
 }
 
 /// Whoever sent a request, on the other end of its channel.

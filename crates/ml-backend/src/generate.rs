@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::language_model::{LanguageModel, SequenceId};
 use crate::memory::MemoryWatch;
 use crate::metrics::{Counts, FinishReason, Generation, Metrics, Piece, Times};
-use crate::plan::Plan;
+use crate::request::Request;
 use crate::text::{TextBuilder, Vocabulary};
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ const TIDY_EVERY: usize = 256;
 
 /// A generation under way on a model whose tokens are `T`.
 pub(crate) struct Run<T> {
-    plan: Plan,
+    request: Request,
     state: State<T>,
     /// Once it has begun.
     sequence: Option<SequenceId>,
@@ -57,10 +57,14 @@ enum State<T> {
 
 impl<T> Run<T> {
     /// Starts its clock; it waited for `queued`.
-    pub(crate) fn new(plan: Plan, vocabulary: Option<&dyn Vocabulary>, queued: Duration) -> Self {
+    pub(crate) fn new(
+        request: Request,
+        vocabulary: Option<&dyn Vocabulary>,
+        queued: Duration,
+    ) -> Self {
         Self {
-            text: TextBuilder::new(vocabulary, &plan.stop),
-            plan,
+            text: TextBuilder::new(vocabulary, &request.stop),
+            request,
             state: State::Over,
             sequence: None,
             memory: MemoryWatch::default(),
@@ -78,10 +82,10 @@ impl<T> Run<T> {
     where
         M: LanguageModel<Token = T>,
     {
-        if self.plan.max_tokens == 0 {
-            return Ok(Some(self.plan.at_max));
+        if self.request.max_tokens == 0 {
+            return Ok(Some(self.request.at_max));
         }
-        let (sequence, reused) = model.begin(&self.plan)?;
+        let (sequence, reused) = model.begin(&self.request)?;
         self.sequence = Some(sequence);
         self.reused = reused;
         self.state = State::Prompt(reused);
@@ -92,8 +96,8 @@ impl<T> Run<T> {
         self.sequence
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
     }
 
     /// Tokens of the answer that were read.
@@ -130,7 +134,7 @@ impl<T> Run<T> {
 
     /// Whether the next thing to do is [`Run::read_prompt`], and this is of an answer, whose tokens are steps.
     pub(crate) fn replays(&self) -> bool {
-        matches!(self.state, State::Again(done, _) if done >= self.plan.prompt.len())
+        matches!(self.state, State::Again(done, _) if done >= self.request.prompt.len())
     }
 
     /// Whether the next thing to do is [`Run::read_prompt`].
@@ -140,7 +144,7 @@ impl<T> Run<T> {
 
     /// Tokens that it would run.
     pub(crate) fn next_chunk(&self) -> usize {
-        let prompt = self.plan.prompt.len();
+        let prompt = self.request.prompt.len();
         match self.state {
             State::Prompt(done) | State::Again(done, _) if done < prompt => {
                 self.chunk_end(done).min(prompt) - done
@@ -152,7 +156,7 @@ impl<T> Run<T> {
 
     /// Where the chunk ends that has token `at` in it.
     fn chunk_end(&self, at: usize) -> usize {
-        let chunk = self.plan.prefill_chunk.max(1);
+        let chunk = self.request.prefill_chunk.max(1);
         (at / chunk + 1).saturating_mul(chunk)
     }
 
@@ -173,13 +177,13 @@ impl<T> Run<T> {
         };
         let done = *done;
         let end = self.chunk_end(done);
-        if end >= self.plan.prompt.len() {
-            if let Some(token) = model.first(sequence, &self.plan.prompt[done..], more)? {
+        if end >= self.request.prompt.len() {
+            if let Some(token) = model.first(sequence, &self.request.prompt[done..], more)? {
                 self.state = State::Token(token);
             }
             return Ok(());
         }
-        if !model.prefill(sequence, &self.plan.prompt[done..end], more)? {
+        if !model.prefill(sequence, &self.request.prompt[done..end], more)? {
             return Ok(());
         }
         self.state = State::Prompt(end);
@@ -196,7 +200,7 @@ impl<T> Run<T> {
         let (State::Again(done, token), Some(sequence)) = (state, self.sequence) else {
             return Ok(());
         };
-        let prompt = &self.plan.prompt;
+        let prompt = &self.request.prompt;
         let end = if done < prompt.len() {
             let end = self.chunk_end(done).min(prompt.len());
             let chunk = &prompt[done..end];
@@ -231,7 +235,7 @@ impl<T> Run<T> {
 
     /// What the step after the token under way is made of; `None` if that token is the last one.
     pub(crate) fn next_step(&self) -> Option<(SequenceId, &T)> {
-        let is_last = self.text.token_ids.len() + 1 >= self.plan.max_tokens;
+        let is_last = self.text.token_ids.len() + 1 >= self.request.max_tokens;
         match (&self.state, self.sequence) {
             (State::Token(token), Some(sequence)) if !is_last => Some((sequence, token)),
             _ => None,
@@ -255,7 +259,7 @@ impl<T> Run<T> {
         };
         let id = model.read(sequence, token)?;
         self.note_time();
-        if self.plan.eos.contains(&id) {
+        if self.request.eos.contains(&id) {
             return Ok(Some(FinishReason::Stop));
         }
         let (piece, stopped) = self.text.push(id)?;
@@ -266,7 +270,7 @@ impl<T> Run<T> {
             return Ok(Some(FinishReason::StopText));
         }
         let Some(next) = next else {
-            return Ok(Some(self.plan.at_max));
+            return Ok(Some(self.request.at_max));
         };
         self.state = State::Token(next?);
         if self.text.token_ids.len().is_multiple_of(TIDY_EVERY) {
@@ -349,7 +353,7 @@ impl<T> Run<T> {
         self.times.total = self.started.elapsed();
         let token_ids = std::mem::take(&mut self.text.token_ids);
         let counts = Counts {
-            prompt: self.plan.prompt.len(),
+            prompt: self.request.prompt.len(),
             reused: self.reused,
             generated: token_ids.len(),
             steps: self.steps,

@@ -1,37 +1,28 @@
 //! [`MlxBackend`]: the handle that a program holds.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 
 use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
 use crate::chat::{ChatFormat, Message, Variables};
 use crate::engine::{Engine, Job};
-use crate::load::{LoadedModel, MlxBackendBuilder, vocabulary};
-use crate::plan::{ModelLimits, Plan};
+use crate::loaded::{Loaded, LoadedModel};
+use crate::request::Request;
 use crate::stream::GenerationStream;
+use crate::vocabulary::vocabulary;
 use crate::{Error, Generation, Options, Result};
 
 /// A loaded model.
 ///
 /// It may be used from any thread, and clones share the model. Requests are taken up in the order in which
-/// they came, several at a time ([`at_once`](MlxBackendBuilder::at_once)): those decode together, and
+/// they came, several at a time ([`at_once`](crate::MlxBackendBuilder::at_once)): those decode together, and
 /// what one gives does not depend on the others. The last clone to go frees the model.
 #[derive(Clone)]
 pub struct MlxBackend {
     loaded: Arc<Loaded>,
     engine: Arc<Engine>,
-}
-
-/// What every thread may know of the model.
-pub(crate) struct Loaded {
-    pub(crate) info: LoadedModel,
-    pub(crate) limits: ModelLimits,
-    pub(crate) tokenizer: Option<Tokenizer>,
-    /// Made at the first chat: who only continues texts needs no template that works.
-    pub(crate) format: OnceLock<ChatFormat>,
 }
 
 impl MlxBackend {
@@ -40,17 +31,6 @@ impl MlxBackend {
             loaded: Arc::new(loaded),
             engine: Arc::new(engine),
         }
-    }
-
-    /// Loads the model of `dir` on the best device there is; [`builder`](Self::builder) has more
-    /// to choose from, and [its `load`](MlxBackendBuilder::load) says what must hold of the files meanwhile.
-    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::builder().load(dir)
-    }
-
-    /// Chooses device, dtype and memory limits before loading.
-    pub fn builder<'a>() -> MlxBackendBuilder<'a> {
-        MlxBackendBuilder::default()
     }
 
     /// What was loaded: layers, bytes, device, limits.
@@ -98,14 +78,14 @@ impl MlxBackend {
         self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
         let ids = tokenizer.encode(&prompt, format.encode_with_special_tokens())?;
-        let mut plan = Plan::new(ids, options, &self.loaded.limits)?;
+        let mut request = Request::new(ids, options, &self.loaded.limits)?;
         let end_of_turn = format
             .end_of_turn()
             .and_then(|token| tokenizer.token_id(token));
         if !options.ignore_eos {
-            plan.eos.extend(end_of_turn);
+            request.eos.extend(end_of_turn);
         }
-        self.start(plan, options)
+        self.start(request, options)
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -115,7 +95,7 @@ impl MlxBackend {
             self.tokenizer()?;
         }
         self.start(
-            Plan::new(ids.to_vec(), options, &self.loaded.limits)?,
+            Request::new(ids.to_vec(), options, &self.loaded.limits)?,
             options,
         )
     }
@@ -144,11 +124,11 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    fn start(&self, plan: Plan, options: &Options) -> Result<GenerationStream> {
+    fn start(&self, request: Request, options: &Options) -> Result<GenerationStream> {
         let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
         GenerationStream::start(
             self.engine.clone(),
-            plan,
+            request,
             vocabulary,
             options.cancel.clone(),
         )

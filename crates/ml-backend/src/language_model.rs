@@ -5,7 +5,7 @@
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
 use crate::Result;
-use crate::plan::Plan;
+use crate::request::Request;
 
 /// A sequence that a model holds: caches and a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,12 @@ pub(crate) trait LanguageModel {
     /// A sampled token that the device may still be computing.
     type Token;
 
-    /// Makes caches and a sampler for `plan`. Returns how many tokens of the prompt are in the caches
-    /// already, fewer than all: none, unless the plan allows it.
-    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)>;
+    /// Makes caches and a sampler for `request`. Returns how many tokens of the prompt are in the caches
+    /// already, fewer than all: none, unless the request allows it.
+    fn begin(&mut self, request: &Request) -> Result<(SequenceId, usize)>;
 
     /// Whether there is memory for the caches of these requests at once, when each has generated so many tokens.
-    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool;
+    fn has_room(&self, requests: &[(&Request, usize)]) -> bool;
 
     /// Frees the caches of a sequence, and those that no sequence has.
     fn put_aside(&mut self, sequence: SequenceId);

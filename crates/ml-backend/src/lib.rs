@@ -45,6 +45,7 @@
 
 mod account;
 mod backend;
+mod builder;
 /// How conversations are written down. For this repository's own tests; no part of the API.
 #[doc(hidden)]
 pub mod chat;
@@ -55,12 +56,13 @@ mod generate;
 mod handle;
 mod language_model;
 mod load;
+mod loaded;
 mod memory;
 mod metrics;
 mod mlx_model;
 mod model_info;
 mod options;
-mod plan;
+mod request;
 mod sample;
 mod scheduler;
 mod stream;
@@ -68,13 +70,16 @@ mod stream;
 mod testing;
 mod text;
 mod token;
+mod vocabulary;
 
 pub use backend::{Backend, OnPiece, StreamingBackend};
+pub use builder::{MlxBackendBuilder, Progress};
 pub use chat::{Message, Role};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
-pub use load::{LoadedModel, MlxBackendBuilder, Progress, device_info};
+pub use load::device_info;
+pub use loaded::LoadedModel;
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};

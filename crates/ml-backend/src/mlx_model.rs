@@ -9,7 +9,7 @@ use models::{Logits, Model, Pass, Passed};
 use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::memory::{Kept, Wired};
-use crate::plan::Plan;
+use crate::request::Request;
 use crate::sample::{self, Sampler};
 use crate::token::Token;
 use crate::{Error, Result};
@@ -136,10 +136,10 @@ impl MlxModel {
     }
 
     /// Bytes of the caches of a request that has generated so many tokens.
-    fn cache_bytes(&self, plan: &Plan, generated: usize) -> u64 {
+    fn cache_bytes(&self, request: &Request, generated: usize) -> u64 {
         let tokens = |generated: usize| {
-            let answer = generated.min(plan.max_tokens);
-            plan.prompt.len().saturating_add(answer) as u64
+            let answer = generated.min(request.max_tokens);
+            request.prompt.len().saturating_add(answer) as u64
         };
         if let Some(states) = self.model.states() {
             return states.bytes_for(tokens(generated));
@@ -260,11 +260,11 @@ impl LanguageModel for MlxModel {
     /// As it was drawn, so is it the next step's input.
     type Token = Token;
 
-    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)> {
-        let prompt = &plan.prompt;
+    fn begin(&mut self, request: &Request) -> Result<(SequenceId, usize)> {
+        let prompt = &request.prompt;
         let mut reused = 0;
         // What it does not take up is gone: the memory may be wanted.
-        let held = self.last.take().filter(|_| plan.reuse_prefix);
+        let held = self.last.take().filter(|_| request.reuse_prefix);
         let held = held.and_then(|mut held| {
             reused = held.keep_prefix_of(prompt);
             (reused > 0).then_some(held)
@@ -277,14 +277,14 @@ impl LanguageModel for MlxModel {
             },
         };
         held.tokens.clone_from(prompt);
-        let expected = prompt.len() + plan.max_tokens.min(EXPECTED_TOKENS);
+        let expected = prompt.len() + request.max_tokens.min(EXPECTED_TOKENS);
         held.cache.expect(i32::try_from(expected).unwrap_or(0));
         if self.sequences.iter().all(Option::is_none) {
             memory::reset_peak()?;
         }
         let sequence = Sequence {
             held,
-            sampler: Sampler::new(&plan.sampling, prompt)?,
+            sampler: Sampler::new(&request.sampling, prompt)?,
             pass: None,
         };
         let free = self.sequences.iter().position(Option::is_none);
@@ -296,10 +296,10 @@ impl LanguageModel for MlxModel {
         Ok((SequenceId(number), reused))
     }
 
-    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool {
+    fn has_room(&self, requests: &[(&Request, usize)]) -> bool {
         let each = requests
             .iter()
-            .map(|(plan, generated)| self.cache_bytes(plan, *generated));
+            .map(|(request, generated)| self.cache_bytes(request, *generated));
         let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
             (sum.saturating_add(bytes), bytes.max(largest))
         });

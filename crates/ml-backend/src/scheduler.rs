@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::generate::{REPLAY, Run};
 use crate::language_model::LanguageModel;
 use crate::metrics::{FinishReason, Generation, Piece};
-use crate::plan::Plan;
+use crate::request::Request;
 use crate::text::Vocabulary;
 use crate::{Error, Result};
 
@@ -52,7 +52,7 @@ const MARGIN: usize = 256;
 
 /// A request that waits.
 struct Waiting<C> {
-    plan: Plan,
+    request: Request,
     vocabulary: Option<Arc<dyn Vocabulary>>,
     client: C,
     since: Instant,
@@ -90,13 +90,13 @@ impl<T, C: Client> Scheduler<T, C> {
     /// Puts a request at the end of the queue, which waits `since` then.
     pub(crate) fn add(
         &mut self,
-        plan: Plan,
+        request: Request,
         vocabulary: Option<Arc<dyn Vocabulary>>,
         client: C,
         since: Instant,
     ) {
         self.waiting.push_back(Waiting {
-            plan,
+            request,
             vocabulary,
             client,
             since,
@@ -132,7 +132,7 @@ impl<T, C: Client> Scheduler<T, C> {
                 // While it fills its caches the others go on.
                 let generated = next.run.generated();
                 let margin = self.margin + generated / REPLAY;
-                if !self.has_room(model, Some((next.run.plan(), generated)), margin) {
+                if !self.has_room(model, Some((next.run.request(), generated)), margin) {
                     return;
                 }
                 if let Some(mut next) = self.aside.pop_front() {
@@ -146,7 +146,7 @@ impl<T, C: Client> Scheduler<T, C> {
                 }
                 continue;
             }
-            let next = self.waiting.front().map(|waiting| (&waiting.plan, 0));
+            let next = self.waiting.front().map(|waiting| (&waiting.request, 0));
             if !self.has_room(model, next, self.margin) {
                 return;
             }
@@ -154,14 +154,14 @@ impl<T, C: Client> Scheduler<T, C> {
                 return;
             };
             let Waiting {
-                plan,
+                request,
                 vocabulary,
                 mut client,
                 since,
             } = waiting;
             client.taken();
             let queued = since.elapsed();
-            let run = catching(|| Ok(Run::new(plan, vocabulary.as_deref(), queued)));
+            let run = catching(|| Ok(Run::new(request, vocabulary.as_deref(), queued)));
             let mut run = match run {
                 Ok(run) => run,
                 Err(error) => {
@@ -181,17 +181,17 @@ impl<T, C: Client> Scheduler<T, C> {
 
     /// Whether there is memory for one more beside those that run, each with so many more tokens. Alone, what does
     /// not fit fails with what is missing.
-    fn has_room<M>(&self, model: &M, one_more: Option<(&Plan, usize)>, more: usize) -> bool
+    fn has_room<M>(&self, model: &M, one_more: Option<(&Request, usize)>, more: usize) -> bool
     where
         M: LanguageModel<Token = T>,
     {
         let running = self
             .running
             .iter()
-            .map(|one| (one.run.plan(), one.run.generated()));
+            .map(|one| (one.run.request(), one.run.generated()));
         let all = running
             .chain(one_more)
-            .map(|(plan, generated)| (plan, generated + more));
+            .map(|(request, generated)| (request, generated + more));
         let all: Vec<_> = all.collect();
         all.len() < 2 || model.has_room(&all)
     }
@@ -223,7 +223,7 @@ impl<T, C: Client> Scheduler<T, C> {
             .position(|one| one.client.is_cancelled())
             && let Some(mut one) = self.waiting.remove(i)
         {
-            let nothing = Generation::nothing(one.plan.prompt.len(), FinishReason::Cancelled);
+            let nothing = Generation::nothing(one.request.prompt.len(), FinishReason::Cancelled);
             let partial = nothing.into();
             one.client.taken();
             one.client.done(Err(Error::Cancelled { partial }));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Event, GenerateJob, Job};
 use crate::metrics::{FinishReason, Generation, Piece};
-use crate::plan::Plan;
+use crate::request::Request;
 use crate::text::Vocabulary;
 use crate::{BoxError, CancelToken, Error, Result};
 
@@ -42,16 +42,16 @@ pub struct GenerationStream {
 impl GenerationStream {
     pub(crate) fn start(
         engine: Arc<Engine>,
-        plan: Plan,
+        request: Request,
         vocabulary: Option<Arc<dyn Vocabulary>>,
         cancel: CancelToken,
     ) -> Result<Self> {
         let (events, receiver) = channel();
         let abandoned = CancelToken::new();
-        let prompt_tokens = plan.prompt.len();
+        let prompt_tokens = request.prompt.len();
         let place = Some(engine.place()?);
         engine.submit(Job::Generate(GenerateJob {
-            plan,
+            request,
             vocabulary,
             cancel: [cancel.clone(), abandoned.clone()],
             events,

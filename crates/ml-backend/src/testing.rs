@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
-use crate::plan::{ModelLimits, Plan};
+use crate::request::{ModelLimits, Request};
 use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
 use crate::{Error, Options, Result};
@@ -155,7 +155,7 @@ impl LanguageModel for Script {
     /// The step that makes the token.
     type Token = usize;
 
-    fn begin(&mut self, plan: &Plan) -> Result<(SequenceId, usize)> {
+    fn begin(&mut self, request: &Request) -> Result<(SequenceId, usize)> {
         self.calls.push(Call::Begin);
         if let Some(begun) = &self.begun {
             let _ = begun.send(());
@@ -169,20 +169,20 @@ impl LanguageModel for Script {
             self.caches.push(Vec::new());
             self.paused.push(None);
         }
-        let reused = match plan.reuse_prefix {
+        let reused = match request.reuse_prefix {
             true => self.held_prefix,
             false => 0,
         };
         (self.held_sequences[number], self.made[number]) = (true, 0);
         self.paused[number] = None;
-        self.prompts[number].clone_from(&plan.prompt);
-        self.caches[number] = plan.prompt[..reused].to_vec();
+        self.prompts[number].clone_from(&request.prompt);
+        self.caches[number] = request.prompt[..reused].to_vec();
         Ok((SequenceId(number), reused))
     }
 
-    fn has_room(&self, requests: &[(&Plan, usize)]) -> bool {
-        let tokens = |(plan, generated): &(&Plan, usize)| {
-            plan.prompt.len() + (*generated).min(plan.max_tokens)
+    fn has_room(&self, requests: &[(&Request, usize)]) -> bool {
+        let tokens = |(request, generated): &(&Request, usize)| {
+            request.prompt.len() + (*generated).min(request.max_tokens)
         };
         requests.iter().map(tokens).sum::<usize>() <= self.room
     }
@@ -360,7 +360,7 @@ pub(crate) fn service(at_once: usize) -> Service {
     }
 }
 
-/// A plan for a prompt of `prompt` tokens.
-pub(crate) fn plan(prompt: usize, options: &Options) -> Plan {
-    Plan::new(vec![7; prompt], options, &limits()).unwrap()
+/// A request for a prompt of `prompt` tokens.
+pub(crate) fn request(prompt: usize, options: &Options) -> Request {
+    Request::new(vec![7; prompt], options, &limits()).unwrap()
 }

@@ -55,7 +55,7 @@ pub fn rope_dynamic(
 
 /// Which keys a query attends to.
 #[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
+pub enum SdpaMask<'a> {
     /// All of them.
     None,
     /// Those up to its own position, where the last query stands at the last key.
@@ -75,12 +75,12 @@ pub fn scaled_dot_product_attention(
     k: &Array,
     v: &Array,
     scale: f32,
-    mask: Mask<'_>,
+    mask: SdpaMask<'_>,
 ) -> Result<Array> {
     let (mode, array): (&CStr, Option<&Array>) = match mask {
-        Mask::None => (c"", None),
-        Mask::Causal => (c"causal", None),
-        Mask::Array(array) => (c"array", Some(array)),
+        SdpaMask::None => (c"", None),
+        SdpaMask::Causal => (c"causal", None),
+        SdpaMask::Array(array) => (c"array", Some(array)),
     };
     if k.ndim() == 4 && k.dim(1) == 0 {
         // MLX divides by it.

@@ -4,7 +4,9 @@ use mlx_core::{Array, Dtype, ops};
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::nn::{Block, Embedding, Ends, Fused, Linear, Pass, RmsNorm, Rope, Stack};
+use crate::nn::{
+    DecoderBlock, Embedding, Ends, Fused, Linear, Pass, RmsNorm, RotaryEmbedding, Stack,
+};
 use crate::states::Added;
 use crate::weights::Source;
 
@@ -34,13 +36,17 @@ impl Decoder {
         on_part(&embedding.arrays())?;
         let mut layers = Vec::with_capacity(model.layers.len());
         for layer in &model.layers {
-            let block = Block::load(source, layer, &model.states)?;
+            let block = DecoderBlock::load(source, layer, &model.states)?;
             on_part(&block.arrays())?;
             layers.push(block);
         }
         let norm = RmsNorm::load(source, &model.norm)?;
         let head = source.head().map(Linear::unbiased).transpose()?;
-        let ropes = model.ropes.iter().map(Rope::new).collect::<Result<_>>()?;
+        let ropes = model
+            .ropes
+            .iter()
+            .map(RotaryEmbedding::new)
+            .collect::<Result<_>>()?;
         let layers = Stack::new(layers, ropes);
         let scale =
             |scale| Ok::<_, crate::Error>((scale, Array::scalar_of(scale, source.dtype())?));

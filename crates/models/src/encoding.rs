@@ -25,7 +25,7 @@ pub(crate) fn pays(
     let dense = manifest.matrices.values().all(|s| *s == Stored::Dense);
     let large = bytes >= WORTH;
     let fuses = match plan::sizes(model, [Packing::Bf12; 3]) {
-        Some(sizes) => decode::serves(&sizes)?,
+        Some(sizes) => decode::has_kernel(&sizes)?,
         None => false,
     };
     Ok(dense && large && dtype == Dtype::Bfloat16 && fuses)

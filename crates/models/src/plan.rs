@@ -175,7 +175,7 @@ fn kernel(
         return Err(EXPERTS_ON_CUDA.to_owned());
     }
     let sizes = sizes(model, packings).ok_or("output or MLP have biases")?;
-    match sizes.serve(gpu) {
+    match sizes.fit(gpu) {
         true => Ok((sizes, gpu)),
         false => Err("the kernel has no room for these sizes".to_owned()),
     }
@@ -295,7 +295,7 @@ mod tests {
                 // Of experts there is no kernel on NVIDIA's GPUs yet.
                 let sparse = sparse(&config.model);
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
-                let served = in_12_bits.is_some_and(|sizes| sizes.serve(TARGET));
+                let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
                 assert!(served != sparse, "{name} in 12 bits");
                 for device in [DeviceKind::Cpu, DeviceKind::Cuda] {
                     for step in steps(

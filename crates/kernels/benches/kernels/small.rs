@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kernels::attention::{Mask, attention};
+use kernels::attention::{MaskView, attention};
 use kernels::gated::{Activation, gated};
-use kernels::rms_norm::{Addend, Norm, add_rms_norm, rms_norm};
-use kernels::rope::{Rope, rope};
+use kernels::rms_norm::{Addend, NormView, add_rms_norm, rms_norm};
+use kernels::rope::{RotationView, rope};
 use kernels::{Dtype, Layout, View, ViewMut};
 
 use crate::Run;
@@ -53,7 +53,7 @@ fn rows(run: &Run, rows: usize) {
     let matrix = |cols| Layout::matrix(Dtype::Bf16, rows, cols);
     let view = |cols| View::new(&x, matrix(cols)).expect("x");
     let weight = |cols| View::new(&w, Layout::matrix(Dtype::Bf16, 1, cols)).expect("weight");
-    let norm = |cols| Norm {
+    let norm = |cols| NormView {
         weight: Some(weight(cols)),
         epsilon: 1e-6,
     };
@@ -110,7 +110,7 @@ fn rows(run: &Run, rows: usize) {
         || {
             let x = View::new(&x, heads).expect("x");
             let y = ViewMut::new(&mut y, heads).expect("y");
-            let rotation = Rope {
+            let rotation = RotationView {
                 periods: &periods,
                 scale: 1.0,
                 offset: 100,
@@ -154,7 +154,7 @@ fn decode(run: &Run, name: &str, [kv, group, keys, dim]: [usize; 4]) {
             let v = View::new(v, layout).expect("v");
             let q = View::new(&q, queries).expect("q");
             let out = ViewMut::new(&mut out, queries).expect("out");
-            attention(&run.cpu, q, k, v, 0.1, Mask::None, out).expect("attention");
+            attention(&run.cpu, q, k, v, 0.1, MaskView::None, out).expect("attention");
         },
         |set| set,
     );
@@ -168,7 +168,7 @@ fn prefill(run: &Run, name: &str, [kv, group, keys, dim]: [usize; 4]) {
         let q = View::new(&q, queries).expect("q");
         let k = View::new(&kv_bytes, layout).expect("k");
         let out = ViewMut::new(&mut out, queries).expect("out");
-        attention(&run.cpu, q, k, k, 0.1, Mask::Causal, out).expect("attention");
+        attention(&run.cpu, q, k, k, 0.1, MaskView::Causal, out).expect("attention");
     });
     // Half of all scores are seen.
     let work = (2 * kv * group * keys * keys * dim) as f64 / 1e9;

@@ -4,9 +4,9 @@
 use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::{Array, Dtype, Result};
 
-use super::graph::Drawn;
-use crate::cuda::{Compiled, serves};
-use crate::graph::exactly;
+use super::drawn::Drawn;
+use crate::arrays::exactly;
+use crate::cuda::{Compiled, has_kernels};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = include_str!("argmax.cu");
@@ -23,7 +23,7 @@ pub fn options() -> Vec<String> {
 /// See [`super::graph::argmax`], of `x` `[N, V]`; `None` for what the kernels lack.
 pub(super) fn argmax(x: &Array) -> Result<Option<Drawn>> {
     let (rows, columns) = (x.dim(0), x.dim(1));
-    if x.dtype() != Dtype::Float32 || rows > i32::from(u16::MAX) || !serves()? {
+    if x.dtype() != Dtype::Float32 || rows > i32::from(u16::MAX) || !has_kernels()? {
         return Ok(None);
     }
     static PARTS: Compiled<()> = Compiled::new();

@@ -1,6 +1,7 @@
 //! The largest element of a vector: greedy decoding.
 
 pub mod cuda;
+pub(crate) mod drawn;
 pub(crate) mod graph;
 
 use crate::error::ensure;

@@ -9,11 +9,11 @@
 use mlx_core::cuda::{self, Launch, Scalar};
 use mlx_core::{Array, Result};
 
-use super::graph::Mask;
-use super::{Mask as Rule, Scores};
+use super::array_mask::Mask;
+use super::{MaskView as Rule, Scores};
 use crate::Dtype;
-use crate::cuda::{Compiled, dtype_option, serves};
-use crate::graph::{dtype, exactly};
+use crate::arrays::{dtype, exactly};
+use crate::cuda::{Compiled, dtype_option, has_kernels};
 use crate::kv::{Slot, reads_in_place};
 
 /// CUDA C++ that needs no header.
@@ -32,7 +32,7 @@ pub struct Variant {
     /// Of everything; not float32.
     pub dtype: Dtype,
     /// Sixteens of a warp's queries: 1, or 2 for heads of up to 128. Each key that is read from shared memory
-    /// serves them all, but fewer blocks are there to share the work.
+    /// has_kernels them all, but fewer blocks are there to share the work.
     pub parts: u32,
     /// Whether scores are squashed.
     pub squashes: bool,
@@ -67,7 +67,7 @@ impl Variant {
         else {
             return Ok(None);
         };
-        if !head_dim.is_multiple_of(16) || !serves()? {
+        if !head_dim.is_multiple_of(16) || !has_kernels()? {
             return Ok(None);
         }
         // With fewer blocks than these the GPU waits for the last of them.

@@ -2,30 +2,14 @@
 
 use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
 
+use super::array_mask::Mask;
 use super::{Scores, cuda};
 use crate::Cpu;
-use crate::graph::{are_floats, heads_inside_mut, heads_outside, on_cpu};
+use crate::arrays::{are_floats, heads_inside_mut, heads_outside, on_cpu};
 use crate::kv::Slot;
 use crate::rope;
-use crate::rope::graph::{Entered, Entry, Rotation, in_parts};
-
-/// Which of S keys each of L queries sees; the last query belongs to the last key.
-#[derive(Clone, Copy)]
-pub enum Mask<'a> {
-    /// Every query sees every key.
-    None,
-    /// A query sees the keys up to its own.
-    Causal,
-    /// Of those, the last `width`.
-    Window {
-        /// Keys seen, the query's own included.
-        width: i32,
-        /// The same as booleans `[L, S]`, for MLX.
-        array: &'a Array,
-    },
-    /// Booleans `[L, S]`, true where the query sees the key.
-    Array(&'a Array),
-}
+use crate::rope::entry::{Entered, Entry, Rotation};
+use crate::rope::graph::in_parts;
 
 /// Attention of L tokens: queries and keys are normalized and rotated, keys and values put into `slot`,
 /// which has room for them, and the queries see what `mask` lets them of its visible tokens. The result is
@@ -70,7 +54,7 @@ fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) ->
     host_op::single("attention", &inputs, &shape, q.dtype(), move |inputs, y| {
         let mask = match rule {
             Some(rule) => rule,
-            None => super::Mask::Rows {
+            None => super::MaskView::Rows {
                 allowed: inputs[3].bytes()?,
                 stride: inputs[1].shape()[2] as usize,
             },
@@ -82,26 +66,14 @@ fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) ->
     })
 }
 
-impl Mask<'_> {
-    /// The kernel's mask, unless it is an array.
-    pub(crate) fn rule(&self) -> Option<super::Mask<'static>> {
-        match self {
-            Self::None => Some(super::Mask::None),
-            Self::Causal => Some(super::Mask::Causal),
-            Self::Window { width, .. } => Some(super::Mask::Window((*width).max(0) as usize)),
-            Self::Array(_) => None,
-        }
-    }
-}
-
 fn mlx(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Result<Array> {
     let mixed = match scores.softcap {
         Some(cap) => squashed(q, k, v, scores.scale, cap, mask)?,
         None => {
             let mask = match mask {
-                Mask::None => fast::Mask::None,
-                Mask::Causal => fast::Mask::Causal,
-                Mask::Window { array, .. } | Mask::Array(array) => fast::Mask::Array(array),
+                Mask::None => fast::SdpaMask::None,
+                Mask::Causal => fast::SdpaMask::Causal,
+                Mask::Window { array, .. } | Mask::Array(array) => fast::SdpaMask::Array(array),
             };
             fast::scaled_dot_product_attention(q, k, v, scores.scale, mask)?
         }

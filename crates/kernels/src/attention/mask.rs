@@ -7,7 +7,7 @@ use crate::error::ensure;
 
 /// Which of S keys each of L queries sees. The last query belongs to the last key.
 #[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
+pub enum MaskView<'a> {
     /// Every query sees every key.
     None,
     /// Query `i` sees the keys up to `S - L + i`.
@@ -23,9 +23,9 @@ pub enum Mask<'a> {
     },
 }
 
-impl Mask<'_> {
+impl MaskView<'_> {
     pub(super) fn check(&self, queries: usize, keys: usize) -> Result<()> {
-        if let Mask::Rows { allowed, stride } = self {
+        if let MaskView::Rows { allowed, stride } = self {
             let needed = queries
                 .saturating_sub(1)
                 .saturating_mul(*stride)
@@ -40,26 +40,26 @@ impl Mask<'_> {
         Ok(())
     }
 
-    /// The keys that query `i` of `queries` may see; [`Mask::hides`] has exceptions.
+    /// The keys that query `i` of `queries` may see; [`MaskView::hides`] has exceptions.
     pub(super) fn range(&self, i: usize, queries: usize, keys: usize) -> Range<usize> {
         let end = (keys + i + 1).saturating_sub(queries);
         match *self {
-            Mask::None | Mask::Rows { .. } => 0..keys,
-            Mask::Causal => 0..end,
-            Mask::Window(size) => end.saturating_sub(size)..end,
+            MaskView::None | MaskView::Rows { .. } => 0..keys,
+            MaskView::Causal => 0..end,
+            MaskView::Window(size) => end.saturating_sub(size)..end,
         }
     }
 
     /// Whether query `i` does not see key `j` of its range.
     pub(super) fn hides(&self, i: usize, j: usize) -> bool {
         match self {
-            Mask::Rows { allowed, stride } => allowed[i * stride + j] == 0,
+            MaskView::Rows { allowed, stride } => allowed[i * stride + j] == 0,
             _ => false,
         }
     }
 
-    /// Whether [`Mask::hides`] is ever true.
+    /// Whether [`MaskView::hides`] is ever true.
     pub(super) fn has_holes(&self) -> bool {
-        matches!(self, Mask::Rows { .. })
+        matches!(self, MaskView::Rows { .. })
     }
 }

@@ -7,6 +7,7 @@
 //! values: a decode step ([`few`]) reads those once, at the speed of memory, and a prefill
 //! ([`many`]) packs a block of them once for many queries.
 
+pub(crate) mod array_mask;
 pub mod cuda;
 mod few;
 pub(crate) mod graph;
@@ -14,7 +15,7 @@ mod many;
 mod mask;
 mod softmax;
 
-pub use mask::Mask;
+pub use mask::MaskView;
 
 use std::ops::Range;
 
@@ -52,7 +53,7 @@ struct Attention<'a> {
     v: Tokens<'a>,
     out: Rows<'a>,
     scores: Scores,
-    mask: Mask<'a>,
+    mask: MaskView<'a>,
 }
 
 impl Attention<'_> {
@@ -101,7 +102,7 @@ pub fn attention(
     k: View<'_>,
     v: View<'_>,
     scores: impl Into<Scores>,
-    mask: Mask<'_>,
+    mask: MaskView<'_>,
     out: ViewMut<'_>,
 ) -> Result<()> {
     let (k_piece, v_piece) = ([k.address()], [v.address()]);
@@ -119,7 +120,7 @@ pub fn attention_in_pages(
     k: Tokens<'_>,
     v: Tokens<'_>,
     scores: impl Into<Scores>,
-    mask: Mask<'_>,
+    mask: MaskView<'_>,
     mut out: ViewMut<'_>,
 ) -> Result<()> {
     let op = "attention";

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Mask;
+use super::MaskView;
 use crate::isa::{Simd, exp, sigmoid};
 
 /// Keys of a block: a multiple of any number of lanes.
@@ -104,7 +104,7 @@ pub(super) unsafe fn hide(
     scores: *mut f32,
     first: usize,
     seen: &Range<usize>,
-    mask: &Mask<'_>,
+    mask: &MaskView<'_>,
     i: usize,
 ) {
     // SAFETY: by this function's own contract.

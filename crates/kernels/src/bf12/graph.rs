@@ -8,7 +8,8 @@ use mlx_core::{Array, Dtype, Result};
 use super::Bf12;
 use super::cuda::Units;
 use crate::Cpu;
-use crate::graph::{matmuls, matrix, matrix_mut, on_cpu, on_cuda, with_last};
+use crate::arrays::{matrix, matrix_mut, on_cpu, on_cuda, with_last};
+use crate::matmul::graph::matmuls;
 
 /// A bfloat16 matrix `[N, K]` in 12 bits an element, on the device where it was encoded.
 #[derive(Clone)]

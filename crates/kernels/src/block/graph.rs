@@ -2,27 +2,27 @@
 //!
 //! A node costs MLX some microseconds, and more for each input, on the thread that shares its core
 //! with our computing ones. So all blocks of a pass are one node, and their weights, which never
-//! change, are not its inputs: they are pinned once, in a [`Stack`] that the node's closure holds.
+//! change, are not its inputs: they are pinned once, in a [`PinnedBlocks`] that the node's closure holds.
 
 use std::sync::Arc;
 
 use mlx_core::host_op::{self, Failure, Pinned};
 use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 
-use super::{BlockView, Segment as KernelSegment, Slot};
+use super::{BlockView, SegmentView, SlotView};
+use crate::arrays::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 use crate::bf12::Bf12;
 use crate::bf12::graph::Encoded;
 use crate::experts::Each;
-use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 use crate::linear;
 use crate::mlp::Gated;
 use crate::pages::graph::{Held, PageMap, Segment, after, held, pages_of};
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::quantized;
 use crate::quantized_matmul::packed::Packed;
-use crate::rms_norm::graph::{Norm, norm};
-use crate::rope::Rope;
-use crate::rope::graph::Rotation;
+use crate::rms_norm::norm::{Norm, norm};
+use crate::rope::RotationView;
+use crate::rope::entry::Rotation;
 use crate::scratch::Scratch;
 use crate::{Cpu, Layout, View, ViewMut};
 
@@ -51,14 +51,14 @@ pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, Vec<Gated<
 
 /// All blocks of a decoder, ready to be run as one operation.
 #[derive(Clone)]
-pub struct Stack {
+pub struct PinnedBlocks {
     blocks: Arc<[PinnedBlock]>,
     /// Which of the model's states each has.
     states: Arc<[usize]>,
     dtype: Dtype,
 }
 
-impl Stack {
+impl PinnedBlocks {
     /// Pins the weights of `blocks`, whose keys and values are those `states` of the model, for a residual stream
     /// of `dtype`. `None` where this cannot run:
     /// on a device other than the CPU, and for weights or dtypes that the kernels do not have; the
@@ -82,8 +82,8 @@ impl Stack {
         }
     }
 
-    /// Whether [`Stack::run`] can run now, on this stream.
-    pub fn serves(&self, x: &Array) -> Result<bool> {
+    /// Whether [`PinnedBlocks::run`] can run now, on this stream.
+    pub fn takes(&self, x: &Array) -> Result<bool> {
         let fits = x.ndim() == 2 && x.dim(0) > 0 && x.dtype() == self.dtype;
         Ok(fits && on_cpu()?)
     }
@@ -161,10 +161,10 @@ impl Pass<'_> {
         for (i, (block, state)) in self.blocks.iter().zip(self.states).enumerate() {
             let placed = self.map.placed(*state).ok_or("a block without a state")?;
             let segments = self.segments.iter().zip(&mut addresses);
-            let segments = segments.map(|(segment, addresses)| KernelSegment {
+            let segments = segments.map(|(segment, addresses)| SegmentView {
                 rows: segment.rows,
                 position: segment.position,
-                cache: Slot {
+                cache: SlotView {
                     pages: pages_of(addresses, placed),
                     keys: placed.keys,
                     values: placed.values,
@@ -222,14 +222,14 @@ impl PinnedWeight {
         })
     }
 
-    fn view(&self) -> std::result::Result<linear::Weight<'_>, Failure> {
+    fn view(&self) -> std::result::Result<linear::WeightView<'_>, Failure> {
         Ok(match self {
-            Self::Dense(w) => linear::Weight::Dense(matrix(&w.view())?),
+            Self::Dense(w) => linear::WeightView::Dense(matrix(&w.view())?),
             Self::Packed(format, arrays) => {
                 let arrays: Vec<host_op::View<'_>> = arrays.iter().map(Pinned::view).collect();
-                linear::Weight::Quantized(quantized(*format, &arrays)?)
+                linear::WeightView::Quantized(quantized(*format, &arrays)?)
             }
-            Self::Bf12(w) => linear::Weight::Bf12(w),
+            Self::Bf12(w) => linear::WeightView::Bf12(w),
         })
     }
 }
@@ -251,9 +251,9 @@ impl PinnedLinear {
         })
     }
 
-    fn view(&self) -> std::result::Result<linear::Linear<'_>, Failure> {
+    fn view(&self) -> std::result::Result<linear::LinearView<'_>, Failure> {
         let bias = self.bias.as_ref().map(|bias| matrix(&bias.view()));
-        Ok(linear::Linear {
+        Ok(linear::LinearView {
             weight: self.weight.view()?,
             bias: bias.transpose()?,
         })
@@ -277,7 +277,7 @@ impl PinnedNorm {
         })
     }
 
-    fn view(&self) -> std::result::Result<crate::rms_norm::Norm<'_>, Failure> {
+    fn view(&self) -> std::result::Result<crate::rms_norm::NormView<'_>, Failure> {
         norm(&self.weight.view(), self.eps)
     }
 }
@@ -296,8 +296,8 @@ impl PinnedRotation {
         })
     }
 
-    fn view(&self) -> std::result::Result<Rope<'_>, Failure> {
-        Ok(Rope {
+    fn view(&self) -> std::result::Result<RotationView<'_>, Failure> {
+        Ok(RotationView {
             periods: self.periods.view().elements()?,
             scale: self.scale,
             offset: 0,
@@ -312,7 +312,7 @@ impl Each for Vec<Gated<PinnedLinear>> {
         self.len()
     }
 
-    fn expert(&self, index: usize) -> crate::Result<Gated<linear::Linear<'_>>> {
+    fn expert(&self, index: usize) -> crate::Result<Gated<linear::LinearView<'_>>> {
         let refused = |what: String| crate::Error::Shape {
             op: "experts",
             what,

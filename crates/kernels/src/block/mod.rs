@@ -11,14 +11,14 @@ pub(crate) mod graph;
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::attention::{Mask, Scores, attention_in_pages};
+use crate::attention::{MaskView, Scores, attention_in_pages};
 use crate::error::ensure;
 use crate::experts::{Each, Experts, experts};
-use crate::linear::{Linear, Matrix, product, products};
+use crate::linear::{Intermediate, LinearView, product, products};
 use crate::mlp::{Gated, gated_mlp};
 use crate::pages::{Pages, Place};
-use crate::rms_norm::{Addend, Norm, add_norm, add_rms_norm, rms_norm};
-use crate::rope::{Rope, rope, rope_in_parts};
+use crate::rms_norm::{Addend, NormView, add_norm, add_rms_norm, rms_norm};
+use crate::rope::{RotationView, rope, rope_in_parts};
 use crate::vector::copy;
 use crate::{Cpu, Error, View, ViewMut};
 
@@ -108,11 +108,11 @@ impl<W, N, R, E> Block<W, N, R, E> {
 }
 
 /// A block whose parts are memory.
-pub type BlockView<'a> = Block<Linear<'a>, Norm<'a>, Rope<'a>, &'a dyn Each>;
+pub type BlockView<'a> = Block<LinearView<'a>, NormView<'a>, RotationView<'a>, &'a dyn Each>;
 
 /// Where the keys and values of a block are: in pages, of the element type of the residual stream.
 #[derive(Debug)]
-pub struct Slot<'a> {
+pub struct SlotView<'a> {
     /// Those of the sequence.
     pub pages: Pages<'a>,
     /// Rotated keys.
@@ -125,15 +125,15 @@ pub struct Slot<'a> {
 
 /// Rows of the stream that follow each other in one sequence.
 #[derive(Debug)]
-pub struct Segment<'a> {
+pub struct SegmentView<'a> {
     /// How many.
     pub rows: usize,
     /// The position of the first.
     pub position: usize,
     /// Where the sequence's keys and values are.
-    pub cache: Slot<'a>,
+    pub cache: SlotView<'a>,
     /// What the rows see.
-    pub mask: Mask<'a>,
+    pub mask: MaskView<'a>,
 }
 
 /// The stream `x` `[L, hidden]`, whose rows are those of the segments, through a block; adds their tokens to
@@ -148,7 +148,7 @@ pub fn block(
     cpu: &Cpu,
     x: View<'_>,
     block: &BlockView<'_>,
-    segments: Vec<Segment<'_>>,
+    segments: Vec<SegmentView<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden) = (x.layout().rows, x.layout().cols);
@@ -169,7 +169,7 @@ pub fn block(
         x.layout().shape()
     );
     let dtype = x.layout().dtype;
-    let room = |rows: usize, cols: usize| Matrix::take(dtype, rows, cols);
+    let room = |rows: usize, cols: usize| Intermediate::take(dtype, rows, cols);
     let last = length - rows..length;
 
     let mut mixed = room(rows, hidden);
@@ -208,7 +208,7 @@ fn attend(
     cpu: &Cpu,
     x: View<'_>,
     block: &BlockView<'_>,
-    segments: Vec<Segment<'_>>,
+    segments: Vec<SegmentView<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
@@ -226,11 +226,11 @@ fn attend(
         block.values.weight.rows()
     );
     let heads = width / dim;
-    let mut h = Matrix::take(dtype, length, hidden);
+    let mut h = Intermediate::take(dtype, length, hidden);
     rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
-    let mut queries = Matrix::take(dtype, rows, width);
-    let mut keys = Matrix::take(dtype, length, kv_width);
-    let mut values = Matrix::take(dtype, length, kv_width);
+    let mut queries = Intermediate::take(dtype, rows, width);
+    let mut keys = Intermediate::take(dtype, length, kv_width);
+    let mut values = Intermediate::take(dtype, length, kv_width);
     let mut parts = vec![
         (&block.keys, keys.view_mut()?),
         (&block.values, values.view_mut()?),
@@ -244,7 +244,7 @@ fn attend(
         product(cpu, last, &block.queries, queries.view_mut()?)?;
     }
 
-    let mut turned = Matrix::take(dtype, rows, width);
+    let mut turned = Intermediate::take(dtype, rows, width);
     let mut rest = (turned.view_mut()?, y.reborrow());
     let mut works = Vec::with_capacity(segments.len());
     let mut first = 0;
@@ -276,7 +276,7 @@ struct Work<'a> {
     /// Room for the rotated queries.
     turned: ViewMut<'a>,
     y: ViewMut<'a>,
-    segment: Segment<'a>,
+    segment: SegmentView<'a>,
 }
 
 /// One sequence on all threads; of several each on one, which divides it in the same way.
@@ -311,7 +311,7 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
         ..
     } = work;
     let (length, rows) = (segment.rows, work.queries.layout().rows);
-    let Slot {
+    let SlotView {
         mut pages,
         keys,
         values,

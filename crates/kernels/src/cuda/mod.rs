@@ -6,7 +6,7 @@ use mlx_core::Result;
 use mlx_core::cuda::{self, Architecture, Kernel, Module};
 
 use crate::Dtype;
-use crate::graph::on_cuda;
+use crate::arrays::on_cuda;
 
 /// Numbers of any dtype, eight at a time; in front of the sources that use them.
 #[macro_export]
@@ -18,7 +18,7 @@ macro_rules! with_numbers {
 }
 
 /// Whether this thread's operations are kernels of ours on this GPU: bfloat16 begins with sm_80.
-pub(crate) fn serves() -> Result<bool> {
+pub(crate) fn has_kernels() -> Result<bool> {
     Ok(on_cuda()? && cuda::gpu()?.architecture >= Architecture::new(8, 0))
 }
 

@@ -21,4 +21,4 @@ mod step;
 mod tables;
 
 pub use sizes::{Packing, Sizes, Target};
-pub use step::{Model, TokenStep, serves, target};
+pub use step::{TokenModel, TokenStep, has_kernel, target};

@@ -115,7 +115,7 @@ impl Packing {
     }
 
     /// Whether the kernel reads rows of `columns` elements. Two groups share a word of scales.
-    fn serves(self, columns: usize) -> bool {
+    fn fits(self, columns: usize) -> bool {
         columns.is_multiple_of(32)
             && match self {
                 Self::Dense | Self::Bf12 => true,
@@ -184,7 +184,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// Whether the kernel can be compiled for this model and GPU.
-    pub fn serve(&self, target: Target) -> bool {
+    pub fn fit(&self, target: Target) -> bool {
         let query_rows = self.heads * self.head_dim;
         let repeat = self.heads / self.kv_heads.max(1);
         let heads = matches!(self.head_dim, 64 | 128 | 256)
@@ -193,15 +193,15 @@ impl Sizes {
             && repeat <= 8
             && self.kv_heads <= target.multiprocessors as usize;
         let columns = [self.hidden, query_rows, self.intermediate];
-        let packings = columns.iter().all(|&k| self.layers.serves(k))
-            && self.embedding.serves(self.hidden)
-            && self.head.serves(self.hidden);
+        let packings = columns.iter().all(|&k| self.layers.fits(k))
+            && self.embedding.fits(self.hidden)
+            && self.head.fits(self.hidden);
         let layers = (1..=128).contains(&self.sliding.len());
         heads && packings && layers && self.vocab >= 16 && self.slice(target, 1).is_some()
     }
 
     /// Tokens, each of another sequence, that a kernel for this model and GPU can take through together at the
-    /// most; [`Sizes::serve`] is true of them.
+    /// most; [`Sizes::fit`] is true of them.
     pub fn together(&self, target: Target) -> usize {
         self.steps(target).last().copied().unwrap_or(1)
     }

@@ -9,15 +9,15 @@ use mlx_core::{Array, Dtype, Result};
 
 use super::sizes::{Packing, Sizes, Target, WARPS};
 use super::tables::{ROW, Tables};
+use crate::arrays::{exactly, on_cuda};
 use crate::bf12::graph::Encoded;
 use crate::block::graph::{Block, Weight};
 use crate::gated::Activation;
-use crate::graph::{exactly, on_cuda};
 use crate::kv::{Launched, Slot};
-use crate::rms_norm::graph::Norm;
+use crate::rms_norm::norm::Norm;
 
 /// A model whose blocks are alike.
-pub struct Model<'a> {
+pub struct TokenModel<'a> {
     /// Its blocks, each with whether it has a sliding window. All blocks of a kind share rotation and
     /// score scale.
     pub blocks: Vec<(Block<'a>, bool)>,
@@ -91,11 +91,11 @@ impl TokenStep {
     ///
     /// # Errors
     /// Where the kernel cannot be compiled or there is no memory for its scratch.
-    pub fn new(model: &Model<'_>) -> Result<Option<Self>> {
+    pub fn new(model: &TokenModel<'_>) -> Result<Option<Self>> {
         let Some(target) = target()? else {
             return Ok(None);
         };
-        let Some(sizes) = sizes(model).filter(|sizes| sizes.serve(target)) else {
+        let Some(sizes) = sizes(model).filter(|sizes| sizes.fit(target)) else {
             return Ok(None);
         };
         let one = Compiled::new(&sizes, target, 1)?;
@@ -119,7 +119,7 @@ impl TokenStep {
     }
 
     /// Whether [`TokenStep::run`] can run now, on this stream.
-    pub fn serves(&self) -> Result<bool> {
+    pub fn runs_here(&self) -> Result<bool> {
         on_cuda()
     }
 
@@ -236,8 +236,8 @@ impl Drop for TokenStep {
 
 /// Whether [`TokenStep::new`] would make the kernel for a model of `sizes`, of which constants do not
 /// matter.
-pub fn serves(sizes: &Sizes) -> Result<bool> {
-    Ok(target()?.is_some_and(|target| sizes.serve(target)))
+pub fn has_kernel(sizes: &Sizes) -> Result<bool> {
+    Ok(target()?.is_some_and(|target| sizes.fit(target)))
 }
 
 /// This thread's GPU, if the kernel runs on such: from sm_80 on.
@@ -254,7 +254,7 @@ pub fn target() -> Result<Option<Target>> {
 }
 
 /// The table of `shape.cuh`: a row a layer and one for the rest; and the arrays in it.
-fn table(tables: &Tables, model: &Model<'_>) -> Result<(Array, Vec<Array>)> {
+fn table(tables: &Tables, model: &TokenModel<'_>) -> Result<(Array, Vec<Array>)> {
     let mut rows: Vec<Vec<&Array>> = Vec::new();
     let (mut full, mut windowed) = (None, None);
     for (block, sliding) in &model.blocks {
@@ -315,7 +315,7 @@ fn words(matrix: Weight<'_>) -> Vec<&Array> {
 }
 
 /// What the kernel has to know of a model, if all blocks are alike and everything is bfloat16.
-fn sizes(model: &Model<'_>) -> Option<Sizes> {
+fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
     let layers = packing(&first.queries.weight)?;
     let feed_forward = first.mlp.gated()?;

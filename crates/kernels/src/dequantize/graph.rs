@@ -5,8 +5,8 @@ use mlx_core::quant::{self, Mode};
 use mlx_core::{Array, Dtype, Result, ops};
 
 use super::{AT_ONCE, MATRICES, ROWS_SOURCE, SOURCE, THREADS, Variant};
-use crate::cuda::{Compiled, serves};
-use crate::graph::exactly;
+use crate::arrays::exactly;
+use crate::cuda::{Compiled, has_kernels};
 use crate::quantized_matmul::packed::Packed;
 
 /// All of `w` as floats `[N, K]` of `dtype`. Its arrays begin where MLX's memory does, or at another
@@ -78,7 +78,7 @@ impl<'a> Plan<'a> {
     /// `None` for what the kernel lacks: it has affine matrices whose scales are of the dtype that is
     /// wanted, as in every checkpoint, and sizes that agree.
     fn of(w: &Packed<'a>, dtype: Dtype) -> Result<Option<Self>> {
-        Ok(match serves()? {
+        Ok(match has_kernels()? {
             true => Self::fitting(w, dtype),
             false => None,
         })
@@ -102,7 +102,7 @@ impl<'a> Plan<'a> {
             variant: Variant {
                 bits: scheme.bits,
                 group: scheme.group_size,
-                dtype: crate::graph::dtype(dtype)?,
+                dtype: crate::arrays::dtype(dtype)?,
                 matrices: 1,
             },
             inputs: [w.weight, w.scales, biases],

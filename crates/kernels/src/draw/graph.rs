@@ -5,8 +5,8 @@ use mlx_core::{Array, Dtype, Result};
 
 use super::Filters;
 use crate::Cpu;
-use crate::argmax::graph::Drawn;
-use crate::graph::{are_floats, matrix, on_cpu};
+use crate::argmax::drawn::Drawn;
+use crate::arrays::{are_floats, matrix, on_cpu};
 
 /// Draws from `logits` `[V]`. `None` where the kernels do not serve, and MLX's own operations have to.
 pub fn draw(logits: &Array, filters: &Filters, key: &Key) -> Result<Option<Drawn>> {

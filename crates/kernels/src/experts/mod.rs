@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::ensure;
 use crate::gated::gated;
-use crate::linear::{Linear, Matrix, product, products};
+use crate::linear::{Intermediate, LinearView, product, products};
 use crate::mlp::{Gated, gated_mlp};
 use crate::{Cpu, Dtype, Result, View, ViewMut};
 
@@ -35,7 +35,7 @@ pub trait Each: Sync {
     ///
     /// # Errors
     /// When there is no such expert.
-    fn expert(&self, index: usize) -> Result<Gated<Linear<'_>>>;
+    fn expert(&self, index: usize) -> Result<Gated<LinearView<'_>>>;
 }
 
 impl fmt::Debug for dyn Each + '_ {
@@ -92,7 +92,7 @@ impl<W, E> Experts<W, E> {
 }
 
 /// A mixture in memory.
-pub type ExpertsView<'a> = Experts<Linear<'a>, &'a dyn Each>;
+pub type ExpertsView<'a> = Experts<LinearView<'a>, &'a dyn Each>;
 
 /// The rows of `x` `[R, hidden]` through a mixture of experts, `y` `[R, hidden]`.
 ///
@@ -114,7 +114,7 @@ pub fn experts(cpu: &Cpu, x: View<'_>, by: &ExpertsView<'_>, y: ViewMut<'_>) -> 
         x.layout().shape(),
         y.layout().shape()
     );
-    let mut logits = Matrix::take(Dtype::F32, rows, count);
+    let mut logits = Intermediate::take(Dtype::F32, rows, count);
     product(cpu, x, &by.router, logits.view_mut()?)?;
     let logits: Vec<f32> = logits.floats().collect();
     let routes = Routes::new(&logits, count, by.top, by.renormalised);
@@ -132,7 +132,7 @@ pub fn experts(cpu: &Cpu, x: View<'_>, by: &ExpertsView<'_>, y: ViewMut<'_>) -> 
 
 /// One expert's rows.
 struct Work<'a> {
-    expert: Gated<Linear<'a>>,
+    expert: Gated<LinearView<'a>>,
     pairs: &'a [Pair],
     /// `[pairs, hidden]`.
     y: ViewMut<'a>,
@@ -141,7 +141,7 @@ struct Work<'a> {
 /// The experts of few rows: with as many tasks as fill the threads each on one, else one after the other.
 fn few(cpu: &Cpu, x: View<'_>, each: &dyn Each, routes: &Routes, sums: &mut Sums) -> Result<()> {
     let (hidden, pairs) = (x.layout().cols, &routes.pairs);
-    let mut outputs = Matrix::take(Dtype::F32, pairs.len(), hidden);
+    let mut outputs = Intermediate::take(Dtype::F32, pairs.len(), hidden);
     if x.layout().rows == 1 {
         of_one(cpu, x, each, pairs, &mut outputs)?;
     } else {
@@ -170,15 +170,15 @@ fn of_one(
     x: View<'_>,
     each: &dyn Each,
     pairs: &[Pair],
-    outputs: &mut Matrix,
+    outputs: &mut Intermediate,
 ) -> Result<()> {
     let experts = pairs.iter().map(|pair| each.expert(pair.expert));
-    let experts: Vec<Gated<Linear<'_>>> = experts.collect::<Result<_>>()?;
+    let experts: Vec<Gated<LinearView<'_>>> = experts.collect::<Result<_>>()?;
     let Some(first) = experts.first() else {
         return Ok(());
     };
     let (width, dtype) = (first.gate.weight.rows(), x.layout().dtype);
-    let room = || Matrix::take(dtype, experts.len(), width);
+    let room = || Intermediate::take(dtype, experts.len(), width);
     let (mut gate, mut up, mut inner) = (room(), room(), room());
     let mut parts = Vec::with_capacity(2 * experts.len());
     let (mut gates, mut ups) = (gate.view_mut()?, up.view_mut()?);
@@ -209,7 +209,7 @@ fn of_one(
 /// The experts of many rows, one after the other on all threads.
 fn many(cpu: &Cpu, x: View<'_>, each: &dyn Each, routes: &Routes, sums: &mut Sums) -> Result<()> {
     for (range, pairs) in routes.by_expert() {
-        let mut y = Matrix::take(Dtype::F32, range.len(), x.layout().cols);
+        let mut y = Intermediate::take(Dtype::F32, range.len(), x.layout().cols);
         let expert = each.expert(pairs[0].expert)?;
         gated_mlp(cpu, gathered(x, pairs).view()?, &expert, y.view_mut()?)?;
         sums.add(cpu, pairs, y.view()?);
@@ -217,9 +217,14 @@ fn many(cpu: &Cpu, x: View<'_>, each: &dyn Each, routes: &Routes, sums: &mut Sum
     Ok(())
 }
 
-fn add_shared(cpu: &Cpu, x: View<'_>, shared: &Shared<Linear<'_>>, sums: &mut Sums) -> Result<()> {
+fn add_shared(
+    cpu: &Cpu,
+    x: View<'_>,
+    shared: &Shared<LinearView<'_>>,
+    sums: &mut Sums,
+) -> Result<()> {
     let (rows, hidden) = (x.layout().rows, x.layout().cols);
-    let mut gate = Matrix::take(Dtype::F32, rows, 1);
+    let mut gate = Intermediate::take(Dtype::F32, rows, 1);
     product(cpu, x, &shared.gate, gate.view_mut()?)?;
     let pairs: Vec<Pair> = gate
         .floats()
@@ -230,16 +235,16 @@ fn add_shared(cpu: &Cpu, x: View<'_>, shared: &Shared<Linear<'_>>, sums: &mut Su
             share: 1.0 / (1.0 + (-gate).exp()),
         })
         .collect();
-    let mut y = Matrix::take(Dtype::F32, rows, hidden);
+    let mut y = Intermediate::take(Dtype::F32, rows, hidden);
     gated_mlp(cpu, x, &shared.mlp, y.view_mut()?)?;
     sums.add(cpu, &pairs, y.view()?);
     Ok(())
 }
 
 /// The rows of `x` that the pairs have.
-fn gathered(x: View<'_>, pairs: &[Pair]) -> Matrix {
+fn gathered(x: View<'_>, pairs: &[Pair]) -> Intermediate {
     let layout = x.layout();
-    let mut rows = Matrix::take(layout.dtype, pairs.len(), layout.cols);
+    let mut rows = Intermediate::take(layout.dtype, pairs.len(), layout.cols);
     let bytes = layout.cols * layout.dtype.size();
     for (pair, to) in pairs
         .iter()

@@ -5,9 +5,9 @@ use mlx_core::{Array, Result};
 
 use super::Activation;
 use crate::Dtype;
+use crate::arrays::{dtype, exactly, with_last};
 use crate::columns::Columns;
-use crate::cuda::{Compiled, dtype_option, serves};
-use crate::graph::{dtype, exactly, with_last};
+use crate::cuda::{Compiled, dtype_option, has_kernels};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = crate::with_numbers!("gated.cu");
@@ -50,7 +50,8 @@ pub(super) fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Res
         && (rows, width) == (up_rows, up.width())
         && width % 8 == 0
         && places.iter().all(|n| n % 8 == 0);
-    let (Some(dtype), Some(eights), true) = (dtype(g.dtype()), eights, fits && serves()?) else {
+    let (Some(dtype), Some(eights), true) = (dtype(g.dtype()), eights, fits && has_kernels()?)
+    else {
         return Ok(None);
     };
     static COMPILED: Compiled<Variant> = Compiled::new();

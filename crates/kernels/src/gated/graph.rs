@@ -6,9 +6,9 @@ use mlx_core::{Array, Result, host_op, ops};
 
 use super::{Activation, cuda, metal};
 use crate::Cpu;
+use crate::arrays::{are_floats, matrix, matrix_mut, on_cpu};
 use crate::columns::Columns;
 use crate::constants::constant;
-use crate::graph::{are_floats, matrix, matrix_mut, on_cpu};
 
 /// `activation(gate) · up`, both of as many rows and columns, and of one dtype.
 pub fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Result<Array> {

@@ -6,7 +6,7 @@ use mlx_core::metal::Kernel;
 use mlx_core::{Array, Result};
 
 use super::Activation;
-use crate::graph::{are_floats, exactly};
+use crate::arrays::{are_floats, exactly};
 use crate::metal::{Optional, runs};
 
 /// The body of the kernel.

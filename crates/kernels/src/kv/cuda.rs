@@ -6,8 +6,8 @@ use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::{Array, Dtype, Result};
 
 use super::Heads;
-use crate::cuda::{Compiled, serves};
-use crate::graph::exactly;
+use crate::arrays::exactly;
+use crate::cuda::{Compiled, has_kernels};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = include_str!("rearranged.cu");
@@ -81,7 +81,7 @@ impl Room {
             && pieces > 0
             && heads.count > 0
             && i32::try_from(all).is_ok();
-        if !fits || !serves()? {
+        if !fits || !has_kernels()? {
             return Ok(None);
         }
         let blocks = (all as u32).div_ceil(THREADS);

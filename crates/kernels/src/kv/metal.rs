@@ -6,7 +6,7 @@ use mlx_core::metal::Kernel;
 use mlx_core::{Array, Result};
 
 use super::KvBuffers;
-use crate::graph::{are_floats, exactly};
+use crate::arrays::{are_floats, exactly};
 use crate::metal::{Optional, runs};
 
 /// The body of the kernel.
@@ -30,7 +30,7 @@ fn is_fused(tokens: i32, dim: i32) -> bool {
 }
 
 /// Whether a pass may write caches where they lie, so that it has to be submitted before the next one.
-pub(crate) fn serves() -> Result<bool> {
+pub(crate) fn may_write_in_place() -> Result<bool> {
     runs(Optional::Cache)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn enter(
         && dim == heads.dim
         && (0..buffers.capacity()).contains(&start)
         && are_floats(&[queries]);
-    if !fits || !is_fused(tokens, dim) || !serves()? {
+    if !fits || !is_fused(tokens, dim) || !may_write_in_place()? {
         return Ok(None);
     }
     let at = Array::from_slice(&[start], &[1])?;

@@ -17,7 +17,7 @@ mod written;
 use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use crate::Cpu;
-use crate::graph::{exactly, heads_outside, heads_outside_mut, on_cpu};
+use crate::arrays::{exactly, heads_outside, heads_outside_mut, on_cpu};
 use crate::vector::copy;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

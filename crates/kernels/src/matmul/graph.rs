@@ -4,7 +4,7 @@ use mlx_core::host_op::{self, Failure};
 use mlx_core::{Array, Dtype, Result, ops};
 
 use crate::Cpu;
-use crate::graph::{are_floats, matrix, matrix_mut, on_cpu, with_last};
+use crate::arrays::{are_floats, matrix, matrix_mut, on_cpu, with_last};
 
 /// `x wᵀ` for each of `ws`: `x` is `[.., K]`, a `w` is `[N, K]`, its result `[.., N]` in the dtype of
 /// `x`. Several that share an `x` cost one fork of the threads.

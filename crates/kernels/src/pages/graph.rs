@@ -14,8 +14,8 @@ use mlx_core::{Array, Error, Result};
 
 use super::{Addresses, PAGE, Pages, Place};
 use crate::Cpu;
-use crate::attention::Mask;
-use crate::graph::dtype;
+use crate::arrays::dtype;
+use crate::attention::MaskView;
 use crate::kv::Heads;
 use crate::scratch::Shared;
 use crate::vector::copy;
@@ -154,10 +154,10 @@ impl PageMap {
     }
 
     /// What rows that follow each other see of a state.
-    pub(crate) fn mask(&self, placed: &Placed) -> Mask<'static> {
+    pub(crate) fn mask(&self, placed: &Placed) -> MaskView<'static> {
         match self.kinds[placed.kind].window {
-            Some(width) => Mask::Window(width.max(0) as usize),
-            None => Mask::Causal,
+            Some(width) => MaskView::Window(width.max(0) as usize),
+            None => MaskView::Causal,
         }
     }
 }

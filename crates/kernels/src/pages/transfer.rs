@@ -6,7 +6,7 @@ use mlx_core::{Array, Dtype, Error, Result, host_op};
 
 use super::graph::{PageMap, Segment, after, held, pages_of};
 use crate::Cpu;
-use crate::graph::{exactly, heads_outside, heads_outside_mut};
+use crate::arrays::{exactly, heads_outside, heads_outside_mut};
 use crate::vector::copy;
 
 /// Keys and values of a state, `[1, heads, tokens, dim]`, from a position on.

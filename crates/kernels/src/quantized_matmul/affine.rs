@@ -17,7 +17,7 @@ use crate::view::Rows;
 use crate::{Cpu, Dtype, View};
 
 /// Whether [`products`] serves this format.
-pub(super) fn serves(w: &Quantized<'_>) -> bool {
+pub(super) fn has_kernel(w: &Quantized<'_>) -> bool {
     w.format().mode() == Mode::Affine && matches!(w.format().bits(), 4 | 8)
 }
 

@@ -6,7 +6,7 @@ use mlx_core::{Array, Dtype, Result};
 use super::packed::Packed;
 use super::{Format, Quantized, Scales};
 use crate::Cpu;
-use crate::graph::{are_floats, dtype, matrix, matrix_mut, on_cpu, with_last};
+use crate::arrays::{are_floats, dtype, matrix, matrix_mut, on_cpu, with_last};
 
 /// `x dequantize(w)ᵀ` for each of `ws`: `x` is `[.., K]`, a result `[.., N]` in the dtype of `x`.
 /// Several that share an `x` cost one fork of the threads.

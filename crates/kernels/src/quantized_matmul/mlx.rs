@@ -3,8 +3,8 @@
 use mlx_core::{Array, DeviceKind, Result, device, ops, quant};
 
 use super::packed::Packed;
+use crate::arrays::are_floats;
 use crate::dequantize::graph::{all_dequantized, dequantized};
-use crate::graph::are_floats;
 
 /// From this many rows on, a packed matrix is unpacked for the dense product on an NVIDIA GPU.
 ///

@@ -107,14 +107,14 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     #[cfg(target_arch = "x86_64")]
     if is_bf16(x) {
         match cpu.isa() {
-            Isa::Avx512Bf16 if avx512bf16::serves(parts[0].w.format()) => {
+            Isa::Avx512Bf16 if avx512bf16::has_kernel(parts[0].w.format()) => {
                 return avx512bf16::products(cpu, x, parts);
             }
             Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => return avx2::products(cpu, x, parts),
             _ => {}
         }
     }
-    if affine::serves(&parts[0].w) {
+    if affine::has_kernel(&parts[0].w) {
         return affine::products(cpu, x, parts);
     }
     for part in parts {

@@ -4,7 +4,7 @@ use mlx_core::Array;
 use mlx_core::quant::{Mode, Scheme};
 
 use super::Format;
-use crate::graph::are_floats;
+use crate::arrays::are_floats;
 
 /// A quantized matrix `[N, K]`.
 #[derive(Clone, Copy)]

@@ -3,10 +3,10 @@
 use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::{Array, Result};
 
-use super::graph::Norm;
+use super::norm::Norm;
 use crate::Dtype;
-use crate::cuda::{Compiled, dtype_option, serves};
-use crate::graph::dtype;
+use crate::arrays::dtype;
+use crate::cuda::{Compiled, dtype_option, has_kernels};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = crate::with_numbers!("residual.cu");
@@ -82,9 +82,11 @@ impl Rows<'_> {
             && self.addend.is_none_or(|(addend, _)| {
                 addend.shape() == x.shape() && addend.dtype() == x.dtype()
             });
-        let (Some(dtype), Ok(rows @ 1..), true) =
-            (dtype(x.dtype()), u32::try_from(rows), fits && serves()?)
-        else {
+        let (Some(dtype), Ok(rows @ 1..), true) = (
+            dtype(x.dtype()),
+            u32::try_from(rows),
+            fits && has_kernels()?,
+        ) else {
             return Ok(None);
         };
         let variant = Variant {

@@ -1,40 +1,13 @@
 //! Normalisation, alone and with the residual sums around it, as nodes of MLX's graph.
 
-use mlx_core::host_op::{Failure, View};
-use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
+use mlx_core::{Array, Dtype, Result, host_op, ops};
 
 use super::Addend;
 use super::cuda::Rows;
+use super::norm::{Norm, norm};
 use crate::Cpu;
+use crate::arrays::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 use crate::constants::constant;
-use crate::graph::{are_floats, exactly, matrix, matrix_mut, on_cpu};
-
-/// A normalisation: `x / sqrt(mean(x²) + eps) · weight` over the last axis.
-#[derive(Clone, Copy)]
-pub struct Norm<'a> {
-    /// Factors, as many as the last axis has elements.
-    pub weight: &'a Array,
-    /// What is added to the mean square.
-    pub eps: f32,
-}
-
-impl Norm<'_> {
-    pub(crate) fn fits(&self, x: &Array) -> bool {
-        x.ndim() >= 1 && self.weight.shape() == [x.dim(-1)] && are_floats(&[x, self.weight])
-    }
-
-    fn mlx(&self, x: &Array) -> Result<Array> {
-        fast::rms_norm(x, Some(self.weight), self.eps)
-    }
-}
-
-/// The kernel's normalisation with the weight that is this input.
-pub(crate) fn norm<'a>(weight: &View<'a>, epsilon: f32) -> Result<super::Norm<'a>, Failure> {
-    Ok(super::Norm {
-        weight: Some(matrix(weight)?),
-        epsilon,
-    })
-}
 
 /// `norm(x)`.
 pub fn rms_norm(x: &Array, by: Norm<'_>) -> Result<Array> {

@@ -2,6 +2,7 @@
 
 pub mod cuda;
 pub(crate) mod graph;
+pub(crate) mod norm;
 
 use std::ops::Range;
 
@@ -14,14 +15,14 @@ use crate::{Cpu, Result, View, ViewMut};
 
 /// A normalisation: `x / sqrt(mean(x²) + epsilon) · weight`.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub struct NormView<'a> {
     /// A row of factors; none means one. (Gemma's are one less than what belongs here.)
     pub weight: Option<View<'a>>,
     /// What is added to the mean square.
     pub epsilon: f32,
 }
 
-impl Norm<'_> {
+impl NormView<'_> {
     /// Fails unless the weight fits rows of `cols` elements.
     pub(crate) fn check(&self, op: &'static str, cols: usize) -> Result<()> {
         if let Some(weight) = &self.weight {
@@ -72,7 +73,7 @@ impl Norm<'_> {
 ///
 /// # Errors
 /// When the sizes disagree.
-pub fn rms_norm(cpu: &Cpu, x: View<'_>, norm: Norm<'_>, mut y: ViewMut<'_>) -> Result<()> {
+pub fn rms_norm(cpu: &Cpu, x: View<'_>, norm: NormView<'_>, mut y: ViewMut<'_>) -> Result<()> {
     let shape = y.layout().shape();
     let given = x.layout().shape();
     ensure!(
@@ -105,7 +106,7 @@ pub struct Addend<'a> {
     /// The output of a layer.
     pub x: View<'a>,
     /// A normalisation of its own that it goes through before (Gemma's post-norms).
-    pub norm: Option<Norm<'a>>,
+    pub norm: Option<NormView<'a>>,
 }
 
 /// `sum = x + addend`, and `y = norm(sum)`: a residual connection with the normalisation before it
@@ -118,7 +119,7 @@ pub fn add_rms_norm(
     x: View<'_>,
     addend: Addend<'_>,
     mut sum: ViewMut<'_>,
-    norm: Norm<'_>,
+    norm: NormView<'_>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let op = "add_rms_norm";
@@ -196,7 +197,7 @@ pub fn add_norm(cpu: &Cpu, x: View<'_>, addend: Addend<'_>, mut sum: ViewMut<'_>
 struct RmsNorm<'a> {
     x: View<'a>,
     addend: Option<Addend<'a>>,
-    norm: Norm<'a>,
+    norm: NormView<'a>,
     sum: Option<Rows<'a>>,
     y: Option<Rows<'a>>,
     range: Range<usize>,

@@ -3,10 +3,10 @@
 use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::{Array, Dtype as ArrayDtype, Result};
 
-use super::graph::{Entry, Rotation};
+use super::entry::{Entry, Rotation};
 use crate::Dtype;
-use crate::cuda::{Compiled, dtype_option, serves};
-use crate::graph::{dtype, exactly};
+use crate::arrays::{dtype, exactly};
+use crate::cuda::{Compiled, dtype_option, has_kernels};
 use crate::kv::Slot;
 
 /// CUDA C++ that needs no header.
@@ -96,7 +96,7 @@ pub(crate) fn into_cache(
     by: Rotation<'_>,
     slot: &mut Slot,
 ) -> Result<Option<Array>> {
-    if !serves()? {
+    if !has_kernels()? {
         return Ok(None);
     }
     let Some(variant) = Variant::of(entry, by, slot) else {

@@ -2,59 +2,14 @@
 
 use mlx_core::{Array, Result, fast, host_op};
 
-use super::{Rope, cuda};
+use super::entry::{Entered, Entry, Rotation};
+use super::{RotationView, cuda};
 use crate::Cpu;
+use crate::arrays::{are_floats, heads_inside, heads_outside_mut, on_cpu};
 use crate::columns::Columns;
-use crate::graph::{are_floats, heads_inside, heads_outside_mut, on_cpu};
 use crate::kv::{self, Slot};
-use crate::rms_norm::graph::{Norm, norm as kernel_norm, rms_norm};
-
-/// A rotation of half-split pairs: plane `i` turns by `scale · position / periods[i]`.
-#[derive(Clone, Copy)]
-pub struct Rotation<'a> {
-    /// Float32 `[head_dim / 2]`.
-    pub periods: &'a Array,
-    /// What positions are multiplied by.
-    pub scale: f32,
-    /// The position of the first token.
-    pub offset: i32,
-}
-
-/// What a layer's attention is given, before queries and keys are normalized and rotated.
-pub struct Entry<'a> {
-    /// `[L, heads · head_dim]`.
-    pub queries: Columns,
-    /// `[L, kv_heads · head_dim]`.
-    pub keys: Columns,
-    /// As the keys.
-    pub values: Columns,
-    /// Of each query.
-    pub query_norm: Option<Norm<'a>>,
-    /// Of each key.
-    pub key_norm: Option<Norm<'a>>,
-}
-
-/// What attention reads.
-pub struct Entered {
-    /// `[1, heads, L, head_dim]`.
-    pub queries: Array,
-    /// `[1, kv_heads, S, head_dim]`: those of all visible tokens.
-    pub keys: Array,
-    /// As the keys.
-    pub values: Array,
-}
-
-impl Entered {
-    /// Of what [`cuda::into_cache`] gave.
-    pub(crate) fn of(queries: &Array, slot: &mut Slot) -> Result<Self> {
-        let [keys, values] = slot.buffers.seen_with_queries(slot.visible)?;
-        Ok(Self {
-            queries: queries.transpose(&[0, 2, 1, 3])?,
-            keys,
-            values,
-        })
-    }
-}
+use crate::rms_norm::graph::rms_norm;
+use crate::rms_norm::norm::{Norm, norm as kernel_norm};
 
 /// Normalizes and rotates queries and keys, and puts keys and values into `slot`, which has room for
 /// the L tokens.
@@ -115,7 +70,7 @@ fn norm_rope(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Arra
             (Some(weight), Some(eps)) => Some(kernel_norm(weight, eps)?),
             _ => None,
         };
-        let rope = Rope {
+        let rope = RotationView {
             periods: inputs[1].elements()?,
             scale,
             offset,

@@ -4,6 +4,7 @@
 //! layer: a thread keeps the last few tables of cosines and sines.
 
 pub mod cuda;
+pub(crate) mod entry;
 pub(crate) mod graph;
 mod table;
 
@@ -11,7 +12,7 @@ use std::ops::Range;
 
 use crate::error::ensure;
 use crate::isa::{Kernel, Simd, dispatch};
-use crate::rms_norm::Norm;
+use crate::rms_norm::NormView;
 use crate::scratch::Scratch;
 use crate::vector::{grain, load_row, store_row};
 use crate::view::Rows;
@@ -23,7 +24,7 @@ pub(crate) use table::release as release_tables;
 /// A rotation of the elements `i` and `i + periods.len()` of a head (the half-split order), by
 /// the angle `scale · position / periods[i]`. Elements beyond `2 · periods.len()` stay.
 #[derive(Clone, Copy, Debug)]
-pub struct Rope<'a> {
+pub struct RotationView<'a> {
     /// `2π` times these are the wavelengths: MLX's `freqs`.
     pub periods: &'a [f32],
     /// What positions are multiplied by: 1, or less to stretch a context.
@@ -40,8 +41,8 @@ pub struct Rope<'a> {
 pub fn rope(
     cpu: &Cpu,
     x: View<'_>,
-    norm: Option<Norm<'_>>,
-    rope: Rope<'_>,
+    norm: Option<NormView<'_>>,
+    rope: RotationView<'_>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     rope_in_parts(cpu, x, norm, rope, std::slice::from_mut(&mut y))
@@ -54,8 +55,8 @@ pub fn rope(
 pub(crate) fn rope_in_parts(
     cpu: &Cpu,
     x: View<'_>,
-    norm: Option<Norm<'_>>,
-    rope: Rope<'_>,
+    norm: Option<NormView<'_>>,
+    rope: RotationView<'_>,
     y: &mut [ViewMut<'_>],
 ) -> Result<()> {
     let shape = x.layout().shape();
@@ -117,7 +118,7 @@ pub(crate) fn rope_in_parts(
 /// the next.
 struct Rotate<'a> {
     x: View<'a>,
-    norm: Option<Norm<'a>>,
+    norm: Option<NormView<'a>>,
     half: usize,
     table: &'a Table,
     /// The table's row for the first of `x`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Rope;
+use super::RotationView;
 use crate::Cpu;
 use crate::kept::{List, Lists};
 use crate::scratch::Shared;
@@ -37,14 +37,14 @@ pub(super) struct Table {
 
 impl Table {
     /// The table of a call, made if this thread has none that has all its rows.
-    pub(super) fn get(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Arc<Self> {
-        let serves = |table: &&Arc<Self>| {
+    pub(super) fn get(cpu: &Cpu, rope: &RotationView<'_>, rows: usize) -> Arc<Self> {
+        let reaches = |table: &&Arc<Self>| {
             table.offset == rope.offset
                 && table.rows >= rows
                 && table.scale == rope.scale
                 && table.periods == rope.periods
         };
-        if let Some(table) = TABLES.with(|tables| tables.lock().iter().find(serves).cloned()) {
+        if let Some(table) = TABLES.with(|tables| tables.lock().iter().find(reaches).cloned()) {
             return table;
         }
         let table = Arc::new(Self::new(cpu, rope, rows));
@@ -63,7 +63,7 @@ impl Table {
     }
 
     /// Angles are float64: at position 100,000 a float32 is off by a hundredth of a radian.
-    fn new(cpu: &Cpu, rope: &Rope<'_>, rows: usize) -> Self {
+    fn new(cpu: &Cpu, rope: &RotationView<'_>, rows: usize) -> Self {
         let half = rope.periods.len();
         let (mut cos, mut sin) = (vec![0.0; rows * half], vec![0.0; rows * half]);
         let to = (Shared::new(cos.as_mut_ptr()), Shared::new(sin.as_mut_ptr()));

@@ -3,8 +3,8 @@
 use mlx_core::cuda::{Launch, Scalar};
 use mlx_core::{Array, Dtype, Result, ops};
 
-use crate::cuda::{Compiled, serves};
-use crate::graph::exactly;
+use crate::arrays::exactly;
+use crate::cuda::{Compiled, has_kernels};
 
 /// CUDA C++ that needs no header.
 pub const SOURCE: &str = include_str!("rows.cu");
@@ -37,7 +37,7 @@ fn on_gpu(matrix: &Array, ids: &Array) -> Result<Option<Array>> {
     let bytes = width.max(0) as usize * matrix.dtype().size();
     let fits =
         ids.dtype() == Dtype::Int32 && bytes.is_multiple_of(PIECE) && bytes > 0 && length > 0;
-    let (Ok(pieces), true) = (i32::try_from(bytes / PIECE), fits && serves()?) else {
+    let (Ok(pieces), true) = (i32::try_from(bytes / PIECE), fits && has_kernels()?) else {
         return Ok(None);
     };
     static COMPILED: Compiled<()> = Compiled::new();

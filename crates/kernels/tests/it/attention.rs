@@ -1,7 +1,7 @@
 //! Attention, compared with the textbook in float64.
 
 use crate::common::{self, Array, Rng, close, cpus, dot, dtypes, epsilon};
-use kernels::attention::{Mask, Scores, attention, attention_in_pages};
+use kernels::attention::{MaskView, Scores, attention, attention_in_pages};
 use kernels::pages::{Addresses, PAGE, Place};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;
@@ -137,10 +137,10 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
         .map(|_| (rng.bits() >> 40) as u8 % 3)
         .collect();
     let mask = match kind {
-        Kind::None => Mask::None,
-        Kind::Causal => Mask::Causal,
-        Kind::Window(size) => Mask::Window(size),
-        Kind::Rows => Mask::Rows {
+        Kind::None => MaskView::None,
+        Kind::Causal => MaskView::Causal,
+        Kind::Window(size) => MaskView::Window(size),
+        Kind::Rows => MaskView::Rows {
             allowed: &allowed,
             stride,
         },
@@ -270,7 +270,7 @@ fn the_models_own_shapes_are_right() {
 fn sizes_that_disagree_are_refused() {
     let cpu = Cpu::new(Isa::Portable, 1).unwrap();
     let array = |shape| Array::new(Dtype::F32, shape, 0, 0).fill(|| 1.0);
-    let attend = |q: [usize; 3], k, v, mask: Mask<'_>| {
+    let attend = |q: [usize; 3], k, v, mask: MaskView<'_>| {
         let mut out = array(q);
         let (q, k, v) = (array(q), array(k), array(v));
         attention(
@@ -283,11 +283,11 @@ fn sizes_that_disagree_are_refused() {
             out.view_mut(),
         )
     };
-    assert!(attend([4, 2, 32], [2, 5, 32], [2, 5, 32], Mask::Causal).is_ok());
-    assert!(attend([3, 2, 32], [2, 5, 32], [2, 5, 32], Mask::Causal).is_err());
-    assert!(attend([4, 2, 32], [2, 5, 24], [2, 5, 24], Mask::Causal).is_err());
-    assert!(attend([4, 2, 32], [2, 5, 32], [2, 6, 32], Mask::Causal).is_err());
-    let rows = |bytes| Mask::Rows {
+    assert!(attend([4, 2, 32], [2, 5, 32], [2, 5, 32], MaskView::Causal).is_ok());
+    assert!(attend([3, 2, 32], [2, 5, 32], [2, 5, 32], MaskView::Causal).is_err());
+    assert!(attend([4, 2, 32], [2, 5, 24], [2, 5, 24], MaskView::Causal).is_err());
+    assert!(attend([4, 2, 32], [2, 5, 32], [2, 6, 32], MaskView::Causal).is_err());
+    let rows = |bytes| MaskView::Rows {
         allowed: bytes,
         stride: 5,
     };

@@ -150,10 +150,10 @@ fn compiles_for(
 fn compiles(name: &str, sizes: &Sizes, everywhere: bool) {
     let Some(compiler) = compiler() else { return };
     for gpu in GPUS {
-        if !everywhere && !sizes.serve(gpu.1) {
+        if !everywhere && !sizes.fit(gpu.1) {
             continue;
         }
-        assert!(sizes.serve(gpu.1), "{name}: {} has no room", gpu.0);
+        assert!(sizes.fit(gpu.1), "{name}: {} has no room", gpu.0);
         compiles_for(&compiler, name, sizes, gpu, 1);
     }
 }
@@ -318,7 +318,7 @@ fn kernels_of_many_tokens_compile() {
 #[test]
 fn what_the_kernel_cannot_do_is_left_to_the_single_operations() {
     let h200 = GPUS[1].1;
-    assert!(qwen3(Packing::Dense).serve(h200));
+    assert!(qwen3(Packing::Dense).fit(h200));
     let refused = [
         Sizes {
             head_dim: 96,
@@ -349,6 +349,6 @@ fn what_the_kernel_cannot_do_is_left_to_the_single_operations() {
         },
     ];
     for sizes in refused {
-        assert!(!sizes.serve(h200), "{sizes:?}");
+        assert!(!sizes.fit(h200), "{sizes:?}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::common::{Array, Rng, close, cpus, dot, epsilon};
 use kernels::experts::{Each, Experts, Shared, experts};
 use kernels::gated::Activation;
-use kernels::linear::{Linear, Weight};
+use kernels::linear::{LinearView, WeightView};
 use kernels::mlp::Gated;
 use kernels::{Dtype, Result};
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ impl Expert {
         ])
     }
 
-    fn view(&self) -> Gated<Linear<'_>> {
+    fn view(&self) -> Gated<LinearView<'_>> {
         let [gate, up, down] = self.0.each_ref().map(linear);
         Gated {
             gate,
@@ -52,9 +52,9 @@ impl Expert {
     }
 }
 
-fn linear(matrix: &Array) -> Linear<'_> {
-    Linear {
-        weight: Weight::Dense(matrix.view()),
+fn linear(matrix: &Array) -> LinearView<'_> {
+    LinearView {
+        weight: WeightView::Dense(matrix.view()),
         bias: None,
     }
 }
@@ -66,7 +66,7 @@ impl Each for All {
         self.0.len()
     }
 
-    fn expert(&self, index: usize) -> Result<Gated<Linear<'_>>> {
+    fn expert(&self, index: usize) -> Result<Gated<LinearView<'_>>> {
         Ok(self.0[index].view())
     }
 }
@@ -80,7 +80,7 @@ struct Mixture {
 }
 
 impl Mixture {
-    fn view(&self) -> Experts<Linear<'_>, &dyn Each> {
+    fn view(&self) -> Experts<LinearView<'_>, &dyn Each> {
         Experts {
             router: linear(&self.router),
             top: self.top,

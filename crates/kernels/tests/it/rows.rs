@@ -3,8 +3,8 @@
 use crate::common::{Array, Rng, close, cpus, dtypes, epsilon};
 use kernels::add::{add, add_row};
 use kernels::gated::{Activation, gated};
-use kernels::rms_norm::{Addend, Norm, add_rms_norm, rms_norm};
-use kernels::rope::{Rope, rope};
+use kernels::rms_norm::{Addend, NormView, add_rms_norm, rms_norm};
+use kernels::rope::{RotationView, rope};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;
 
@@ -136,7 +136,7 @@ proptest! {
         let mut rng = Rng::new(seed);
         let x = Array::new(types.0, shape, gap, offset).fill(|| 3.0 * rng.normal());
         let weight = weighted.then(|| Array::new(types.1, [1, 1, shape[2]], 0, offset).fill(|| rng.normal()));
-        let norm = Norm { weight: weight.as_ref().map(Array::view), epsilon: 1e-5 };
+        let norm = NormView { weight: weight.as_ref().map(Array::view), epsilon: 1e-5 };
         for cpu in cpus() {
             let mut y = Array::new(types.2, shape, gap, offset);
             rms_norm(&cpu, x.view(), norm, y.view_mut()).unwrap();
@@ -160,8 +160,8 @@ proptest! {
         let other = Array::new(types.1, shape, 0, offset).fill(|| rng.normal());
         let mut row = |n| Array::new(types.1, [1, 1, n], 0, offset).fill(|| rng.normal());
         let (first, second) = (Some(row(shape[2])), Some(row(shape[2])));
-        let first_norm = Norm { weight: first.as_ref().map(Array::view), epsilon: 1e-6 };
-        let norm = Norm { weight: second.as_ref().map(Array::view), epsilon: 1e-6 };
+        let first_norm = NormView { weight: first.as_ref().map(Array::view), epsilon: 1e-6 };
+        let norm = NormView { weight: second.as_ref().map(Array::view), epsilon: 1e-6 };
         for cpu in cpus() {
             let mut sum = Array::new(types.2, shape, gap, offset);
             let mut y = Array::new(types.3, shape, 0, offset);
@@ -203,7 +203,7 @@ proptest! {
         (x.layout.plane_stride, x.layout.row_stride) = (dim, heads * dim);
         let x = x.fill(|| rng.normal());
         let weight = normed.then(|| Array::new(types.0, [1, 1, dim], 0, 0).fill(|| rng.normal()));
-        let norm = normed.then(|| Norm { weight: weight.as_ref().map(Array::view), epsilon: 1e-6 });
+        let norm = normed.then(|| NormView { weight: weight.as_ref().map(Array::view), epsilon: 1e-6 });
         let want: Vec<Vec<Vec<f64>>> = (0..heads)
             .map(|p| (0..rows).map(|r| match normed {
                 true => normalised(&x.row(p, r), &weight, 1e-6),
@@ -212,7 +212,7 @@ proptest! {
             .collect();
         for cpu in cpus() {
             let mut y = Array::new(types.1, [heads, rows, dim], 3, 2);
-            let rotation = Rope { periods: &periods, scale, offset: position };
+            let rotation = RotationView { periods: &periods, scale, offset: position };
             rope(&cpu, x.view(), norm, rotation, y.view_mut()).unwrap();
             check(&cpu, &y, 24.0, |p, r, c| {
                 let row = &want[p][r];
@@ -238,12 +238,12 @@ fn sizes_that_disagree_are_refused() {
     let mut y = array([1, 2, 8]);
     assert!(add(&cpu, a.view(), b.view(), y.view_mut()).is_err());
     assert!(gated(&cpu, Activation::Silu, b.view(), a.view(), y.view_mut()).is_err());
-    let norm = Norm {
+    let norm = NormView {
         weight: Some(w.view()),
         epsilon: 1e-6,
     };
     assert!(rms_norm(&cpu, a.view(), norm, y.view_mut()).is_err());
-    let rotation = Rope {
+    let rotation = RotationView {
         periods: &[1.0; 5],
         scale: 1.0,
         offset: 0,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::stream::GenerationStream;
-use crate::testing::{Letters, Script, plan, service};
+use crate::testing::{Letters, Script, request, service};
 use crate::{FinishReason, Options};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -29,7 +29,13 @@ fn gated(text: &'static str) -> (Arc<Engine>, Sender<()>) {
 fn stream(engine: &Arc<Engine>, options: &Options) -> GenerationStream {
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
     let cancel = options.cancel.clone();
-    GenerationStream::start(engine.clone(), plan(1, options), Some(vocabulary), cancel).unwrap()
+    GenerationStream::start(
+        engine.clone(),
+        request(1, options),
+        Some(vocabulary),
+        cancel,
+    )
+    .unwrap()
 }
 
 fn text(engine: &Arc<Engine>) -> Result<String> {
@@ -320,8 +326,8 @@ fn a_full_queue_says_so_and_takes_requests_again_later() {
     let start = |engine: &Arc<Engine>| {
         let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
         let options = Options::new();
-        let plan = plan(1, &options);
-        GenerationStream::start(engine.clone(), plan, Some(vocabulary), options.cancel)
+        let request = request(1, &options);
+        GenerationStream::start(engine.clone(), request, Some(vocabulary), options.cancel)
     };
     // The first is taken up sooner or later, and two may wait.
     let mut waiting = Vec::new();

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::*;
 use crate::Options;
 use crate::scheduler::{Client, Scheduler};
-use crate::testing::{Call, EOS, Letters, Script, plan, service};
+use crate::testing::{Call, EOS, Letters, Script, request, service};
 
-/// Runs a plan to its end; the pieces and the outcome.
-fn run(model: &mut Script, plan: &Plan) -> (Vec<String>, Result<Generation>) {
-    run_until(model, plan, &|_| false)
+/// Runs a request to its end; the pieces and the outcome.
+fn run(model: &mut Script, request: &Request) -> (Vec<String>, Result<Generation>) {
+    run_until(model, request, &|_| false)
 }
 
 /// Cancels as soon as `cancelled` says so of the number of times it was asked.
 fn run_until(
     model: &mut Script,
-    plan: &Plan,
+    request: &Request,
     cancelled: &dyn Fn(usize) -> bool,
 ) -> (Vec<String>, Result<Generation>) {
-    let (pieces, outcome) = run_with(model, plan, Some(Arc::new(Letters)), cancelled);
+    let (pieces, outcome) = run_with(model, request, Some(Arc::new(Letters)), cancelled);
     let texts = pieces.into_iter().map(|piece| piece.text);
     (texts.collect(), outcome)
 }
@@ -51,7 +51,7 @@ impl Client for Alone<'_> {
 
 fn run_with(
     model: &mut Script,
-    plan: &Plan,
+    request: &Request,
     vocabulary: Option<Arc<dyn Vocabulary>>,
     cancelled: &dyn Fn(usize) -> bool,
 ) -> (Vec<Piece>, Result<Generation>) {
@@ -62,7 +62,7 @@ fn run_with(
         cancelled,
         got: &got,
     };
-    scheduler.add(plan.clone(), vocabulary, client, Instant::now());
+    scheduler.add(request.clone(), vocabulary, client, Instant::now());
     while !scheduler.is_idle() {
         scheduler.step(model);
     }
@@ -78,7 +78,7 @@ fn options() -> Options {
 #[test]
 fn the_answer_ends_before_the_end_of_sequence_token() {
     let mut model = Script::new("42");
-    let (pieces, outcome) = run(&mut model, &plan(3, &options()));
+    let (pieces, outcome) = run(&mut model, &request(3, &options()));
     let generation = outcome.unwrap();
     assert_eq!(generation.text, "42");
     assert_eq!(pieces, ["4", "2"]);
@@ -93,7 +93,7 @@ fn the_answer_ends_before_the_end_of_sequence_token() {
 fn ignore_eos_goes_on_to_the_last_token() {
     let mut model = Script::from_ids(vec![97, EOS, 98]);
     let options = options().ignore_eos(true).max_tokens(3);
-    let generation = run(&mut model, &plan(1, &options)).1.unwrap();
+    let generation = run(&mut model, &request(1, &options)).1.unwrap();
     assert_eq!(generation.token_ids, [97, EOS, 98]);
     assert_eq!(generation.finish_reason, FinishReason::Length);
 }
@@ -101,7 +101,7 @@ fn ignore_eos_goes_on_to_the_last_token() {
 #[test]
 fn a_step_is_submitted_before_the_token_before_it_is_read() {
     let mut model = Script::new("abc");
-    run(&mut model, &plan(1, &options())).1.unwrap();
+    run(&mut model, &request(1, &options())).1.unwrap();
     let position = |call: Call| model.calls.iter().position(|c| *c == call).unwrap();
     for step in 0..3 {
         assert!(
@@ -116,7 +116,7 @@ fn a_step_is_submitted_before_the_token_before_it_is_read() {
 fn no_step_is_submitted_that_max_tokens_makes_useless() {
     let mut model = Script::new("abcdef");
     let options = options().max_tokens(3);
-    let (pieces, outcome) = run(&mut model, &plan(1, &options));
+    let (pieces, outcome) = run(&mut model, &request(1, &options));
     assert_eq!(pieces.concat(), "abc");
     assert_eq!(outcome.unwrap().finish_reason, FinishReason::Length);
     assert!(!model.calls.contains(&Call::Next(2)), "{:?}", model.calls);
@@ -125,7 +125,7 @@ fn no_step_is_submitted_that_max_tokens_makes_useless() {
 #[test]
 fn no_tokens_asked_for_is_no_work() {
     let mut model = Script::new("abc");
-    let generation = run(&mut model, &plan(1, &options().max_tokens(0)))
+    let generation = run(&mut model, &request(1, &options().max_tokens(0)))
         .1
         .unwrap();
     assert_eq!(
@@ -138,7 +138,7 @@ fn no_tokens_asked_for_is_no_work() {
 #[test]
 fn a_full_context_is_the_reason_given() {
     let mut model = Script::from_ids(vec![97; 100]);
-    let generation = run(&mut model, &plan(99_998, &options())).1.unwrap();
+    let generation = run(&mut model, &request(99_998, &options())).1.unwrap();
     assert_eq!(
         (generation.text.as_str(), generation.finish_reason),
         ("aa", FinishReason::Context)
@@ -154,9 +154,12 @@ fn the_prompt_goes_in_by_chunks_and_only_its_last_asks_for_logits() {
         (3, 1, vec![1, 1], 1),
     ] {
         let mut model = Script::new("a");
-        run(&mut model, &plan(prompt, &options().prefill_chunk(chunk)))
-            .1
-            .unwrap();
+        run(
+            &mut model,
+            &request(prompt, &options().prefill_chunk(chunk)),
+        )
+        .1
+        .unwrap();
         let sizes: Vec<usize> = model
             .calls
             .iter()
@@ -183,7 +186,7 @@ fn what_the_caches_hold_of_a_prompt_is_not_run_again() {
     let mut model = Script::new("a");
     model.held_prefix = 4;
     let options = options().prefill_chunk(3).reuse_prefix(true);
-    let metrics = run(&mut model, &plan(9, &options)).1.unwrap().metrics;
+    let metrics = run(&mut model, &request(9, &options)).1.unwrap().metrics;
     assert_eq!((metrics.prompt_tokens, metrics.reused_tokens), (9, 4));
     // Chunks end at multiples of three.
     assert!(model.calls.contains(&Call::Prefill(2)), "{:?}", model.calls);
@@ -199,7 +202,7 @@ fn what_the_caches_hold_of_a_prompt_is_not_run_again() {
 #[test]
 fn the_buffer_cache_is_given_back_between_chunks_during_and_after() {
     let mut model = Script::from_ids(vec![97; 600]);
-    run(&mut model, &plan(5, &options().prefill_chunk(2)))
+    run(&mut model, &request(5, &options().prefill_chunk(2)))
         .1
         .unwrap();
     let releases = |calls: &[Call]| calls.iter().filter(|c| **c == Call::Release).count();
@@ -224,7 +227,7 @@ fn the_buffer_cache_is_given_back_between_chunks_during_and_after() {
 fn cancelling_returns_what_was_there() {
     let mut model = Script::new("abcdef");
     // Asked once before the prompt, then before each token.
-    let (pieces, outcome) = run_until(&mut model, &plan(1, &options()), &|asked| asked > 4);
+    let (pieces, outcome) = run_until(&mut model, &request(1, &options()), &|asked| asked > 4);
     let Err(Error::Cancelled { partial }) = outcome else {
         panic!("{outcome:?}")
     };
@@ -237,8 +240,8 @@ fn cancelling_returns_what_was_there() {
 #[test]
 fn cancelling_is_noticed_between_the_chunks_of_a_prompt() {
     let mut model = Script::new("abc");
-    let plan = plan(10, &options().prefill_chunk(2));
-    let outcome = run_until(&mut model, &plan, &|asked| asked > 2).1;
+    let request = request(10, &options().prefill_chunk(2));
+    let outcome = run_until(&mut model, &request, &|asked| asked > 2).1;
     assert!(matches!(outcome, Err(Error::Cancelled { partial }) if partial.text.is_empty()));
     let prefills = model
         .calls
@@ -257,7 +260,7 @@ fn cancelling_is_noticed_between_the_chunks_of_a_prompt() {
 fn a_failure_on_the_way_keeps_what_was_there() {
     let mut model = Script::new("abcdef");
     model.fail_at = Some(2);
-    let (pieces, outcome) = run(&mut model, &plan(1, &options()));
+    let (pieces, outcome) = run(&mut model, &request(1, &options()));
     let Err(Error::Interrupted { partial, source }) = outcome else {
         panic!("{outcome:?}")
     };
@@ -271,7 +274,7 @@ fn a_failure_on_the_way_keeps_what_was_there() {
 fn a_step_that_cannot_be_submitted_costs_no_token_before_it() {
     let mut model = Script::new("abcdef");
     model.fail_after = Some(2);
-    let (pieces, outcome) = run(&mut model, &plan(1, &options()));
+    let (pieces, outcome) = run(&mut model, &request(1, &options()));
     let partial = outcome.unwrap_err().into_partial().unwrap();
     assert_eq!(partial.text, "abc");
     assert_eq!(pieces.concat(), "abc");
@@ -284,7 +287,7 @@ fn a_step_that_cannot_be_submitted_costs_no_token_before_it() {
 fn a_stop_text_across_tokens_ends_the_answer_and_is_not_in_it() {
     let mut model = Script::new("one\nQ: two");
     let options = options().stop("\nQ:");
-    let (pieces, outcome) = run(&mut model, &plan(1, &options));
+    let (pieces, outcome) = run(&mut model, &request(1, &options));
     let generation = outcome.unwrap();
     assert_eq!(generation.text, "one");
     assert_eq!(generation.finish_reason, FinishReason::StopText);
@@ -295,7 +298,7 @@ fn a_stop_text_across_tokens_ends_the_answer_and_is_not_in_it() {
 fn what_a_stop_text_held_back_comes_out_when_the_answer_ends() {
     for options in [options(), options().max_tokens(5)] {
         let mut model = Script::new("one\nQ");
-        let (pieces, outcome) = run(&mut model, &plan(1, &options.stop("\nQ:")));
+        let (pieces, outcome) = run(&mut model, &request(1, &options.stop("\nQ:")));
         assert_eq!(outcome.unwrap().text, "one\nQ");
         assert_eq!(pieces.concat(), "one\nQ");
     }
@@ -304,7 +307,7 @@ fn what_a_stop_text_held_back_comes_out_when_the_answer_ends() {
 #[test]
 fn without_a_tokenizer_there_are_ids_and_no_text() {
     let mut model = Script::from_ids(vec![5, 6]);
-    let (pieces, outcome) = run_with(&mut model, &plan(1, &options()), None, &|_| false);
+    let (pieces, outcome) = run_with(&mut model, &request(1, &options()), None, &|_| false);
     let generation = outcome.unwrap();
     assert_eq!(
         (generation.text.as_str(), &generation.token_ids[..]),
@@ -343,8 +346,8 @@ impl crate::text::Decoder for Kept {
 fn a_stop_text_that_the_last_of_the_text_completes_is_the_reason() {
     let run = |text: &str, options: &Options| {
         let vocabulary: Option<Arc<dyn Vocabulary>> = Some(Arc::new(AllAtTheEnd));
-        let plan = plan(1, options);
-        let outcome = run_with(&mut Script::new(text), &plan, vocabulary, &|_| false).1;
+        let request = request(1, options);
+        let outcome = run_with(&mut Script::new(text), &request, vocabulary, &|_| false).1;
         let generation = outcome.unwrap();
         (generation.text, generation.finish_reason)
     };

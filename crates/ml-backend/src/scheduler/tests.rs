@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::Options;
-use crate::testing::{Call, Failing, Letters, Script, plan, service};
+use crate::testing::{Call, Failing, Letters, Script, request, service};
 
 /// What one request was given.
 #[derive(Default)]
@@ -58,8 +58,8 @@ type Requests = Scheduler<usize, Rc<Told>>;
 
 fn ask(requests: &mut Requests, prompt: usize, options: &Options) -> Rc<Told> {
     let told = Rc::new(Told::default());
-    let (plan, client) = (plan(prompt, options), Rc::clone(&told));
-    requests.add(plan, Some(Arc::new(Letters)), client, Instant::now());
+    let (request, client) = (request(prompt, options), Rc::clone(&told));
+    requests.add(request, Some(Arc::new(Letters)), client, Instant::now());
     told
 }
 

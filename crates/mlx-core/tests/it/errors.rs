@@ -1,6 +1,6 @@
 //! A failure says which operation it was, with the shapes and dtypes of its operands.
 
-use mlx_core::fast::{self, Mask};
+use mlx_core::fast::{self, SdpaMask};
 use mlx_core::quant::{self, Mode};
 use mlx_core::{Array, Dtype, Error, Result, eval, ops, random};
 
@@ -49,7 +49,7 @@ on_each_device! {
         );
         let k = Array::zeros(&[1, 2, 3, 4], Dtype::Float32).unwrap();
         says(
-            fast::scaled_dot_product_attention(&x, &k, &k, 1.0, Mask::Causal),
+            fast::scaled_dot_product_attention(&x, &k, &k, 1.0, SdpaMask::Causal),
             &["scaled_dot_product_attention(float32[1, 2, 3, 8], float32[1, 2, 3, 4]", "causal"],
         );
         let scheme = Mode::Affine.defaults();
@@ -68,7 +68,7 @@ on_each_device! {
         let q = Array::zeros(&[1, 2, 3, 8], Dtype::Float32).unwrap();
         let k = Array::zeros(&[1, 0, 3, 8], Dtype::Float32).unwrap();
         says(
-            fast::scaled_dot_product_attention(&q, &k, &k, 1.0, Mask::None),
+            fast::scaled_dot_product_attention(&q, &k, &k, 1.0, SdpaMask::None),
             &["float32[1, 0, 3, 8]", "no key heads"],
         );
         let key = random::Key::new(0).unwrap();

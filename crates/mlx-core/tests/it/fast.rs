@@ -1,4 +1,4 @@
-use mlx_core::fast::{self, Mask};
+use mlx_core::fast::{self, SdpaMask};
 use mlx_core::{Array, Dtype};
 
 use crate::common::{Nd, Rng, assert_close, indices, on_each_device, product_tolerance};
@@ -162,7 +162,7 @@ on_each_device! {
             let (q, k, v) = qkv(&mut rng, sizes);
             let want = attended(&q, &k, &v, 0.3, |_| 0.0);
             let (q, k, v) = (q.array(), k.array(), v.array());
-            let got = fast::scaled_dot_product_attention(&q, &k, &v, 0.3, Mask::None).unwrap();
+            let got = fast::scaled_dot_product_attention(&q, &k, &v, 0.3, SdpaMask::None).unwrap();
             assert_close(&got, &want, 0.0, 5.0 * product_tolerance());
         }
     }
@@ -175,7 +175,7 @@ on_each_device! {
             let mask = |i: &[usize]| if i[3] <= i[2] + ahead { 0.0 } else { f64::NEG_INFINITY };
             let want = attended(&q, &k, &v, 0.3, mask);
             let (q, k, v) = (q.array(), k.array(), v.array());
-            let got = fast::scaled_dot_product_attention(&q, &k, &v, 0.3, Mask::Causal).unwrap();
+            let got = fast::scaled_dot_product_attention(&q, &k, &v, 0.3, SdpaMask::Causal).unwrap();
             assert_close(&got, &want, 0.0, 5.0 * product_tolerance());
         }
     }
@@ -189,7 +189,7 @@ on_each_device! {
             for shape in [vec![l, s], vec![b, 1, l, s], vec![b, hq, l, s], vec![1, s]] {
                 let added = Nd::random(&mut rng, &shape, -4.0, 4.0);
                 let want = attended(&q, &k, &v, 0.3, |i| added.at_broadcast(i));
-                let got = attend(&arrays, Mask::Array(&added.array()));
+                let got = attend(&arrays, SdpaMask::Array(&added.array()));
                 assert_close(&got, &want, 0.0, 5.0 * product_tolerance());
 
                 // The first key stays, so that no query is left without one.
@@ -201,7 +201,7 @@ on_each_device! {
                     if kept.at_broadcast(i) != 0.0 { 0.0 } else { f64::NEG_INFINITY }
                 });
                 let mask = kept.array().cast(Dtype::Bool).unwrap();
-                let got = attend(&arrays, Mask::Array(&mask));
+                let got = attend(&arrays, SdpaMask::Array(&mask));
                 assert_close(&got, &want, 0.0, 5.0 * product_tolerance());
             }
         }
@@ -216,12 +216,12 @@ on_each_device! {
         let mask = |i: &[usize]| if i[3] <= i[2] + 6 { 0.0 } else { f64::NEG_INFINITY };
         let want = attended(&q, &k, &v, 0.125, mask);
         let got =
-            fast::scaled_dot_product_attention(&qa, &ka, &va, 0.125, Mask::Causal).unwrap();
+            fast::scaled_dot_product_attention(&qa, &ka, &va, 0.125, SdpaMask::Causal).unwrap();
         assert_eq!(got.dtype(), Dtype::Bfloat16);
         assert_close(&got, &want, 2e-2, 1e-2);
     }
 }
 
-fn attend((q, k, v): &(Array, Array, Array), mask: Mask<'_>) -> Array {
+fn attend((q, k, v): &(Array, Array, Array), mask: SdpaMask<'_>) -> Array {
     fast::scaled_dot_product_attention(q, k, v, 0.3, mask).unwrap()
 }

@@ -4,7 +4,7 @@ use kernels::graph::{self, Entry, Heads, Scores};
 use mlx_core::{Array, Dtype};
 
 use super::linear::Matrix;
-use super::{Linear, Projections, RmsNorm, Rope};
+use super::{Linear, Projections, RmsNorm, RotaryEmbedding};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
 use crate::weights::Source;
@@ -52,7 +52,7 @@ impl Attention {
     pub(crate) fn forward(
         &self,
         x: &Array,
-        rope: &Rope,
+        rope: &RotaryEmbedding,
         mask: &AttentionMask,
         cache: &mut LayerCache,
         plain: [Option<Matrix>; 2],
@@ -81,7 +81,7 @@ impl Attention {
     }
 
     /// What becomes of scores.
-    pub(super) fn scores(&self, rope: &Rope) -> Scores {
+    pub(super) fn scores(&self, rope: &RotaryEmbedding) -> Scores {
         Scores {
             scale: (self.scale * rope.score_factor()) as f32,
             softcap: self.softcap.map(|cap| cap as f32),

@@ -5,13 +5,13 @@ use kernels::graph;
 use mlx_core::Array;
 
 use super::linear::Matrix;
-use super::{Attention, Linear, Mlp, RmsNorm, Rope};
+use super::{Attention, Linear, Mlp, RmsNorm, RotaryEmbedding};
 use crate::Result;
 use crate::cache::{AttentionMask, LayerCache};
 use crate::weights::Source;
 
 /// The weights of one block.
-pub(crate) struct Block {
+pub(crate) struct DecoderBlock {
     pub(crate) attention_norm: RmsNorm,
     pub(crate) attention: Attention,
     /// Of the attention's output.
@@ -36,7 +36,7 @@ pub(crate) struct Residual {
 
 impl Residual {
     /// In front of the first block.
-    pub(crate) fn new(x: &Array, first: &Block) -> Result<Self> {
+    pub(crate) fn new(x: &Array, first: &DecoderBlock) -> Result<Self> {
         Ok(Self {
             x: x.clone(),
             normed: first.attention_norm.forward(x)?,
@@ -61,7 +61,7 @@ impl Residual {
     }
 }
 
-impl Block {
+impl DecoderBlock {
     /// `states` are the model's.
     pub(crate) fn load(
         source: &Source<'_>,
@@ -88,7 +88,7 @@ impl Block {
     pub(crate) fn forward(
         &self,
         at: &Residual,
-        rope: &Rope,
+        rope: &RotaryEmbedding,
         mask: &AttentionMask,
         cache: &mut LayerCache,
         rows: i32,
@@ -110,7 +110,7 @@ impl Block {
     }
 
     /// The block for operations that are whole blocks; `None` of experts that are held in one array.
-    pub(super) fn as_one<'a>(&'a self, rope: &'a Rope) -> Option<graph::Block<'a>> {
+    pub(super) fn as_one<'a>(&'a self, rope: &'a RotaryEmbedding) -> Option<graph::Block<'a>> {
         let attention = &self.attention;
         let [queries, keys, values] = attention.qkv.as_linears();
         Some(graph::Block {

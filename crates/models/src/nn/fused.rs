@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use kernels::decode::{Model, TokenStep};
+use kernels::decode::{TokenModel, TokenStep};
 use kernels::graph::{Norm, Weight};
 use mlx_core::Array;
 
@@ -39,7 +39,7 @@ impl Fused {
         caches: &mut [&mut Cache],
     ) -> Result<Option<Array>> {
         match self.step(layers, ends)? {
-            Some(step) if step.serves()? && caches.len() <= step.together() => {
+            Some(step) if step.runs_here()? && caches.len() <= step.together() => {
                 Ok(Some(layers.decode(step, ids, caches)?))
             }
             _ => Ok(None),
@@ -65,10 +65,10 @@ impl Fused {
 }
 
 impl<'a> Ends<'a> {
-    fn model(&self, layers: &'a Stack) -> Option<Model<'a>> {
+    fn model(&self, layers: &'a Stack) -> Option<TokenModel<'a>> {
         let embedding: Weight<'a> = self.embedding.as_weight();
         let norm: Norm<'a> = self.norm.as_norm();
-        Some(Model {
+        Some(TokenModel {
             blocks: layers.blocks()?,
             embedding,
             embed_scale: self.embed_scale,

@@ -16,7 +16,7 @@ mod stack;
 mod stacked;
 
 pub(crate) use attention::Attention;
-pub(crate) use block::Block;
+pub(crate) use block::DecoderBlock;
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
 pub(crate) use fused::{Ends, Fused};
@@ -24,5 +24,5 @@ pub(crate) use linear::Linear;
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;
-pub(crate) use rope::Rope;
+pub(crate) use rope::RotaryEmbedding;
 pub(crate) use stack::{Pass, Stack};

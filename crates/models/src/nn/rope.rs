@@ -6,14 +6,14 @@ use mlx_core::Array;
 use crate::Result;
 
 /// The rotation of one kind of layer.
-pub(crate) struct Rope {
+pub(crate) struct RotaryEmbedding {
     /// `1 / inv_freq`, float32 `[head_dim / 2]`: what MLX calls `freqs`.
     periods: Array,
     position_scale: f32,
     attention_factor: f64,
 }
 
-impl Rope {
+impl RotaryEmbedding {
     pub(crate) fn new(rope: &arch::Rope) -> Result<Self> {
         let periods: Vec<f32> = rope.periods().into_iter().map(|p| p as f32).collect();
         Ok(Self {

@@ -11,17 +11,17 @@ use mlx_core::{Array, Dtype, memory};
 
 use super::block::Residual;
 use super::pace::Pace;
-use super::{Block, Rope};
+use super::{DecoderBlock, RotaryEmbedding};
 use crate::cache::{Cache, Masks};
 use crate::states::Added;
 use crate::{Error, Result};
 
 /// Blocks, and the rotations that they name.
 pub(crate) struct Stack {
-    layers: Vec<Block>,
-    ropes: Vec<Rope>,
+    layers: Vec<DecoderBlock>,
+    ropes: Vec<RotaryEmbedding>,
     /// All blocks as one operation, if they can be: found out when first needed.
-    joined: OnceCell<Option<graph::Stack>>,
+    joined: OnceCell<Option<graph::PinnedBlocks>>,
 }
 
 /// A pass of one sequence through the blocks, under way.
@@ -58,7 +58,7 @@ pub(crate) struct At {
 }
 
 impl Stack {
-    pub(crate) fn new(layers: Vec<Block>, ropes: Vec<Rope>) -> Self {
+    pub(crate) fn new(layers: Vec<DecoderBlock>, ropes: Vec<RotaryEmbedding>) -> Self {
         Self {
             layers,
             ropes,
@@ -181,7 +181,7 @@ impl Stack {
             .collect()
     }
 
-    fn rope(&self, block: &Block) -> &Rope {
+    fn rope(&self, block: &DecoderBlock) -> &RotaryEmbedding {
         &self.ropes[block.attention.rope]
     }
 
@@ -189,9 +189,9 @@ impl Stack {
     ///
     /// # Errors
     /// When it cannot be run now, for which there are caches that are not in pages.
-    fn serving(&self, x: &Array) -> Result<&graph::Stack> {
+    fn serving(&self, x: &Array) -> Result<&graph::PinnedBlocks> {
         match self.joined(x.dtype())? {
-            Some(joined) if joined.serves(x)? => Ok(joined),
+            Some(joined) if joined.takes(x)? => Ok(joined),
             _ => Err(Error::Input(
                 "the caches are in pages, in which only kernels on the CPU run; make new ones"
                     .to_owned(),
@@ -200,7 +200,7 @@ impl Stack {
     }
 
     /// All blocks as one operation on a stream of `dtype`, where there is one: they run in pages.
-    pub(crate) fn joined(&self, dtype: Dtype) -> Result<Option<&graph::Stack>> {
+    pub(crate) fn joined(&self, dtype: Dtype) -> Result<Option<&graph::PinnedBlocks>> {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
@@ -208,7 +208,7 @@ impl Stack {
         let joined = match self.blocks() {
             Some(blocks) => {
                 let blocks: Vec<_> = blocks.into_iter().map(|(block, _)| block).collect();
-                graph::Stack::new(&blocks, &states, dtype)?
+                graph::PinnedBlocks::new(&blocks, &states, dtype)?
             }
             None => None,
         };
@@ -217,6 +217,9 @@ impl Stack {
 
     /// What rotations need; the blocks' arrays are asked for a block at a time.
     pub(crate) fn rope_arrays(&self) -> Vec<&Array> {
-        self.ropes.iter().flat_map(Rope::arrays).collect()
+        self.ropes
+            .iter()
+            .flat_map(RotaryEmbedding::arrays)
+            .collect()
     }
 }

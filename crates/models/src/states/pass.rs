@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use kernels::graph::Stack;
+use kernels::graph::PinnedBlocks;
 use mlx_core::Array;
 
 use super::{Reserved, Rows, SequenceId, States};
@@ -70,7 +70,7 @@ impl Added {
     /// All blocks, `stack`, for `count` rows of `x [L, hidden]` for each of the sequences; of the result the last
     /// `rows`, `[rows, hidden]`.
     pub(crate) fn run(
-        stack: &Stack,
+        stack: &PinnedBlocks,
         x: &Array,
         sequences: &[&Paged],
         count: i32,

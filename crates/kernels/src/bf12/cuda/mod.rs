@@ -9,8 +9,8 @@
 use mlx_core::cuda::{self, Architecture, Kernel, Launch, Scalar};
 use mlx_core::{Array, Dtype, Result};
 
+use crate::arrays::exactly;
 use crate::cuda::Compiled;
-use crate::graph::exactly;
 
 /// CUDA C++ that needs no header, which begins as all sources here do.
 macro_rules! source {

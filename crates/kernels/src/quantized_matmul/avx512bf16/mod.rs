@@ -27,7 +27,7 @@ use rows::Job;
 use scales::{Bf16, E4m3, E8m0, F16, F32, ScaleFormat};
 
 /// Whether [`products`] has the format: codes of 4 bits, and integers of 8.
-pub(super) fn serves(format: Format) -> bool {
+pub(super) fn has_kernel(format: Format) -> bool {
     format.bits() == 4 || format.bits() == 8 && format.mode() == Mode::Affine
 }
 

@@ -100,7 +100,7 @@ impl ModelLimits {
 
 /// Everything that the generate loop needs to know.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Request {
     /// The prompt, at least one token.
     pub(crate) prompt: Vec<u32>,
     /// The most tokens to generate.
@@ -116,7 +116,7 @@ pub(crate) struct Plan {
     pub(crate) sampling: Sampling,
 }
 
-impl Plan {
+impl Request {
     pub(crate) fn new(prompt: Vec<u32>, options: &Options, limits: &ModelLimits) -> Result<Self> {
         options.check()?;
         limits.check_ids(&prompt)?;
@@ -171,18 +171,18 @@ mod tests {
 
     #[test]
     fn what_is_unset_has_the_documented_value() {
-        let plan = Plan::new(vec![3], &Options::new(), &limits(None)).unwrap();
-        assert_eq!(plan.max_tokens, 2048);
-        assert_eq!(plan.prefill_chunk, 2048);
-        assert_eq!(plan.sampling.temperature, 0.1);
-        assert_eq!(plan.eos, [1, 2]);
+        let request = Request::new(vec![3], &Options::new(), &limits(None)).unwrap();
+        assert_eq!(request.max_tokens, 2048);
+        assert_eq!(request.prefill_chunk, 2048);
+        assert_eq!(request.sampling.temperature, 0.1);
+        assert_eq!(request.eos, [1, 2]);
     }
 
     #[test]
     fn a_zero_that_was_asked_for_is_greedy_and_no_default() {
         let options = Options::new().temperature(0.0);
         assert!(
-            Plan::new(vec![3], &options, &limits(None))
+            Request::new(vec![3], &options, &limits(None))
                 .unwrap()
                 .sampling
                 .is_greedy()
@@ -192,11 +192,17 @@ mod tests {
     #[test]
     fn the_context_bounds_prompt_and_answer_together() {
         let options = Options::new().max_tokens(5);
-        let plan = Plan::new(vec![3; 6], &options, &limits(Some(8))).unwrap();
-        assert_eq!((plan.max_tokens, plan.at_max), (2, FinishReason::Context));
-        let plan = Plan::new(vec![3; 3], &options, &limits(Some(8))).unwrap();
-        assert_eq!((plan.max_tokens, plan.at_max), (5, FinishReason::Length));
-        let error = Plan::new(vec![3; 8], &options, &limits(Some(8))).unwrap_err();
+        let request = Request::new(vec![3; 6], &options, &limits(Some(8))).unwrap();
+        assert_eq!(
+            (request.max_tokens, request.at_max),
+            (2, FinishReason::Context)
+        );
+        let request = Request::new(vec![3; 3], &options, &limits(Some(8))).unwrap();
+        assert_eq!(
+            (request.max_tokens, request.at_max),
+            (5, FinishReason::Length)
+        );
+        let error = Request::new(vec![3; 8], &options, &limits(Some(8))).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -253,15 +259,15 @@ mod tests {
     #[test]
     fn prompts_are_run_in_chunks_of_bounded_size() {
         let options = Options::new().prefill_chunk(usize::MAX);
-        let plan = Plan::new(vec![3], &options, &limits(None)).unwrap();
-        assert_eq!(plan.prefill_chunk, 8192);
+        let request = Request::new(vec![3], &options, &limits(None)).unwrap();
+        assert_eq!(request.prefill_chunk, 8192);
     }
 
     #[test]
     fn an_empty_prompt_and_a_foreign_id_are_refused() {
-        let empty = Plan::new(vec![], &Options::new(), &limits(None)).unwrap_err();
+        let empty = Request::new(vec![], &Options::new(), &limits(None)).unwrap_err();
         assert!(matches!(empty, Error::EmptyPrompt));
-        let foreign = Plan::new(vec![9, 10], &Options::new(), &limits(None)).unwrap_err();
+        let foreign = Request::new(vec![9, 10], &Options::new(), &limits(None)).unwrap_err();
         assert!(matches!(foreign, Error::TokenOutOfRange { id: 10, .. }));
         assert!(foreign.to_string().contains("end at 9"), "{foreign}");
     }
@@ -270,7 +276,7 @@ mod tests {
     fn ignore_eos_ignores_all_of_them() {
         let options = Options::new().ignore_eos(true);
         assert!(
-            Plan::new(vec![3], &options, &limits(None))
+            Request::new(vec![3], &options, &limits(None))
                 .unwrap()
                 .eos
                 .is_empty()
