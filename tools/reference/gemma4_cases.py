@@ -18,15 +18,15 @@ def text(**changes) -> dict:
         "global_head_dim": 32,
         "head_dim": 16,
         "hidden_activation": "gelu_pytorch_tanh",
-        "hidden_size": 24,
+        "hidden_size": 16,
         "hidden_size_per_layer_input": 8,
         "initializer_range": 0.02,
-        "intermediate_size": 24,
+        "intermediate_size": 16,
         "layer_types": layers("ssfsf"),
         "max_position_embeddings": 131072,
         "model_type": "gemma4_text",
         "moe_intermediate_size": None,
-        "num_attention_heads": 4,
+        "num_attention_heads": 2,
         "num_experts": None,
         "num_global_key_value_heads": None,
         "num_hidden_layers": 5,
@@ -65,7 +65,7 @@ LARGE = {
 MOE = LARGE | {
     "enable_moe_block": True,
     "layer_types": layers("sf"),
-    "moe_intermediate_size": 16,
+    "moe_intermediate_size": 8,
     "num_experts": 6,
     "num_hidden_layers": 2,
     "top_k_experts": 2,
@@ -122,6 +122,10 @@ def unscaled_inputs(model) -> None:
     decoder(model).embed_tokens_per_layer.embed_scale.fill_(1.0)
 
 
+def unscaled_sum(model) -> None:
+    decoder(model).per_layer_input_scale = 1.0
+
+
 def one_norm_for_all(model) -> None:
     """The projection is normalized as one row, and not a layer's part at a time."""
     text = decoder(model)
@@ -172,9 +176,12 @@ NO_SCALAR = Variant("no layer scalars", patch=no_layer_scalar)
 ALL_DIMS = Variant("all planes turned", rope(1.0))
 HALF_DIMS = Variant("half of the planes turned", rope(0.5))
 UNSCALED_INPUTS = Variant("inputs of layers without their root", patch=unscaled_inputs)
+#: A norm follows, so that these show where its epsilon does.
+UNSCALED_SUM = Variant("their sum not divided by the root of two", patch=unscaled_sum)
+NOT_RENORMALISED = Variant("shares as they are", patch=not_renormalised)
+EPSILON = Variant("epsilon 1e-6", {"rms_norm_eps": 1e-6})
 ONE_NORM = Variant("one norm for the projections of all layers", patch=one_norm_for_all)
 UNCAPPED = Variant("no softcapping", {"final_logit_softcapping": None})
-NOT_RENORMALISED = Variant("shares as they are", patch=not_renormalised)
 UNSCALED_SHARES = Variant("shares without a scale of each expert", patch=unscaled_shares)
 UNSCALED_ROUTER = Variant("a router without the root of hidden", patch=unscaled_router)
 ROUTED = Variant("a router that sees what experts see", patch=routed_by_what_experts_see)
@@ -186,18 +193,18 @@ SMALL_VARIANTS = (
     UNCAPPED,
 )  # fmt: skip
 LARGE_VARIANTS = (NO_VALUE_NORM, WINDOW_7, WINDOW_9, NO_SCALAR, ALL_DIMS)
-MOE_VARIANTS = (NO_VALUE_NORM, NOT_RENORMALISED, UNSCALED_SHARES, UNSCALED_ROUTER, ROUTED, ONE_LESS, NO_SCALAR)
+MOE_VARIANTS = (NO_VALUE_NORM, UNSCALED_SHARES, UNSCALED_ROUTER, ROUTED, ONE_LESS, NO_SCALAR)
 
 #: Rows that are whole blocks of 128, and no more of them than that takes.
 WIDE = {
     "hidden_size": 128,
-    "hidden_size_per_layer_input": 128,
     "intermediate_size": 128,
-    "layer_types": layers("sfsf"),
+    "layer_types": layers("sf"),
     "num_attention_heads": 4,
     "head_dim": 32,
     "global_head_dim": 32,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
+    "num_kv_shared_layers": 0,
     "use_double_wide_mlp": False,
 }
 
@@ -206,7 +213,7 @@ GEMMA4_CASES = [
         "gemma4-e2b-hub",
         nested(text()),
         "as E2B: nested, keys of the last layer of a kind shared by those behind, whose MLPs are twice as wide; inputs "
-        "of layers; heads of two sizes; decode starts inside the window and leaves it; GQA 4",
+        "of layers; heads of two sizes; decode starts inside the window and leaves it; GQA 2",
         names="v5",
         prompt=5,
         greedy=64,
@@ -215,17 +222,18 @@ GEMMA4_CASES = [
     Case(
         "gemma4-e4b-v5",
         text(
-            layer_types=layers("sfssfsfsf"),
-            num_hidden_layers=9,
+            layer_types=layers("sfsfssf"),
+            num_hidden_layers=7,
             num_kv_shared_layers=4,
             num_key_value_heads=2,
             use_double_wide_mlp=False,
             vocab_size_per_layer_input=100,
+            rms_norm_eps=0.2,
         ),
         "as E4B: per_layer_config as transformers 5 writes it; two layers read each shared state; a table of inputs with "
-        "more rows than there are tokens; GQA 2",
+        "more rows than there are tokens; an epsilon that shows; GQA 1",
         spelling="v5",
-        variants=SMALL_VARIANTS,
+        variants=(*(v for v in SMALL_VARIANTS if v is not ONE_NORM), UNSCALED_SUM, EPSILON),
     ),
     Case(
         "gemma4-31b-hub",
@@ -238,7 +246,7 @@ GEMMA4_CASES = [
         "gemma4-12b-hub",
         nested(unified(), "gemma4_unified"),
         "as 12B: gemma4_unified, use_bidirectional_attention `vision`, no keys of what it lacks",
-        names="hub",
+        names="v5",
         variants=LARGE_VARIANTS,
     ),
     Case(
@@ -258,16 +266,19 @@ GEMMA4_CASES = [
     ),
     Case(
         "gemma4-26b_moe-switch",
-        text(**MOE | {"layer_types": layers("sff"), "num_hidden_layers": 3, "top_k_experts": 3}),
-        "the same stacked as mlx-lm has them, below `switch_glu`",
+        text(**MOE | {"layer_types": layers("sff"), "num_hidden_layers": 3, "top_k_experts": 3, "rms_norm_eps": 0.2}),
+        "the same stacked as mlx-lm has them, below `switch_glu`; an epsilon that shows",
         experts="switch",
-        variants=(NOT_RENORMALISED, ROUTED, Variant("one expert less", {"top_k_experts": 2})),
+        variants=(NOT_RENORMALISED, ROUTED, EPSILON, Variant("one expert less", {"top_k_experts": 2})),
     ),
     Case(
         "gemma4-pattern",
         {
             key: value
-            for key, value in text(num_hidden_layers=7, num_kv_shared_layers=0, hidden_size_per_layer_input=0).items()
+            for key, value in text(
+                num_hidden_layers=7, num_attention_heads=1, global_head_dim=16, num_kv_shared_layers=0,
+                hidden_size_per_layer_input=0,
+            ).items()  # fmt: skip
             if key not in ("layer_types", "rope_parameters", "use_double_wide_mlp", "attention_k_eq_v")
         },
         "without layer_types every sixth layer is full, and the last one; without rope_parameters their defaults",
@@ -296,11 +307,11 @@ GEMMA4_CASES = [
         dtype="bf16",
         experts="switch",
         length=30,
-        variants=(NOT_RENORMALISED,),
+        variants=(ROUTED,),
     ),
     Case(
         "gemma4-f16",
-        text(hidden_size_per_layer_input=4),
+        text(hidden_size_per_layer_input=4, use_double_wide_mlp=False),
         "f16 weights",
         dtype="f16",
         length=30,
@@ -308,11 +319,20 @@ GEMMA4_CASES = [
     ),
     Case(
         "gemma4-long",
-        text(sliding_window=64),
-        "600 positions, a window of 64 whose keys are shared; decode from 250 to 314",
+        text(
+            final_logit_softcapping=None,
+            head_dim=8,
+            global_head_dim=16,
+            layer_types=layers("sfsf"),
+            num_hidden_layers=4,
+            sliding_window=64,
+            vocab_size=40,
+            vocab_size_per_layer_input=40,
+        ),
+        "600 positions, a window of 64 whose keys are shared; decode from 250 to 290",
         length=600,
         prompt=250,
-        greedy=64,
-        variants=(Variant("a window of 63", {"sliding_window": 63}, least=5e-4), WRONG_DONOR),
+        greedy=40,
+        variants=(Variant("a window of 63", {"sliding_window": 63}, least=5e-4),),
     ),
 ]

@@ -174,6 +174,9 @@ fn kernel(
     if sparse(model) {
         return Err(EXPERTS_ON_CUDA.to_owned());
     }
+    if let Some(why) = model.layers.iter().find_map(not_in_kernel) {
+        return Err(why.to_owned());
+    }
     let sizes = sizes(model, packings).ok_or("output or MLP have biases")?;
     match sizes.fit(gpu) {
         true => Ok((sizes, gpu)),
@@ -200,7 +203,7 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
     let first = model.layers.first()?;
     let (attention, mlp) = (&first.attention.part, gated(first)?);
     let plain = |layer: &Layer<String>| {
-        let Some(mlp) = gated(layer) else {
+        let Some(mlp) = gated(layer).filter(|_| not_in_kernel(layer).is_none()) else {
             return false;
         };
         let linears = mlp.linears().into_iter();
@@ -229,7 +232,21 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
 fn gated(layer: &Layer<String>) -> Option<&Gated<String>> {
     match &layer.mlp.part {
         Mlp::Gated(mlp) => Some(mlp),
-        Mlp::Experts(_) => None,
+        Mlp::Experts(_) | Mlp::Both(_) => None,
+    }
+}
+
+/// What the kernel of a token has no place for in a layer.
+fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
+    let attention = &layer.attention.part;
+    if layer.per_layer.is_some() {
+        Some("layers have inputs of their own")
+    } else if attention.k.is_none() || attention.v.is_none() {
+        Some("layers share keys, or values are made from keys")
+    } else if attention.v_norm.is_some() || layer.scale.is_some() {
+        Some("values have a norm, or layers a factor")
+    } else {
+        None
     }
 }
 
@@ -246,8 +263,15 @@ const OLD_GPU: &str = "the GPU is older than sm_80";
 /// Why attention is not MLX's kernel.
 fn mlx_attention(model: &Model<String>) -> Option<String> {
     let mut layers = model.layers.iter();
-    let squashes = layers.any(|layer| layer.attention.part.softcap.is_some());
-    squashes.then(|| "scores are squashed".to_owned())
+    if layers.any(|layer| layer.attention.part.softcap.is_some()) {
+        return Some("scores are squashed".to_owned());
+    }
+    let dims = model
+        .layers
+        .iter()
+        .map(|layer| layer.attention.part.head_dim);
+    let widest = dims.max().filter(|dim| *dim > 256);
+    widest.map(|dim| format!("heads are {dim} wide"))
 }
 
 /// Why the attention of prompts is not our kernel on a GPU.
