@@ -286,11 +286,11 @@ GEMMA4_CASES = [
     ),
     Case(
         "gemma4-bf16",
-        text(),
+        text(num_hidden_layers=4, layer_types=layers("sfsf")),
         "bf16 weights",
         dtype="bf16",
         length=30,
-        variants=(NO_SCALAR, WRONG_DONOR),
+        variants=(NO_SCALAR,),
     ),
     Case(
         "gemma4-wide",
@@ -311,7 +311,7 @@ GEMMA4_CASES = [
     ),
     Case(
         "gemma4-f16",
-        text(hidden_size_per_layer_input=4, use_double_wide_mlp=False),
+        text(use_double_wide_mlp=False, num_hidden_layers=4, layer_types=layers("sfsf")),
         "f16 weights",
         dtype="f16",
         length=30,
