@@ -22,6 +22,13 @@ pub fn gather_matmul(x: &Array, w: &Array, indices: &Array, sorted: bool) -> Res
         return gather_matmul(&x32, &w, indices, sorted)?.cast(x.dtype());
     }
     let indices = &matrices_of(indices, w)?;
+    // MLX's kernel of CUDA for ascending indices takes row `i` of `x` for index `i`, and for the distance of
+    // rows that of an axis which is one long: of an array as MLX makes it the width, of a view anything.
+    let sorted = sorted && x.size() == indices.size() * x.dim(-1).unsigned_abs() as usize;
+    let x = &match sorted {
+        true => x.reshape(&[-1])?.reshape(x.shape())?,
+        false => x.clone(),
+    };
     let transposed = w.transpose(&[0, 2, 1])?;
     array_op!("gather_matmul" [x, w, indices] "sorted {sorted}";
         mlx_gather_mm(x.raw(), transposed.raw(), EMPTY, indices.raw(), sorted))
