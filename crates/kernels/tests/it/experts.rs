@@ -5,6 +5,7 @@ use kernels::experts::{Each, Experts, Shared, experts};
 use kernels::gated::Activation;
 use kernels::linear::{LinearView, WeightView};
 use kernels::mlp::Gated;
+use kernels::rms_norm::NormView;
 use kernels::{Dtype, Result};
 use proptest::prelude::*;
 
@@ -80,9 +81,11 @@ struct Mixture {
 }
 
 impl Mixture {
-    fn view(&self) -> Experts<LinearView<'_>, &dyn Each> {
+    fn view(&self) -> Experts<LinearView<'_>, NormView<'_>, &dyn Each> {
         Experts {
             router: linear(&self.router),
+            router_norm: None,
+            router_scale: 1.0,
             top: self.top,
             renormalised: self.renormalised,
             each: &self.all,
