@@ -11,10 +11,10 @@ pub(super) const TURN_END: &str = "<turn|>";
 /// Qwen's ChatML.
 pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> String {
     let mut text = String::new();
-    for Message { role, content } in messages {
+    for Message { role, content, .. } in messages {
         push(
             &mut text,
-            format_args!("<|im_start|>{}\n{content}{IM_END}\n", role.as_str()),
+            format_args!("<|im_start|>{}\n{content}{IM_END}\n", named(*role)),
         );
     }
     if add_generation_prompt {
@@ -26,13 +26,13 @@ pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> Stri
 /// Gemma's turns, without the `<bos>` that the tokenizer puts before them.
 pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String {
     let mut text = String::new();
-    for Message { role, content } in messages {
+    for Message { role, content, .. } in messages {
         match role {
-            Role::System => push(
+            Role::System | Role::Developer => push(
                 &mut text,
                 format_args!("<start_of_turn>user\n[System: {content}]{END_OF_TURN}\n"),
             ),
-            Role::User => {
+            Role::User | Role::Tool => {
                 push(
                     &mut text,
                     format_args!("<start_of_turn>user\n{content}{END_OF_TURN}\n"),
@@ -55,10 +55,10 @@ pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String
 /// Gemma 4's turns, without the `<bos>` that the tokenizer puts before them.
 pub(super) fn gemma4(messages: &[Message], add_generation_prompt: bool) -> String {
     let mut text = String::new();
-    for Message { role, content } in messages {
+    for Message { role, content, .. } in messages {
         let role = match role {
             Role::Assistant => "model",
-            Role::System | Role::User => role.as_str(),
+            role => named(*role),
         };
         push(
             &mut text,
@@ -69,6 +69,14 @@ pub(super) fn gemma4(messages: &[Message], add_generation_prompt: bool) -> Strin
         text.push_str("<|turn>model\n");
     }
     text
+}
+
+/// No built-in format has a developer, nor, since they have no tools, what tools say.
+fn named(role: Role) -> &'static str {
+    match role {
+        Role::Developer => Role::System.as_str(),
+        role => role.as_str(),
+    }
 }
 
 /// Appends to a `String`, which cannot fail.

@@ -1,4 +1,4 @@
-//! Whole chats, rendered and encoded, equal transformers': 18 templates on 23 conversations, the
+//! Whole chats, rendered and encoded, equal transformers': 21 templates on up to 32 conversations, the
 //! built-in formats among them. `tools/reference/chats.py` made the reference.
 
 use std::collections::BTreeMap;
