@@ -57,8 +57,8 @@ VARIANTS = {
 }
 
 #: Templates that the conversations of `SENT` are rendered with, and those that only they are for.
-WITH_CALLS = ("thinking-tools", "calls-headers", "calls-brackets", "parts")
-CALLS_ONLY = WITH_CALLS[1:]
+WITH_CALLS = ("thinking-tools", "turns-channels", "calls-headers", "calls-brackets", "parts")
+CALLS_ONLY = WITH_CALLS[2:]
 #: Where a template has nothing for them, transformers shows it the list, or the role, as it is; the backend gives
 #: it their text, or `system`, so that nothing is lost.
 KNOWN_BY = {"parts": "parts", "developer": "calls-headers"}

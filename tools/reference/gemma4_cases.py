@@ -289,7 +289,7 @@ GEMMA4_CASES = [
         text(num_hidden_layers=4, layer_types=layers("sfsf")),
         "bf16 weights",
         dtype="bf16",
-        length=30,
+        length=60, prompt=30,
         variants=(NO_SCALAR,),
     ),
     Case(

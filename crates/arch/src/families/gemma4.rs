@@ -35,6 +35,9 @@ pub(super) const FAMILY: Family = Family {
 
 const ACTIVATION: Activation = Activation::GeluTanh;
 
+/// Of so many layers the last one is full, where the file does not say which are.
+const PATTERN: usize = 6;
+
 /// The rotations of full and of sliding layers.
 const GLOBAL: usize = 0;
 const LOCAL: usize = 1;
@@ -61,8 +64,7 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
     };
     let count = layer_count(f)?;
     let default_window = if unified { 1024 } else { 512 };
-    let pattern = f.size("sliding_window_pattern")?.unwrap_or(6);
-    let slides = |i: usize| !(i + 1).is_multiple_of(pattern);
+    let slides = |i: usize| !(i + 1).is_multiple_of(PATTERN);
     let mut windows = windows(f, window(f, default_window)?, slides)?;
     if let Some(last) = windows.last_mut() {
         // Whatever `layer_types` says of it.

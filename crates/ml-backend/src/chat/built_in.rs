@@ -71,7 +71,7 @@ pub(super) fn gemma4(messages: &[Message], add_generation_prompt: bool) -> Strin
     text
 }
 
-/// No format has a developer, nor, since they have no tools, what tools say.
+/// No built-in format has a developer, nor, since they have no tools, what tools say.
 fn named(role: Role) -> &'static str {
     match role {
         Role::Developer => Role::System.as_str(),
