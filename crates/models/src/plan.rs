@@ -95,18 +95,25 @@ pub(crate) fn steps(
             ["one operation for all", "single operations"],
             one_operation(dtype),
         )],
-        DeviceKind::Cuda => vec![
-            step(
-                "a token",
-                ["one kernel", "single operations"],
-                one_kernel(model, storage, dtype, gpu),
-            ),
-            step(
-                "attention of prompts",
-                ["our kernel", "MLX's"],
-                our_attention(model, dtype, gpu),
-            ),
-        ],
+        DeviceKind::Cuda => {
+            let mut steps = vec![
+                step(
+                    "a token",
+                    ["one kernel", "single operations"],
+                    one_kernel(model, storage, dtype, gpu),
+                ),
+                step(
+                    "attention of prompts",
+                    ["our kernel", "MLX's"],
+                    our_attention(model, dtype, gpu),
+                ),
+            ];
+            if sparse(model) {
+                let by = ["our kernels", "MLX's products, of unpacked matrices"];
+                steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));
+            }
+            steps
+        }
         DeviceKind::Metal => vec![step(
             "attention",
             ["MLX's kernel", "single operations, all scores in memory"],
@@ -172,7 +179,7 @@ fn kernel(
         packed(storage.head)?,
     ];
     if sparse(model) {
-        return Err(EXPERTS_ON_CUDA.to_owned());
+        return Err(EXPERTS_APART.to_owned());
     }
     let sizes = sizes(model, packings).ok_or("output or MLP have biases")?;
     match sizes.fit(gpu) {
@@ -238,8 +245,8 @@ pub(crate) fn sparse(model: &Model<String>) -> bool {
     model.layers.iter().any(|layer| layer.mlp.part.is_sparse())
 }
 
-/// Why such a model is refused there: its reference tests failed on an H200.
-pub(crate) const EXPERTS_ON_CUDA: &str = "mixtures of experts do not run on CUDA yet";
+/// Why a token of such a model is not one kernel there.
+const EXPERTS_APART: &str = "its experts are kernels of their own";
 
 const OLD_GPU: &str = "the GPU is older than sm_80";
 
@@ -261,6 +268,43 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     let mut dims = model.layers.iter().map(|l| l.attention.part.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
+}
+
+/// Why experts are not our kernels on a GPU.
+fn our_experts(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    gpu: Option<Target>,
+) -> Option<String> {
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
+    if dtype == Dtype::Float32 {
+        return Some("activations are float32".to_owned());
+    }
+    let packed = |stored: &Stored| match stored {
+        Stored::Dense => true,
+        Stored::Quantized(s) => {
+            s.mode == Mode::Mxfp4 || s.mode == Mode::Affine && matches!(s.bits, 4 | 8)
+        }
+    };
+    if let Some(Stored::Quantized(scheme)) = storage.layers.iter().find(|stored| !packed(stored)) {
+        return Some(format!("matrices are stored in {scheme}"));
+    }
+    let mut mixtures = model
+        .layers
+        .iter()
+        .filter_map(|layer| match &layer.mlp.part {
+            Mlp::Experts(experts) => Some(experts),
+            Mlp::Gated(_) => None,
+        });
+    let fits = mixtures.all(|experts| {
+        let (gate, down) = (&experts.each.gate, &experts.each.down);
+        let count = experts.router.rows;
+        kernels::experts::cuda::fits(count, experts.top, [down.rows, gate.rows])
+    });
+    (!fits).then(|| "the kernels have no room for these sizes".to_owned())
 }
 
 #[cfg(test)]
@@ -292,7 +336,7 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Of experts there is no kernel on NVIDIA's GPUs yet.
+                // Experts are kernels of their own on NVIDIA's GPUs.
                 let sparse = sparse(&config.model);
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
                 let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
@@ -306,8 +350,7 @@ mod tests {
                         Some(TARGET),
                     ) {
                         let why = step.slower.as_deref();
-                        let expected =
-                            (sparse && step.part == "a token").then_some(EXPERTS_ON_CUDA);
+                        let expected = (sparse && step.part == "a token").then_some(EXPERTS_APART);
                         assert_eq!(why, expected, "{name}, {stored:?}: {step}");
                         seen += 1;
                     }

@@ -11,6 +11,7 @@ mod decode;
 mod dequantize;
 mod encoded;
 mod experts;
+mod experts_on_gpu;
 mod matmul;
 mod operations;
 mod quantized_matmul;

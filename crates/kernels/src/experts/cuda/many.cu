@@ -148,16 +148,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
   Weights weights;
   weights.open(stack, second, tile[0], column, width);
 
+#ifdef INNER
   const Number* from[ROWS / 32];
 #pragma unroll
   for (int i = 0; i < ROWS / 32; i++) {
-    const int at = first + min(i * 32 + (int)threadIdx.x / 8, count - 1);
-#ifdef INNER
-    from[i] = x + (u64)(order[at] / TOP) * depth;
-#else
-    from[i] = x + (u64)at * depth;
-#endif
+    from[i] = x + (u64)(order[first + min(i * 32 + (int)threadIdx.x / 8, count - 1)] / TOP) * depth;
   }
+  auto row_of = [&](int i) { return from[i]; };
+#else
+  const Number* from = x + (u64)(first + threadIdx.x / 8) * depth;
+  auto row_of = [&](int i) { return from + i * 32 * depth; };
+#endif
   const int stages = (depth + DEPTH - 1) / DEPTH;
   auto fetch = [&](int stage) {
     const int piece = threadIdx.x % 8, k = stage * DEPTH + piece * 8, slot = stage % STAGES;
@@ -166,7 +167,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
       for (int i = 0; i < ROWS / 32; i++) {
         const int row = i * 32 + threadIdx.x / 8;
         const bool is = k < depth && row < count;
-        copy16(rows_at + slot * STAGE + place(row, piece), (u64)(from[i] + (is ? k : 0)), is ? 16 : 0);
+        copy16(rows_at + slot * STAGE + place(row, piece), (u64)(is ? row_of(i) + k : x), is ? 16 : 0);
       }
 #ifdef DENSE
       weights.fetch(stage, weights_at + slot * STAGE, depth);
