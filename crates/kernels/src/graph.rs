@@ -19,6 +19,7 @@ pub use crate::columns::Columns;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;
+pub use crate::experts::graph::{Mixture, logits, mixture};
 pub use crate::experts::{Experts, Shared};
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;

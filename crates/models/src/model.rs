@@ -116,10 +116,6 @@ struct Opened {
 impl Opened {
     fn read(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let config = Config::read(dir)?;
-        if device::current()? == DeviceKind::Cuda && plan::sparse(&config.model) {
-            let why = format!("{}; run it on the CPU", plan::EXPERTS_ON_CUDA);
-            return Err(Error::config(&config.path, why));
-        }
         let (checkpoint, manifest) = Checkpoint::open(dir, &config)?;
         let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
         info.dtype = options.dtype.unwrap_or(manifest.dtype);
