@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::graph;
 use mlx_core::device::{self, Choice, stand_in};
-use mlx_core::{Array, DeviceKind, Dtype};
+use mlx_core::{Array, Dtype};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
 use safetensors::SafeTensors;
