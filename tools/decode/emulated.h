@@ -1,6 +1,6 @@
 // The kernel on a processor: enough of CUDA for `crates/kernels/src/decode/cuda` to compile as C++ and
 // to run to the end with the right results, for machines without a GPU. `emulator.py` puts this header
-// in the place of `instructions.cuh` and `tiles.cuh`.
+// in the place of `instructions.cuh` and `tiles.cuh`, and so do the tests of `crates/kernels`.
 //
 // A thread of the kernel is a fiber, which runs until it must wait for others; the fibers of a warp meet
 // where its lanes exchange values, those of a block at barriers. The order in which blocks and warps run
@@ -8,6 +8,9 @@
 // has not arrived, and its place holds 0xff bytes, which are not a number, from the moment it was asked
 // for. So a tile that is used too early, or whose place is given away too early, shows in the result.
 
+// A jump to another fiber is one to another stack, which libraries that are built to check jumps refuse.
+#undef _FORTIFY_SOURCE
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -19,8 +22,12 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <type_traits>
 #include <utility>
 #include <vector>
+
+/// Of what is seen outside the library. The rest is to be compiled as hidden: libraries would share variables.
+#define EMULATED_ENTRY extern "C" __attribute__((visibility("default")))
 
 #define __device__
 #define __host__
@@ -72,7 +79,10 @@ struct Copy {
 };
 
 struct Fiber {
+    /// Where it begins, and where it goes on: a jump costs no call of the system, as contexts do.
     ucontext_t context;
+    jmp_buf at;
+    bool begun = false;
     std::unique_ptr<char[]> stack;
     Block* block;
     Warp* warp;
@@ -87,9 +97,20 @@ struct Fiber {
 };
 
 inline Fiber* now;
-inline ucontext_t scheduler;
+inline jmp_buf scheduler;
 
-inline void give_way() { swapcontext(&now->context, &scheduler); }
+inline void give_way() {
+    if (_setjmp(now->at) == 0) _longjmp(scheduler, 1);
+}
+
+/// Runs it until it gives way or is done.
+__attribute__((noinline)) inline void resume(Fiber& fiber) {
+    now = &fiber;
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber.begun) _longjmp(fiber.at, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
+}
 
 inline void meet(Meeting& meeting, u32 count) {
     if (++meeting.arrived == count) {
@@ -144,9 +165,10 @@ inline void copy(u32 to, u64 from, int size, int bytes) {
     now->open.push_back({place, from, size, bytes});
 }
 
-/// Runs `body` in every thread of `grid` blocks until all are done.
+/// Runs `body` in every thread of `grid` blocks until all are done; false if those that are left wait for each
+/// other.
 template <typename Body>
-void launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
+bool launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
     static Body* running;
     running = &body;
     std::mt19937_64 random(seed);
@@ -168,10 +190,10 @@ void launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = STACK_BYTES;
-            fiber.context.uc_link = &scheduler;
             makecontext(&fiber.context, static_cast<void (*)()>([] {
                             (*running)();
                             now->done = true;
+                            _longjmp(scheduler, 1);
                         }), 0);
         }
     }
@@ -184,16 +206,37 @@ void launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
             for (int lane = 0; lane < 32; lane++) {
                 Fiber& fiber = fibers[warp * 32 + lane];
                 if (fiber.done || (fiber.wait_for != nullptr && *fiber.wait_for == fiber.wait_past)) continue;
-                now = &fiber;
-                swapcontext(&scheduler, &fiber.context);
+                resume(fiber);
                 moved = true;
                 left -= fiber.done;
             }
         if (!moved) {
             std::fprintf(stderr, "emulated: every thread waits for another\n");
-            std::abort();
+            return false;
         }
     }
+    return true;
+}
+
+template <typename T>
+T argument(u64 word) {
+    if constexpr (std::is_pointer_v<T>) {
+        return reinterpret_cast<T>(word);
+    } else {
+        return static_cast<T>(word);
+    }
+}
+
+template <typename... Parameters, size_t... I>
+bool launch_with(int grid, int warps, int shared_bytes, u64 seed, void (*kernel)(Parameters...), const u64* arguments,
+                 std::index_sequence<I...>) {
+    return launch(grid, warps, shared_bytes, seed, [=] { kernel(argument<Parameters>(arguments[I])...); });
+}
+
+/// The same of a kernel, whose arguments are a word each: an address or a number.
+template <typename... Parameters>
+bool launch_kernel(int grid, int warps, int shared_bytes, u64 seed, void (*kernel)(Parameters...), const u64* arguments) {
+    return launch_with(grid, warps, shared_bytes, seed, kernel, arguments, std::index_sequence_for<Parameters...>());
 }
 
 }  // namespace emulated

@@ -1,5 +1,6 @@
 """What a case of logits.py is, and what the families' cases share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -8,12 +9,13 @@ class Variant:
     """A change that must move the logits; if it does not, the case tests nothing.
 
     `config` overrides keys of the (text) config; tensors with `zero` in their
-    name are set to zero.
+    name are set to zero; `patch` changes transformers' model.
     """
 
     label: str
     config: dict = field(default_factory=dict)
     zero: str = ""
+    patch: Callable | None = None
     #: What it must change, relative to the largest logit: 100 times the tests' tolerance,
     #: or 5 times where the two models are too much alike for that.
     least: float = 0.01

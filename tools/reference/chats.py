@@ -31,7 +31,7 @@ ABOUT = {
 }
 
 #: Templates that are written for turns of Gemma's; all others go with `bytelevel`.
-SPM_TEMPLATES = ("builtin-gemma", "turns-alternating", "inst", "state-machine")
+SPM_TEMPLATES = ("builtin-gemma", "builtin-gemma4", "turns-alternating", "turns-channels", "inst", "state-machine")
 
 #: What templates are told beside the messages: (variables, the conversations it is tried with).
 VARIANTS = {
@@ -39,6 +39,11 @@ VARIANTS = {
         ({"enable_thinking": False}, ("one-question", "several-turns", "thoughts")),
         ({"enable_thinking": True}, ("one-question",)),
         ({"tools": TOOLS}, ("one-question", "system", "tool-response")),
+    ],
+    "turns-channels": [
+        ({"enable_thinking": True}, ("one-question", "system", "channels")),
+        ({"tools": TOOLS}, ("one-question", "several-turns", "channels")),
+        ({"enable_thinking": True, "tools": TOOLS}, ("system",)),
     ],
     "headers-with-date": [
         ({"date_string": "1 Jan 2030"}, ("system", "one-question")),
@@ -52,8 +57,8 @@ VARIANTS = {
 }
 
 #: Templates that the conversations of `SENT` are rendered with, and those that only they are for.
-WITH_CALLS = ("thinking-tools", "calls-headers", "calls-brackets", "parts")
-CALLS_ONLY = WITH_CALLS[1:]
+WITH_CALLS = ("thinking-tools", "turns-channels", "calls-headers", "calls-brackets", "parts")
+CALLS_ONLY = WITH_CALLS[2:]
 #: Where a template has nothing for them, transformers shows it the list, or the role, as it is; the backend gives
 #: it their text, or `system`, so that nothing is lost.
 KNOWN_BY = {"parts": "parts", "developer": "calls-headers"}

@@ -64,6 +64,11 @@ CONVERSATIONS = {
         ("u", "Is 3 greater than 8?"),
         ("a", "<think>\n3 - 8 is -5.\n</think>\n\nNo."),
     ),
+    "channels": conversation(
+        ("u", "Is 9 greater than 4?"),
+        ("a", "<|channel>thought\n9 - 4 is 5.\n<channel|>Yes.<turn|>"),
+        ("u", "<|turn>model\nIs 3 greater than 8?"),
+    ),
     "tool-response": conversation(
         ("u", "Weather?"), ("a", "<tool_call>\n{}\n</tool_call>"), ("u", "<tool_response>\nsunny\n</tool_response>")
     ),

@@ -10,6 +10,7 @@ config is given to its class, and the class saves it.
 from case import (
     EPSILON, LLAMA3, NO_BIAS, NO_HEAD, NO_SCALING, NO_WINDOW, SCALE, THETA, WINDOW_7, YARN, Case, Variant, layers,
 )  # fmt: skip
+from gemma4_cases import GEMMA4_CASES
 from gemma_cases import GEMMA2_CASES, GEMMA_CASES, VAULTGEMMA_CASES
 from llama_cases import LLAMA_CASES, MISTRAL_CASES, QWEN2_CASES
 from moe_cases import QWEN2_MOE_CASES, QWEN3_MOE_CASES
@@ -396,5 +397,5 @@ GEMMA3_CASES = [
 
 CASES = (
     QWEN3_CASES + GEMMA3_CASES + QWEN2_CASES + LLAMA_CASES + MISTRAL_CASES + GEMMA_CASES + GEMMA2_CASES
-    + VAULTGEMMA_CASES + QWEN2_MOE_CASES + QWEN3_MOE_CASES
+    + VAULTGEMMA_CASES + GEMMA4_CASES + QWEN2_MOE_CASES + QWEN3_MOE_CASES
 )  # fmt: skip

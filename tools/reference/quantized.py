@@ -65,7 +65,9 @@ def text_only(config: dict) -> tuple[dict, str]:
     """The config of the language model alone, and the prefix of its tensors."""
     config = {k: v for k, v in config.items() if not k.startswith("quantization")}
     if "text_config" in config:
-        return config["text_config"] | {"architectures": ["Gemma3ForCausalLM"]}, "language_model."
+        text = config["text_config"]
+        name = {"gemma3_text": "Gemma3ForCausalLM", "gemma4_text": "Gemma4ForCausalLM"}[text["model_type"]]
+        return text | {"architectures": [name]}, "language_model."
     return config, ""
 
 
@@ -75,7 +77,8 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
         config, prefix = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
-        state = experts.spelled(state, "hub")
+        # Gemma 4's are released fused.
+        state = experts.spelled(state, "fused" if "gemma4" in config["model_type"] else "hub")
     weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from gemma4_cases import LARGE, MOE, nested, text
 from gemma_cases import gemma2
 from llama_cases import llama, mistral, qwen2
 from logits_cases import gemma3, qwen3
@@ -65,6 +66,25 @@ MIXED = SMALL | {"moe_intermediate_size": 64, "num_experts": 4, "num_experts_per
 
 #: As mlx-lm's converter has them: routers of 8 bits.
 ROUTERS = {f"model.layers.{i}.mlp.gate": {"group_size": 64, "bits": 8} for i in range(2)}
+
+#: mlx-lm's defaults for what a configuration leaves out are others, and so is its head of a nested model.
+SMALL_GEMMA4 = {
+    "head_dim": 32,
+    "global_head_dim": 32,
+    "hidden_size": 64,
+    "hidden_size_per_layer_input": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "sliding_window": 64,
+    "vocab_size": 64,
+    "vocab_size_per_layer_input": 64,
+}
+
+#: As mlx-lm's converter has them for Gemma 4.
+GEMMA4_ROUTERS = {
+    f"{prefix}model.layers.{i}.router.proj": {"group_size": 64, "bits": 8}
+    for i in range(2) for prefix in ("", "language_model.")
+}  # fmt: skip
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -161,6 +181,25 @@ CASES = [
         64,
         overrides=ROUTERS | {f"model.layers.{i}.mlp.shared_expert_gate": {"group_size": 64, "bits": 8} for i in range(2)},
     ),
+    QuantizedCase("gemma4-q4-g32", text(**SMALL_GEMMA4), 4, 32),
+    QuantizedCase(
+        "gemma4-nested-q8-g32",
+        nested(text(**SMALL_GEMMA4 | {"sliding_window": 8})) | {"vocab_size": 64},
+        8,
+        32,
+        overrides={
+            "language_model.model.embed_tokens_per_layer": {"group_size": 32, "bits": 4},
+            "language_model.model.per_layer_model_projection": False,
+        },
+    ),
+    QuantizedCase(
+        "gemma4-26b_moe-q4-g64",
+        text(**SMALL_GEMMA4 | MOE | {"moe_intermediate_size": 64, "num_experts": 4}),
+        4,
+        64,
+        overrides=GEMMA4_ROUTERS,
+    ),
+    QuantizedCase("gemma4-31b-mxfp4", text(**SMALL_GEMMA4 | LARGE), 4, 32, mode="mxfp4", dtype="f32"),
     # A window that 24 positions do not fill: mlx-lm has none.
     QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

@@ -6,6 +6,9 @@ mod common;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma4_heads;
+mod gemma4_published;
 mod llama;
 mod mistral;
 mod mixture;
@@ -31,6 +34,7 @@ pub const ALL: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &vaultgemma::FAMILY,
 ];
 
@@ -104,6 +108,11 @@ mod tests {
         ("gemma3-270m", 268_098_176),
         ("gemma3-1b", 999_885_952),
         ("vaultgemma-1b", 1_038_741_120),
+        ("gemma4-e2b", 4_628_569_379),
+        ("gemma4-e4b", 7_463_013_418),
+        ("gemma4-12b", 11_907_350_320),
+        ("gemma4-26b-a4b", 25_233_141_790),
+        ("gemma4-31b", 30_697_345_340),
     ];
 
     fn published() -> Vec<(&'static str, Config)> {
@@ -149,6 +158,10 @@ mod tests {
             ("qwen1.5-moe-a2.7b", 2_650_000_000, 2_750_000_000),
             ("qwen3-30b-a3b", 3_300_000_000, 3_400_000_000),
             ("qwen3-235b-a22b", 22_000_000_000, 22_300_000_000),
+            // With the head, which is the embedding, counted twice.
+            ("gemma4-26b-a4b", 4_500_000_000, 4_600_000_000),
+            // 2.3 B, and the embedding twice.
+            ("gemma4-e2b", 2_600_000_000, 2_800_000_000),
         ] {
             let (_, config) = all.iter().find(|(other, _)| *other == name).unwrap();
             let model = &config.model;
@@ -166,7 +179,7 @@ mod tests {
             for part in config.model.parts() {
                 let tensor = match part {
                     Part::Matrix(linear) => &linear.weight,
-                    Part::Bias(bias, _) => bias,
+                    Part::Bias(name, _) | Part::Factors(name, _) => name,
                     Part::Norm(norm) => &norm.weight,
                 };
                 assert!(seen.insert(tensor.clone()), "{name}: {tensor} twice");

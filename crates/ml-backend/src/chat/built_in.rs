@@ -1,4 +1,4 @@
-//! The two formats that serve where a checkpoint brings no template.
+//! The formats that serve where a checkpoint brings no template.
 
 use std::fmt::Write;
 
@@ -6,6 +6,7 @@ use super::{Message, Role};
 
 pub(super) const IM_END: &str = "<|im_end|>";
 pub(super) const END_OF_TURN: &str = "<end_of_turn>";
+pub(super) const TURN_END: &str = "<turn|>";
 
 /// Qwen's ChatML.
 pub(super) fn chat_ml(messages: &[Message], add_generation_prompt: bool) -> String {
@@ -51,7 +52,26 @@ pub(super) fn gemma(messages: &[Message], add_generation_prompt: bool) -> String
     text
 }
 
-/// Neither format has a developer, nor, since they have no tools, what tools say.
+/// Gemma 4's turns, without the `<bos>` that the tokenizer puts before them.
+pub(super) fn gemma4(messages: &[Message], add_generation_prompt: bool) -> String {
+    let mut text = String::new();
+    for Message { role, content, .. } in messages {
+        let role = match role {
+            Role::Assistant => "model",
+            role => named(*role),
+        };
+        push(
+            &mut text,
+            format_args!("<|turn>{role}\n{content}{TURN_END}\n"),
+        );
+    }
+    if add_generation_prompt {
+        text.push_str("<|turn>model\n");
+    }
+    text
+}
+
+/// No built-in format has a developer, nor, since they have no tools, what tools say.
 fn named(role: Role) -> &'static str {
     match role {
         Role::Developer => Role::System.as_str(),

@@ -25,6 +25,8 @@ pub enum ChatFormat {
     /// `<start_of_turn>role`, a line each, `<end_of_turn>`: Gemma's. It knows no system role, so
     /// a system message is a turn of the user that reads `[System: ...]`.
     Gemma,
+    /// `<|turn>role`, a line each, `<turn|>`: Gemma 4's, with turns of the system.
+    Gemma4,
     /// The checkpoint's own template.
     Template(Box<JinjaTemplate>),
 }
@@ -54,6 +56,7 @@ impl ChatFormat {
     pub fn built_in(model_type: &str) -> Result<Self, ChatError> {
         match model_type {
             _ if model_type.starts_with("qwen") => Ok(Self::ChatMl),
+            _ if model_type.starts_with("gemma4") => Ok(Self::Gemma4),
             _ if model_type.starts_with("gemma") => Ok(Self::Gemma),
             _ => Err(ChatError::NoFormat {
                 model_type: model_type.to_owned(),
@@ -87,6 +90,7 @@ impl ChatFormat {
         match self {
             Self::ChatMl => Ok(built_in::chat_ml(messages, add_generation_prompt)),
             Self::Gemma => Ok(built_in::gemma(messages, add_generation_prompt)),
+            Self::Gemma4 => Ok(built_in::gemma4(messages, add_generation_prompt)),
             Self::Template(template) => template.render(messages, add_generation_prompt, variables),
         }
     }
@@ -112,6 +116,7 @@ impl ChatFormat {
         match self {
             Self::ChatMl => Some(built_in::IM_END),
             Self::Gemma => Some(built_in::END_OF_TURN),
+            Self::Gemma4 => Some(built_in::TURN_END),
             Self::Template(_) => None,
         }
     }

@@ -46,6 +46,16 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
+    /// Those of the last `rows` queries.
+    pub(crate) fn of_last(&self, rows: i32) -> Result<Self> {
+        let sliding = self.sliding.iter();
+        let sliding = sliding.map(|(width, mask)| Ok((*width, mask.of_last(rows)?)));
+        Ok(Self {
+            full: self.full.of_last(rows)?,
+            sliding: sliding.collect::<Result<_>>()?,
+        })
+    }
+
     /// The mask of a layer with this window.
     pub(crate) fn of(&self, window: Option<i32>) -> &AttentionMask {
         let sliding = self

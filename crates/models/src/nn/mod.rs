@@ -3,12 +3,15 @@
 
 mod attention;
 mod block;
+mod both;
 mod embedding;
 mod experts;
 mod fused;
+mod inputs;
 mod linear;
 mod mlp;
 mod norm;
+mod own_input;
 mod pace;
 mod projections;
 mod rope;
@@ -17,12 +20,15 @@ mod stacked;
 
 pub(crate) use attention::Attention;
 pub(crate) use block::DecoderBlock;
+pub(crate) use both::Both;
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
 pub(crate) use fused::{Ends, Fused};
+pub(crate) use inputs::Inputs;
 pub(crate) use linear::Linear;
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
+pub(crate) use own_input::{OwnInput, PerLayerInputs};
 pub(crate) use projections::Projections;
 pub(crate) use rope::RotaryEmbedding;
 pub(crate) use stack::{Pass, Stack};
