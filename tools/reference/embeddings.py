@@ -14,7 +14,12 @@ from shutil import copytree
 
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 DEMO = Path(__file__).parents[2] / "assets/models/qwen3-demo"
 TEXTS = ["What is 17 + 25?", "Spell the word garden.", "a", "The garden has seven old trees and 12 birds. " * 12]
