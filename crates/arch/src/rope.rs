@@ -9,7 +9,7 @@ use crate::fields::Fields;
 /// How a kind of layer rotates its queries and keys (arXiv:2104.09864).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// Width of what is rotated: the whole head.
+    /// Width of what is rotated: the whole head, or its first features.
     pub dims: usize,
     /// The base of the geometric series of wavelengths.
     pub theta: f64,

@@ -95,9 +95,9 @@ impl ModelInfo {
     pub(crate) fn new(config: &Config, checkpoint: &Checkpoint, manifest: &Manifest) -> Self {
         let model = &config.model;
         // Published layers are alike in these; of others the widest counts.
-        let attentions = || model.layers.iter().map(|layer| &layer.attention.part);
+        let attentions = || model.attentions();
         let mlps = model.layers.iter().map(|layer| &layer.mlp.part);
-        let windows = || model.states.iter().filter_map(|keys| keys.window);
+        let windows = || model.states.iter().filter_map(arch::State::window);
         Self {
             model_type: config.model_type.clone(),
             family: config.family,
@@ -137,7 +137,7 @@ impl ModelInfo {
 
     /// Bytes that one token takes in the caches, as long as no sliding window is full.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        self.cache_bytes(1)
+        self.cache_bytes(1) - self.cache_bytes(0)
     }
 
     /// Bytes that `tokens` tokens take in the caches.

@@ -93,7 +93,7 @@ pub(crate) fn steps(
         DeviceKind::Cpu => vec![step(
             "layers",
             ["one operation for all", "single operations"],
-            one_operation(dtype),
+            one_operation(model, dtype),
         )],
         DeviceKind::Cuda => vec![
             step(
@@ -116,7 +116,10 @@ pub(crate) fn steps(
 }
 
 /// Why a processor does not run all layers as one operation.
-fn one_operation(dtype: Dtype) -> Option<String> {
+fn one_operation(model: &Model<String>, dtype: Dtype) -> Option<String> {
+    if recurrent(model) {
+        return Some(DELTA.to_owned());
+    }
     match dtype {
         Dtype::Bfloat16 | Dtype::Float32 => None,
         other => Some(format!(
@@ -171,6 +174,9 @@ fn kernel(
         packed(storage.embedding)?,
         packed(storage.head)?,
     ];
+    if recurrent(model) {
+        return Err(DELTA.to_owned());
+    }
     if sparse(model) {
         return Err(EXPERTS_ON_CUDA.to_owned());
     }
@@ -198,18 +204,18 @@ fn packing(stored: Stored) -> Result<Packing, String> {
 /// what it lacks.
 pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Sizes> {
     let first = model.layers.first()?;
-    let (attention, mlp) = (&first.attention.part, gated(first)?);
+    let (attention, mlp) = (first.attention()?, gated(first)?);
     let plain = |layer: &Layer<String>| {
-        let Some(mlp) = gated(layer) else {
+        let (Some(mlp), Some(attention)) = (gated(layer), layer.attention()) else {
             return false;
         };
         let linears = mlp.linears().into_iter();
-        let mut plain = linears.chain([&layer.attention.part.o]);
+        let mut plain = linears.chain([&attention.o]);
         plain.all(|linear| linear.bias.is_none())
     };
     let [layers, embedding, head] = packings;
     model.layers.iter().all(plain).then(|| Sizes {
-        sliding: model.states.iter().map(|s| s.window.is_some()).collect(),
+        sliding: model.states.iter().map(|s| s.window().is_some()).collect(),
         hidden: model.hidden_size(),
         intermediate: mlp.gate.rows,
         vocab: model.vocab_size(),
@@ -219,7 +225,7 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
         layers,
         embedding,
         head,
-        norms_behind: first.attention.after.is_some(),
+        norms_behind: first.mixer.after.is_some(),
         qkv_biases: attention.q.bias.is_some(),
         ..Sizes::default()
     })
@@ -241,12 +247,20 @@ pub(crate) fn sparse(model: &Model<String>) -> bool {
 /// Why such a model is refused there: its reference tests failed on an H200.
 pub(crate) const EXPERTS_ON_CUDA: &str = "mixtures of experts do not run on CUDA yet";
 
+/// Whether any layer is recurrent, or has gated attention as the others of such models do.
+pub(crate) fn recurrent(model: &Model<String>) -> bool {
+    let gated = model.attentions().any(|attention| attention.gated);
+    gated || model.layers.iter().any(|layer| layer.delta().is_some())
+}
+
+/// Why such a model is not run as a whole.
+const DELTA: &str = "gated delta nets and gated attention are single operations";
+
 const OLD_GPU: &str = "the GPU is older than sm_80";
 
 /// Why attention is not MLX's kernel.
 fn mlx_attention(model: &Model<String>) -> Option<String> {
-    let mut layers = model.layers.iter();
-    let squashes = layers.any(|layer| layer.attention.part.softcap.is_some());
+    let squashes = model.attentions().any(|a| a.softcap.is_some());
     squashes.then(|| "scores are squashed".to_owned())
 }
 
@@ -258,7 +272,7 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
     }
-    let mut dims = model.layers.iter().map(|l| l.attention.part.head_dim);
+    let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
 }

@@ -1,7 +1,7 @@
 //! Grouped-query attention.
 
-use kernels::graph::{self, Entry, Heads, Scores};
-use mlx_core::{Array, Dtype};
+use kernels::graph::{self, Columns, Entry, Heads, Scores};
+use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
 use super::{Linear, Projections, RmsNorm, RotaryEmbedding};
@@ -11,7 +11,7 @@ use crate::weights::Source;
 
 /// The attention of one layer.
 pub(crate) struct Attention {
-    /// Queries, keys and values.
+    /// Queries, with the gates if there are any, keys and values.
     pub(super) qkv: Projections<3>,
     pub(super) o_proj: Linear,
     pub(super) q_norm: Option<RmsNorm>,
@@ -22,6 +22,8 @@ pub(crate) struct Attention {
     pub(super) rope: usize,
     scale: f64,
     softcap: Option<f64>,
+    /// Whether a gate lies behind each head's query.
+    pub(super) gated: bool,
 }
 
 impl Attention {
@@ -39,6 +41,7 @@ impl Attention {
             rope: a.rope,
             scale: a.scale,
             softcap: a.softcap,
+            gated: a.gated,
         })
     }
 
@@ -59,6 +62,10 @@ impl Attention {
     ) -> Result<Array> {
         let [qkv, o] = plain;
         let [queries, keys, values] = self.qkv.forward(x, qkv.as_ref())?;
+        let (queries, gates) = match self.gated {
+            true => self.parted(&queries)?,
+            false => (queries, None),
+        };
         let entry = Entry {
             queries,
             keys,
@@ -77,7 +84,24 @@ impl Attention {
                 mask.as_mask(),
             )?)
         })?;
+        let mixed = match gates {
+            Some(gates) => ops::mul(&mixed, &ops::sigmoid(&gates)?)?,
+            None => mixed,
+        };
         self.o_proj.forward_with(&mixed, o.as_ref())
+    }
+
+    /// Queries and gates, each `[L, heads * head_dim]`, of what has them by turns.
+    fn parted(&self, both: &Columns) -> Result<(Columns, Option<Array>)> {
+        let both = both.to_array()?;
+        let (length, dim) = (both.dim(0), self.head_dim);
+        let by_head = both.reshape(&[length, -1, 2 * dim])?;
+        let heads = by_head.dim(1);
+        let part = |start: i32| -> Result<Array> {
+            let part = by_head.slice(&[0, 0, start], &[length, heads, start + dim])?;
+            Ok(part.reshape(&[length, heads * dim])?)
+        };
+        Ok((Columns::all(part(0)?), Some(part(dim)?)))
     }
 
     /// What becomes of scores.

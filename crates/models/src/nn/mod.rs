@@ -3,10 +3,12 @@
 
 mod attention;
 mod block;
+mod delta;
 mod embedding;
 mod experts;
 mod fused;
 mod linear;
+mod mixer;
 mod mlp;
 mod norm;
 mod pace;
@@ -17,10 +19,12 @@ mod stacked;
 
 pub(crate) use attention::Attention;
 pub(crate) use block::DecoderBlock;
+pub(crate) use delta::DeltaNet;
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
 pub(crate) use fused::{Ends, Fused};
 pub(crate) use linear::Linear;
+pub(crate) use mixer::Mixer;
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
 pub(crate) use projections::Projections;

@@ -111,13 +111,14 @@ impl Stack {
             let rows = if next.is_some() { at.length } else { at.rows };
             let cache = cache.layer_mut(block.state);
             let mask = at.masks.of(cache.window());
-            at.residual = block.forward(&at.residual, self.rope(block), mask, cache, rows, next)?;
+            at.residual = block.forward(&at.residual, &self.ropes, mask, cache, rows, next)?;
             at.layer += 1;
             if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
                 return Ok(None);
             }
         }
         at.pace.finish(&at.residual.x)?;
+        cache.submit_recurrent()?;
         Ok(Some(at.residual.x.clone()))
     }
 
@@ -146,27 +147,32 @@ impl Stack {
     ) -> Result<Array> {
         self.make_room(caches, 1, Dtype::Bfloat16)?;
         let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
-        Cache::add(caches, 1, &self.heads(Dtype::Bfloat16), |slots| {
+        let heads = self.heads(Dtype::Bfloat16);
+        let heads = heads.expect("a step is made of blocks that all have attention");
+        Cache::add(caches, 1, &heads, |slots| {
             Ok(step.run(ids, &offsets, slots)?)
         })
     }
 
-    /// What the caches of the layers hold.
-    fn heads(&self, dtype: Dtype) -> Vec<Heads> {
+    /// What the caches of the layers hold, if they all hold keys.
+    fn heads(&self, dtype: Dtype) -> Option<Vec<Heads>> {
         let blocks = self.layers.iter();
         blocks
-            .map(|block| block.attention.key_heads(dtype))
+            .map(|block| Some(block.mixer.attention()?.key_heads(dtype)))
             .collect()
     }
 
     /// Fails where the device has no room for what `count` more tokens need in each of the `caches`, before
     /// anything has changed.
     fn make_room(&self, caches: &[&mut Cache], count: i32, dtype: Dtype) -> Result<()> {
-        let heads = self.heads(dtype);
-        let layers = caches
-            .iter()
-            .flat_map(|cache| heads.iter().zip(cache.layers()));
-        let bytes = layers.map(|(heads, layer)| layer.new_bytes(count, *heads) as u64);
+        let layers = caches.iter().flat_map(|cache| {
+            let states = cache.layers();
+            self.layers.iter().map(|block| (block, &states[block.state]))
+        });
+        let bytes = layers.map(|(block, layer)| match block.mixer.attention() {
+            Some(attention) => layer.new_bytes(count, attention.key_heads(dtype)) as u64,
+            None => layer.new_slot_bytes(dtype),
+        });
         match bytes.sum() {
             0 => Ok(()),
             bytes => Ok(memory::make_room(bytes)?),
@@ -177,12 +183,8 @@ impl Stack {
     pub(super) fn blocks(&self) -> Option<Vec<(graph::Block<'_>, bool)>> {
         let blocks = self.layers.iter();
         blocks
-            .map(|block| Some((block.as_one(self.rope(block))?, block.slides)))
+            .map(|block| Some((block.as_one(&self.ropes)?, block.slides)))
             .collect()
-    }
-
-    fn rope(&self, block: &DecoderBlock) -> &RotaryEmbedding {
-        &self.ropes[block.attention.rope]
     }
 
     /// All blocks as one operation.
