@@ -1,5 +1,6 @@
 """What a case of logits.py is, and what the families' cases share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -14,6 +15,10 @@ class Variant:
     label: str
     config: dict = field(default_factory=dict)
     zero: str = ""
+    #: What becomes of each tensor, by its name.
+    change: Callable | None = None
+    #: Functions of the family's module of transformers that others stand in for.
+    replace: dict = field(default_factory=dict)
     #: What it must change, relative to the largest logit: 100 times the tests' tolerance,
     #: or 5 times where the two models are too much alike for that.
     least: float = 0.01
@@ -32,6 +37,8 @@ class Case:
     names: str = "same"
     #: How the experts of a mixture are stored (experts.py).
     experts: str = "fused"
+    #: Tensors that are in the file and not used, by name.
+    extra: dict = field(default_factory=dict)
     #: Whether the file has a head of its own where the config says that the embedding is the head.
     own_head: bool = False
     length: int = 40

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM,
-    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM, Qwen3ForCausalLM,
-    Qwen3MoeForCausalLM, VaultGemmaForCausalLM,
+    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
+    Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
+    Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
 
 MODEL_CLASSES = {
@@ -25,6 +26,11 @@ MODEL_CLASSES = {
     "qwen3": Qwen3ForCausalLM,
     "qwen2_moe": Qwen2MoeForCausalLM,
     "qwen3_moe": Qwen3MoeForCausalLM,
+    "qwen3_next": Qwen3NextForCausalLM,
+    "qwen3_5_text": Qwen3_5ForCausalLM,
+    "qwen3_5": Qwen3_5ForConditionalGeneration,
+    "qwen3_5_moe_text": Qwen3_5MoeForCausalLM,
+    "qwen3_5_moe": Qwen3_5MoeForConditionalGeneration,
     "llama": LlamaForCausalLM,
     "mistral": MistralForCausalLM,
     # What a Mistral with layer_types is to transformers.
@@ -35,6 +41,9 @@ MODEL_CLASSES = {
     "gemma3": Gemma3ForConditionalGeneration,
     "vaultgemma": VaultGemmaForCausalLM,
 }
+
+#: The families with gated delta nets.
+HYBRIDS = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 #: How config.json calls them.
@@ -50,6 +59,9 @@ NORM_MEANS = {
     "qwen3": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
     "qwen2_moe": {"norm": 1.4},
     "qwen3_moe": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_next": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_5": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_5_moe": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
     "llama": {"norm": 1.4},
     "mistral": {"norm": 1.4},
     "ministral": {"norm": 1.4},
@@ -74,7 +86,7 @@ NORM_MEANS = {
 #: tied head a long row answers every token with itself.
 EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
-    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "vaultgemma": 0.3,
+    "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9, "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "vaultgemma": 0.3,
 }  # fmt: skip
 
 
@@ -89,8 +101,9 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     leaf = name.removesuffix(".weight").rsplit(".", 1)[-1]
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
-        # Gemma multiplies by 1 + weight.
-        values = mean * (1 + 0.25 * values) - ("gemma" in family)
+        # Gemma multiplies by 1 + weight, and so do these but in gated norms.
+        centered = "gemma" in family or (family in HYBRIDS and "linear_attn" not in name)
+        values = mean * (1 + 0.25 * values) - centered
     elif name.endswith(".bias"):
         values = 0.4 * values
     elif leaf in ("embed_tokens", "lm_head"):

@@ -57,8 +57,10 @@ pub enum RopeScaling {
 
 /// Where a configuration says how a kind of layer rotates.
 pub(crate) struct Sources<'a> {
-    /// Width of a head.
+    /// Width of a head, or of what is rotated of it.
     pub(crate) head_dim: usize,
+    /// Whether that may be a part.
+    pub(crate) partial: bool,
     /// `rope_scaling`, the older of the two.
     pub(crate) scaling: Option<Fields<'a>>,
     /// `rope_parameters`, or what it has for the kind of layer.
@@ -83,6 +85,7 @@ impl Rope {
     ) -> Result<Self> {
         Self::read(&Sources {
             head_dim,
+            partial: false,
             scaling: f.object("rope_scaling")?,
             parameters: f.object("rope_parameters")?,
             theta: f.positive("rope_theta")?,
@@ -161,7 +164,8 @@ impl Rope {
 
     fn scaled(f: &Fields<'_>, theta: f64, from: &Sources<'_>) -> Result<Self> {
         let max_positions = from.max_positions;
-        if let Some(part) = f.number("partial_rotary_factor")?.filter(|p| *p != 1.0) {
+        let part = f.number("partial_rotary_factor")?;
+        if let Some(part) = part.filter(|p| *p != 1.0 && !from.partial) {
             return Err(f.problem(
                 "partial_rotary_factor",
                 format!("{part} is not supported; these families rotate the whole head"),

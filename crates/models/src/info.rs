@@ -62,7 +62,9 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Of those, the elements of floats, which loading may cast, and their bytes as stored.
     pub(crate) floats: (u64, u64),
-    /// Files that hold them.
+    /// Tensors of heads that draft tokens ahead (`mtp.`): they are left in the files.
+    pub draft_tensors: usize,
+    /// Files that hold those that are used.
     pub files: usize,
     /// Ids that end a generation, from `config.json` and `generation_config.json`.
     pub eos_token_ids: Vec<u32>,
@@ -127,6 +129,7 @@ impl ModelInfo {
             idle_parameters: model.idle_parameters(),
             weight_bytes: manifest.bytes,
             floats: manifest.floats,
+            draft_tensors: checkpoint.below("mtp").count(),
             files: checkpoint.file_count(),
             eos_token_ids: config.eos_token_ids.clone(),
             bos_token_id: config.bos_token_id,

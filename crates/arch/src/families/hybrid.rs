@@ -207,6 +207,7 @@ fn rope(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<Rope> {
     }
     Rope::read(&Sources {
         head_dim: dims,
+        partial: true,
         scaling,
         parameters,
         theta: f.positive("rope_theta")?,

@@ -10,7 +10,7 @@ use mlx_core::{Array, Dtype, Result, ops};
 use super::graph::{Delta, Deltas};
 
 /// Positions of a chunk.
-pub const LENGTH: i32 = 64;
+pub(crate) const LENGTH: i32 = 64;
 
 /// Axes of what is made for all chunks: heads of keys, heads that share one, chunks, and positions of a chunk twice.
 const CHUNKS: i32 = 2;
@@ -60,6 +60,8 @@ pub(super) fn run(deltas: &Deltas, state: &Array) -> Result<Delta> {
 
     let mut state = state.clone();
     let mut aligned = None;
+    // Whole chunks.
+    let whole_ones = (before + length) / LENGTH;
     let mut reads = Vec::with_capacity(chunks as usize);
     for chunk in 0..chunks {
         let of = |all: &Array| at(all, chunk);
@@ -68,7 +70,7 @@ pub(super) fn run(deltas: &Deltas, state: &Array) -> Result<Delta> {
         reads.push(ops::add(&earlier, &ops::matmul(&of(&scores)?, &change)?)?);
         let learned = ops::matmul(&of(&keys_turned)?, &change)?;
         state = ops::add(&ops::mul(&state, &of(&whole)?)?, &learned)?;
-        if behind > 0 && chunk + 2 == chunks {
+        if chunk + 1 == whole_ones {
             aligned = Some(((chunk + 1) * LENGTH - before, state.clone()));
         }
     }

@@ -16,7 +16,7 @@ pub struct Deltas {
     pub kept: Array,
     /// How much is learned: `[L, heads]`.
     pub learned: Array,
-    /// The position of the first token. Chunks end at multiples of [`chunks::LENGTH`] positions, so the order of
+    /// The position of the first token. Chunks end at multiples of 64 positions, so the order of
     /// a sum does not depend on how a prompt is cut at such multiples.
     pub position: i32,
 }
@@ -27,8 +27,8 @@ pub struct Delta {
     pub read: Array,
     /// The state behind the last token: `[heads, key_dim, value_dim]`.
     pub state: Array,
-    /// How many of the tokens lie before the last multiple of a chunk's length, and the state behind those: where
-    /// there are any, and some behind them.
+    /// Of several tokens, how many lie before the last position that is a multiple of a chunk's length, and the state
+    /// behind those, where there are any.
     pub aligned: Option<(i32, Array)>,
 }
 

@@ -9,7 +9,7 @@
 //! y = Sᵀ q
 //! ```
 //!
-//! So far it is made of MLX's operations everywhere: of one token by these lines, of many in chunks ([`chunks`]).
+//! So far it is made of MLX's operations everywhere: of one token by these lines, of many in chunks (`chunks`).
 
 pub(crate) mod chunks;
 pub mod graph;

@@ -106,6 +106,7 @@ impl DeltaNet {
         };
         let latest = slot(length, made.state)?;
         let aligned = match made.aligned {
+            Some((tokens, _)) if tokens == length => Some(latest.clone()),
             Some((tokens, state)) => Some(slot(tokens, state)?),
             None => None,
         };

@@ -8,6 +8,7 @@ mod config;
 mod directories;
 mod edit;
 mod experts;
+mod recurrent;
 mod reference;
 mod small_tokenizer;
 mod together;
