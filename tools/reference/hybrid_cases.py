@@ -216,7 +216,12 @@ QWEN3_5_CASES = [
         greedy=50,
         variants=(Variant("decay in bfloat16", change=rounded_decay, least=5e-4),),
     ),
-    Case("qwen3_5-bf16", text("qwen3_5_text", intermediate_size=40), "bf16 weights", dtype="bf16"),
+    Case(
+        "qwen3_5-bf16",
+        text("qwen3_5_text", intermediate_size=40, num_hidden_layers=2, hidden_size=32),
+        "bf16 weights",
+        dtype="bf16",
+    ),
 ]
 
 QWEN3_5_MOE_CASES = [
