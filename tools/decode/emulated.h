@@ -1,6 +1,6 @@
 // The kernel on a processor: enough of CUDA for `crates/kernels/src/decode/cuda` to compile as C++ and
 // to run to the end with the right results, for machines without a GPU. `emulator.py` puts this header
-// in the place of `instructions.cuh` and `tiles.cuh`.
+// in the place of `instructions.cuh` and `tiles.cuh`, and so do the tests of `crates/kernels`.
 //
 // A thread of the kernel is a fiber, which runs until it must wait for others; the fibers of a warp meet
 // where its lanes exchange values, those of a block at barriers. The order in which blocks and warps run
@@ -19,8 +19,12 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <type_traits>
 #include <utility>
 #include <vector>
+
+/// Of what is seen outside the library. The rest is to be compiled as hidden: libraries would share variables.
+#define EMULATED_ENTRY extern "C" __attribute__((visibility("default")))
 
 #define __device__
 #define __host__
@@ -144,9 +148,10 @@ inline void copy(u32 to, u64 from, int size, int bytes) {
     now->open.push_back({place, from, size, bytes});
 }
 
-/// Runs `body` in every thread of `grid` blocks until all are done.
+/// Runs `body` in every thread of `grid` blocks until all are done; false if those that are left wait for each
+/// other.
 template <typename Body>
-void launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
+bool launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
     static Body* running;
     running = &body;
     std::mt19937_64 random(seed);
@@ -191,9 +196,31 @@ void launch(int grid, int warps, int shared_bytes, u64 seed, Body body) {
             }
         if (!moved) {
             std::fprintf(stderr, "emulated: every thread waits for another\n");
-            std::abort();
+            return false;
         }
     }
+    return true;
+}
+
+template <typename T>
+T argument(u64 word) {
+    if constexpr (std::is_pointer_v<T>) {
+        return reinterpret_cast<T>(word);
+    } else {
+        return static_cast<T>(word);
+    }
+}
+
+template <typename... Parameters, size_t... I>
+bool launch_with(int grid, int warps, int shared_bytes, u64 seed, void (*kernel)(Parameters...), const u64* arguments,
+                 std::index_sequence<I...>) {
+    return launch(grid, warps, shared_bytes, seed, [=] { kernel(argument<Parameters>(arguments[I])...); });
+}
+
+/// The same of a kernel, whose arguments are a word each: an address or a number.
+template <typename... Parameters>
+bool launch_kernel(int grid, int warps, int shared_bytes, u64 seed, void (*kernel)(Parameters...), const u64* arguments) {
+    return launch_with(grid, warps, shared_bytes, seed, kernel, arguments, std::index_sequence_for<Parameters...>());
 }
 
 }  // namespace emulated

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from source import FOLDER, defines, files, name, place_numbers
+from source import FOLDER, defines, files, name
 
 # Few blocks, since each is hundreds of fibers, but more than row blocks have ends, and than tokens go together.
 GRID = 9
@@ -17,19 +17,10 @@ HEADER = Path(__file__).parent / "emulated.h"
 INSTRUCTIONS = ["instructions.cuh", "../../cuda/tiles.cuh"]
 
 ENTRY = """
-extern "C" void launch(unsigned long long seed, const int* token, const u64* table, const u64* caches, u32* scratch,
-                       const unsigned char* after, float* logits, unsigned char* done, {parameters}) {{
-    emulated::launch(GRID, WARPS, SMEM, seed, [&] {{
-        {kernel}(token, table, caches, scratch, after, logits, done, {arguments});
-    }});
+EMULATED_ENTRY bool launch(u64 seed, const u64* arguments) {{
+    return emulated::launch_kernel(GRID, WARPS, SMEM, seed, {kernel}, arguments);
 }}
 """
-
-
-def entry(tokens):
-    numbers = [f"place{i}" for i in range(place_numbers(tokens))]
-    return ENTRY.format(kernel=name(tokens), parameters=", ".join(f"int {n}" for n in numbers),
-                        arguments=", ".join(numbers))
 
 
 def with_array(kernel):
@@ -47,7 +38,7 @@ def text(m, arch, tokens):
     kernel, found = re.subn(r"__shared__ u32 ([^;]*);", variables, kernel)
     assert found <= 1 and "__shared__" not in kernel, "the cells of two declarations would be the same"
     return (defines(m, arch, GRID, tokens=tokens) + "#define THREADS (WARPS * 32)\n" + HEADER.read_text()
-            + kernel.replace("#define THREADS (WARPS * 32)\n", "") + entry(tokens))
+            + kernel.replace("#define THREADS (WARPS * 32)\n", "") + ENTRY.format(kernel=name(tokens)))
 
 
 def compiled(source):
@@ -58,7 +49,7 @@ def compiled(source):
     library = folder / f"{name}.so"
     if not library.exists():
         (folder / f"{name}.cpp").write_text(source)
-        command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-w", "-o", f"{library}", f"{folder / name}.cpp"]
+        command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-o", f"{library}", f"{folder / name}.cpp"]
         subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
 
@@ -68,7 +59,9 @@ class Kernel:
 
     def __init__(self, m, tokens=1, arch="90a"):
         self.launch = compiled(text(m, arch, tokens)).launch
+        self.launch.restype = ctypes.c_bool
 
     def __call__(self, addresses, numbers):
-        seed = ctypes.c_ulonglong(random.getrandbits(64))
-        self.launch(seed, *(ctypes.c_void_p(a) for a in addresses), *(ctypes.c_int(n) for n in numbers))
+        words = [*addresses, *(n & 0xFFFFFFFF for n in numbers)]
+        if not self.launch(ctypes.c_ulonglong(random.getrandbits(64)), (ctypes.c_ulonglong * len(words))(*words)):
+            raise RuntimeError("every thread waits for another")

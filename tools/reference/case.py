@@ -9,7 +9,7 @@ class Variant:
     """A change that must move the logits; if it does not, the case tests nothing.
 
     `config` overrides keys of the (text) config; tensors with `zero` in their
-    name are set to zero.
+    name are set to zero; `patch` changes transformers' model.
     """
 
     label: str
@@ -17,6 +17,7 @@ class Variant:
     zero: str = ""
     #: What becomes of each tensor, by its name.
     change: Callable | None = None
+    patch: Callable | None = None
     #: Functions of the family's module of transformers that others stand in for.
     replace: dict = field(default_factory=dict)
     #: What it must change, relative to the largest logit: 100 times the tests' tolerance,

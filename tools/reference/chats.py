@@ -15,7 +15,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from conversations import CONVERSATIONS, TOOLS
+from conversations import CONVERSATIONS, SENT, TOOLS, with_objects
 from expressions import CORNERS, EXPRESSION_MESSAGES, EXPRESSIONS, PREAMBLE
 from texts import STREAMS, TEXTS
 from train_tokenizers import TOKENIZERS, save_tokenizer
@@ -31,7 +31,7 @@ ABOUT = {
 }
 
 #: Templates that are written for turns of Gemma's; all others go with `bytelevel`.
-SPM_TEMPLATES = ("builtin-gemma", "turns-alternating", "inst", "state-machine")
+SPM_TEMPLATES = ("builtin-gemma", "builtin-gemma4", "turns-alternating", "turns-channels", "inst", "state-machine")
 
 #: What templates are told beside the messages: (variables, the conversations it is tried with).
 VARIANTS = {
@@ -39,6 +39,11 @@ VARIANTS = {
         ({"enable_thinking": False}, ("one-question", "several-turns", "thoughts")),
         ({"enable_thinking": True}, ("one-question",)),
         ({"tools": TOOLS}, ("one-question", "system", "tool-response")),
+    ],
+    "turns-channels": [
+        ({"enable_thinking": True}, ("one-question", "system", "channels")),
+        ({"tools": TOOLS}, ("one-question", "several-turns", "channels")),
+        ({"enable_thinking": True, "tools": TOOLS}, ("system",)),
     ],
     "headers-with-date": [
         ({"date_string": "1 Jan 2030"}, ("system", "one-question")),
@@ -50,6 +55,13 @@ VARIANTS = {
     "json": [({"tools": TOOLS}, ("one-question", "thai"))],
     "builtin-chatml": [({"enable_thinking": False}, ("one-question",))],
 }
+
+#: Templates that the conversations of `SENT` are rendered with, and those that only they are for.
+WITH_CALLS = ("thinking-tools", "turns-channels", "calls-headers", "calls-brackets", "parts")
+CALLS_ONLY = WITH_CALLS[2:]
+#: Where a template has nothing for them, transformers shows it the list, or the role, as it is; the backend gives
+#: it their text, or `system`, so that nothing is lost.
+KNOWN_BY = {"parts": "parts", "developer": "calls-headers"}
 
 
 def read_templates() -> dict[str, str]:
@@ -76,7 +88,8 @@ def chat_cases(loaded: dict, templates: dict[str, str]) -> list[dict]:
         tokenizer = "spm" if template in SPM_TEMPLATES else "bytelevel"
 
         def case(name: str, add_generation_prompt: bool, variables: dict) -> None:
-            result = rendered(loaded[tokenizer], source, CONVERSATIONS[name], add_generation_prompt, variables)
+            messages = with_objects({**CONVERSATIONS, **SENT}[name])
+            result = rendered(loaded[tokenizer], source, messages, add_generation_prompt, variables)
             if template.startswith("builtin-") and "text" in result:
                 # A built-in format leaves `<bos>` to the tokenizer.
                 result["ids_with_special_tokens"] = loaded[tokenizer](result["text"]).input_ids
@@ -92,10 +105,16 @@ def chat_cases(loaded: dict, templates: dict[str, str]) -> list[dict]:
             )
 
         broken = template.startswith("fails-")
-        for name in ["one-question"] if broken else CONVERSATIONS:
+        few = broken or template in CALLS_ONLY
+        for name in ["one-question"] if few else CONVERSATIONS:
             case(name, True, {})
-        for name in () if broken else ("ends-with-assistant", "several-turns"):
+        for name in () if few else ("ends-with-assistant", "several-turns"):
             case(name, False, {})
+        for name in SENT if template in WITH_CALLS else ():
+            calls = any("tool_calls" in message for message in SENT[name])
+            if KNOWN_BY.get(name, template) != template or (calls and "tool" not in source):
+                continue
+            case(name, True, {"tools": TOOLS} if calls else {})
         for variables, names in VARIANTS.get(template, ()):
             for name in names:
                 case(name, True, variables)
@@ -207,7 +226,7 @@ def main() -> None:
         {
             "reference": ABOUT,
             "templates": templates,
-            "conversations": CONVERSATIONS,
+            "conversations": {**CONVERSATIONS, **SENT},
             "cases": cases,
             "expression_messages": EXPRESSION_MESSAGES,
             "expressions": expression_cases(loaded["bytelevel"], EXPRESSIONS),

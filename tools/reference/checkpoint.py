@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, GemmaForCausalLM,
+    AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma4ForCausalLM,
+    Gemma4ForConditionalGeneration, Gemma4UnifiedForCausalLM, Gemma4UnifiedForConditionalGeneration, GemmaForCausalLM,
     LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
     Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
     Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
@@ -39,6 +40,10 @@ MODEL_CLASSES = {
     "gemma2": Gemma2ForCausalLM,
     "gemma3_text": Gemma3ForCausalLM,
     "gemma3": Gemma3ForConditionalGeneration,
+    "gemma4_text": Gemma4ForCausalLM,
+    "gemma4": Gemma4ForConditionalGeneration,
+    "gemma4_unified_text": Gemma4UnifiedForCausalLM,
+    "gemma4_unified": Gemma4UnifiedForConditionalGeneration,
     "vaultgemma": VaultGemmaForCausalLM,
 }
 
@@ -79,14 +84,26 @@ NORM_MEANS = {
         "post_feedforward_layernorm": 0.8,
         "norm": 4.0,
     },
+    # Scores are not divided by the root of the head's width.
+    "gemma4": {
+        "q_norm": 0.65,
+        "k_norm": 0.65,
+        "post_attention_layernorm": 1.4,
+        "post_feedforward_layernorm": 0.8,
+        "post_per_layer_input_norm": 0.8,
+        "norm": 4.0,
+    },
     "vaultgemma": {"input_layernorm": 1.25, "norm": 4.0},
 }
+NORM_MEANS["gemma4_unified"] = NORM_MEANS["gemma4"]
 
 #: The length of an embedding row. Gemma multiplies it by sqrt(hidden), and with a
 #: tied head a long row answers every token with itself.
 EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
-    "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9, "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "vaultgemma": 0.3,
+    "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9,
+    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "gemma4": 0.3, "gemma4_unified": 0.3,
+    "vaultgemma": 0.3,
 }  # fmt: skip
 
 
@@ -101,11 +118,22 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     leaf = name.removesuffix(".weight").rsplit(".", 1)[-1]
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
-        # Gemma multiplies by 1 + weight, and so do these but in gated norms.
-        centered = "gemma" in family or (family in HYBRIDS and "linear_attn" not in name)
+        # The first Gemmas multiply by 1 + weight, and so do hybrids but in gated norms.
+        centered = "gemma" in family and "gemma4" not in family
+        centered |= family in HYBRIDS and "linear_attn" not in name
         values = mean * (1 + 0.25 * values) - centered
+    elif leaf == "scale":
+        # Of a norm that is called a router.
+        values = 1.5 * (1 + 0.25 * values) * np.sqrt(shape[0])
+    elif leaf == "per_expert_scale":
+        values = 1 + 0.4 * values
+    elif leaf == "layer_scalar":
+        values = 0.8 * (1 + 0.2 * values)
     elif name.endswith(".bias"):
         values = 0.4 * values
+    elif leaf == "embed_tokens_per_layer":
+        # It is multiplied by the root of a layer's width, and added to what is normalized.
+        values = values / np.sqrt(8)
     elif leaf in ("embed_tokens", "lm_head"):
         values = values * (EMBEDDING_LENGTHS[family] / np.sqrt(shape[-1]))
     else:

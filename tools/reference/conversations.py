@@ -1,8 +1,11 @@
 """The conversations that every chat template is rendered with.
 
-Roles are system, user and assistant, and contents are text: what the backend's own
-messages can say.
+Those of `CONVERSATIONS` are texts of system, user and assistant, for every template. Those of `SENT` are what
+clients of chat APIs send, for the templates that have something for it; transformers is given the same with the
+arguments of calls as objects, as its own documentation asks for.
 """
+
+import json
 
 
 def conversation(*turns: tuple[str, str]) -> list[dict]:
@@ -61,6 +64,11 @@ CONVERSATIONS = {
         ("u", "Is 3 greater than 8?"),
         ("a", "<think>\n3 - 8 is -5.\n</think>\n\nNo."),
     ),
+    "channels": conversation(
+        ("u", "Is 9 greater than 4?"),
+        ("a", "<|channel>thought\n9 - 4 is 5.\n<channel|>Yes.<turn|>"),
+        ("u", "<|turn>model\nIs 3 greater than 8?"),
+    ),
     "tool-response": conversation(
         ("u", "Weather?"), ("a", "<tool_call>\n{}\n</tool_call>"), ("u", "<tool_response>\nsunny\n</tool_response>")
     ),
@@ -96,3 +104,73 @@ TOOLS = [
     },
     {"type": "function", "function": {"name": "now", "description": "", "parameters": {}}},
 ]
+
+CALL = {"id": "abc123def", "type": "function", "function": {"name": "weather", "arguments": '{"town": "กรุงเทพ", "days": 3, "exact": true, "limit": 0.5, "unit": null, "a": {"z": 1, "b": [1, 2]}}'}}
+OTHER = {"id": "xyz456uvw", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+ANSWER = {"role": "tool", "tool_call_id": "abc123def", "name": "weather", "content": '{"sky": "clear", "t": 31}'}
+
+SENT = {
+    "call-and-answer": [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        ANSWER,
+    ],
+    "call-without-content": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        ANSWER,
+        {"role": "assistant", "content": "Clear."},
+        {"role": "user", "content": "And now?"},
+    ],
+    "two-calls-with-content": [
+        {"role": "user", "content": "Weather and time?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL, OTHER]},
+        ANSWER,
+        {"role": "tool", "tool_call_id": "xyz456uvw", "content": "noon"},
+    ],
+    "thought-and-call": [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "reasoning_content": "I need the tool.", "tool_calls": [CALL]},
+        ANSWER,
+    ],
+    "thought": [
+        {"role": "user", "content": "Is 9 greater than 4?"},
+        {"role": "assistant", "content": "Yes.", "reasoning_content": "9 - 4 is 5."},
+        {"role": "user", "content": "And 4 than 9?"},
+    ],
+    "parts": [
+        {"role": "user", "content": [{"type": "text", "text": " one "}, {"type": "text", "text": "two\n"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "three"}]},
+        {"role": "user", "content": "four"},
+    ],
+    "null-content": [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": None},
+        {"role": "user", "content": "two"},
+    ],
+    "developer": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi."}],
+    "arguments-that-are-no-object": [
+        {"role": "user", "content": "Weather?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "abc123def", "type": "function", "function": {"name": "weather", "arguments": "[1, "}}],
+        },
+        ANSWER,
+    ],
+}
+
+
+def with_objects(messages: list[dict]) -> list[dict]:
+    """The same with the arguments of calls as objects, where they are the text of one."""
+    messages = json.loads(json.dumps(messages))
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            function = call["function"]
+            try:
+                arguments = json.loads(function["arguments"])
+            except ValueError:
+                continue
+            function["arguments"] = arguments if isinstance(arguments, dict) else function["arguments"]
+    return messages

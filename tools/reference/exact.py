@@ -84,11 +84,15 @@ class Reference:
         margins = [np.inf]
 
         def look(router, _, output):
-            ordered = output[0].sort(dim=-1, descending=True).values
-            if router.top_k < ordered.shape[-1]:
-                margins.append(float((ordered[:, router.top_k - 1] - ordered[:, router.top_k]).min()))
+            # Gemma 4's gives their softmax.
+            logits, top = (output[0], router.top_k) if hasattr(router, "top_k") else (
+                output[0].log(), router.config.top_k_experts
+            )  # fmt: skip
+            ordered = logits.sort(dim=-1, descending=True).values
+            if top < ordered.shape[-1]:
+                margins.append(float((ordered[:, top - 1] - ordered[:, top]).min()))
 
-        routers = [m for m in self.model.modules() if type(m).__name__.endswith("TopKRouter")]
+        routers = [m for m in self.model.modules() if type(m).__name__.endswith(("TopKRouter", "TextRouter"))]
         hooks = [router.register_forward_hook(look) for router in routers]
         self.logits(ids)
         for hook in hooks:

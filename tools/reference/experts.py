@@ -2,7 +2,8 @@
 
 A state_dict of transformers 5 has `mlp.experts.gate_up_proj` [E, 2I, H] and `mlp.experts.down_proj` [E, H, I]
 ("fused"). Released checkpoints have `mlp.experts.N.gate_proj.weight` and so on for each expert ("hub"), and
-mlx-lm's `mlp.switch_mlp.gate_proj.weight` [E, I, H] and so on ("switch").
+mlx-lm's `mlp.switch_mlp.gate_proj.weight` [E, I, H] and so on ("switch"). Gemma 4's stand beside the MLP,
+`experts.gate_up_proj`, are released fused, and are `experts.switch_glu.gate_proj.weight` to mlx-lm.
 """
 
 import torch
@@ -17,7 +18,7 @@ def spelled(state: dict[str, torch.Tensor], spelling: str) -> dict[str, torch.Te
     found = {}
     for name, tensor in state.items():
         module, _, matrix = name.rpartition(".")
-        if not module.endswith(".mlp.experts"):
+        if not module.endswith(".experts"):
             found[name] = tensor
             continue
         parts = {"down_proj": tensor}
@@ -26,7 +27,10 @@ def spelled(state: dict[str, torch.Tensor], spelling: str) -> dict[str, torch.Te
             parts = {"gate_proj": gate, "up_proj": up}
         for matrix, stack in parts.items():
             if spelling == "switch":
-                found[f"{module.removesuffix('experts')}switch_mlp.{matrix}.weight"] = stack.contiguous()
+                switch = f"{module}.switch_glu"
+                if module.endswith(".mlp.experts"):
+                    switch = f"{module.removesuffix('experts')}switch_mlp"
+                found[f"{switch}.{matrix}.weight"] = stack.contiguous()
                 continue
             for expert, weight in enumerate(stack):
                 found[f"{module}.{expert}.{matrix}.weight"] = weight.contiguous()
@@ -40,6 +44,8 @@ def fused(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         path = name.removesuffix(".weight").split(".")
         if "switch_mlp" in path:
             stacks.setdefault(".".join(path[:-2]), {})[path[-1]] = tensor
+        elif "switch_glu" in path:
+            stacks.setdefault(".".join(path[:-3]), {})[path[-1]] = tensor
         elif len(path) > 2 and path[-3] == "experts":
             experts = stacks.setdefault(".".join(path[:-3]), {})
             experts.setdefault(path[-1], {})[int(path[-2])] = tensor

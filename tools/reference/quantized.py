@@ -76,8 +76,9 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
         config, prefix = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
-        # mlx-lm takes those of Qwen3.5 as transformers has them, and its other mixtures as released.
-        state = experts.spelled(state, "fused" if "qwen3_5" in config["model_type"] else "hub")
+        # Those of Gemma 4 and Qwen3.5 are released fused.
+        is_fused = any(family in config["model_type"] for family in ("gemma4", "qwen3_5"))
+        state = experts.spelled(state, "fused" if is_fused else "hub")
     weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from gemma4_cases import LARGE, MOE, nested, text
 from gemma_cases import gemma2
 from hybrid_cases import qwen3_5, qwen3_5_moe, qwen3_next
 from llama_cases import llama, mistral, qwen2
@@ -83,6 +84,24 @@ NESTED_ROUTERS = {
     for i in range(2)
     for gate in ("gate", "shared_expert_gate")
 }
+#: mlx-lm's defaults for what a configuration leaves out are others, and so is its head of a nested model.
+SMALL_GEMMA4 = {
+    "head_dim": 32,
+    "global_head_dim": 32,
+    "hidden_size": 64,
+    "hidden_size_per_layer_input": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "sliding_window": 64,
+    "vocab_size": 64,
+    "vocab_size_per_layer_input": 64,
+}
+
+#: As mlx-lm's converter has them for Gemma 4.
+GEMMA4_ROUTERS = {
+    f"{prefix}model.layers.{i}.router.proj": {"group_size": 64, "bits": 8}
+    for i in range(2) for prefix in ("", "language_model.")
+}  # fmt: skip
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -182,6 +201,25 @@ CASES = [
     QuantizedCase("qwen3_next-q8-g32", qwen3_next(**MIXED | HYBRID), 8, 32, dtype="f32"),
     QuantizedCase("qwen3_5-q4-g32", qwen3_5(**SMALL | HYBRID), 4, 32),
     QuantizedCase("qwen3_5_moe-q4-g32", qwen3_5_moe(**MIXED | HYBRID), 4, 32, overrides=NESTED_ROUTERS),
+    QuantizedCase("gemma4-q4-g32", text(**SMALL_GEMMA4), 4, 32),
+    QuantizedCase(
+        "gemma4-nested-q8-g32",
+        nested(text(**SMALL_GEMMA4 | {"sliding_window": 8})) | {"vocab_size": 64},
+        8,
+        32,
+        overrides={
+            "language_model.model.embed_tokens_per_layer": {"group_size": 32, "bits": 4},
+            "language_model.model.per_layer_model_projection": False,
+        },
+    ),
+    QuantizedCase(
+        "gemma4-26b_moe-q4-g64",
+        text(**SMALL_GEMMA4 | MOE | {"moe_intermediate_size": 64, "num_experts": 4}),
+        4,
+        64,
+        overrides=GEMMA4_ROUTERS,
+    ),
+    QuantizedCase("gemma4-31b-mxfp4", text(**SMALL_GEMMA4 | LARGE), 4, 32, mode="mxfp4", dtype="f32"),
     # A window that 24 positions do not fill: mlx-lm has none.
     QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

@@ -62,15 +62,6 @@ impl Dims {
         (layers.collect(), states.collect())
     }
 
-    /// The place of layer `layer`.
-    pub(crate) fn at(&self, layer: usize, biases: Biases) -> At<'_> {
-        At {
-            dims: self,
-            biases,
-            layer,
-        }
-    }
-
     /// The state of an attention that sees this window, or everything.
     pub(crate) fn keys(&self, window: Option<usize>) -> State {
         State::Keys(Keys {
@@ -78,6 +69,15 @@ impl Dims {
             head_dim: self.head_dim,
             window,
         })
+    }
+
+    /// The place of layer `layer`.
+    pub(crate) fn at(&self, layer: usize, biases: Biases) -> At<'_> {
+        At {
+            dims: self,
+            biases,
+            layer,
+        }
     }
 
     /// The model of these layers and states: embedding, last norm and head under the names that all families
@@ -92,6 +92,7 @@ impl Dims {
                 table: linear("embed_tokens", self.vocab, self.hidden, false),
                 scale: None,
             },
+            per_layer: None,
             layers,
             norm: self.norm("norm", self.hidden),
             head: linear("lm_head", self.vocab, self.hidden, false),
@@ -106,7 +107,8 @@ impl Dims {
         Some((self.hidden as f64).sqrt())
     }
 
-    fn norm(&self, path: &str, width: usize) -> Norm<String> {
+    /// The norm `path`, of rows of `width`.
+    pub(crate) fn norm(&self, path: &str, width: usize) -> Norm<String> {
         Norm {
             weight: format!("{path}.weight"),
             width,
@@ -117,6 +119,11 @@ impl Dims {
 }
 
 impl At<'_> {
+    /// That of every norm.
+    pub(crate) fn eps(&self) -> f32 {
+        self.dims.eps
+    }
+
     /// The norm `name`, of the residual stream.
     pub(crate) fn norm(&self, name: &str) -> Norm<String> {
         self.dims.norm(&self.path(name), self.dims.hidden)
@@ -142,11 +149,12 @@ impl At<'_> {
         };
         Attention {
             q: linear("q_proj", queries, d.hidden, self.biases.qkv),
-            k: linear("k_proj", keys, d.hidden, self.biases.qkv),
-            v: linear("v_proj", keys, d.hidden, self.biases.qkv),
+            k: Some(linear("k_proj", keys, d.hidden, self.biases.qkv)),
+            v: Some(linear("v_proj", keys, d.hidden, self.biases.qkv)),
             o: linear("o_proj", d.hidden, queries, self.biases.o),
             q_norm: None,
             k_norm: None,
+            v_norm: None,
             heads: d.heads,
             kv_heads: d.kv_heads,
             head_dim: d.head_dim,
@@ -160,35 +168,55 @@ impl At<'_> {
 
     /// The gated MLP.
     pub(crate) fn mlp(&self, activation: Activation) -> Mlp<String> {
+        Mlp::Gated(self.gated_mlp(activation))
+    }
+
+    /// The same, as a part of something else.
+    pub(crate) fn gated_mlp(&self, activation: Activation) -> Gated<String> {
         let width = self.dims.intermediate;
-        Mlp::Gated(self.gated("mlp", width, self.biases.mlp, activation))
+        self.gated("mlp", width, self.biases.mlp, activation)
     }
 
     /// The mixture of experts, under the names that Qwen2 gave its parts.
     pub(crate) fn experts(&self, of: &Mixture, activation: Activation) -> Mlp<String> {
-        let hidden = self.dims.hidden;
-        let router = |name: &str, rows| linear(&self.path(name), rows, hidden, false);
-        let each = self.gated("mlp.experts", of.width, false, activation);
+        let shared = of.shared.map(|width| Shared {
+            gate: self.linear("mlp.shared_expert_gate", 1, self.dims.hidden),
+            mlp: self.gated("mlp.shared_expert", width, false, activation),
+        });
+        Mlp::Experts(Experts {
+            shared,
+            ..self.mixture(["mlp.gate", "mlp.experts"], of, activation)
+        })
+    }
+
+    /// The mixture whose router and experts are called so, without a shared expert.
+    pub(crate) fn mixture(
+        &self,
+        [router, experts]: [&str; 2],
+        of: &Mixture,
+        activation: Activation,
+    ) -> Experts<String> {
+        let each = self.gated(experts, of.width, false, activation);
         let stacked = |linear| Linear {
             experts: Some(of.count),
             ..linear
         };
-        Mlp::Experts(Experts {
-            router: router("mlp.gate", of.count),
+        Experts {
+            router: self.linear(router, of.count, self.dims.hidden),
+            router_norm: None,
+            router_scale: 1.0,
             count: of.count,
             top: of.top,
             renormalised: of.renormalised,
+            share_scales: None,
             each: Gated {
                 gate: stacked(each.gate),
                 up: stacked(each.up),
                 down: stacked(each.down),
                 activation,
             },
-            shared: of.shared.map(|width| Shared {
-                gate: router("mlp.shared_expert_gate", 1),
-                mlp: self.gated("mlp.shared_expert", width, false, activation),
-            }),
-        })
+            shared: None,
+        }
     }
 
     fn gated(&self, path: &str, width: usize, bias: bool, activation: Activation) -> Gated<String> {
@@ -222,6 +250,8 @@ impl At<'_> {
                 part: mlp,
                 after: None,
             },
+            per_layer: None,
+            scale: None,
         }
     }
 
@@ -243,6 +273,8 @@ impl At<'_> {
                 part: self.mlp(activation),
                 after: Some(self.norm("post_feedforward_layernorm")),
             },
+            per_layer: None,
+            scale: None,
         }
     }
 
@@ -257,7 +289,8 @@ impl At<'_> {
     }
 }
 
-fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Linear<String> {
+/// The linear map at `path`.
+pub(crate) fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Linear<String> {
     Linear {
         weight: path.to_owned(),
         bias: bias.then(|| format!("{path}.bias")),

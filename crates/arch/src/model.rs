@@ -10,6 +10,8 @@
 pub struct Model<T> {
     /// From token ids to the residual stream.
     pub embedding: Embedding<T>,
+    /// What each layer has of a token beside the residual stream.
+    pub per_layer: Option<PerLayerInputs<T>>,
     /// In order.
     pub layers: Vec<Layer<T>>,
     /// Of the residual stream behind the last layer.
@@ -34,6 +36,24 @@ pub struct Embedding<T> {
     pub scale: Option<f64>,
 }
 
+/// An input of each layer for each token, `scale * (embedding + norm(projection))`: of `width` features for
+/// each layer, one layer's behind the other's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerLayerInputs<T> {
+    /// `[vocabulary, layers * width]`: of a table this large a pass reads rows and nothing else.
+    pub embedding: Embedding<T>,
+    /// Of the scaled token embedding: `[layers * width, hidden]`.
+    pub projection: Linear<T>,
+    /// What the projection is multiplied by.
+    pub projection_scale: f64,
+    /// Of each layer's part of that.
+    pub norm: Norm<T>,
+    /// What the sum is multiplied by.
+    pub scale: f64,
+    /// Features of a layer.
+    pub width: usize,
+}
+
 /// Two parts, each added to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
@@ -41,6 +61,23 @@ pub struct Layer<T> {
     pub mixer: Sub<T, Mixer<T>>,
     /// What does not.
     pub mlp: Sub<T, Mlp<T>>,
+    /// What is added behind both of the layer's own input.
+    pub per_layer: Option<PerLayer<T>>,
+    /// `[1]`: what the residual stream is multiplied by in the end.
+    pub scale: Option<T>,
+}
+
+/// What a layer adds of its own input: `norm(projection(activation(gate(x)) * input))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerLayer<T> {
+    /// `[width, hidden]`.
+    pub gate: Linear<T>,
+    /// Of the gate.
+    pub activation: Activation,
+    /// `[hidden, width]`.
+    pub projection: Linear<T>,
+    /// Of what is added.
+    pub norm: Norm<T>,
 }
 
 /// A part of a layer with the norms around it: `x + after(part(before(x)))`.
@@ -68,16 +105,19 @@ pub enum Mixer<T> {
 pub struct Attention<T> {
     /// Queries: `[heads * head_dim, hidden]`; with gates twice as many rows, behind each head's query its gate.
     pub q: Linear<T>,
-    /// Keys: `[kv_heads * head_dim, hidden]`.
-    pub k: Linear<T>,
-    /// Values: `[kv_heads * head_dim, hidden]`.
-    pub v: Linear<T>,
+    /// Keys: `[kv_heads * head_dim, hidden]`. Absent where the layer reads the state that a layer before it
+    /// writes, and adds nothing to it.
+    pub k: Option<Linear<T>>,
+    /// Values: `[kv_heads * head_dim, hidden]`. Absent where they are the keys before norm and rotation.
+    pub v: Option<Linear<T>>,
     /// Of the heads' outputs: `[hidden, heads * head_dim]`.
     pub o: Linear<T>,
     /// Of each query.
     pub q_norm: Option<Norm<T>>,
     /// Of each key.
     pub k_norm: Option<Norm<T>>,
+    /// Epsilon of a norm of each value, which has no weight.
+    pub v_norm: Option<f32>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -169,6 +209,20 @@ pub enum Mlp<T> {
     Gated(Gated<T>),
     /// Many, of which each token has a few.
     Experts(Experts<T>),
+    /// One for all tokens, and many.
+    Both(Both<T>),
+}
+
+/// `after(gated(x)) + experts.after(experts(experts.before(h)))`, where `h` is the residual stream, and `x` its
+/// norm that all of a layer's parts have before them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Both<T> {
+    /// One for all tokens.
+    pub gated: Gated<T>,
+    /// Of what it gives.
+    pub after: Norm<T>,
+    /// Many, with norms of their own. Their router sees the residual stream through its own norm.
+    pub experts: Sub<T, Experts<T>>,
 }
 
 /// A mixture of experts: the sum over the `top` experts that the router finds likeliest for a token,
@@ -178,12 +232,18 @@ pub struct Experts<T> {
     /// From a token to a logit for each expert, `[count, hidden]`; their softmax, in float32 over all of
     /// them, is the shares.
     pub router: Linear<T>,
+    /// The router sees the residual stream through this norm, where it does not see what the experts see.
+    pub router_norm: Option<Norm<T>>,
+    /// What the logits are multiplied by.
+    pub router_scale: f64,
     /// How many there are.
     pub count: usize,
     /// How many a token has: from 1 to `count`.
     pub top: usize,
     /// Whether the shares of those are divided by their sum.
     pub renormalised: bool,
+    /// `[count]`: what the share of each is multiplied by in the end.
+    pub share_scales: Option<T>,
     /// The experts: each of its matrices is a stack of as many as there are.
     pub each: Gated<T>,
     /// An expert that every token has as well.

@@ -27,6 +27,13 @@ pub enum RopeScaling {
         /// The stretch.
         factor: f64,
     },
+    /// The first planes turn, at the wavelengths of the whole head, and the others do not (Gemma 4).
+    Proportional {
+        /// The planes that turn, of all.
+        share: f64,
+        /// The stretch of their wavelengths.
+        factor: f64,
+    },
     /// Long wavelengths are stretched, short ones are not, those between are blended (Llama 3.1).
     Llama3 {
         /// The stretch of the long wavelengths.
@@ -132,7 +139,9 @@ impl Rope {
                 factor,
                 ..
             } => (original, factor),
-            RopeScaling::None | RopeScaling::Llama3 { .. } => return max_positions,
+            RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Proportional { .. } => {
+                return max_positions;
+            }
         };
         // At least one token; a float's cast to an integer stops at the largest.
         (original * factor.max(1.0)).max(1.0) as usize
@@ -164,6 +173,13 @@ impl Rope {
 
     fn scaled(f: &Fields<'_>, theta: f64, from: &Sources<'_>) -> Result<Self> {
         let max_positions = from.max_positions;
+        let kind = match f.text("rope_type")? {
+            Some(kind) => kind,
+            None => f.text("type")?.unwrap_or("default"),
+        };
+        if kind == "proportional" {
+            return Self::proportional(f, theta, from.head_dim);
+        }
         let part = f.number("partial_rotary_factor")?;
         if let Some(part) = part.filter(|p| *p != 1.0 && !from.partial) {
             return Err(f.problem(
@@ -171,10 +187,6 @@ impl Rope {
                 format!("{part} is not supported; these families rotate the whole head"),
             ));
         }
-        let kind = match f.text("rope_type")? {
-            Some(kind) => kind,
-            None => f.text("type")?.unwrap_or("default"),
-        };
         let required = |key: &str| f.positive(key)?.ok_or_else(|| f.missing(key));
         let original = || {
             let own = f.positive("original_max_position_embeddings")?;
@@ -208,7 +220,7 @@ impl Rope {
             }
             other => {
                 let problem = format!(
-                    "'{other}' is not supported; supported are default, linear, llama3, yarn"
+                    "'{other}' is not supported; supported are default, linear, llama3, yarn, proportional"
                 );
                 return Err(f.problem("rope_type", problem));
             }
@@ -217,6 +229,24 @@ impl Rope {
             dims: from.head_dim,
             theta,
             scaling,
+        })
+    }
+}
+
+impl Rope {
+    fn proportional(f: &Fields<'_>, theta: f64, head_dim: usize) -> Result<Self> {
+        let key = "partial_rotary_factor";
+        let share = f.number(key)?.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&share) {
+            return Err(f.problem(key, format!("{share} is no share of a head")));
+        }
+        Ok(Self {
+            dims: head_dim,
+            theta,
+            scaling: RopeScaling::Proportional {
+                share,
+                factor: f.positive("factor")?.unwrap_or(1.0),
+            },
         })
     }
 }
@@ -249,6 +279,12 @@ fn inverse_frequencies(rope: &Rope) -> Vec<f64> {
         .collect();
     match rope.scaling {
         RopeScaling::None | RopeScaling::Linear { .. } => plain,
+        RopeScaling::Proportional { share, factor } => {
+            let turning = (share * head_dim as f64 / 2.0).floor() as usize;
+            let plain = plain.into_iter().enumerate();
+            let of = |(i, f): (usize, f64)| if i < turning { f / factor } else { 0.0 };
+            plain.map(of).collect()
+        }
         RopeScaling::Llama3 {
             factor,
             low_freq_factor,

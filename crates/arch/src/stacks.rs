@@ -4,8 +4,9 @@
 //! one of three ways: a matrix for each expert, as released; one tensor of all, as mlx-lm stores them; or
 //! as transformers 5 has them in memory, where gate and up are one tensor.
 
-/// What mlx-lm calls the module of the experts.
+/// What mlx-lm calls the module of the experts, in place of it or, in Gemma 4, below it.
 const SWITCH: &str = "switch_mlp";
+const SWITCH_BELOW: &str = "switch_glu";
 
 /// Rows of a tensor that holds them for several matrices, one expert after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +25,15 @@ pub fn of_expert(path: &str, expert: usize) -> String {
     format!("{module}.{expert}.{matrix}")
 }
 
-/// The stack as mlx-lm stores it, `[experts, rows, columns]`: `layers.0.mlp.switch_mlp.gate_proj`.
-pub fn stacked(path: &str) -> String {
+/// The stack as mlx-lm stores it, `[experts, rows, columns]`: `layers.0.mlp.switch_mlp.gate_proj`, or
+/// `layers.0.experts.switch_glu.gate_proj`.
+pub fn stacked(path: &str) -> [String; 2] {
     let (module, matrix) = split(path);
     let above = module.rsplit_once('.').map_or("", |(above, _)| above);
-    format!("{above}.{SWITCH}.{matrix}")
+    [
+        format!("{above}.{SWITCH}.{matrix}"),
+        format!("{module}.{SWITCH_BELOW}.{matrix}"),
+    ]
 }
 
 /// The stack as transformers 5 has it: `layers.0.mlp.experts.gate_up_proj`, of which gate is the first

@@ -1,8 +1,8 @@
 //! Walks of a model: every tensor once, in the order of the forward pass.
 
 use crate::{
-    Attention, Convolution, Delta, DeltaInputs, Gated, Keys, Layer, Linear, Mixer, Mlp, Model, Norm,
-    Recurrent, State,
+    Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer, Mlp,
+    Model, Norm, PerLayer, PerLayerInputs, Recurrent, State,
 };
 
 /// A tensor of a model, or the tensors that are one matrix, or one stack of matrices.
@@ -18,6 +18,8 @@ pub enum Part<'a, T> {
     Heads(&'a T, usize),
     /// The weights of a convolution.
     Convolution(&'a Convolution<T>),
+    /// Factors, and how many.
+    Factors(&'a T, usize),
 }
 
 impl<'a, T> Part<'a, T> {
@@ -33,7 +35,9 @@ impl<'a, T> Part<'a, T> {
                 let one = (m.rows as u64).saturating_mul(m.columns as u64);
                 one.saturating_mul(m.experts.unwrap_or(1) as u64)
             }
-            Self::Bias(_, length) | Self::Heads(_, length) => *length as u64,
+            Self::Bias(_, length) | Self::Heads(_, length) | Self::Factors(_, length) => {
+                *length as u64
+            }
             Self::Convolution(c) => (c.channels as u64).saturating_mul(c.width as u64),
             Self::Norm(norm) => norm.width as u64,
         }
@@ -46,6 +50,8 @@ impl<T> Layer<T> {
         let mlp = &self.mlp.part;
         let before = std::iter::once(&self.mixer.before);
         let around_mlp = [&self.mlp.before].into_iter().chain(&self.mlp.after);
+        let per_layer = self.per_layer.iter();
+        let scale = self.scale.iter().map(|scale| Part::Factors(scale, 1));
         let mixer = match &self.mixer.part {
             Mixer::Attention(attention) => attention.parts(),
             Mixer::Delta(delta) => delta.parts(),
@@ -55,7 +61,10 @@ impl<T> Layer<T> {
             .chain(mixer)
             .chain(self.mixer.after.iter().map(Part::Norm))
             .chain(mlp.linears().into_iter().flat_map(Part::of))
+            .chain(mlp.others())
             .chain(around_mlp.map(Part::Norm))
+            .chain(per_layer.flat_map(PerLayer::parts))
+            .chain(scale)
     }
 
     /// Its attention, if it has one.
@@ -75,11 +84,27 @@ impl<T> Layer<T> {
     }
 }
 
+impl<T> PerLayer<T> {
+    fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let linears = [&self.gate, &self.projection].into_iter();
+        let norm = std::iter::once(Part::Norm(&self.norm));
+        linears.flat_map(Part::of).chain(norm)
+    }
+}
+
+impl<T> PerLayerInputs<T> {
+    fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let linears = [&self.embedding.table, &self.projection].into_iter();
+        let norm = std::iter::once(Part::Norm(&self.norm));
+        linears.flat_map(Part::of).chain(norm)
+    }
+}
+
 impl<T> Attention<T> {
     fn parts(&self) -> Vec<Part<'_, T>> {
         let head_norms = self.q_norm.iter().chain(&self.k_norm);
-        [&self.q, &self.k, &self.v]
-            .into_iter()
+        let projections = [&self.q].into_iter().chain(&self.k).chain(&self.v);
+        projections
             .flat_map(Part::of)
             .chain(head_norms.map(Part::Norm))
             .chain(Part::of(&self.o))
@@ -115,42 +140,87 @@ impl<T> DeltaInputs<T> {
 impl<T> Mlp<T> {
     /// Its linear maps.
     pub fn linears(&self) -> Vec<&Linear<T>> {
-        match self {
-            Self::Gated(mlp) => mlp.linears().into(),
-            Self::Experts(experts) => {
-                let shared = experts.shared.iter();
-                let shared = shared.flat_map(|s| [&s.gate].into_iter().chain(s.mlp.linears()));
-                let each = [&experts.router].into_iter().chain(experts.each.linears());
-                each.chain(shared).collect()
+        let gated = self.gated().into_iter().flat_map(Gated::linears);
+        let experts = self.experts().into_iter().flat_map(Experts::linears);
+        gated.chain(experts).collect()
+    }
+
+    /// Its tensors that are no linear maps.
+    fn others(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let norms = match self {
+            Self::Both(both) => {
+                let experts = &both.experts;
+                let around = [&experts.before].into_iter().chain(&experts.after);
+                [&both.after].into_iter().chain(around).collect()
             }
+            Self::Gated(_) | Self::Experts(_) => Vec::new(),
+        };
+        let experts = self.experts().into_iter();
+        norms
+            .into_iter()
+            .map(Part::Norm)
+            .chain(experts.flat_map(|experts| {
+                let scales = experts.share_scales.iter();
+                let scales = scales.map(|scales| Part::Factors(scales, experts.count));
+                let norm = experts.router_norm.iter().map(Part::Norm);
+                norm.chain(scales)
+            }))
+    }
+
+    /// The one that all tokens have.
+    pub fn gated(&self) -> Option<&Gated<T>> {
+        match self {
+            Self::Gated(mlp) => Some(mlp),
+            Self::Experts(_) => None,
+            Self::Both(both) => Some(&both.gated),
+        }
+    }
+
+    /// Its experts.
+    pub fn experts(&self) -> Option<&Experts<T>> {
+        match self {
+            Self::Gated(_) => None,
+            Self::Experts(experts) => Some(experts),
+            Self::Both(both) => Some(&both.experts.part),
         }
     }
 
     /// Whether it is a mixture of experts.
     pub fn is_sparse(&self) -> bool {
-        matches!(self, Self::Experts(_))
+        self.experts().is_some()
     }
 
-    /// Features inside: of one expert, and of the shared one if that is wider.
+    /// Features inside: of one expert, and of what all tokens have if that is wider.
     pub fn width(&self) -> usize {
-        match self {
-            Self::Gated(mlp) => mlp.gate.rows,
-            Self::Experts(experts) => {
-                let shared = experts.shared.as_ref().map_or(0, |s| s.mlp.gate.rows);
-                experts.each.gate.rows.max(shared)
-            }
-        }
+        let gated = self.gated().map_or(0, |mlp| mlp.gate.rows);
+        let experts = self.experts().map_or(0, |experts| {
+            let shared = experts.shared.as_ref().map_or(0, |s| s.mlp.gate.rows);
+            experts.each.gate.rows.max(shared)
+        });
+        gated.max(experts)
     }
 
     /// Weights that a token does not use: those of the experts that it has not got.
     fn idle_parameters(&self) -> u64 {
-        let Self::Experts(experts) = self else {
+        let Some(experts) = self.experts() else {
             return 0;
         };
         let linears = experts.each.linears();
         let all = linears.iter().map(|m| Part::Matrix(m).parameters());
         let all = all.fold(0, u64::saturating_add);
         all / experts.count.max(1) as u64 * experts.count.saturating_sub(experts.top) as u64
+    }
+}
+
+impl<T> Experts<T> {
+    /// The router, all experts, and the shared one.
+    fn linears(&self) -> impl Iterator<Item = &Linear<T>> {
+        let shared = self.shared.iter();
+        let shared = shared.flat_map(|s| [&s.gate].into_iter().chain(s.mlp.linears()));
+        [&self.router]
+            .into_iter()
+            .chain(self.each.linears())
+            .chain(shared)
     }
 }
 
@@ -164,15 +234,23 @@ impl<T> Gated<T> {
 impl<T> Model<T> {
     /// Every tensor but those of the head, which may be the embedding.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
+        let per_layer = self.per_layer.iter().flat_map(PerLayerInputs::parts);
         Part::of(&self.embedding.table)
+            .chain(per_layer)
             .chain(self.layers.iter().flat_map(Layer::parts))
             .chain(std::iter::once(Part::Norm(&self.norm)))
     }
 
-    /// Weights that one token does not use: those of the experts that it has not got.
+    /// Weights that one token does not use: those of the experts that it has not got, and of the inputs of
+    /// layers those of other tokens.
     pub fn idle_parameters(&self) -> u64 {
         let mlps = self.layers.iter().map(|layer| &layer.mlp.part);
-        mlps.map(Mlp::idle_parameters).fold(0, u64::saturating_add)
+        let experts = mlps.map(Mlp::idle_parameters).fold(0, u64::saturating_add);
+        let rows = self.per_layer.as_ref().map_or(0, |inputs| {
+            let table = &inputs.embedding.table;
+            table.rows.saturating_sub(1) as u64 * table.columns as u64
+        });
+        experts.saturating_add(rows)
     }
 
     /// Width of the residual stream.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use arch::{Config, Linear, Mlp, Model, Part, families, stacks};
+use arch::{Config, Linear, Model, Part, families, stacks};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -150,9 +150,11 @@ impl Shape {
                 Part::Bias(name, length) | Part::Heads(name, length) => {
                     all.push(vector(name, length, 0.0));
                 }
+                Part::Factors(name, length) => all.push(vector(name, length, 1.0)),
                 Part::Convolution(c) => {
                     let shape = vec![c.channels as u64, 1, c.width as u64];
-                    let (name, fill) = (format!("{ROOT}.{}", c.weight), Fill::Vector { around: 0.5 });
+                    let (name, fill) =
+                        (format!("{ROOT}.{}", c.weight), Fill::Vector { around: 0.5 });
                     all.push(Tensor::new(name, "BF16", shape, fill));
                 }
                 Part::Norm(norm) => {
@@ -169,13 +171,14 @@ impl Shape {
 
     /// The matrices of all experts, as mlx-lm stores them.
     fn stack(&self, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> {
-        let tops = self.model.layers.iter().map(|layer| &layer.mlp.part);
-        let top = tops.filter_map(|mlp| match mlp {
-            Mlp::Experts(experts) => Some(experts.top as u64),
-            Mlp::Gated(_) => None,
-        });
+        let mlps = self.model.layers.iter().map(|layer| &layer.mlp.part);
+        let top = mlps.filter_map(|mlp| Some(mlp.experts()?.top as u64));
         let (top, count) = (top.max().unwrap_or(1), linear.experts.unwrap_or(1) as u64);
-        let name = format!("{ROOT}.{}", stacks::stacked(&linear.weight));
+        let [in_place, below] = stacks::stacked(&linear.weight);
+        let name = match linear.weight.contains(".mlp.experts.") {
+            true => format!("{ROOT}.{in_place}"),
+            false => format!("{ROOT}.{below}"),
+        };
         let parts = matrix(&name, linear, weights).into_iter();
         parts.map(|part| part.of_experts(top, count)).collect()
     }

@@ -1,6 +1,6 @@
 //! `config.json` and `generation_config.json`, as far as they can be read without weights.
 
-use arch::{Config, Delta, Mlp, Model, Part, State};
+use arch::{Attention, Config, Delta, Model, Part, State};
 
 use crate::check_refusal;
 use crate::files::{sections, with_files};
@@ -19,7 +19,7 @@ fn check(config: &Config) {
     let model = &config.model;
     let in_range = |size: usize| (1..=i32::MAX as usize).contains(&size);
     assert!((1..=4096).contains(&model.layers.len()));
-    assert_eq!(model.states.len(), model.layers.len());
+    assert!((1..=model.layers.len()).contains(&model.states.len()));
     for layer in &model.layers {
         if let Some(delta) = layer.delta() {
             check_delta(model, delta);
@@ -31,12 +31,21 @@ fn check(config: &Config) {
         assert!(a.heads.is_multiple_of(a.kv_heads));
         assert!(a.head_dim.is_multiple_of(2) && a.head_dim <= 1 << 16);
         let queries = queries * (1 + usize::from(a.gated));
-        assert_eq!((a.q.rows, a.k.rows, a.v.rows), (queries, keys, keys));
+        assert_eq!(a.q.rows, queries);
+        assert!(a.k.iter().chain(&a.v).all(|linear| linear.rows == keys));
+        assert!(a.k.is_some() || a.v.is_none());
         assert!(a.scale.is_finite() && a.softcap.is_none_or(|cap| cap > 0.0));
         assert!(a.rope < model.ropes.len() && a.state < model.states.len());
     }
+    for (i, a) in model.attentions().enumerate() {
+        // Whoever reads a state comes behind the one that writes it.
+        let writes = |other: &&Attention<String>| other.k.is_some() && other.state == a.state;
+        assert!(model.attentions().take(i + 1).filter(writes).count() == 1);
+        let keys = model.states[a.state].keys();
+        assert!(keys.is_some_and(|keys| (keys.heads, keys.head_dim) == (a.kv_heads, a.head_dim)));
+    }
     for layer in &model.layers {
-        if let Mlp::Experts(experts) = &layer.mlp.part {
+        if let Some(experts) = layer.mlp.part.experts() {
             assert!(in_range(experts.count) && (1..=experts.count).contains(&experts.top));
             let stacks = experts.each.linears();
             assert!(

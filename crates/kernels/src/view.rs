@@ -110,6 +110,17 @@ impl Layout {
         Ok((self, range.start * self.row_stride))
     }
 
+    /// The columns `range` of every row, and the elements that lie before them.
+    fn slice_cols(mut self, range: Range<usize>) -> Result<(Self, usize)> {
+        crate::error::ensure!(
+            "view",
+            range.start <= range.end && range.end <= self.cols,
+            "columns {range:?} of {self:?}"
+        );
+        self.cols = range.len();
+        Ok((self, range.start))
+    }
+
     /// A matrix of rows `[heads · D]` as planes of heads.
     fn heads(mut self, heads: usize) -> Result<Self> {
         crate::error::ensure!(
@@ -194,6 +205,15 @@ impl<'a> View<'a> {
     /// When there are not so many.
     pub fn slice_rows(self, range: Range<usize>) -> Result<Self> {
         let raw = self.raw.slice_rows(range)?;
+        Ok(Self { raw, ..self })
+    }
+
+    /// Columns `range` of every row.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn slice_cols(self, range: Range<usize>) -> Result<Self> {
+        let raw = self.raw.slice_cols(range)?;
         Ok(Self { raw, ..self })
     }
 
@@ -334,6 +354,13 @@ impl Raw {
     fn slice_rows(self, range: Range<usize>) -> Result<Self> {
         let (layout, before) = self.layout.slice_rows(range)?;
         // The rows are some of this view's, so their address is within it.
+        let data = self.data.wrapping_add(before * layout.dtype.size());
+        Ok(Self { data, layout })
+    }
+
+    fn slice_cols(self, range: Range<usize>) -> Result<Self> {
+        let (layout, before) = self.layout.slice_cols(range)?;
+        // So are the columns.
         let data = self.data.wrapping_add(before * layout.dtype.size());
         Ok(Self { data, layout })
     }

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
-use crate::chat::{ChatFormat, Message, Variables};
+use crate::chat::{ChatFormat, Message};
 use crate::engine::{Engine, Job};
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
@@ -59,10 +59,8 @@ impl MlxBackend {
 
     /// The prompt that [`chat`](Backend::chat) makes of `messages`.
     pub fn render_chat(&self, messages: &[Message], options: &Options) -> Result<String> {
-        let mut variables = Variables::new();
-        if let Some(thinking) = options.enable_thinking {
-            variables.insert("enable_thinking".to_owned(), thinking.into());
-        }
+        options.check()?;
+        let variables = options.variables();
         Ok(self.chat_format()?.render(messages, true, &variables)?)
     }
 

@@ -74,7 +74,7 @@ mod vocabulary;
 
 pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use builder::{MlxBackendBuilder, Progress};
-pub use chat::{Message, Role};
+pub use chat::{Message, Role, ToolCall};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;

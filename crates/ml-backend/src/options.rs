@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::chat::Variables;
 use crate::{Error, Result};
 
 /// The temperature of [`Options`] that name none, for a model whose files advise none.
@@ -78,6 +79,14 @@ pub struct Options {
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
     /// reason before it answers. Unset leaves it to the template.
     pub enable_thinking: Option<bool>,
+    /// Tools that the model may call, as chat APIs write them: objects with a `function` of a name, a description
+    /// and a JSON schema of its parameters. They go into the chat template; a built-in format knows none.
+    pub tools: Vec<serde_json::Value>,
+    /// Documents for chat templates that know the variable `documents`.
+    pub documents: Vec<serde_json::Value>,
+    /// Further variables of the chat template, which count before all others: what chat APIs call
+    /// `chat_template_kwargs`.
+    pub template_variables: Variables,
     /// Stops the generation from another thread.
     pub cancel: CancelToken,
 }
@@ -150,11 +159,51 @@ impl Options {
         self
     }
 
+    /// Adds a tool to [`tools`](Self::tools).
+    #[must_use]
+    pub fn tool(mut self, tool: serde_json::Value) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Adds a document to [`documents`](Self::documents).
+    #[must_use]
+    pub fn document(mut self, document: serde_json::Value) -> Self {
+        self.documents.push(document);
+        self
+    }
+
+    /// Adds a variable to [`template_variables`](Self::template_variables).
+    #[must_use]
+    pub fn template_variable(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<serde_json::Value>,
+    ) -> Self {
+        self.template_variables.insert(name.into(), value.into());
+        self
+    }
+
     /// Sets [`cancel`](Self::cancel): the caller keeps a clone and cancels through it.
     #[must_use]
     pub fn cancel(mut self, cancel: CancelToken) -> Self {
         self.cancel = cancel;
         self
+    }
+
+    /// What a chat template is told beside the messages.
+    pub(crate) fn variables(&self) -> Variables {
+        let mut variables = Variables::new();
+        if let Some(thinking) = self.enable_thinking {
+            variables.insert("enable_thinking".to_owned(), thinking.into());
+        }
+        for (name, values) in [("tools", &self.tools), ("documents", &self.documents)] {
+            if !values.is_empty() {
+                variables.insert(name.to_owned(), values.clone().into());
+            }
+        }
+        variables.extend(self.template_variables.clone());
+        variables
     }
 
     /// Refuses values that no generation can use, with the option's name.
@@ -189,6 +238,25 @@ impl Options {
             "1 or more",
         )?;
         check("prefill_chunk", self.prefill_chunk, |n| n > 0, "1 or more")?;
+        for (name, values) in [("tools", &self.tools), ("documents", &self.documents)] {
+            if let Some(other) = values.iter().find(|value| !value.is_object()) {
+                return Err(Error::InvalidOption {
+                    name,
+                    value: other.to_string(),
+                    expected: "objects",
+                });
+            }
+        }
+        // What a conversation itself is told by.
+        for name in ["messages", "add_generation_prompt"] {
+            if let Some(value) = self.template_variables.get(name) {
+                return Err(Error::InvalidOption {
+                    name: "template_variables",
+                    value: format!("{name} = {value}"),
+                    expected: "another name",
+                });
+            }
+        }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::InvalidOption {
                 name: "stop",

@@ -219,7 +219,15 @@ pub(crate) struct SamplingArgs {
     /// Whether a model that can reason before it answers does so [default: its template's].
     #[arg(long, value_enum, value_name = "ON|OFF")]
     thinking: Option<OnOff>,
+    /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. Calls are part of
+    /// the answer's text.
+    #[arg(long, value_name = "FILE", value_parser = tools)]
+    tools: Option<Tools>,
 }
+
+/// Objects for a chat template.
+#[derive(Clone, Debug)]
+struct Tools(Vec<serde_json::Value>);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OnOff {
@@ -242,6 +250,7 @@ impl SamplingArgs {
         options.stop = self.stop.clone();
         options.prefill_chunk = self.prefill_chunk;
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
+        options.tools = self.tools.clone().map(|tools| tools.0).unwrap_or_default();
         options
     }
 }
@@ -260,6 +269,16 @@ fn token_ids(text: &str) -> Result<TokenIds, String> {
         .map(id)
         .collect::<Result<_, _>>()
         .map(TokenIds)
+}
+
+fn tools(path: &str) -> Result<Tools, String> {
+    let text = std::fs::read_to_string(path).map_err(|cause| cause.to_string())?;
+    let tools: Vec<serde_json::Value> =
+        serde_json::from_str(&text).map_err(|cause| format!("no JSON list: {cause}"))?;
+    match tools.iter().find(|tool| !tool.is_object()) {
+        Some(other) => Err(format!("a tool is an object, not {other}")),
+        None => Ok(Tools(tools)),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -5,7 +5,8 @@ use mlx_core::{Array, Dtype, ops};
 use crate::Result;
 use crate::cache::Cache;
 use crate::nn::{
-    DecoderBlock, Embedding, Ends, Fused, Linear, Pass, RmsNorm, RotaryEmbedding, Stack,
+    DecoderBlock, Embedding, Ends, Fused, Linear, Pass, PerLayerInputs, RmsNorm, RotaryEmbedding,
+    Stack,
 };
 use crate::states::Added;
 use crate::weights::Source;
@@ -16,6 +17,8 @@ pub(crate) type OnPart<'a> = dyn FnMut(&[&Array]) -> Result<()> + 'a;
 /// A model's weights, ready to run.
 pub(crate) struct Decoder {
     embedding: Embedding,
+    /// What layers have of tokens beside the residual stream.
+    per_layer: Option<PerLayerInputs>,
     /// Of embeddings: the number, and rounded to the dtype of the activations as the reference does.
     embed_scale: Option<(f64, Array)>,
     layers: Stack,
@@ -35,8 +38,14 @@ impl Decoder {
         let embedding = Embedding::load(source)?;
         on_part(&embedding.arrays())?;
         let mut layers = Vec::with_capacity(model.layers.len());
-        for layer in &model.layers {
-            let block = DecoderBlock::load(source, layer, &model.states)?;
+        let per_layer = model.per_layer.as_ref();
+        let per_layer = per_layer.map(|inputs| PerLayerInputs::load(source, inputs));
+        let per_layer = per_layer.transpose()?;
+        if let Some(inputs) = &per_layer {
+            on_part(&inputs.arrays())?;
+        }
+        for layer in 0..model.layers.len() {
+            let block = DecoderBlock::load(source, model, layer)?;
             on_part(&block.arrays())?;
             layers.push(block);
         }
@@ -56,6 +65,7 @@ impl Decoder {
         on_part(&[norm.arrays(), layers.rope_arrays(), scale].concat())?;
         Ok(Self {
             embedding,
+            per_layer,
             embed_scale,
             layers,
             norm,
@@ -68,7 +78,8 @@ impl Decoder {
     /// Begins to run the tokens `ids [L]`, which follow those in `cache`, through the layers; the last `rows` of
     /// them are wanted.
     pub(crate) fn begin(&self, ids: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
-        self.layers.begin(&self.embed(ids)?, cache, rows)
+        let (x, inputs) = self.embed(ids)?;
+        self.layers.begin(&x, inputs, cache, rows)
     }
 
     /// Goes on for as long as `more` says: normalized hidden states `[rows, hidden]`, once they are there, and L
@@ -90,7 +101,8 @@ impl Decoder {
         ids: &Array,
         caches: &[&mut Cache],
     ) -> Result<Option<(Array, Added)>> {
-        match self.layers.forward_each(&self.embed(ids)?, caches)? {
+        let (x, inputs) = self.embed(ids)?;
+        match self.layers.forward_each(&x, inputs.as_ref(), caches)? {
             Some((x, added)) => Ok(Some((self.norm.forward(&x)?, added))),
             None => Ok(None),
         }
@@ -101,13 +113,15 @@ impl Decoder {
         Ok(self.layers.joined(dtype)?.is_some())
     }
 
-    /// `ids [L]` to the residual stream `[L, hidden]`.
-    fn embed(&self, ids: &Array) -> Result<Array> {
-        let x = self.embedding.forward(ids)?;
-        match &self.embed_scale {
-            Some((_, scale)) => Ok(ops::mul(&x, scale)?),
-            None => Ok(x),
+    /// `ids [L]` to the residual stream `[L, hidden]`, and what layers have beside it, `[L, ..]`.
+    fn embed(&self, ids: &Array) -> Result<(Array, Option<Array>)> {
+        let mut x = self.embedding.forward(ids)?;
+        if let Some((_, scale)) = &self.embed_scale {
+            x = ops::mul(&x, scale)?;
         }
+        let inputs = self.per_layer.as_ref();
+        let inputs = inputs.map(|inputs| inputs.forward(ids, &x)).transpose()?;
+        Ok((x, inputs))
     }
 
     /// The tokens `ids`, int32 `[N]`, that follow those in the N `caches`, straight to their float32 logits

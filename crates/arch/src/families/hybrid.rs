@@ -99,9 +99,8 @@ impl Hybrid {
         let (hidden, s) = (self.dims.hidden, &self.state);
         let values = s.heads * s.value_dim;
         let tensor = |name: &str| at.path(&format!("linear_attn.{name}"));
-        let linear = |name: &str, rows, columns| {
-            at.linear(&format!("linear_attn.{name}"), rows, columns)
-        };
+        let linear =
+            |name: &str, rows, columns| at.linear(&format!("linear_attn.{name}"), rows, columns);
         let input = |name: &str, rows| linear(name, rows, hidden);
         Delta {
             inputs: match inputs {
@@ -141,9 +140,7 @@ impl Hybrid {
 
 /// The object of the text model: the top level, or `text_config` of a model that sees images too.
 pub(super) fn text<'a>(root: &Fields<'a>) -> Result<Fields<'a>> {
-    Ok(root
-        .object("text_config")?
-        .unwrap_or_else(|| root.clone()))
+    Ok(root.object("text_config")?.unwrap_or_else(|| root.clone()))
 }
 
 /// `tie_word_embeddings`: the top level's counts, in transformers.
@@ -176,7 +173,8 @@ fn state(f: &Fields<'_>, key_heads: usize) -> Result<Recurrent> {
         Some(all - values)
     };
     let channels = channels().ok_or_else(|| {
-        let problem = format!("{heads} heads of {key_dim} and {value_dim} are more than any model has");
+        let problem =
+            format!("{heads} heads of {key_dim} and {value_dim} are more than any model has");
         f.problem(heads_key, problem)
     })?;
     Ok(Recurrent {
@@ -202,7 +200,8 @@ fn rope(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<Rope> {
     };
     let dims = (head_dim as f64 * factor) as usize;
     if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
-        let problem = format!("{factor} of a head of {head_dim} is {dims}; it must be even and within it");
+        let problem =
+            format!("{factor} of a head of {head_dim} is {dims}; it must be even and within it");
         return Err(f.problem(KEY, problem));
     }
     Rope::read(&Sources {

@@ -48,9 +48,7 @@ impl Sparse {
             mixture: Mixture {
                 count,
                 top,
-                renormalised: f
-                    .flag("norm_topk_prob")?
-                    .unwrap_or(defaults.renormalised),
+                renormalised: f.flag("norm_topk_prob")?.unwrap_or(defaults.renormalised),
                 width,
                 shared,
             },

@@ -6,6 +6,8 @@ mod common;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
+mod gemma4_heads;
 mod hybrid;
 mod llama;
 mod mistral;
@@ -38,6 +40,7 @@ pub const ALL: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma4::FAMILY,
     &vaultgemma::FAMILY,
 ];
 
@@ -118,6 +121,11 @@ mod tests {
         ("qwen3.5-9b", 8_953_803_264),
         ("qwen3.5-27b", 26_895_998_464),
         ("qwen3.5-35b-a3b", 34_660_610_688),
+        ("gemma4-e2b", 4_628_569_379),
+        ("gemma4-e4b", 7_463_013_418),
+        ("gemma4-12b", 11_907_350_320),
+        ("gemma4-26b-a4b", 25_233_141_790),
+        ("gemma4-31b", 30_697_345_340),
     ];
 
     fn published() -> Vec<(&'static str, Config)> {
@@ -165,6 +173,10 @@ mod tests {
             ("qwen3-235b-a22b", 22_000_000_000, 22_300_000_000),
             ("qwen3-next-80b-a3b", 3_000_000_000, 4_000_000_000),
             ("qwen3.5-35b-a3b", 3_000_000_000, 4_000_000_000),
+            // With the head, which is the embedding, counted twice.
+            ("gemma4-26b-a4b", 4_500_000_000, 4_600_000_000),
+            // 2.3 B, and the embedding twice.
+            ("gemma4-e2b", 2_600_000_000, 2_800_000_000),
         ] {
             let (_, config) = all.iter().find(|(other, _)| *other == name).unwrap();
             let model = &config.model;
@@ -182,7 +194,7 @@ mod tests {
             for part in config.model.parts() {
                 let tensor = match part {
                     Part::Matrix(linear) => &linear.weight,
-                    Part::Bias(name, _) | Part::Heads(name, _) => name,
+                    Part::Bias(name, _) | Part::Heads(name, _) | Part::Factors(name, _) => name,
                     Part::Convolution(convolution) => &convolution.weight,
                     Part::Norm(norm) => &norm.weight,
                 };

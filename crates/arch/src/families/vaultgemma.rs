@@ -24,6 +24,8 @@ fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
             part: at.mlp(Activation::GeluTanh),
             after: None,
         },
+        per_layer: None,
+        scale: None,
     })
 }
 

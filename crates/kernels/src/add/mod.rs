@@ -1,4 +1,4 @@
-//! Sums of two arrays: the residual connections, and biases.
+//! Sums of two arrays: the residual connections, and biases; and an array times a number.
 
 use std::ops::Range;
 
@@ -114,6 +114,47 @@ impl Kernel for AddRow<'_> {
                     S::store_f32(a.add(k), sum);
                 }
                 store_row::<S>(self.y, 0, i, a);
+            }
+        }
+    }
+}
+
+/// `y *= factor`, in float32 from and to any element types.
+pub fn multiply(cpu: &Cpu, mut y: ViewMut<'_>, factor: f32) {
+    let [planes, rows, cols] = y.layout().shape();
+    let y = y.rows();
+    cpu.pool().run_ranges(planes * rows, grain(cols), |range| {
+        // SAFETY: the machine has the instruction set, since a `Cpu` that names it could be made;
+        // ranges are disjoint.
+        unsafe { dispatch(cpu.isa(), Multiply { y, factor, range }) }
+    });
+}
+
+/// Rows `range`, counted plane after plane.
+struct Multiply<'a> {
+    y: Rows<'a>,
+    factor: f32,
+    range: Range<usize>,
+}
+
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (rows, cols) = (self.y.layout().rows, self.y.layout().cols);
+        let mut row = Scratch::<f32>::take(cols);
+        let x = row.as_mut_ptr();
+        for i in self.range {
+            // SAFETY: run by `dispatch`; the scratch row has room up to whole vectors, and the rows of `y`
+            // have been written.
+            unsafe {
+                reload_row::<S>(self.y, i / rows, i % rows, x);
+                for k in (0..cols).step_by(S::LANES) {
+                    let scaled = S::mul(S::load_f32(x.add(k)), S::splat(self.factor));
+                    S::store_f32(x.add(k), scaled);
+                }
+                store_row::<S>(self.y, i / rows, i % rows, x);
             }
         }
     }

@@ -6,10 +6,12 @@ use super::array_mask::Mask;
 use super::{Scores, cuda};
 use crate::Cpu;
 use crate::arrays::{are_floats, heads_inside_mut, heads_outside, on_cpu};
+use crate::columns::Columns;
 use crate::kv::Slot;
+use crate::rms_norm::norm::Norm;
 use crate::rope;
 use crate::rope::entry::{Entered, Entry, Rotation};
-use crate::rope::graph::in_parts;
+use crate::rope::graph::{in_parts, into_cache, norm_rope};
 
 /// Attention of L tokens: queries and keys are normalized and rotated, keys and values put into `slot`,
 /// which has room for them, and the queries see what `mask` lets them of its visible tokens. The result is
@@ -33,6 +35,44 @@ pub fn attend(
         None => in_parts(entry, by, slot)?,
     };
     attention(&seen.queries, &seen.keys, &seen.values, scores, mask)
+}
+
+/// Keys and values `[1, kv_heads, S, head_dim]` that a layer saw, for layers behind it which see the same.
+pub struct Seen {
+    keys: Array,
+    values: Array,
+}
+
+/// [`attend`], and what the queries saw: it stays as it is whatever becomes of the slot.
+pub fn attend_and_show(
+    entry: &Entry<'_>,
+    by: Rotation<'_>,
+    slot: &mut Slot,
+    scores: impl Into<Scores>,
+    mask: Mask<'_>,
+) -> Result<(Array, Seen)> {
+    let seen = into_cache(entry, by, slot)?;
+    let mixed = attention(&seen.queries, &seen.keys, &seen.values, scores.into(), mask)?;
+    let Entered { keys, values, .. } = seen;
+    Ok((mixed, Seen { keys, values }))
+}
+
+/// Attention of L tokens `queries [L, heads · head_dim]`, which are normalized and rotated, to what another layer
+/// saw. The result is `[L, heads · head_dim]`.
+pub fn attend_to(
+    queries: &Columns,
+    norm: Option<Norm<'_>>,
+    by: Rotation<'_>,
+    seen: &Seen,
+    scores: impl Into<Scores>,
+    mask: Mask<'_>,
+) -> Result<Array> {
+    let [tokens, _] = queries.rows();
+    let by_head = queries
+        .to_array()?
+        .reshape(&[1, tokens, -1, seen.keys.dim(3)])?;
+    let queries = norm_rope(&by_head, norm, by)?;
+    attention(&queries, &seen.keys, &seen.values, scores.into(), mask)
 }
 
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the

@@ -47,7 +47,16 @@ pub struct Linear<'a> {
 }
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
-pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, Vec<Gated<Linear<'a>>>>;
+pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, AllExperts<'a>>;
+
+/// All experts of a mixture.
+#[derive(Clone)]
+pub struct AllExperts<'a> {
+    /// Each of them.
+    pub each: Vec<Gated<Linear<'a>>>,
+    /// What the share of each is multiplied by in the end; one if they are none.
+    pub factors: &'a [f32],
+}
 
 /// All blocks of a decoder, ready to be run as one operation.
 #[derive(Clone)]
@@ -88,7 +97,8 @@ impl PinnedBlocks {
         Ok(fits && on_cpu()?)
     }
 
-    /// The residual stream `x [L, hidden]`, the rows of all segments, through all blocks. Of the result the
+    /// The residual stream `x [L, hidden]`, the rows of all segments, through all blocks; `inputs [L, ..]` are those
+    /// of blocks that have inputs of their own. Of the result the
     /// last `rows`, `[rows, hidden]`: fewer than L of one segment only. The new keys and values are written
     /// into the pages, where `map` says. Beside the stream a byte, which whoever uses the pages next comes after.
     ///
@@ -97,6 +107,7 @@ impl PinnedBlocks {
     pub fn run(
         &self,
         x: &Array,
+        inputs: Option<&Array>,
         map: &Arc<PageMap>,
         segments: &[Segment],
         rows: i32,
@@ -109,8 +120,10 @@ impl PinnedBlocks {
             let what = "blocks: pages begin behind the new tokens";
             return Err(mlx_core::Error::Native(what.to_owned()));
         }
-        let mut inputs = vec![x];
-        inputs.extend(after(segments));
+        let mut needed = vec![x];
+        needed.extend(inputs);
+        let with_inputs = inputs.is_some();
+        needed.extend(after(segments));
         // The stream itself may be large, and would live as long as the caches.
         let shape = [rows, x.dim(1)];
         let outputs = [(&shape[..], x.dtype()), (&[1][..], Dtype::Uint8)];
@@ -127,9 +140,13 @@ impl PinnedBlocks {
                 map: &map,
                 segments: &held,
             };
-            pass.run(matrix(&inputs[0])?, matrix_mut(y)?)
+            let of_blocks = match with_inputs {
+                true => Some(matrix(&inputs[1])?),
+                false => None,
+            };
+            pass.run(matrix(&inputs[0])?, of_blocks, matrix_mut(y)?)
         };
-        let made = host_op::call("blocks", &inputs, &outputs, work)?;
+        let made = host_op::call("blocks", &needed, &outputs, work)?;
         Ok(exactly(made))
     }
 }
@@ -144,7 +161,12 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// One block after the other; between them the stream is in scratch memory.
-    fn run(&self, x: View<'_>, mut y: ViewMut<'_>) -> std::result::Result<(), Failure> {
+    fn run(
+        &self,
+        x: View<'_>,
+        inputs: Option<View<'_>>,
+        mut y: ViewMut<'_>,
+    ) -> std::result::Result<(), Failure> {
         let cpu = Cpu::shared();
         // Of each segment, where the pages of each kind are.
         let mut addresses = Vec::with_capacity(self.segments.len());
@@ -158,30 +180,38 @@ impl Pass<'_> {
         let bytes = layout.bytes().ok_or("a stream too large to count")?;
         let (mut from, mut to) = (Scratch::<u8>::take(bytes), Scratch::<u8>::take(bytes));
         let last = self.blocks.len().saturating_sub(1);
+        // Behind the last block that writes keys nobody sees the rows that are not asked for.
+        let writer = self.blocks.iter().rposition(|block| block.keys.is_some());
+        let writer = writer.unwrap_or(last);
+        let (all, asked) = (x.layout().rows, y.layout().rows);
+        let cut = |rows: usize| Layout { rows, ..layout };
         for (i, (block, state)) in self.blocks.iter().zip(self.states).enumerate() {
             let placed = self.map.placed(*state).ok_or("a block without a state")?;
+            let left_out = if i <= writer { 0 } else { all - asked };
             let segments = self.segments.iter().zip(&mut addresses);
             let segments = segments.map(|(segment, addresses)| SegmentView {
-                rows: segment.rows,
-                position: segment.position,
+                rows: segment.rows - left_out,
+                position: segment.position + left_out,
                 cache: SlotView {
                     pages: pages_of(addresses, placed),
                     keys: placed.keys,
                     values: placed.values,
-                    start: segment.position - segment.first(placed.kind),
+                    start: segment.position + left_out - segment.first(placed.kind),
                 },
                 mask: self.map.mask(placed),
             });
             let segments = segments.collect();
             let x = match i {
                 0 => x,
-                _ => View::new(from.as_slice(), layout)?,
+                _ => View::new(from.as_slice(), cut(all - left_out))?,
             };
             let y = match i == last {
                 true => y.reborrow(),
-                false => ViewMut::new(to.as_mut_slice(), layout)?,
+                false if i < writer => ViewMut::new(to.as_mut_slice(), layout)?,
+                false => ViewMut::new(to.as_mut_slice(), cut(asked))?,
             };
-            super::block(cpu, x, &view(block)?, segments, y)?;
+            let inputs = inputs.map(|inputs| inputs.slice_rows(left_out..all));
+            super::block(cpu, x, &view(block)?, segments, inputs.transpose()?, y)?;
             std::mem::swap(&mut from, &mut to);
         }
         Ok(())
@@ -305,11 +335,21 @@ impl PinnedRotation {
     }
 }
 
-type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation, Vec<Gated<PinnedLinear>>>;
+type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation, PinnedExperts>;
 
-impl Each for Vec<Gated<PinnedLinear>> {
+/// [`AllExperts`], pinned.
+struct PinnedExperts {
+    each: Vec<Gated<PinnedLinear>>,
+    factors: Vec<f32>,
+}
+
+impl Each for PinnedExperts {
     fn count(&self) -> usize {
-        self.len()
+        self.each.len()
+    }
+
+    fn factor(&self, index: usize) -> f32 {
+        self.factors.get(index).copied().unwrap_or(1.0)
     }
 
     fn expert(&self, index: usize) -> crate::Result<Gated<linear::LinearView<'_>>> {
@@ -318,6 +358,7 @@ impl Each for Vec<Gated<PinnedLinear>> {
             what,
         };
         let expert = self
+            .each
             .get(index)
             .ok_or_else(|| refused(format!("there is no expert {index}")))?;
         expert.try_map(|linear| {
@@ -333,10 +374,13 @@ fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
         PinnedLinear::new,
         PinnedNorm::new,
         PinnedRotation::new,
-        |each| {
-            each.iter()
-                .map(|expert| expert.try_map(PinnedLinear::new))
-                .collect()
+        |all| {
+            let each = all.each.iter();
+            let each = each.map(|expert| expert.try_map(PinnedLinear::new));
+            Ok(PinnedExperts {
+                each: each.collect::<Result<_, _>>()?,
+                factors: all.factors.to_vec(),
+            })
         },
     )
 }

@@ -7,10 +7,16 @@
 //! the allocator maps and unmaps. Here results live in [`Scratch`], and the new keys and values
 //! are written where the cache wants them.
 
+mod both;
 pub(crate) mod graph;
+mod own_input;
+
+pub use both::Both;
+pub use own_input::OwnInput;
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::add::multiply;
 use crate::attention::{MaskView, Scores, attention_in_pages};
 use crate::error::ensure;
 use crate::experts::{Each, Experts, experts};
@@ -26,21 +32,24 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 
 const OP: &str = "block";
 
-/// The part of a block that does not mix positions: `W` is a linear map, `E` all experts of a mixture.
+/// The part of a block that does not mix positions: `W` is a linear map, `N` a norm, `E` all experts of a
+/// mixture.
 #[derive(Clone, Copy, Debug)]
-pub enum Mlp<W, E> {
+pub enum Mlp<W, N, E> {
     /// One for all rows.
     Gated(Gated<W>),
     /// Many, of which each row has a few.
-    Experts(Experts<W, E>),
+    Experts(Experts<W, N, E>),
+    /// One for all rows, and many.
+    Both(Both<W, N, E>),
 }
 
-impl<W, E> Mlp<W, E> {
-    /// The one that all rows have.
+impl<W, N, E> Mlp<W, N, E> {
+    /// The one that all rows have, if there is nothing else.
     pub fn gated(&self) -> Option<&Gated<W>> {
         match self {
             Self::Gated(mlp) => Some(mlp),
-            Self::Experts(_) => None,
+            Self::Experts(_) | Self::Both(_) => None,
         }
     }
 }
@@ -53,14 +62,16 @@ pub struct Block<W, N, R, E> {
     pub attention_norm: N,
     /// `[Hq · D, hidden]`.
     pub queries: W,
-    /// `[Hkv · D, hidden]`.
-    pub keys: W,
-    /// `[Hkv · D, hidden]`.
-    pub values: W,
+    /// `[Hkv · D, hidden]`; none where the block reads what one before it has put into the pages.
+    pub keys: Option<W>,
+    /// `[Hkv · D, hidden]`; none where values are keys before norm and rotation.
+    pub values: Option<W>,
     /// Of each query, D weights.
     pub query_norm: Option<N>,
     /// Of each key, D weights.
     pub key_norm: Option<N>,
+    /// Epsilon of a norm of each value, which has no weights.
+    pub value_norm: Option<f32>,
     /// Of queries and keys; its offset is added to the rows' positions.
     pub rotation: R,
     /// What becomes of scores.
@@ -72,9 +83,13 @@ pub struct Block<W, N, R, E> {
     /// Of what the feed-forward layer sees.
     pub mlp_norm: N,
     /// The feed-forward layer.
-    pub mlp: Mlp<W, E>,
+    pub mlp: Mlp<W, N, E>,
     /// Of the feed-forward layer's output, before it is added (Gemma).
     pub mlp_out_norm: Option<N>,
+    /// What is added of the block's own input of each row (Gemma 4).
+    pub own_input: Option<OwnInput<W, N>>,
+    /// What the result is multiplied by.
+    pub scale: Option<f32>,
 }
 
 impl<W, N, R, E> Block<W, N, R, E> {
@@ -89,10 +104,11 @@ impl<W, N, R, E> Block<W, N, R, E> {
         Ok(Block {
             attention_norm: norm(&self.attention_norm)?,
             queries: weight(&self.queries)?,
-            keys: weight(&self.keys)?,
-            values: weight(&self.values)?,
+            keys: self.keys.as_ref().map(&weight).transpose()?,
+            values: self.values.as_ref().map(&weight).transpose()?,
             query_norm: self.query_norm.as_ref().map(&norm).transpose()?,
             key_norm: self.key_norm.as_ref().map(&norm).transpose()?,
+            value_norm: self.value_norm,
             rotation: rotation(&self.rotation)?,
             scores: self.scores,
             output: weight(&self.output)?,
@@ -100,9 +116,15 @@ impl<W, N, R, E> Block<W, N, R, E> {
             mlp_norm: norm(&self.mlp_norm)?,
             mlp: match &self.mlp {
                 Mlp::Gated(mlp) => Mlp::Gated(mlp.try_map(&weight)?),
-                Mlp::Experts(mlp) => Mlp::Experts(mlp.try_map(&weight, each)?),
+                Mlp::Experts(mlp) => Mlp::Experts(mlp.try_map(&weight, &norm, each)?),
+                Mlp::Both(mlp) => Mlp::Both(mlp.try_map(&weight, &norm, each)?),
             },
             mlp_out_norm: self.mlp_out_norm.as_ref().map(&norm).transpose()?,
+            own_input: match &self.own_input {
+                Some(input) => Some(input.try_map(&weight, &norm)?),
+                None => None,
+            },
+            scale: self.scale,
         })
     }
 }
@@ -140,7 +162,8 @@ pub struct SegmentView<'a> {
 /// the caches.
 ///
 /// `y` is `[R, hidden]`. R is L; or less if there is one segment: what only its first rows would need is
-/// left out, which is for the last block of a prefill.
+/// left out, which is for the last block of a prefill that writes keys. `inputs` `[L, ..]` are the inputs of all
+/// blocks, for those that have such.
 ///
 /// # Errors
 /// When sizes disagree. The caches may have been written then.
@@ -149,6 +172,7 @@ pub fn block(
     x: View<'_>,
     block: &BlockView<'_>,
     segments: Vec<SegmentView<'_>>,
+    inputs: Option<View<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden) = (x.layout().rows, x.layout().cols);
@@ -178,7 +202,7 @@ pub fn block(
         attend(cpu, x, block, segments, attended.view_mut()?)?;
         product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
     }
-    let x = x.slice_rows(last)?;
+    let x = x.slice_rows(last.clone())?;
     let (mut sum, mut h) = (room(rows, hidden), room(rows, hidden));
     let addend = Addend {
         x: mixed.view()?,
@@ -195,12 +219,27 @@ pub fn block(
     match &block.mlp {
         Mlp::Gated(mlp) => gated_mlp(cpu, h.view()?, mlp, mixed.view_mut()?)?,
         Mlp::Experts(mlp) => experts(cpu, h.view()?, mlp, mixed.view_mut()?)?,
+        Mlp::Both(mlp) => mlp.run(cpu, h.view()?, sum.view()?, mixed.view_mut()?)?,
     }
     let addend = Addend {
         x: mixed.view()?,
         norm: block.mlp_out_norm,
     };
-    add_norm(cpu, sum.view()?, addend, y.reborrow())
+    match &block.own_input {
+        None => add_norm(cpu, sum.view()?, addend, y.reborrow())?,
+        Some(own) => {
+            add_norm(cpu, sum.view()?, addend, h.view_mut()?)?;
+            let inputs = inputs.ok_or(Error::Shape {
+                op: OP,
+                what: "there are no inputs of blocks".to_owned(),
+            })?;
+            own.add(cpu, h.view()?, inputs.slice_rows(last)?, y.reborrow())?;
+        }
+    }
+    if let Some(scale) = block.scale {
+        multiply(cpu, y, scale);
+    }
+    Ok(())
 }
 
 /// The attention of the last rows of `x`, before its output projection: `y` is `[R, Hq · D]`.
@@ -216,25 +255,27 @@ fn attend(
     let places = segments.first().map(|s| (s.cache.keys, s.cache.values));
     let (kv_heads, dim) = places.map_or((0, 0), |(keys, _)| (keys.heads, keys.dim));
     let (width, kv_width) = (block.queries.weight.rows(), kv_heads * dim);
+    let fits = |w: &Option<LinearView<'_>>| w.is_none_or(|w| w.weight.rows() == kv_width);
     ensure!(
         OP,
-        dim > 0
-            && width.is_multiple_of(dim)
-            && [block.keys.weight.rows(), block.values.weight.rows()] == [kv_width; 2],
-        "{width} queries, {} keys and {} values a token for {kv_heads} heads of {dim}",
-        block.keys.weight.rows(),
-        block.values.weight.rows()
+        dim > 0 && width.is_multiple_of(dim) && fits(&block.keys) && fits(&block.values),
+        "{width} queries a token, and keys or values that do not fit {kv_heads} heads of {dim}"
     );
     let heads = width / dim;
     let mut h = Intermediate::take(dtype, length, hidden);
     rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
     let mut queries = Intermediate::take(dtype, rows, width);
-    let mut keys = Intermediate::take(dtype, length, kv_width);
-    let mut values = Intermediate::take(dtype, length, kv_width);
-    let mut parts = vec![
-        (&block.keys, keys.view_mut()?),
-        (&block.values, values.view_mut()?),
-    ];
+    let room = |w: &Option<_>| {
+        w.as_ref()
+            .map(|_| Intermediate::take(dtype, length, kv_width))
+    };
+    let (mut keys, mut values) = (room(&block.keys), room(&block.values));
+    let mut parts = Vec::with_capacity(3);
+    for (w, y) in [(&block.keys, &mut keys), (&block.values, &mut values)] {
+        if let (Some(w), Some(y)) = (w, y) {
+            parts.push((w, y.view_mut()?));
+        }
+    }
     if rows == length {
         parts.insert(0, (&block.queries, queries.view_mut()?));
         products(cpu, h.view()?, parts)?;
@@ -243,6 +284,8 @@ fn attend(
         let last = h.view()?.slice_rows(length - rows..length)?;
         product(cpu, last, &block.queries, queries.view_mut()?)?;
     }
+    // Values that are made from keys are read from them.
+    let values = values.as_ref().or(keys.as_ref());
 
     let mut turned = Intermediate::take(dtype, rows, width);
     let mut rest = (turned.view_mut()?, y.reborrow());
@@ -256,10 +299,16 @@ fn attend(
         let (turned, turned_rest) = rest.0.split_rows(asked.len())?;
         let (y, y_rest) = rest.1.split_rows(asked.len())?;
         rest = (turned_rest, y_rest);
+        let new = match (&keys, values) {
+            (Some(keys), Some(values)) => Some([
+                keys.view()?.slice_rows(own.clone())?.heads(kv_heads)?,
+                values.view()?.slice_rows(own)?.heads(kv_heads)?,
+            ]),
+            _ => None,
+        };
         works.push(Work {
             queries: queries.view()?.slice_rows(asked)?.heads(heads)?,
-            keys: keys.view()?.slice_rows(own.clone())?.heads(kv_heads)?,
-            values: values.view()?.slice_rows(own)?.heads(kv_heads)?,
+            new,
             turned: turned.heads(heads)?,
             y: y.heads(heads)?,
             segment,
@@ -271,8 +320,8 @@ fn attend(
 /// The attention of one sequence.
 struct Work<'a> {
     queries: View<'a>,
-    keys: View<'a>,
-    values: View<'a>,
+    /// Keys and values, unless others have written those of these rows.
+    new: Option<[View<'a>; 2]>,
     /// Room for the rotated queries.
     turned: ViewMut<'a>,
     y: ViewMut<'a>,
@@ -320,13 +369,22 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
     let new = start..start + length;
     let mut rotation = block.rotation;
     rotation.offset += segment.position;
-    let mut key_rows = pages.rows_mut(&keys, new.clone())?;
-    rope_in_parts(cpu, work.keys, block.key_norm, rotation, &mut key_rows)?;
-    let mut first = 0;
-    for rows in pages.rows_mut(&values, new.clone())? {
-        let next = first + rows.layout().rows;
-        copy(cpu, work.values.slice_rows(first..next)?, rows)?;
-        first = next;
+    if let Some([new_keys, new_values]) = work.new {
+        let mut key_rows = pages.rows_mut(&keys, new.clone())?;
+        rope_in_parts(cpu, new_keys, block.key_norm, rotation, &mut key_rows)?;
+        let mut first = 0;
+        for rows in pages.rows_mut(&values, new.clone())? {
+            let next = first + rows.layout().rows;
+            let these = new_values.slice_rows(first..next)?;
+            match block.value_norm {
+                Some(epsilon) => {
+                    let weight = None;
+                    rms_norm(cpu, these, NormView { weight, epsilon }, rows)?;
+                }
+                None => copy(cpu, these, rows)?,
+            }
+            first = next;
+        }
     }
     rotation.offset += length - rows;
     rope(

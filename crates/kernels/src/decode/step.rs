@@ -261,7 +261,9 @@ fn table(tables: &Tables, model: &TokenModel<'_>) -> Result<(Array, Vec<Array>)>
         // One that `sizes` accepted has an MLP for all tokens.
         let feed_forward = block.mlp.gated().into_iter();
         let feed_forward = feed_forward.flat_map(|mlp| [mlp.gate, mlp.up, mlp.down]);
-        let matrices = [block.queries, block.keys, block.values, block.output];
+        // And keys and values.
+        let [keys, values] = [block.keys, block.values].map(|w| w.unwrap_or(block.queries));
+        let matrices = [block.queries, keys, values, block.output];
         let mut row: Vec<&Array> = matrices
             .into_iter()
             .chain(feed_forward)
@@ -276,7 +278,7 @@ fn table(tables: &Tables, model: &TokenModel<'_>) -> Result<(Array, Vec<Array>)>
             block.attended_norm.map_or(mlp, |norm| norm.weight),
             block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
         ]);
-        let with_biases = [block.queries, block.keys, block.values];
+        let with_biases = [block.queries, keys, values];
         row.extend(with_biases.map(|linear| linear.bias.unwrap_or(mlp)));
         rows.push(row);
         let periods = if *sliding { &mut windowed } else { &mut full };
@@ -335,7 +337,7 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         intermediate: rows(&feed_forward.gate.weight),
         vocab: rows(&model.embedding),
         heads: rows(&first.queries.weight).checked_div(head_dim)?,
-        kv_heads: rows(&first.keys.weight).checked_div(head_dim)?,
+        kv_heads: rows(&first.keys?.weight).checked_div(head_dim)?,
         head_dim,
         layers,
         embedding: packing(&model.embedding)?,
@@ -352,13 +354,14 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         windowed: factors(true),
     };
     let alike = model.blocks.iter().all(|(block, sliding)| {
-        let Some(mlp) = block.mlp.gated() else {
+        let (Some(mlp), Some(keys), Some(values)) = (block.mlp.gated(), &block.keys, &block.values)
+        else {
             return false;
         };
         let matrices = [
             (&block.queries, sizes.heads * head_dim, sizes.hidden),
-            (&block.keys, sizes.kv_heads * head_dim, sizes.hidden),
-            (&block.values, sizes.kv_heads * head_dim, sizes.hidden),
+            (keys, sizes.kv_heads * head_dim, sizes.hidden),
+            (values, sizes.kv_heads * head_dim, sizes.hidden),
             (&block.output, sizes.hidden, sizes.heads * head_dim),
             (&mlp.gate, sizes.intermediate, sizes.hidden),
             (&mlp.up, sizes.intermediate, sizes.hidden),
@@ -374,12 +377,15 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         ];
         let behind = [&block.attended_norm, &block.mlp_out_norm];
         let of_heads = [&block.query_norm, &block.key_norm];
-        let with_biases = [&block.queries, &block.keys, &block.values];
+        let with_biases = [&block.queries, keys, values];
+        let is_plain =
+            block.value_norm.is_none() && block.own_input.is_none() && block.scale.is_none();
         let without = [&block.output, &mlp.gate, &mlp.up, &mlp.down];
         let [score, position] = factors(*sliding);
-        matrices
-            .iter()
-            .all(|(w, n, k)| packing(&w.weight) == Some(layers) && shape(&w.weight) == [*n, *k])
+        is_plain
+            && matrices
+                .iter()
+                .all(|(w, n, k)| packing(&w.weight) == Some(layers) && shape(&w.weight) == [*n, *k])
             && norms
                 .iter()
                 .flatten()

@@ -26,7 +26,11 @@ pub(super) fn run(deltas: &Deltas, state: &Array) -> Result<Delta> {
     let chunks = (before + length + LENGTH - 1) / LENGTH;
     let behind = chunks * LENGTH - before - length;
     let chunked = |x: &Array, shared: i32, width: i32| -> Result<Array> {
-        let x = padded(&x.reshape(&[length, key_heads * shared * width])?, before, behind)?;
+        let x = padded(
+            &x.reshape(&[length, key_heads * shared * width])?,
+            before,
+            behind,
+        )?;
         let x = x.reshape(&[chunks, LENGTH, key_heads, shared, width])?;
         x.transpose(&[2, 3, 0, 1, 4])
     };
@@ -137,7 +141,9 @@ fn seen() -> Result<Array> {
 /// Ones and zeros, float32 `[LENGTH, LENGTH]`.
 fn mask(is: impl Fn(i32, i32) -> bool) -> Result<Array> {
     let rows = (0..LENGTH).flat_map(|row| (0..LENGTH).map(move |column| (row, column)));
-    let numbers: Vec<f32> = rows.map(|(row, column)| f32::from(is(row, column))).collect();
+    let numbers: Vec<f32> = rows
+        .map(|(row, column)| f32::from(is(row, column)))
+        .collect();
     debug_assert_eq!(numbers.len(), (LENGTH * LENGTH) as usize);
     Array::from_slice(&numbers, &[LENGTH, LENGTH])?.cast(Dtype::Float32)
 }

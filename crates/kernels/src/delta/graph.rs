@@ -65,9 +65,7 @@ fn one(deltas: &Deltas, state: &Array) -> Result<Delta> {
     };
     let key = deltas.keys.reshape(&[key_heads, 1, 1, key_dim])?;
     let query = deltas.queries.reshape(&[key_heads, 1, 1, key_dim])?;
-    let value = deltas
-        .values
-        .reshape(&[key_heads, shared, 1, value_dim])?;
+    let value = deltas.values.reshape(&[key_heads, shared, 1, value_dim])?;
     let by_head = |x: &Array| x.reshape(&[key_heads, shared, 1, 1]);
     let kept = ops::exp(&by_head(&deltas.kept)?)?;
     let state = ops::mul(state, &kept)?;

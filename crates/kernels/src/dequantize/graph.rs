@@ -49,10 +49,18 @@ pub(crate) fn dequantized_rows(w: Packed<'_>, ids: &Array, dtype: Dtype) -> Resu
     let ids = ops::clamped(ids, shortest.unwrap_or(w.weight), 0)?;
     // SAFETY: the ids were clamped to the rows that each of these arrays has.
     let take = |array: &Array| unsafe { ops::take_unchecked(array, &ids, 0) };
-    let biases = w.biases.map(take).transpose()?;
+    // MLX multiplies in the dtype of the scales.
+    let scale = |array: &Array| {
+        let taken = take(array)?;
+        match dtype == Dtype::Float32 && taken.dtype().is_floating() {
+            true => taken.cast(dtype),
+            false => Ok(taken),
+        }
+    };
+    let biases = w.biases.map(scale).transpose()?;
     quant::dequantize(
         &take(w.weight)?,
-        &take(w.scales)?,
+        &scale(w.scales)?,
         biases.as_ref(),
         w.scheme,
         Some(dtype),

@@ -15,6 +15,7 @@ use crate::error::ensure;
 use crate::gated::gated;
 use crate::linear::{Intermediate, LinearView, product, products};
 use crate::mlp::{Gated, gated_mlp};
+use crate::rms_norm::{NormView, rms_norm};
 use crate::{Cpu, Dtype, Result, View, ViewMut};
 
 use route::{Pair, Routes};
@@ -36,6 +37,11 @@ pub trait Each: Sync {
     /// # Errors
     /// When there is no such expert.
     fn expert(&self, index: usize) -> Result<Gated<LinearView<'_>>>;
+
+    /// What the share of one is multiplied by in the end.
+    fn factor(&self, _index: usize) -> f32 {
+        1.0
+    }
 }
 
 impl fmt::Debug for dyn Each + '_ {
@@ -44,11 +50,15 @@ impl fmt::Debug for dyn Each + '_ {
     }
 }
 
-/// A mixture: `W` is a linear map, `E` the experts.
+/// A mixture: `W` is a linear map, `N` a norm, `E` the experts.
 #[derive(Clone, Copy, Debug)]
-pub struct Experts<W, E> {
+pub struct Experts<W, N, E> {
     /// `[count, hidden]`.
     pub router: W,
+    /// Of what the router sees, where that is not what the experts see.
+    pub router_norm: Option<N>,
+    /// What the router's logits are multiplied by.
+    pub router_scale: f32,
     /// Experts of a token.
     pub top: usize,
     /// Whether their shares are divided by their sum.
@@ -68,13 +78,14 @@ pub struct Shared<W> {
     pub mlp: Gated<W>,
 }
 
-impl<W, E> Experts<W, E> {
+impl<W, N, E> Experts<W, N, E> {
     /// The same with its parts as something else.
-    pub(crate) fn try_map<'a, W2, E2, X>(
+    pub(crate) fn try_map<'a, W2, N2, E2, X>(
         &'a self,
         weight: impl Fn(&'a W) -> Result<W2, X>,
+        norm: impl Fn(&'a N) -> Result<N2, X>,
         each: impl Fn(&'a E) -> Result<E2, X>,
-    ) -> Result<Experts<W2, E2>, X> {
+    ) -> Result<Experts<W2, N2, E2>, X> {
         let shared = self.shared.as_ref().map(|shared| {
             Ok(Shared {
                 gate: weight(&shared.gate)?,
@@ -83,6 +94,8 @@ impl<W, E> Experts<W, E> {
         });
         Ok(Experts {
             router: weight(&self.router)?,
+            router_norm: self.router_norm.as_ref().map(norm).transpose()?,
+            router_scale: self.router_scale,
             top: self.top,
             renormalised: self.renormalised,
             each: each(&self.each)?,
@@ -92,13 +105,27 @@ impl<W, E> Experts<W, E> {
 }
 
 /// A mixture in memory.
-pub type ExpertsView<'a> = Experts<LinearView<'a>, &'a dyn Each>;
+pub type ExpertsView<'a> = Experts<LinearView<'a>, NormView<'a>, &'a dyn Each>;
 
 /// The rows of `x` `[R, hidden]` through a mixture of experts, `y` `[R, hidden]`.
 ///
 /// # Errors
 /// When sizes disagree.
 pub fn experts(cpu: &Cpu, x: View<'_>, by: &ExpertsView<'_>, y: ViewMut<'_>) -> Result<()> {
+    routed_experts(cpu, x, x, by, y)
+}
+
+/// The same where the router sees the rows of `seen`, as many and as wide.
+///
+/// # Errors
+/// When sizes disagree.
+pub fn routed_experts(
+    cpu: &Cpu,
+    x: View<'_>,
+    seen: View<'_>,
+    by: &ExpertsView<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
     let ([_, rows, hidden], count) = (x.layout().shape(), by.each.count());
     let outputs = by.router.weight.rows();
     ensure!(
@@ -109,15 +136,27 @@ pub fn experts(cpu: &Cpu, x: View<'_>, by: &ExpertsView<'_>, y: ViewMut<'_>) -> 
     );
     ensure!(
         OP,
-        x.layout().shape() == y.layout().shape() && x.layout().planes == 1,
+        x.layout().shape() == y.layout().shape()
+            && x.layout().shape() == seen.layout().shape()
+            && x.layout().planes == 1,
         "x {:?} does not give y {:?}",
         x.layout().shape(),
         y.layout().shape()
     );
     let mut logits = Intermediate::take(Dtype::F32, rows, count);
-    product(cpu, x, &by.router, logits.view_mut()?)?;
-    let logits: Vec<f32> = logits.floats().collect();
-    let routes = Routes::new(&logits, count, by.top, by.renormalised);
+    match by.router_norm {
+        Some(norm) => {
+            let mut normed = Intermediate::take(Dtype::F32, rows, hidden);
+            rms_norm(cpu, seen, norm, normed.view_mut()?)?;
+            product(cpu, normed.view()?, &by.router, logits.view_mut()?)?;
+        }
+        None => product(cpu, seen, &by.router, logits.view_mut()?)?,
+    }
+    let logits: Vec<f32> = logits.floats().map(|x| x * by.router_scale).collect();
+    let mut routes = Routes::new(&logits, count, by.top, by.renormalised);
+    for pair in &mut routes.pairs {
+        pair.share *= by.each.factor(pair.expert);
+    }
     let mut sums = Sums::zeros(rows, hidden);
     match rows {
         ..=FEW => few(cpu, x, by.each, &routes, &mut sums)?,

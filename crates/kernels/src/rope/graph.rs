@@ -52,7 +52,7 @@ pub(crate) fn in_parts(entry: &Entry<'_>, by: Rotation<'_>, slot: &mut Slot) -> 
 }
 
 /// `rotate(norm(x))`: `x` is `[1, L, heads, head_dim]`, the result `[1, heads, L, head_dim]`.
-fn norm_rope(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Array> {
+pub(crate) fn norm_rope(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Array> {
     let shape = x.shape();
     let &[1, length, heads, dim] = shape else {
         return mlx(x, norm, by);

@@ -1,10 +1,11 @@
 //! Mixtures of experts, compared with float64.
 
 use crate::common::{Array, Rng, close, cpus, dot, epsilon};
-use kernels::experts::{Each, Experts, Shared, experts};
+use kernels::experts::{Each, Experts, Shared, experts, routed_experts};
 use kernels::gated::Activation;
 use kernels::linear::{LinearView, WeightView};
 use kernels::mlp::Gated;
+use kernels::rms_norm::NormView;
 use kernels::{Dtype, Result};
 use proptest::prelude::*;
 
@@ -59,7 +60,7 @@ fn linear(matrix: &Array) -> LinearView<'_> {
     }
 }
 
-struct All(Vec<Expert>);
+struct All(Vec<Expert>, Vec<f32>);
 
 impl Each for All {
     fn count(&self) -> usize {
@@ -69,6 +70,10 @@ impl Each for All {
     fn expert(&self, index: usize) -> Result<Gated<LinearView<'_>>> {
         Ok(self.0[index].view())
     }
+
+    fn factor(&self, index: usize) -> f32 {
+        self.1.get(index).copied().unwrap_or(1.0)
+    }
 }
 
 struct Mixture {
@@ -77,12 +82,21 @@ struct Mixture {
     renormalised: bool,
     all: All,
     shared: Option<(Array, Expert)>,
+    /// The weight of a norm of what the router sees, and what its logits are multiplied by.
+    router_norm: Option<(Array, f32)>,
 }
 
+const EPSILON: f32 = 1e-3;
+
 impl Mixture {
-    fn view(&self) -> Experts<LinearView<'_>, &dyn Each> {
+    fn view(&self) -> Experts<LinearView<'_>, NormView<'_>, &dyn Each> {
         Experts {
             router: linear(&self.router),
+            router_norm: self.router_norm.as_ref().map(|(weight, _)| NormView {
+                weight: Some(weight.view()),
+                epsilon: EPSILON,
+            }),
+            router_scale: self.router_norm.as_ref().map_or(1.0, |(_, scale)| *scale),
             top: self.top,
             renormalised: self.renormalised,
             each: &self.all,
@@ -94,10 +108,18 @@ impl Mixture {
     }
 
     /// What becomes of a row, with the size of the terms; `None` where it is a close choice.
-    fn output(&self, x: &[f64]) -> Option<Vec<(f64, f64)>> {
+    fn output(&self, x: &[f64], seen: &[f64]) -> Option<Vec<(f64, f64)>> {
         let count = self.all.0.len();
+        let (mut seen, mut scale) = (seen.to_vec(), 1.0);
+        if let Some((weight, factor)) = &self.router_norm {
+            let square = dot(&seen, &seen).0 / seen.len() as f64 + f64::from(EPSILON);
+            let weight = weight.row(0, 0);
+            let normed = seen.iter().zip(&weight);
+            seen = normed.map(|(x, w)| x / square.sqrt() * w).collect();
+            scale = f64::from(*factor);
+        }
         let logits: Vec<f64> = (0..count)
-            .map(|e| dot(x, &self.router.row(0, e)).0)
+            .map(|e| dot(&seen, &self.router.row(0, e)).0 * scale)
             .collect();
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
@@ -109,7 +131,10 @@ impl Mixture {
         let sum = if self.renormalised { chosen } else { all };
         let mut parts: Vec<(f64, &Expert)> = order[..self.top]
             .iter()
-            .map(|e| (logits[*e].exp() / sum, &self.all.0[*e]))
+            .map(|e| {
+                let share = logits[*e].exp() / sum * f64::from(self.all.factor(*e));
+                (share, &self.all.0[*e])
+            })
             .collect();
         if let Some((gate, mlp)) = &self.shared {
             let gate = dot(x, &gate.row(0, 0)).0;
@@ -133,7 +158,7 @@ proptest! {
     fn mixtures_are_right_and_rows_do_not_depend_on_others(
         (rows, hidden, width) in (1_usize..=40, 1_usize..=70, 1_usize..=50),
         (count, top) in (1_usize..=9).prop_flat_map(|count| (Just(count), 1..=count)),
-        (renormalised, shares) in any::<(bool, bool)>(),
+        (renormalised, shares, routes) in any::<(bool, bool, bool)>(),
         in_bf16 in any::<bool>(),
         seed in any::<u64>(),
     ) {
@@ -146,12 +171,19 @@ proptest! {
             let gate = Array::new(dtype, [1, 1, hidden], 0, 0).fill(|| rng.normal() * size);
             (gate, Expert::random(&mut rng, dtype, hidden, width + 3))
         });
-        let mixture = Mixture { router, top, renormalised, all: All(experts_of), shared };
+        let factors = (0..if routes { count } else { 0 }).map(|_| 1.0 + 0.3 * rng.normal() as f32).collect();
+        let router_norm = routes.then(|| {
+            let weight = Array::new(dtype, [1, 1, hidden], 0, 0).fill(|| 1.0 + 0.2 * rng.normal());
+            (weight, 0.7)
+        });
+        let all = All(experts_of, factors);
+        let mixture = Mixture { router, top, renormalised, all, shared, router_norm };
+        let seen = Array::new(dtype, [1, rows, hidden], 1, 0).fill(|| rng.normal());
         let x = Array::new(dtype, [1, rows, hidden], 1, 0).fill(|| rng.normal());
-        let want: Vec<_> = (0..rows).map(|row| mixture.output(&x.row(0, row))).collect();
+        let want: Vec<_> = (0..rows).map(|row| mixture.output(&x.row(0, row), &seen.row(0, row))).collect();
         for cpu in cpus() {
             let mut y = Array::new(dtype, [1, rows, hidden], 2, 0);
-            experts(&cpu, x.view(), &mixture.view(), y.view_mut()).unwrap();
+            routed_experts(&cpu, x.view(), seen.view(), &mixture.view(), y.view_mut()).unwrap();
             y.check_gaps();
             for (row, want) in want.iter().enumerate() {
                 for (col, (value, size)) in want.iter().flatten().enumerate() {
@@ -165,7 +197,8 @@ proptest! {
                 for row in 0..rows {
                     let mut alone = Array::new(dtype, [1, 1, hidden], 0, 0);
                     let one = x.view().slice_rows(row..row + 1).unwrap();
-                    experts(&cpu, one, &mixture.view(), alone.view_mut()).unwrap();
+                    let seen = seen.view().slice_rows(row..row + 1).unwrap();
+                    routed_experts(&cpu, one, seen, &mixture.view(), alone.view_mut()).unwrap();
                     let same = (0..hidden).all(|c| alone.get(0, 0, c).to_bits() == y.get(0, row, c).to_bits());
                     prop_assert!(same, "{:?}: row {row} of {rows}", cpu.isa());
                 }
@@ -177,9 +210,8 @@ proptest! {
 #[test]
 fn sizes_that_disagree_are_refused() {
     let mut rng = Rng::new(4);
-    let all = All((0..3)
-        .map(|_| Expert::random(&mut rng, Dtype::F32, 8, 5))
-        .collect());
+    let each = (0..3).map(|_| Expert::random(&mut rng, Dtype::F32, 8, 5));
+    let all = All(each.collect(), Vec::new());
     let mut matrix =
         |rows, cols| Array::new(Dtype::F32, [1, rows, cols], 0, 0).fill(|| rng.normal());
     let (x, mut y, mut narrow) = (matrix(2, 8), matrix(2, 8), matrix(2, 7));
@@ -189,6 +221,7 @@ fn sizes_that_disagree_are_refused() {
         renormalised: true,
         all,
         shared: None,
+        router_norm: None,
     };
     let cpu = cpus().pop().unwrap();
     assert!(experts(&cpu, x.view(), &mixture.view(), y.view_mut()).is_ok());

@@ -8,6 +8,8 @@ mod bf12;
 mod common;
 mod cuda;
 mod decode;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod decode_emulated;
 mod dequantize;
 mod encoded;
 mod experts;

@@ -20,6 +20,11 @@ pub enum ChatError {
         /// The family.
         model_type: String,
     },
+    /// There are tools or their calls, and nothing says how the model is told of them.
+    #[error(
+        "the model's chat format knows no tools; if the model does, put its chat_template.jinja into its directory"
+    )]
+    NoTools,
     /// The tokenizer's files hold no usable template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

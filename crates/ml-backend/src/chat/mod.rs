@@ -7,73 +7,14 @@
 
 mod built_in;
 mod error;
+mod message;
 pub mod template;
 
 use models::tokenizer::Tokenizer;
-use serde::{Deserialize, Serialize};
 
 pub use error::ChatError;
+pub use message::{Message, Role, ToolCall};
 pub use template::{JinjaTemplate, Variables};
-
-/// Who speaks in a [`Message`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Role {
-    /// Instructions for the whole conversation.
-    System,
-    /// The human.
-    User,
-    /// The model.
-    Assistant,
-}
-
-impl Role {
-    /// The name that templates and the wire know: `system`, `user` or `assistant`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// One turn of a conversation. Made by [`new`](Self::new), [`user`](Self::user) and their like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said. May be empty.
-    pub content: String,
-}
-
-impl Message {
-    /// A turn of the given role.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-        }
-    }
-
-    /// Instructions for the whole conversation.
-    pub fn system(content: impl Into<String>) -> Self {
-        Self::new(Role::System, content)
-    }
-
-    /// A turn of the human.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new(Role::User, content)
-    }
-
-    /// A turn of the model.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new(Role::Assistant, content)
-    }
-}
 
 /// The way in which a model wants its conversations written down.
 #[derive(Debug)]
@@ -84,6 +25,8 @@ pub enum ChatFormat {
     /// `<start_of_turn>role`, a line each, `<end_of_turn>`: Gemma's. It knows no system role, so
     /// a system message is a turn of the user that reads `[System: ...]`.
     Gemma,
+    /// `<|turn>role`, a line each, `<turn|>`: Gemma 4's, with turns of the system.
+    Gemma4,
     /// The checkpoint's own template.
     Template(Box<JinjaTemplate>),
 }
@@ -113,6 +56,7 @@ impl ChatFormat {
     pub fn built_in(model_type: &str) -> Result<Self, ChatError> {
         match model_type {
             _ if model_type.starts_with("qwen") => Ok(Self::ChatMl),
+            _ if model_type.starts_with("gemma4") => Ok(Self::Gemma4),
             _ if model_type.starts_with("gemma") => Ok(Self::Gemma),
             _ => Err(ChatError::NoFormat {
                 model_type: model_type.to_owned(),
@@ -137,11 +81,24 @@ impl ChatFormat {
         if messages.is_empty() {
             return Err(ChatError::Empty);
         }
+        let calls =
+            |message: &Message| message.role == Role::Tool || !message.tool_calls.is_empty();
+        let tools = variables.get("tools").is_some_and(|tools| !tools.is_null());
+        if !self.knows_tools() && (tools || messages.iter().any(calls)) {
+            return Err(ChatError::NoTools);
+        }
         match self {
             Self::ChatMl => Ok(built_in::chat_ml(messages, add_generation_prompt)),
             Self::Gemma => Ok(built_in::gemma(messages, add_generation_prompt)),
+            Self::Gemma4 => Ok(built_in::gemma4(messages, add_generation_prompt)),
             Self::Template(template) => template.render(messages, add_generation_prompt, variables),
         }
+    }
+
+    /// Whether a model can be told of tools: its template mentions them.
+    #[must_use]
+    pub fn knows_tools(&self) -> bool {
+        matches!(self, Self::Template(template) if template.knows_tools())
     }
 
     /// Whether a rendered conversation is to be encoded with the special tokens that the
@@ -159,7 +116,23 @@ impl ChatFormat {
         match self {
             Self::ChatMl => Some(built_in::IM_END),
             Self::Gemma => Some(built_in::END_OF_TURN),
+            Self::Gemma4 => Some(built_in::TURN_END),
             Self::Template(_) => None,
         }
+    }
+}
+
+/// The bytes of a JSON value, about.
+fn weight_of(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::String(text) => text.len() + 16,
+        serde_json::Value::Array(items) => 16 + items.iter().map(weight_of).sum::<usize>(),
+        serde_json::Value::Object(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(key, value)| key.len() + 64 + weight_of(value));
+            16 + entries.sum::<usize>()
+        }
+        _ => 16,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ml_backend::chat::{ChatError, ChatFormat, JinjaTemplate, Message, Role, Variables};
+use ml_backend::chat::{ChatError, ChatFormat, JinjaTemplate, Message, Role, ToolCall, Variables};
 use serde_json::json;
 
 fn conversation() -> Vec<Message> {
@@ -208,14 +208,124 @@ fn a_template_that_never_ends_is_an_error() {
     thread.spawn(render_all).unwrap().join().unwrap();
 }
 
+fn message(json: serde_json::Value) -> Message {
+    serde_json::from_value(json).unwrap()
+}
+
 #[test]
 fn messages_are_written_as_every_chat_api_writes_them() {
-    let message: Message = serde_json::from_str(r#"{"role": "user", "content": "x"}"#).unwrap();
-    assert_eq!(message, Message::user("x"));
-    let roles = [Role::System, Role::User, Role::Assistant];
+    let json = r#"{"role": "user", "content": "x"}"#;
     assert_eq!(
-        serde_json::to_value(roles).unwrap(),
-        json!(["system", "user", "assistant"])
+        serde_json::from_str::<Message>(json).unwrap(),
+        Message::user("x")
     );
-    assert!(serde_json::from_str::<Message>(r#"{"role": "tool", "content": "x"}"#).is_err());
+    for role in ["system", "developer", "user", "assistant", "tool"] {
+        let written = json!({"role": role, "content": "x"});
+        assert_eq!(
+            serde_json::to_value(message(written.clone())).unwrap(),
+            written
+        );
+    }
+    assert!(serde_json::from_str::<Message>(r#"{"role": "other", "content": "x"}"#).is_err());
+
+    let call = ToolCall::new("weather", json!({"town": "Zürich", "days": 3})).id("a");
+    let calls = Message::assistant("")
+        .reasoning("why")
+        .tool_call(call.clone());
+    let written = json!({
+        "role": "assistant", "content": "", "reasoning_content": "why",
+        "tool_calls": [{
+            "id": "a", "type": "function",
+            "function": {"name": "weather", "arguments": r#"{"town":"Zürich","days":3}"#},
+        }],
+    });
+    assert_eq!(serde_json::to_value(&calls).unwrap(), written);
+    assert_eq!(message(written), calls);
+    let answer = json!({"role": "tool", "content": "31", "tool_call_id": "a", "name": "weather"});
+    assert_eq!(message(answer), Message::tool(&call, "31"));
+    let reasoning = json!({"role": "assistant", "content": "", "reasoning": "why"});
+    assert_eq!(message(reasoning), Message::assistant("").reasoning("why"));
+    let empty = json!({"role": "assistant", "tool_calls": [{"function": {"name": "now", "arguments": ""}}]});
+    assert_eq!(message(empty).tool_calls[0].arguments, json!(""));
+}
+
+#[test]
+fn what_is_no_text_is_refused_by_its_type() {
+    let image =
+        json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]);
+    let content =
+        |content| serde_json::from_value::<Message>(json!({"role": "user", "content": content}));
+    assert!(
+        content(image)
+            .unwrap_err()
+            .to_string()
+            .contains("'image_url'")
+    );
+    for other in [
+        json!(1),
+        json!([1]),
+        json!({"text": "a"}),
+        json!([{"type": "text"}]),
+    ] {
+        let error = content(other.clone())
+            .expect_err(&other.to_string())
+            .to_string();
+        assert!(error.contains("content"), "{error}");
+    }
+    let lines = json!([{"type": "input_text", "text": "a"}, {"text": "b"}, "c"]);
+    assert_eq!(content(lines).unwrap().content, "a\nb\nc");
+}
+
+#[test]
+fn a_template_is_given_what_it_knows() {
+    let render = |source: &str, messages: &[Message]| {
+        let template = JinjaTemplate::new(Path::new("t"), source).unwrap();
+        template.render(messages, false, &Variables::new()).unwrap()
+    };
+    let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+    let said = [message(json!({"role": "developer", "content": parts}))];
+    assert_eq!(
+        render("{{ messages[0].role }}: {{ messages[0].content }}", &said),
+        "system: a\nb"
+    );
+    let knows = "{% if messages[0].role == 'developer' %}{% for part in messages[0].content %}\
+                 {% if part.type == 'text' %}[{{ part.text }}]{% endif %}{% endfor %}{% endif %}";
+    assert_eq!(render(knows, &said), "[a][b]");
+    // What was changed since it was sent counts.
+    let mut changed = said;
+    changed[0].content = "c".to_owned();
+    assert_eq!(
+        render(
+            "{# developer, type 'text' #}{{ messages[0].content }}",
+            &changed
+        ),
+        "c"
+    );
+}
+
+#[test]
+fn a_format_without_tools_says_so() {
+    let call = ToolCall::new("now", json!({}));
+    let tools: Variables =
+        serde_json::from_value(json!({"tools": [{"type": "function"}]})).unwrap();
+    for format in ["qwen3", "gemma"].map(|name| ChatFormat::built_in(name).unwrap()) {
+        for (messages, variables) in [
+            (vec![Message::user("x")], tools.clone()),
+            (vec![Message::tool(&call, "x")], Variables::new()),
+            (
+                vec![Message::assistant("").tool_call(call.clone())],
+                Variables::new(),
+            ),
+        ] {
+            let error = format.render(&messages, true, &variables).unwrap_err();
+            assert!(matches!(error, ChatError::NoTools), "{error}");
+        }
+        let developer = format.render(
+            &[Message::new(Role::Developer, "x")],
+            true,
+            &Variables::new(),
+        );
+        let system = format.render(&[Message::system("x")], true, &Variables::new());
+        assert_eq!(developer.unwrap(), system.unwrap());
+    }
 }

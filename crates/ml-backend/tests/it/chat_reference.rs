@@ -1,4 +1,4 @@
-//! Whole chats, rendered and encoded, equal transformers': 18 templates on 23 conversations, the
+//! Whole chats, rendered and encoded, equal transformers': 21 templates on up to 32 conversations, the
 //! built-in formats among them. `tools/reference/chats.py` made the reference.
 
 use std::collections::BTreeMap;
@@ -70,6 +70,7 @@ impl Fixture {
         match case.template.as_str() {
             "builtin-chatml" => ChatFormat::built_in("qwen3"),
             "builtin-gemma" => ChatFormat::built_in("gemma3_text"),
+            "builtin-gemma4" => ChatFormat::built_in("gemma4_text"),
             name => {
                 let template = JinjaTemplate::new(Path::new(name), &self.templates[name])?;
                 let template = template.with_variables(tokenizer.special_tokens());

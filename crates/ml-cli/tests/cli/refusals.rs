@@ -64,6 +64,7 @@ fn wrong_use_exits_2() {
             "generate", "--model", "m", "--prompt", "p", "--top-p", "1.5",
         ],
         &["chat"],
+        &["chat", "--model", "m", "--tools", "no-such-file"],
         &["info"],
         &["logits", "--model", "m", "--tokens", "1"],
         &["logits", "--model", "m", "--out", "f"],

@@ -67,6 +67,23 @@ impl AttentionMask {
         })
     }
 
+    /// That of the last `rows` queries.
+    pub(super) fn of_last(&self, rows: i32) -> Result<Self> {
+        let last = |array: &Array| {
+            let (queries, keys) = (array.dim(0), array.dim(1));
+            array.slice(&[queries - rows, 0], &[queries, keys])
+        };
+        Ok(match self {
+            Self::None => Self::None,
+            Self::Causal => Self::full(rows),
+            Self::Window { width, array } => Self::Window {
+                width: *width,
+                array: last(array)?,
+            },
+            Self::Array(array) => Self::Array(last(array)?),
+        })
+    }
+
     pub(crate) fn as_mask(&self) -> Mask<'_> {
         match self {
             Self::None => Mask::None,

@@ -52,6 +52,16 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
+    /// Those of the last `rows` queries.
+    pub(crate) fn of_last(&self, rows: i32) -> Result<Self> {
+        let sliding = self.sliding.iter();
+        let sliding = sliding.map(|(width, mask)| Ok((*width, mask.of_last(rows)?)));
+        Ok(Self {
+            full: self.full.of_last(rows)?,
+            sliding: sliding.collect::<Result<_>>()?,
+        })
+    }
+
     /// The mask of a layer with this window.
     pub(crate) fn of(&self, window: Option<i32>) -> &AttentionMask {
         let sliding = self
@@ -291,14 +301,18 @@ impl Cache {
         }
         let recurrent = self.recurrent().flat_map(RecurrentCache::arrays);
         let buffers = self.buffers().flat_map(KvBuffers::arrays);
-        Ok(mlx_core::eval(&buffers.chain(recurrent).collect::<Vec<_>>())?)
+        Ok(mlx_core::eval(
+            &buffers.chain(recurrent).collect::<Vec<_>>(),
+        )?)
     }
 
     /// Submits what a pass has made of recurrent states, of which its logits need not all: else they would hold
     /// what they are made of.
     pub(crate) fn submit_recurrent(&self) -> Result<()> {
         let latest = self.recurrent().filter_map(RecurrentCache::latest);
-        let arrays: Vec<&Array> = latest.flat_map(|slot| [&slot.tail, &slot.matrices]).collect();
+        let arrays: Vec<&Array> = latest
+            .flat_map(|slot| [&slot.tail, &slot.matrices])
+            .collect();
         match arrays[..] {
             [] => Ok(()),
             _ => Ok(mlx_core::async_eval(&arrays)?),

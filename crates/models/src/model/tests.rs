@@ -167,7 +167,7 @@ fn a_pass_that_pauses_gives_what_a_whole_one_gives() {
         recommended_working_set: 24 << 30,
     }));
     device::open(Choice::Metal).unwrap();
-    for name in [CASES[0], CASES[1], "qwen3_5-hub"] {
+    for name in CASES.into_iter().chain(["gemma4-e2b-hub", "qwen3_5-hub"]) {
         let model = load(name);
         let (mut cache, mut twin, mut other) =
             (model.new_cache(), model.new_cache(), model.new_cache());
@@ -255,6 +255,9 @@ fn forks_and_rewinds_change_no_bit() {
         ("gemma3-between", 1),
         ("gemma3-between", 2),
         ("qwen3-tied", 3),
+        // With keys that layers share.
+        ("gemma4-e2b-hub", 4),
+        ("gemma4-e4b-v5", 5),
     ] {
         let model = load(name);
         let vocabulary = model.info().vocab_size as u64;

@@ -4,18 +4,20 @@ use kernels::graph::{self, Columns, Entry, Heads, Scores};
 use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
-use super::{Linear, Projections, RmsNorm, RotaryEmbedding};
-use crate::Result;
+use super::{Inputs, Linear, RmsNorm, RotaryEmbedding};
 use crate::cache::{AttentionMask, LayerCache};
 use crate::weights::Source;
+use crate::{Error, Result};
 
 /// The attention of one layer.
 pub(crate) struct Attention {
-    /// Queries, with the gates if there are any, keys and values.
-    pub(super) qkv: Projections<3>,
+    /// Queries, with the gates if there are any, keys and values, as far as the layer has them.
+    pub(super) inputs: Inputs,
     pub(super) o_proj: Linear,
     pub(super) q_norm: Option<RmsNorm>,
     pub(super) k_norm: Option<RmsNorm>,
+    /// Of values, without a weight.
+    pub(super) v_norm: Option<RmsNorm>,
     kv_heads: i32,
     head_dim: i32,
     /// Which of the model's rotations.
@@ -26,16 +28,34 @@ pub(crate) struct Attention {
     pub(super) gated: bool,
 }
 
+/// Where a pass finds a layer.
+pub(crate) struct Place<'a> {
+    /// All rotations of the model.
+    pub(crate) ropes: &'a [RotaryEmbedding],
+    pub(crate) mask: &'a AttentionMask,
+    pub(crate) cache: &'a mut LayerCache,
+    /// Of the first row.
+    pub(crate) position: i32,
+    /// Of the rows, and of what the cache holds.
+    pub(crate) dtype: Dtype,
+    /// Keys and values that the layers with this state see, where there are several.
+    pub(crate) shown: Option<&'a mut Option<graph::Seen>>,
+}
+
 impl Attention {
     pub(crate) fn load(source: &Source<'_>, attention: &arch::Attention<String>) -> Result<Self> {
         let linear = |linear| Linear::load(source, linear);
         let norm = |norm: &Option<_>| norm.as_ref().map(|n| RmsNorm::load(source, n)).transpose();
         let a = attention;
         Ok(Self {
-            qkv: Projections::new([linear(&a.q)?, linear(&a.k)?, linear(&a.v)?])?,
+            inputs: Inputs::load(source, a)?,
             o_proj: linear(&a.o)?,
             q_norm: norm(&a.q_norm)?,
             k_norm: norm(&a.k_norm)?,
+            v_norm: match a.v_norm {
+                Some(eps) => Some(RmsNorm::of_ones(source, a.head_dim, eps)?),
+                None => None,
+            },
             kv_heads: a.kv_heads as i32,
             head_dim: a.head_dim as i32,
             rope: a.rope,
@@ -47,24 +67,49 @@ impl Attention {
 
     /// What the products multiply with: one matrix for queries, keys and values, and the output's.
     pub(super) fn matrices(&self) -> [Option<&Matrix>; 2] {
-        [self.qkv.joined(), Some(self.o_proj.matrix())]
+        [self.inputs.joined(), Some(self.o_proj.matrix())]
     }
 
-    /// `x [L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they
-    /// have been unpacked.
+    /// `x [L, hidden]` to the same shape; adds L tokens to the cache, unless another layer has. `plain` are the
+    /// matrices, if they have been unpacked.
     pub(crate) fn forward(
         &self,
         x: &Array,
-        rope: &RotaryEmbedding,
-        mask: &AttentionMask,
-        cache: &mut LayerCache,
+        place: &mut Place<'_>,
         plain: [Option<Matrix>; 2],
     ) -> Result<Array> {
-        let [qkv, o] = plain;
-        let [queries, keys, values] = self.qkv.forward(x, qkv.as_ref())?;
+        let [inputs, o] = plain;
+        let (queries, new) = self.inputs.forward(x, inputs.as_ref())?;
         let (queries, gates) = match self.gated {
             true => self.parted(&queries)?,
             false => (queries, None),
+        };
+        let mixed = match new {
+            Some(new) => self.attend(x.dim(0), queries, new, place)?,
+            None => self.attend_to_others(&queries, place)?,
+        };
+        let mixed = match gates {
+            Some(gates) => ops::mul(&mixed, &ops::sigmoid(&gates)?)?,
+            None => mixed,
+        };
+        self.o_proj.forward_with(&mixed, o.as_ref())
+    }
+
+    /// Attention to keys and values, of `length` tokens the new ones, that go into the cache.
+    fn attend(
+        &self,
+        length: i32,
+        queries: Columns,
+        [keys, values]: [Columns; 2],
+        place: &mut Place<'_>,
+    ) -> Result<Array> {
+        let values = match &self.v_norm {
+            Some(norm) => {
+                let values = values.to_array()?;
+                let by_head = values.reshape(&[-1, self.head_dim])?;
+                Columns::all(norm.forward(&by_head)?.reshape(values.shape())?)
+            }
+            None => values,
         };
         let entry = Entry {
             queries,
@@ -73,22 +118,41 @@ impl Attention {
             query_norm: self.q_norm.as_ref().map(RmsNorm::as_norm),
             key_norm: self.k_norm.as_ref().map(RmsNorm::as_norm),
         };
-        let (length, offset) = (x.dim(0), cache.offset());
-        let scores = self.scores(rope);
-        let mixed = cache.add(length, self.key_heads(x.dtype()), |slot| {
-            Ok(graph::attend(
-                &entry,
-                rope.at(offset),
-                slot,
-                scores,
-                mask.as_mask(),
-            )?)
+        let scores = self.scores(&place.ropes[self.rope]);
+        let by = place.ropes[self.rope].at(place.position);
+        let mask = place.mask.as_mask();
+        let shown = &mut place.shown;
+        place
+            .cache
+            .add(length, self.key_heads(place.dtype), |slot| {
+                let Some(shown) = shown else {
+                    return Ok(graph::attend(&entry, by, slot, scores, mask)?);
+                };
+                let (mixed, seen) = graph::attend_and_show(&entry, by, slot, scores, mask)?;
+                **shown = Some(seen);
+                Ok(mixed)
+            })
+    }
+
+    /// Attention to keys and values that another layer has shown.
+    fn attend_to_others(&self, queries: &Columns, place: &Place<'_>) -> Result<Array> {
+        let seen = place.shown.as_deref().and_then(Option::as_ref);
+        let seen = seen.ok_or_else(|| {
+            Error::Input("a layer without keys stands before the one that has them".to_owned())
         })?;
-        let mixed = match gates {
-            Some(gates) => ops::mul(&mixed, &ops::sigmoid(&gates)?)?,
-            None => mixed,
-        };
-        self.o_proj.forward_with(&mixed, o.as_ref())
+        let scores = self.scores(&place.ropes[self.rope]);
+        let (norm, by) = (
+            self.q_norm.as_ref().map(RmsNorm::as_norm),
+            place.ropes[self.rope].at(place.position),
+        );
+        Ok(graph::attend_to(
+            queries,
+            norm,
+            by,
+            seen,
+            scores,
+            place.mask.as_mask(),
+        )?)
     }
 
     /// Queries and gates, each `[L, heads * head_dim]`, of what has them by turns.
@@ -122,8 +186,8 @@ impl Attention {
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
-        let norms = self.q_norm.iter().chain(&self.k_norm);
-        let mut arrays = self.qkv.arrays();
+        let norms = self.q_norm.iter().chain(&self.k_norm).chain(&self.v_norm);
+        let mut arrays = self.inputs.arrays();
         arrays.extend(self.o_proj.arrays());
         arrays.extend(norms.flat_map(RmsNorm::arrays));
         arrays

@@ -2,12 +2,12 @@
 //! in some families through a norm of its own.
 
 use kernels::graph;
-use mlx_core::Array;
+use mlx_core::{Array, Dtype, ops};
 
+use super::attention::Place;
 use super::linear::Matrix;
-use super::{Linear, Mixer, Mlp, RmsNorm, RotaryEmbedding};
+use super::{Linear, Mixer, Mlp, OwnInput, RmsNorm, RotaryEmbedding};
 use crate::Result;
-use crate::cache::{AttentionMask, LayerCache};
 use crate::weights::Source;
 
 /// The weights of one block.
@@ -20,6 +20,10 @@ pub(crate) struct DecoderBlock {
     pub(crate) mlp: Mlp,
     /// Of the MLP's output.
     pub(crate) mlp_out_norm: Option<RmsNorm>,
+    /// What is added of an input of its own.
+    own_input: Option<OwnInput>,
+    /// What the result is multiplied by: the number, and as an array.
+    scale: Option<(f32, Array)>,
     /// Which of the model's states has its keys and values.
     pub(super) state: usize,
     /// Whether that is a sliding window.
@@ -37,10 +41,13 @@ pub(crate) struct Residual {
 impl Residual {
     /// In front of the first block.
     pub(crate) fn new(x: &Array, first: &DecoderBlock) -> Result<Self> {
-        Ok(Self {
-            x: x.clone(),
-            normed: first.attention_norm.forward(x)?,
-        })
+        Self::before(x.clone(), Some(&first.attention_norm))
+    }
+
+    /// In front of what has the norm `next`.
+    fn before(x: Array, next: Option<&RmsNorm>) -> Result<Self> {
+        let normed = next.map_or_else(|| Ok(x.clone()), |next| next.forward(&x))?;
+        Ok(Self { x, normed })
     }
 
     /// `x + out`, or `x + behind(out)`, in front of what has the norm `next`.
@@ -62,12 +69,13 @@ impl Residual {
 }
 
 impl DecoderBlock {
-    /// `states` are the model's.
+    /// Layer `index` of `model`.
     pub(crate) fn load(
         source: &Source<'_>,
-        layer: &arch::Layer<String>,
-        states: &[arch::State],
+        model: &arch::Model<String>,
+        index: usize,
     ) -> Result<Self> {
+        let layer = &model.layers[index];
         let (mixer, mlp) = (&layer.mixer, &layer.mlp);
         let state = match &mixer.part {
             arch::Mixer::Attention(attention) => attention.state,
@@ -81,19 +89,30 @@ impl DecoderBlock {
             mlp_norm: norm(&mlp.before)?,
             mlp: Mlp::load(source, &mlp.part)?,
             mlp_out_norm: mlp.after.as_ref().map(norm).transpose()?,
+            own_input: match &layer.per_layer {
+                Some(own) => Some(OwnInput::load(source, own, index)?),
+                None => None,
+            },
+            scale: match &layer.scale {
+                Some(name) => Some(scale(source, name)?),
+                None => None,
+            },
             state,
-            slides: states.get(state).is_some_and(|state| state.window().is_some()),
+            slides: model
+                .states
+                .get(state)
+                .is_some_and(|state| state.window().is_some()),
         })
     }
 
     /// The last `rows` of the residual stream `at [L, hidden]` behind this block, ready for the block
-    /// whose norm is `next`, if there is one; adds L tokens to `cache`.
+    /// whose norm is `next`, if there is one; adds L tokens to the cache of `place`, unless a block before has.
+    /// `inputs [L, ..]` are those of all blocks that have such.
     pub(crate) fn forward(
         &self,
         at: &Residual,
-        ropes: &[RotaryEmbedding],
-        mask: &AttentionMask,
-        cache: &mut LayerCache,
+        inputs: Option<&Array>,
+        mut place: Place<'_>,
         rows: i32,
         next: Option<&RmsNorm>,
     ) -> Result<Residual> {
@@ -102,14 +121,28 @@ impl DecoderBlock {
             true => Matrix::unpacked(&at.x, self.matrices())?,
             false => [const { None }; 4],
         };
-        let mixed = self
-            .mixer
-            .forward(&at.normed, ropes, mask, cache, [qkv, o])?;
+        let mixed = self.mixer.forward(&at.normed, &mut place, [qkv, o])?;
         let (x, mixed) = (last_rows(&at.x, rows)?, last_rows(&mixed, rows)?);
         let behind = self.attended_norm.as_ref();
         let at = Residual::sum(&x, &mixed, behind, Some(&self.mlp_norm))?;
-        let out = self.mlp.forward(&at.normed, [gate_up, down])?;
-        Residual::sum(&at.x, &out, self.mlp_out_norm.as_ref(), next)
+        let out = self.mlp.forward(&at.normed, &at.x, [gate_up, down])?;
+        let behind = self.mlp_out_norm.as_ref();
+        if self.own_input.is_none() && self.scale.is_none() {
+            return Residual::sum(&at.x, &out, behind, next);
+        }
+        let mut x = Residual::sum(&at.x, &out, behind, None)?.x;
+        if let (Some(own), Some(inputs)) = (&self.own_input, inputs) {
+            x = own.add(&x, &last_rows(inputs, rows)?)?;
+        }
+        if let Some((_, scale)) = &self.scale {
+            x = ops::mul(&x, scale)?;
+        }
+        Residual::before(x, next)
+    }
+
+    /// Whether this adds to its state.
+    pub(super) fn writes(&self) -> bool {
+        self.mixer.writes()
     }
 
     /// The block for operations that are whole blocks; `None` of experts that are held in one array, of gated
@@ -117,7 +150,7 @@ impl DecoderBlock {
     pub(super) fn as_one<'a>(&'a self, ropes: &'a [RotaryEmbedding]) -> Option<graph::Block<'a>> {
         let attention = self.mixer.attention().filter(|a| !a.gated)?;
         let rope = &ropes[attention.rope];
-        let [queries, keys, values] = attention.qkv.as_linears();
+        let (queries, [keys, values]) = attention.inputs.as_linears();
         Some(graph::Block {
             attention_norm: self.attention_norm.as_norm(),
             queries,
@@ -125,6 +158,7 @@ impl DecoderBlock {
             values,
             query_norm: attention.q_norm.as_ref().map(RmsNorm::as_norm),
             key_norm: attention.k_norm.as_ref().map(RmsNorm::as_norm),
+            value_norm: attention.v_norm.as_ref().map(|norm| norm.as_norm().eps),
             rotation: rope.at(0),
             scores: attention.scores(rope),
             output: attention.o_proj.as_linear(),
@@ -132,6 +166,8 @@ impl DecoderBlock {
             mlp_norm: self.mlp_norm.as_norm(),
             mlp: self.mlp.as_one()?,
             mlp_out_norm: self.mlp_out_norm.as_ref().map(RmsNorm::as_norm),
+            own_input: self.own_input.as_ref().map(OwnInput::as_one),
+            scale: self.scale.as_ref().map(|(number, _)| *number),
         })
     }
 
@@ -165,7 +201,9 @@ impl DecoderBlock {
 
     /// Those that all rows go through.
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.mixer.linears().into_iter().chain(self.mlp.linears())
+        let own = self.own_input.iter().flat_map(OwnInput::linears);
+        let mixer = self.mixer.linears().into_iter();
+        mixer.chain(self.mlp.linears()).chain(own)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
@@ -175,8 +213,18 @@ impl DecoderBlock {
         let mut arrays: Vec<&Array> = norms.flat_map(RmsNorm::arrays).collect();
         arrays.extend(self.mixer.arrays());
         arrays.extend(self.mlp.arrays());
+        arrays.extend(self.own_input.iter().flat_map(OwnInput::arrays));
+        arrays.extend(self.scale.iter().map(|(_, scale)| scale));
         arrays
     }
+}
+
+/// A factor that the files have in an array of one.
+fn scale(source: &Source<'_>, name: &str) -> Result<(f32, Array)> {
+    let stored = source.vector(name, 1.0)?;
+    let numbers = stored.cast(Dtype::Float32)?.to_vec::<f32>()?;
+    let number = numbers.first().copied().unwrap_or(1.0);
+    Ok((number, source.cast(stored)?))
 }
 
 /// `x[-rows.., :]` of `x [L, width]`.

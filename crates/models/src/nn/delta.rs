@@ -50,9 +50,8 @@ struct Entered {
 impl DeltaNet {
     pub(crate) fn load(source: &Source<'_>, delta: &arch::Delta<String>) -> Result<Self> {
         let linear = |linear| Linear::load(source, linear);
-        let wide = |name: &str| -> Result<Array> {
-            Ok(source.vector(name, 0.0)?.cast(Dtype::Float32)?)
-        };
+        let wide =
+            |name: &str| -> Result<Array> { Ok(source.vector(name, 0.0)?.cast(Dtype::Float32)?) };
         let (channels, width) = (delta.convolution.channels, delta.convolution.width);
         // Of both layouts: one axis is of length one.
         let filter = wide(&delta.convolution.weight)?.reshape(&[channels as i32, width as i32])?;

@@ -21,9 +21,21 @@ impl Embedding {
         })
     }
 
+    /// A table of which rows are read and nothing else is made: it stays as the files have it.
+    pub(crate) fn of_rows(source: &Source<'_>, table: &arch::Linear<String>) -> Result<Self> {
+        Ok(Self {
+            table: Matrix::of_rows(&source.matrix(&table.weight))?,
+            dtype: source.dtype(),
+        })
+    }
+
     /// `ids [L]` to `[L, hidden]`.
     pub(crate) fn forward(&self, ids: &Array) -> Result<Array> {
-        self.table.rows(ids, self.dtype)
+        let rows = self.table.rows(ids, self.dtype)?;
+        match rows.dtype() == self.dtype {
+            true => Ok(rows),
+            false => Ok(rows.cast(self.dtype)?),
+        }
     }
 
     /// `x [.., hidden]` to logits `[.., vocab]`.

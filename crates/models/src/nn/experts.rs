@@ -1,10 +1,12 @@
 //! A mixture of experts: a router chooses a few for each token.
 
-use kernels::graph::{self, Activation, Columns, Gated, Linear as KernelLinear, Shared};
+use kernels::graph::{
+    self, Activation, AllExperts, Columns, Gated, Linear as KernelLinear, Shared,
+};
 use mlx_core::{Array, Dtype, ops};
 
 use super::stacked::Matrices;
-use super::{GatedMlp, Linear};
+use super::{GatedMlp, Linear, RmsNorm};
 use crate::Result;
 use crate::weights::Source;
 
@@ -15,8 +17,13 @@ const SORTED: i32 = 64;
 /// The sum over the likeliest experts of a token, each times its share.
 pub(crate) struct Experts {
     router: Linear,
+    /// Of what the router sees, in float32, where that is not what the experts see.
+    router_norm: Option<RmsNorm>,
+    router_scale: f64,
     top: i32,
     renormalised: bool,
+    /// What the share of each is multiplied by in the end: the numbers, and as an array, float32 `[count]`.
+    factors: Option<(Vec<f32>, Array)>,
     gate: Matrices,
     up: Matrices,
     down: Matrices,
@@ -37,8 +44,20 @@ impl Experts {
         let matrices = |stack| Matrices::load(source, stack);
         Ok(Self {
             router: Linear::as_stored(source, &experts.router)?,
+            router_norm: match &experts.router_norm {
+                Some(norm) => Some(RmsNorm::load(source, norm)?.in_float32()?),
+                None => None,
+            },
+            router_scale: experts.router_scale,
             top: experts.top as i32,
             renormalised: experts.renormalised,
+            factors: match &experts.share_scales {
+                Some(name) => {
+                    let factors = source.vector(name, 1.0)?.cast(Dtype::Float32)?;
+                    Some((factors.to_vec::<f32>()?, factors))
+                }
+                None => None,
+            },
             gate: matrices(&each.gate)?,
             up: matrices(&each.up)?,
             down: matrices(&each.down)?,
@@ -48,9 +67,9 @@ impl Experts {
         })
     }
 
-    /// `x [L, hidden]` to the same shape.
-    pub(super) fn forward(&self, x: &Array) -> Result<Array> {
-        let (chosen, shares) = self.route(x)?;
+    /// `x [L, hidden]` to the same shape; the router sees `seen [L, hidden]`.
+    pub(super) fn forward(&self, x: &Array, seen: &Array) -> Result<Array> {
+        let (chosen, shares) = self.route(seen)?;
         let y = self.outputs(x, &chosen)?.cast(Dtype::Float32)?;
         let mut sum = ops::sum(&ops::mul(&y, &shares.expand_dims(-1)?)?, &[1], false)?;
         if let Some((gate, mlp)) = &self.shared {
@@ -63,17 +82,30 @@ impl Experts {
 
     /// The experts of each row of `x [L, hidden]`, uint32 `[L, top]`, and their shares, float32 `[L, top]`.
     fn route(&self, x: &Array) -> Result<(Array, Array)> {
-        let logits = self.router.forward_in_float32(x)?;
+        let mut logits = match &self.router_norm {
+            Some(norm) => {
+                let normed = norm.forward(&x.cast(Dtype::Float32)?)?;
+                self.router.forward_in_float32(&normed)?
+            }
+            None => self.router.forward_in_float32(x)?,
+        };
+        if self.router_scale != 1.0 {
+            logits = ops::mul(&logits, &Array::scalar(self.router_scale as f32)?)?;
+        }
         let shares = ops::softmax(&logits, -1, true)?;
         let order = ops::argpartition(&ops::neg(&shares)?, self.top - 1, -1)?;
         let chosen = order.slice(&[0, 0], &[x.dim(0), self.top])?;
         let shares = ops::take_along_axis(&shares, &chosen, -1)?;
-        match self.renormalised {
-            true => {
-                let sum = ops::sum(&shares, &[-1], true)?;
-                Ok((chosen, ops::div(&shares, &sum)?))
+        let shares = match self.renormalised {
+            true => ops::div(&shares, &ops::sum(&shares, &[-1], true)?)?,
+            false => shares,
+        };
+        match &self.factors {
+            Some((_, factors)) => {
+                let factors = ops::take(factors, &chosen, 0)?;
+                Ok((chosen, ops::mul(&shares, &factors)?))
             }
-            false => Ok((chosen, shares)),
+            None => Ok((chosen, shares)),
         }
     }
 
@@ -107,7 +139,7 @@ impl Experts {
     /// For operations that have it in them; `None` where the matrices are held in one array.
     pub(super) fn as_one(
         &self,
-    ) -> Option<graph::Experts<KernelLinear<'_>, Vec<Gated<KernelLinear<'_>>>>> {
+    ) -> Option<graph::Experts<KernelLinear<'_>, graph::Norm<'_>, AllExperts<'_>>> {
         let gates = self.gate.as_linears()?;
         let (ups, downs) = (self.up.as_linears()?, self.down.as_linears()?);
         let each = gates.into_iter().zip(ups).zip(downs);
@@ -123,9 +155,14 @@ impl Experts {
         });
         Some(graph::Experts {
             router: self.router.as_linear(),
+            router_norm: self.router_norm.as_ref().map(RmsNorm::as_norm),
+            router_scale: self.router_scale as f32,
             top: self.top.unsigned_abs() as usize,
             renormalised: self.renormalised,
-            each: each.collect(),
+            each: AllExperts {
+                each: each.collect(),
+                factors: self.factors.as_ref().map_or(&[], |(factors, _)| factors),
+            },
             shared,
         })
     }
@@ -148,6 +185,8 @@ impl Experts {
         for matrices in [&self.gate, &self.up, &self.down] {
             arrays.extend(matrices.arrays());
         }
+        arrays.extend(self.router_norm.iter().flat_map(RmsNorm::arrays));
+        arrays.extend(self.factors.iter().map(|(_, factors)| factors));
         if let Some((gate, mlp)) = &self.shared {
             arrays.extend(gate.arrays());
             arrays.extend(mlp.arrays());

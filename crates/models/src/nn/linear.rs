@@ -64,6 +64,23 @@ impl Matrix {
         }
     }
 
+    /// The same with no part in another dtype: for rows, which are cast by themselves.
+    pub(super) fn of_rows(at: &Loader<'_>) -> Result<Self> {
+        Ok(match at.stored()? {
+            Stored::Dense => Self::Dense(at.raw("weight")?),
+            Stored::Quantized(scheme) => {
+                let affine = scheme.mode == quant::Mode::Affine;
+                let biases = affine.then(|| at.raw("biases")).transpose()?;
+                Self::Quantized {
+                    weight: at.raw("weight")?,
+                    scales: at.raw("scales")?,
+                    biases,
+                    scheme,
+                }
+            }
+        })
+    }
+
     /// `x [.., in]` to `[.., out]`.
     pub(crate) fn apply(&self, x: &Array) -> Result<Array> {
         let [y] = Self::apply_all(x, [self])?;

@@ -2,9 +2,10 @@
 
 use mlx_core::Array;
 
+use super::attention::Place;
 use super::linear::Matrix;
-use super::{Attention, DeltaNet, Linear, RotaryEmbedding};
-use crate::cache::{AttentionMask, LayerCache};
+use super::{Attention, DeltaNet, Linear};
+use crate::cache::LayerCache;
 use crate::weights::Source;
 use crate::{Error, Result};
 
@@ -30,24 +31,30 @@ impl Mixer {
         }
     }
 
-    /// `x [L, hidden]` to the same shape; adds L tokens to `cache`. `plain` are the matrices, if they have been
-    /// unpacked.
+    /// `x [L, hidden]` to the same shape; adds L tokens to the cache, unless another layer has. `plain` are the
+    /// matrices, if they have been unpacked.
     pub(super) fn forward(
         &self,
         x: &Array,
-        ropes: &[RotaryEmbedding],
-        mask: &AttentionMask,
-        cache: &mut LayerCache,
+        place: &mut Place<'_>,
         plain: [Option<Matrix>; 2],
     ) -> Result<Array> {
-        match (self, cache) {
-            (Self::Delta(delta), LayerCache::Recurrent(cache)) => delta.forward(x, cache, plain),
-            (Self::Attention(attention), cache) => {
-                attention.forward(x, &ropes[attention.rope], mask, cache, plain)
-            }
-            (Self::Delta(_), _) => Err(Error::Input(
-                "the caches are another model's; make new ones".to_owned(),
-            )),
+        match self {
+            Self::Attention(attention) => attention.forward(x, place, plain),
+            Self::Delta(delta) => match place.cache {
+                LayerCache::Recurrent(cache) => delta.forward(x, cache, plain),
+                _ => Err(Error::Input(
+                    "the caches are another model's; make new ones".to_owned(),
+                )),
+            },
+        }
+    }
+
+    /// Whether a layer adds to its state.
+    pub(super) fn writes(&self) -> bool {
+        match self {
+            Self::Attention(attention) => attention.inputs.writes(),
+            Self::Delta(_) => true,
         }
     }
 
@@ -69,11 +76,12 @@ impl Mixer {
 
     /// Its linear maps.
     pub(super) fn linears(&self) -> Vec<&Linear> {
-        let inputs = match self {
-            Self::Attention(attention) => &attention.qkv.maps()[..],
-            Self::Delta(delta) => delta.inputs(),
+        let mut linears = match self {
+            Self::Attention(attention) => attention.inputs.maps(),
+            Self::Delta(delta) => delta.inputs().iter().collect(),
         };
-        inputs.iter().chain([self.output()]).collect()
+        linears.push(self.output());
+        linears
     }
 
     /// What is made of a row beside the products, in numbers of the activations.

@@ -4,7 +4,7 @@ use kernels::graph::{self, Activation, Gated, Linear as KernelLinear};
 use mlx_core::Array;
 
 use super::linear::Matrix;
-use super::{Experts, Linear, Projections};
+use super::{Both, Experts, Linear, Projections};
 use crate::Result;
 use crate::weights::Source;
 
@@ -12,16 +12,18 @@ use crate::weights::Source;
 pub(crate) enum Mlp {
     Gated(Box<GatedMlp>),
     Experts(Box<Experts>),
+    Both(Box<Both>),
 }
 
 /// The kernels' form of one.
-type KernelMlp<'a> = graph::Mlp<KernelLinear<'a>, Vec<Gated<KernelLinear<'a>>>>;
+type KernelMlp<'a> = graph::Mlp<KernelLinear<'a>, graph::Norm<'a>, graph::AllExperts<'a>>;
 
 impl Mlp {
     pub(crate) fn load(source: &Source<'_>, mlp: &arch::Mlp<String>) -> Result<Self> {
         Ok(match mlp {
             arch::Mlp::Gated(mlp) => Self::Gated(Box::new(GatedMlp::load(source, mlp)?)),
             arch::Mlp::Experts(mlp) => Self::Experts(Box::new(Experts::load(source, mlp)?)),
+            arch::Mlp::Both(mlp) => Self::Both(Box::new(Both::load(source, mlp)?)),
         })
     }
 
@@ -30,14 +32,22 @@ impl Mlp {
         match self {
             Self::Gated(mlp) => mlp.matrices(),
             Self::Experts(_) => [None, None],
+            Self::Both(mlp) => mlp.gated().matrices(),
         }
     }
 
-    /// `x [L, hidden]` to the same shape. `plain` are the matrices, if they have been unpacked.
-    pub(super) fn forward(&self, x: &Array, plain: [Option<Matrix>; 2]) -> Result<Array> {
+    /// `x [L, hidden]`, the norm of the residual `stream`, to the same shape. `plain` are the matrices, if they have
+    /// been unpacked.
+    pub(super) fn forward(
+        &self,
+        x: &Array,
+        stream: &Array,
+        plain: [Option<Matrix>; 2],
+    ) -> Result<Array> {
         match self {
             Self::Gated(mlp) => mlp.forward(x, plain),
-            Self::Experts(mlp) => mlp.forward(x),
+            Self::Experts(mlp) => mlp.forward(x, x),
+            Self::Both(mlp) => mlp.forward(x, stream, plain),
         }
     }
 
@@ -46,6 +56,7 @@ impl Mlp {
         Some(match self {
             Self::Gated(mlp) => graph::Mlp::Gated(mlp.as_one()),
             Self::Experts(mlp) => graph::Mlp::Experts(mlp.as_one()?),
+            Self::Both(mlp) => graph::Mlp::Both(mlp.as_one()?),
         })
     }
 
@@ -54,6 +65,7 @@ impl Mlp {
         match self {
             Self::Gated(mlp) => mlp.linears(),
             Self::Experts(mlp) => mlp.linears(),
+            Self::Both(mlp) => mlp.linears(),
         }
     }
 
@@ -62,6 +74,7 @@ impl Mlp {
         match self {
             Self::Gated(_) => 0,
             Self::Experts(mlp) => mlp.numbers_a_row(),
+            Self::Both(mlp) => mlp.experts().numbers_a_row(),
         }
     }
 
@@ -69,6 +82,7 @@ impl Mlp {
         match self {
             Self::Gated(mlp) => mlp.arrays(),
             Self::Experts(mlp) => mlp.arrays(),
+            Self::Both(mlp) => mlp.arrays(),
         }
     }
 }

@@ -3,14 +3,17 @@
 
 mod attention;
 mod block;
+mod both;
 mod delta;
 mod embedding;
 mod experts;
 mod fused;
+mod inputs;
 mod linear;
 mod mixer;
 mod mlp;
 mod norm;
+mod own_input;
 mod pace;
 mod projections;
 mod rope;
@@ -19,14 +22,17 @@ mod stacked;
 
 pub(crate) use attention::Attention;
 pub(crate) use block::DecoderBlock;
+pub(crate) use both::Both;
 pub(crate) use delta::DeltaNet;
 pub(crate) use embedding::Embedding;
 pub(crate) use experts::Experts;
 pub(crate) use fused::{Ends, Fused};
+pub(crate) use inputs::Inputs;
 pub(crate) use linear::Linear;
 pub(crate) use mixer::Mixer;
 pub(crate) use mlp::{GatedMlp, Mlp};
 pub(crate) use norm::RmsNorm;
+pub(crate) use own_input::{OwnInput, PerLayerInputs};
 pub(crate) use projections::Projections;
 pub(crate) use rope::RotaryEmbedding;
 pub(crate) use stack::{Pass, Stack};

@@ -40,6 +40,22 @@ impl RmsNorm {
         })
     }
 
+    /// One without a weight: it is of ones.
+    pub(crate) fn of_ones(source: &Source<'_>, width: usize, eps: f32) -> Result<Self> {
+        Ok(Self {
+            weight: Array::ones(&[width as i32], source.dtype())?,
+            eps,
+        })
+    }
+
+    /// The same with weights in float32.
+    pub(crate) fn in_float32(self) -> Result<Self> {
+        Ok(Self {
+            weight: self.weight.cast(Dtype::Float32)?,
+            ..self
+        })
+    }
+
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
         Ok(graph::rms_norm(x, self.as_norm())?)
     }

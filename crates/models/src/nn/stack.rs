@@ -9,6 +9,7 @@ use kernels::decode::TokenStep;
 use kernels::graph::{self, Heads};
 use mlx_core::{Array, Dtype, memory};
 
+use super::attention::Place;
 use super::block::Residual;
 use super::pace::Pace;
 use super::{DecoderBlock, RotaryEmbedding};
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 pub(crate) struct Stack {
     layers: Vec<DecoderBlock>,
     ropes: Vec<RotaryEmbedding>,
+    /// Of each state, whether several blocks see it.
+    shared: Vec<bool>,
     /// All blocks as one operation, if they can be: found out when first needed.
     joined: OnceCell<Option<graph::PinnedBlocks>>,
 }
@@ -48,8 +51,14 @@ impl Pass {
 /// How far a pass is.
 pub(crate) struct At {
     residual: Residual,
+    /// Of all blocks that have inputs of their own.
+    inputs: Option<Array>,
     masks: Masks,
+    /// Keys and values of states that several blocks see.
+    shown: Vec<Option<graph::Seen>>,
     pace: Pace,
+    /// Of the first token.
+    position: i32,
     /// Tokens of the pass, and those that are wanted behind the last block.
     length: i32,
     rows: i32,
@@ -59,19 +68,31 @@ pub(crate) struct At {
 
 impl Stack {
     pub(crate) fn new(layers: Vec<DecoderBlock>, ropes: Vec<RotaryEmbedding>) -> Self {
+        let states = layers.iter().map(|block| block.state + 1).max();
+        let mut users = vec![0; states.unwrap_or(0)];
+        layers.iter().for_each(|block| users[block.state] += 1);
         Self {
             layers,
             ropes,
+            shared: users.into_iter().map(|users| users > 1).collect(),
             joined: OnceCell::new(),
         }
     }
 
     /// Begins to run `x [L, hidden]` through all blocks, of which the last `rows` are wanted. [`Stack::go_on`]
     /// adds L tokens to `cache`, which nothing else uses until then; in pages [`Pass::commit`] does.
-    pub(crate) fn begin(&self, x: &Array, cache: &mut Cache, rows: i32) -> Result<Pass> {
+    /// `inputs [L, ..]` are those of all blocks that have such.
+    pub(crate) fn begin(
+        &self,
+        x: &Array,
+        inputs: Option<Array>,
+        cache: &mut Cache,
+        rows: i32,
+    ) -> Result<Pass> {
         let length = x.dim(0);
         if let Some(paged) = cache.paged() {
-            let (behind, added) = Added::run(self.serving(x)?, x, &[paged], length, rows)?;
+            let (stack, inputs) = (self.serving(x)?, inputs.as_ref());
+            let (behind, added) = Added::run(stack, x, inputs, &[paged], length, rows)?;
             let added = Some(added);
             return Ok(Pass::Over { behind, added });
         }
@@ -85,7 +106,10 @@ impl Stack {
         let unpacks = graph::may_unpack()? && self.layers.iter().any(|b| b.unpacks(length));
         Ok(Pass::At(Box::new(At {
             residual: Residual::new(x, first)?,
+            inputs,
             masks: cache.masks(length)?,
+            shown: self.shared.iter().map(|_| None).collect(),
+            position: cache.offset(),
             pace: Pace::new(length, first.pass_bytes(x, unpacks), unpacks)?,
             length,
             rows,
@@ -108,10 +132,23 @@ impl Stack {
         while let Some(block) = self.layers.get(at.layer) {
             let next = self.layers.get(at.layer + 1);
             let next = next.map(|block| &block.attention_norm);
-            let rows = if next.is_some() { at.length } else { at.rows };
+            let (writer, before) = (self.last_writer(), at.residual.x.dim(0));
+            // Behind the last block that adds to a state nobody sees the rows that are not asked for.
+            let rows = if at.layer < writer { before } else { at.rows };
             let cache = cache.layer_mut(block.state);
-            let mask = at.masks.of(cache.window());
-            at.residual = block.forward(&at.residual, &self.ropes, mask, cache, rows, next)?;
+            let place = Place {
+                ropes: &self.ropes,
+                mask: at.masks.of(cache.window()),
+                cache,
+                position: at.position + at.length - before,
+                dtype: at.residual.x.dtype(),
+                shown: self.shared[block.state].then(|| &mut at.shown[block.state]),
+            };
+            let inputs = at.inputs.as_ref();
+            at.residual = block.forward(&at.residual, inputs, place, rows, next)?;
+            if at.layer == writer && next.is_some() && rows < before {
+                at.masks = at.masks.of_last(rows)?;
+            }
             at.layer += 1;
             if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
                 return Ok(None);
@@ -128,13 +165,14 @@ impl Stack {
     pub(crate) fn forward_each(
         &self,
         x: &Array,
+        inputs: Option<&Array>,
         caches: &[&mut Cache],
     ) -> Result<Option<(Array, Added)>> {
         let paged: Option<Vec<_>> = caches.iter().map(|cache| cache.paged()).collect();
         let Some(paged) = paged else {
             return Ok(None);
         };
-        Added::run(self.serving(x)?, x, &paged, 1, x.dim(0)).map(Some)
+        Added::run(self.serving(x)?, x, inputs, &paged, 1, x.dim(0)).map(Some)
     }
 
     /// The tokens `ids [N]` behind those in the N `caches` through `step`, which is made of these blocks: their
@@ -154,9 +192,15 @@ impl Stack {
         })
     }
 
-    /// What the caches of the layers hold, if they all hold keys.
+    /// The last block that adds to a state.
+    fn last_writer(&self) -> usize {
+        let writer = self.layers.iter().rposition(DecoderBlock::writes);
+        writer.unwrap_or(self.layers.len().saturating_sub(1))
+    }
+
+    /// What the caches hold, state after state, if they all hold keys.
     fn heads(&self, dtype: Dtype) -> Option<Vec<Heads>> {
-        let blocks = self.layers.iter();
+        let blocks = self.layers.iter().filter(|block| block.writes());
         blocks
             .map(|block| Some(block.mixer.attention()?.key_heads(dtype)))
             .collect()
@@ -167,7 +211,8 @@ impl Stack {
     fn make_room(&self, caches: &[&mut Cache], count: i32, dtype: Dtype) -> Result<()> {
         let layers = caches.iter().flat_map(|cache| {
             let states = cache.layers();
-            self.layers.iter().map(|block| (block, &states[block.state]))
+            let writers = self.layers.iter().filter(|block| block.writes());
+            writers.map(|block| (block, &states[block.state]))
         });
         let bytes = layers.map(|(block, layer)| match block.mixer.attention() {
             Some(attention) => layer.new_bytes(count, attention.key_heads(dtype)) as u64,

@@ -67,11 +67,13 @@ pub(crate) struct Added {
 }
 
 impl Added {
-    /// All blocks, `stack`, for `count` rows of `x [L, hidden]` for each of the sequences; of the result the last
+    /// All blocks, `stack`, for `count` rows of the stream `x [L, hidden]` for each of the sequences, with the
+    /// inputs that blocks have beside it; of the result the last
     /// `rows`, `[rows, hidden]`.
     pub(crate) fn run(
         stack: &PinnedBlocks,
         x: &Array,
+        inputs: Option<&Array>,
         sequences: &[&Paged],
         count: i32,
         rows: i32,
@@ -92,7 +94,7 @@ impl Added {
         let mut states = first.states.borrow_mut();
         let reserved = states.reserve(&batch)?;
         let segments = states.segments(&reserved)?;
-        let [y, done] = stack.run(x, states.map(), &segments, rows)?;
+        let [y, done] = stack.run(x, inputs, states.map(), &segments, rows)?;
         let added = Self {
             states: Rc::clone(&first.states),
             reserved,

@@ -89,17 +89,28 @@ impl Check<'_> {
         let model = &config.model;
         let places = self.manifest.places.clone();
         let (table, head) = (&model.embedding.table, &model.head);
+        let rows_only = model.per_layer.as_ref();
+        let rows_only = rows_only.map(|inputs| &inputs.embedding.table.weight);
         for part in model.parts() {
             match part {
                 Part::Matrix(m) if m.weight == table.weight => {
                     self.matrix(&places.embedding, None, [m.rows, m.columns])?;
                 }
                 Part::Matrix(m) if m.experts.is_some() => self.stack(m)?,
+                Part::Matrix(m) if rows_only == Some(&m.weight) => {
+                    let path = join(&places.root, &m.weight);
+                    // It stays as it is, whatever dtype the floats are given.
+                    let floats = self.manifest.floats;
+                    self.matrix(&path, None, [m.rows, m.columns])?;
+                    self.manifest.floats = floats;
+                }
                 Part::Matrix(m) => {
                     let path = join(&places.root, &m.weight);
                     self.matrix(&path, None, [m.rows, m.columns])?;
                 }
-                Part::Bias(name, length) => self.vector(&join(&places.root, name), length)?,
+                Part::Bias(name, length) | Part::Factors(name, length) => {
+                    self.vector(&join(&places.root, name), length)?;
+                }
                 Part::Norm(norm) => self.vector(&join(&places.root, &norm.weight), norm.width)?,
                 Part::Heads(name, count) => self.vector(&join(&places.root, name), count)?,
                 Part::Convolution(convolution) => self.convolution(convolution)?,

@@ -21,8 +21,9 @@ impl StackPlace {
     /// Where the matrices are that the description calls `path`, below `root`. Of those that are each by
     /// itself none is looked for.
     pub(super) fn find(checkpoint: &Checkpoint, root: &str, path: &str) -> Self {
-        let one = join(root, stacks::stacked(path));
-        if checkpoint.has(&format!("{one}.weight")) {
+        let stacked = stacks::stacked(path).map(|path| join(root, path));
+        let is_there = |one: &String| checkpoint.has(&format!("{one}.weight"));
+        if let Some(one) = stacked.into_iter().find(is_there) {
             return Self::One(one);
         }
         let mut fused = stacks::fused(path);

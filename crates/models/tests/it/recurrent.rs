@@ -13,7 +13,10 @@ fn check_from(model: &Model, cache: &mut Cache, expected: &Expected, from: usize
     let vocab = model.info().vocab_size;
     let found = logits_in_chunks(model, cache, &ids[from..], &[size]);
     let error = relative_error(&found, &logits[from * vocab..], vocab);
-    assert!(error <= BOUND, "from {from} in chunks of {size}: {error:.2e}");
+    assert!(
+        error <= BOUND,
+        "from {from} in chunks of {size}: {error:.2e}"
+    );
     assert_eq!(cache.offset() as usize, ids.len());
 }
 

@@ -107,6 +107,8 @@ fn other_paths_take_several_sequences_too() {
             "qwen2_moe-v5",
             "qwen3_5-hub",
             "qwen3_next-only",
+            "gemma4-e2b-hub",
+            "gemma4-26b_moe-hub",
         ] {
             if !is_for_this_device(name) {
                 continue;

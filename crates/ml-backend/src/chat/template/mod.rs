@@ -31,9 +31,9 @@ use std::path::{Path, PathBuf};
 use failure::{Failure, Outcome};
 use run::Run;
 use syntax::Template;
-use value::{Dict, Value};
+use value::Value;
 
-use super::{ChatError, Message};
+use super::{ChatError, Message, weight_of};
 
 /// Further variables of a template, such as `enable_thinking`.
 pub type Variables = serde_json::Map<String, serde_json::Value>;
@@ -45,6 +45,10 @@ pub struct JinjaTemplate {
     path: PathBuf,
     /// Variables of every rendering: the special tokens.
     variables: Vec<(String, String)>,
+    knows_tools: bool,
+    /// Whether the template has something for the role `developer`, and for content in parts.
+    knows_developer: bool,
+    knows_parts: bool,
 }
 
 impl JinjaTemplate {
@@ -63,6 +67,11 @@ impl JinjaTemplate {
             template,
             path: path.to_owned(),
             variables: Vec::new(),
+            knows_tools: source.contains("tool"),
+            knows_developer: source.contains("developer"),
+            // It asks for the type of what it finds in a content.
+            knows_parts: source.contains("type")
+                && ["'text'", "\"text\""].iter().any(|t| source.contains(t)),
         })
     }
 
@@ -76,6 +85,10 @@ impl JinjaTemplate {
         self.variables
             .extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         self
+    }
+
+    pub(super) fn knows_tools(&self) -> bool {
+        self.knows_tools
     }
 
     /// Renders a conversation. `variables` take precedence over those of [`Self::with_variables`].
@@ -92,7 +105,8 @@ impl JinjaTemplate {
         variables: &Variables,
     ) -> Result<String, ChatError> {
         let rendered = on_own_stack(|| {
-            meter::start(weight(messages, variables));
+            let messages_weight = messages.iter().map(Message::weight).sum::<usize>();
+            meter::start(messages_weight + variables.values().map(weight_of).sum::<usize>());
             let given = self.given(messages, add_generation_prompt, variables)?;
             Run::render(&self.template, given)
         });
@@ -120,14 +134,8 @@ impl JinjaTemplate {
             given.push((name.as_str(), Value::str(value.as_str())?));
         }
         let messages = messages.iter().map(|message| {
-            let mut dict = Dict::new();
-            for (key, text) in [
-                ("role", message.role.as_str()),
-                ("content", message.content.as_str()),
-            ] {
-                dict.insert(Value::str(key)?, Value::str(text)?)?;
-            }
-            Value::dict(dict)
+            let seen = message.to_template(self.knows_developer, self.knows_parts);
+            json::to_template(&seen.into())
         });
         given.push(("messages", Value::list(messages.collect::<Outcome<_>>()?)?));
         given.push(("tools", Value::None));
@@ -138,28 +146,6 @@ impl JinjaTemplate {
         }
         Ok(given)
     }
-}
-
-/// The bytes of a conversation and its variables, about.
-fn weight(messages: &[Message], variables: &Variables) -> usize {
-    fn of(value: &serde_json::Value) -> usize {
-        match value {
-            serde_json::Value::String(text) => text.len() + 16,
-            serde_json::Value::Array(items) => 16 + items.iter().map(of).sum::<usize>(),
-            serde_json::Value::Object(entries) => {
-                let entries = entries
-                    .iter()
-                    .map(|(key, value)| key.len() + 64 + of(value));
-                16 + entries.sum::<usize>()
-            }
-            _ => 16,
-        }
-    }
-    let messages: usize = messages
-        .iter()
-        .map(|message| message.content.len() + 128)
-        .sum();
-    messages + variables.values().map(of).sum::<usize>()
 }
 
 /// Runs something on a thread of its own: with a stack that is large enough whatever is left of
