@@ -15,7 +15,11 @@ class Variant:
     label: str
     config: dict = field(default_factory=dict)
     zero: str = ""
+    #: What becomes of each tensor, by its name.
+    change: Callable | None = None
     patch: Callable | None = None
+    #: Functions of the family's module of transformers that others stand in for.
+    replace: dict = field(default_factory=dict)
     #: What it must change, relative to the largest logit: 100 times the tests' tolerance,
     #: or 5 times where the two models are too much alike for that.
     least: float = 0.01
@@ -34,6 +38,8 @@ class Case:
     names: str = "same"
     #: How the experts of a mixture are stored (experts.py).
     experts: str = "fused"
+    #: Tensors that are in the file and not used, by name.
+    extra: dict = field(default_factory=dict)
     #: Whether the file has a head of its own where the config says that the embedding is the head.
     own_head: bool = False
     length: int = 40

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration, Gemma4UnifiedForCausalLM, Gemma4UnifiedForConditionalGeneration, GemmaForCausalLM,
-    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM, Qwen3ForCausalLM,
-    Qwen3MoeForCausalLM, VaultGemmaForCausalLM,
+    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
+    Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
+    Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
 
 MODEL_CLASSES = {
@@ -26,6 +27,11 @@ MODEL_CLASSES = {
     "qwen3": Qwen3ForCausalLM,
     "qwen2_moe": Qwen2MoeForCausalLM,
     "qwen3_moe": Qwen3MoeForCausalLM,
+    "qwen3_next": Qwen3NextForCausalLM,
+    "qwen3_5_text": Qwen3_5ForCausalLM,
+    "qwen3_5": Qwen3_5ForConditionalGeneration,
+    "qwen3_5_moe_text": Qwen3_5MoeForCausalLM,
+    "qwen3_5_moe": Qwen3_5MoeForConditionalGeneration,
     "llama": LlamaForCausalLM,
     "mistral": MistralForCausalLM,
     # What a Mistral with layer_types is to transformers.
@@ -41,6 +47,9 @@ MODEL_CLASSES = {
     "vaultgemma": VaultGemmaForCausalLM,
 }
 
+#: The families with gated delta nets.
+HYBRIDS = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
+
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 #: How config.json calls them.
 DTYPE_NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
@@ -55,6 +64,9 @@ NORM_MEANS = {
     "qwen3": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
     "qwen2_moe": {"norm": 1.4},
     "qwen3_moe": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_next": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_5": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
+    "qwen3_5_moe": {"q_norm": 1.2, "k_norm": 1.2, "norm": 1.4},
     "llama": {"norm": 1.4},
     "mistral": {"norm": 1.4},
     "ministral": {"norm": 1.4},
@@ -89,6 +101,7 @@ NORM_MEANS["gemma4_unified"] = NORM_MEANS["gemma4"]
 #: tied head a long row answers every token with itself.
 EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
+    "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9,
     "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "gemma4": 0.3, "gemma4_unified": 0.3,
     "vaultgemma": 0.3,
 }  # fmt: skip
@@ -105,8 +118,10 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     leaf = name.removesuffix(".weight").rsplit(".", 1)[-1]
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
-        # The first Gemmas multiply by 1 + weight.
-        values = mean * (1 + 0.25 * values) - ("gemma" in family and "gemma4" not in family)
+        # The first Gemmas multiply by 1 + weight, and so do hybrids but in gated norms.
+        centered = "gemma" in family and "gemma4" not in family
+        centered |= family in HYBRIDS and "linear_attn" not in name
+        values = mean * (1 + 0.25 * values) - centered
     elif leaf == "scale":
         # Of a norm that is called a router.
         values = 1.5 * (1 + 0.25 * values) * np.sqrt(shape[0])

@@ -10,12 +10,14 @@ end-of-sequence token, no short loop, no rounding error that grows. Then each of
 that is wrong in the way the case exists to catch, must give other logits.
 """
 
+import contextlib
 import itertools
 import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -77,6 +79,8 @@ def attempt(directory: Path, case: Case, number: int):
     state = random_state_dict(directory, seed, DTYPES[case.dtype], case.own_head)
     stored = {stored_name(name, case.names): tensor for name, tensor in state.items()}
     stored = experts.spelled(stored, case.experts)
+    for name, shape in case.extra.items():
+        stored[name] = torch.from_numpy(rng_for(seed, name).standard_normal(shape)).to(DTYPES[case.dtype])
     vocabulary = text_config(case.config)["vocab_size"]
     ids = rng_for(seed, "ids").integers(4, vocabulary, case.length)
     reference = Reference(directory, state=stored)
@@ -109,12 +113,16 @@ def check_variants(directory: Path, case: Case, state: dict, ids, logits) -> str
             name: torch.zeros_like(tensor) if variant.zero and variant.zero in name else tensor
             for name, tensor in experts.fused(state).items()
         }
-        with tempfile.TemporaryDirectory() as other:
+        if variant.change:
+            zeroed = {name: variant.change(name, tensor) for name, tensor in zeroed.items()}
+        with tempfile.TemporaryDirectory() as other, contextlib.ExitStack() as replaced:
             write_json(Path(other) / "config.json", changed)
-            reference = Reference(Path(other), state=zeroed)
+            wrong = Reference(Path(other), state=zeroed)
             if variant.patch:
-                variant.patch(reference.model)
-            change = relative_error(reference.logits(ids), logits)
+                variant.patch(wrong.model)
+            for name, function in variant.replace.items():
+                replaced.enter_context(mock.patch.object(sys.modules[type(wrong.model).__module__], name, function))
+            change = relative_error(wrong.logits(ids), logits)
         if change < variant.least:
             raise RuntimeError(f"{case.name}: with {variant.label} the logits hardly change ({change:.1e})")
         least = min(least, (change, variant.label))

@@ -31,7 +31,7 @@ from mlx.utils import tree_map
 from mlx_lm.utils import _get_classes, load_model, quantize_model, save_config, save_model
 
 import experts
-from checkpoint import DTYPE_NAMES, DTYPES, random_state_dict, rng_for, write_json
+from checkpoint import DTYPE_NAMES, DTYPES, HYBRIDS, MODEL_CLASSES, random_state_dict, rng_for, write_json
 from dequantize import dequantize
 from exact import Reference, relative_error, save_expected
 from quantized_cases import CASES, QuantizedCase
@@ -66,8 +66,7 @@ def text_only(config: dict) -> tuple[dict, str]:
     config = {k: v for k, v in config.items() if not k.startswith("quantization")}
     if "text_config" in config:
         text = config["text_config"]
-        name = {"gemma3_text": "Gemma3ForCausalLM", "gemma4_text": "Gemma4ForCausalLM"}[text["model_type"]]
-        return text | {"architectures": [name]}, "language_model."
+        return text | {"architectures": [MODEL_CLASSES[text["model_type"]].__name__]}, "language_model."
     return config, ""
 
 
@@ -77,8 +76,9 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
         config, prefix = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
-        # Gemma 4's are released fused.
-        state = experts.spelled(state, "fused" if "gemma4" in config["model_type"] else "hub")
+        # Those of Gemma 4 and Qwen3.5 are released fused.
+        is_fused = any(family in config["model_type"] for family in ("gemma4", "qwen3_5"))
+        state = experts.spelled(state, "fused" if is_fused else "hub")
     weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)
@@ -137,7 +137,20 @@ def decoded_state(directory: Path, config: dict, prefix: str) -> dict[str, torch
                 *parameters_for(path, config["quantization"]),
             )
         state[name.removeprefix(prefix)] = torch.from_numpy(values)
-    return state
+    return as_released(state) if config["model_type"] in HYBRIDS else state
+
+
+def as_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What mlx-lm has changed in models with gated delta nets, undone: their convolutions lie otherwise, and norms
+    are stored with the one added by which they multiply more."""
+    changed = {}
+    for name, tensor in state.items():
+        if name.endswith("conv1d.weight"):
+            tensor = tensor.movedim(2, 1).contiguous()
+        elif name.removesuffix(".weight").endswith("norm") and "linear_attn" not in name:
+            tensor = tensor - 1
+        changed[name] = tensor
+    return changed
 
 
 def exact_logits(directory: Path, ids) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from gemma4_cases import LARGE, MOE, nested, text
 from gemma_cases import gemma2
+from hybrid_cases import qwen3_5, qwen3_5_moe, qwen3_next
 from llama_cases import llama, mistral, qwen2
 from logits_cases import gemma3, qwen3
 from moe_cases import qwen2_moe, qwen3_moe
@@ -67,6 +68,22 @@ MIXED = SMALL | {"moe_intermediate_size": 64, "num_experts": 4, "num_experts_per
 #: As mlx-lm's converter has them: routers of 8 bits.
 ROUTERS = {f"model.layers.{i}.mlp.gate": {"group_size": 64, "bits": 8} for i in range(2)}
 
+#: Every input dimension of theirs a multiple of 64.
+HYBRID = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "num_hidden_layers": 2,
+    "full_attention_interval": 2,
+    "shared_expert_intermediate_size": 64,
+}
+
+NESTED_ROUTERS = {
+    f"language_model.model.layers.{i}.mlp.{gate}": {"group_size": 64, "bits": 8}
+    for i in range(2)
+    for gate in ("gate", "shared_expert_gate")
+}
 #: mlx-lm's defaults for what a configuration leaves out are others, and so is its head of a nested model.
 SMALL_GEMMA4 = {
     "head_dim": 32,
@@ -181,6 +198,9 @@ CASES = [
         64,
         overrides=ROUTERS | {f"model.layers.{i}.mlp.shared_expert_gate": {"group_size": 64, "bits": 8} for i in range(2)},
     ),
+    QuantizedCase("qwen3_next-q8-g32", qwen3_next(**MIXED | HYBRID), 8, 32, dtype="f32"),
+    QuantizedCase("qwen3_5-q4-g32", qwen3_5(**SMALL | HYBRID), 4, 32),
+    QuantizedCase("qwen3_5_moe-q4-g32", qwen3_5_moe(**MIXED | HYBRID), 4, 32, overrides=NESTED_ROUTERS),
     QuantizedCase("gemma4-q4-g32", text(**SMALL_GEMMA4), 4, 32),
     QuantizedCase(
         "gemma4-nested-q8-g32",

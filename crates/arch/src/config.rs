@@ -92,8 +92,7 @@ impl Config {
 
     /// The relations between fields that the forward passes rely on.
     fn check(&self, f: &Fields<'_>) -> Result<()> {
-        for layer in &self.model.layers {
-            let attention = &layer.attention.part;
+        for attention in self.model.attentions() {
             let (heads, kv_heads) = (attention.heads, attention.kv_heads);
             if !heads.is_multiple_of(kv_heads) {
                 let problem = format!("{kv_heads} does not divide num_attention_heads {heads}");
@@ -144,8 +143,7 @@ impl Config {
                 return unusable("rope_scaling.factor", &format!("{factor} is out of range"));
             }
         }
-        for layer in &self.model.layers {
-            let attention = &layer.attention.part;
+        for attention in self.model.attentions() {
             if !usable(attention.scale) {
                 return unusable("query_pre_attn_scalar", "is out of range");
             }

@@ -1,8 +1,8 @@
 //! What families write their layers with: dimensions, and places in the tree of tensor names.
 
 use crate::{
-    Activation, Attention, Embedding, Experts, Gated, Keys, Layer, Linear, Mlp, Model, Norm, Rope,
-    Shared, Sub,
+    Activation, Attention, Embedding, Experts, Gated, Keys, Layer, Linear, Mixer, Mlp, Model, Norm,
+    Rope, Shared, State, Sub,
 };
 
 /// The dimensions of a model whose layers are alike.
@@ -55,15 +55,20 @@ impl Dims {
         windows: &[Option<usize>],
         biases: Biases,
         layer: impl Fn(&At<'_>, Option<usize>) -> Layer<String>,
-    ) -> (Vec<Layer<String>>, Vec<Keys>) {
+    ) -> (Vec<Layer<String>>, Vec<State>) {
         let layers = windows.iter().enumerate();
         let layers = layers.map(|(i, window)| layer(&self.at(i, biases), *window));
-        let states = windows.iter().map(|window| Keys {
+        let states = windows.iter().map(|window| self.keys(*window));
+        (layers.collect(), states.collect())
+    }
+
+    /// The state of an attention that sees this window, or everything.
+    pub(crate) fn keys(&self, window: Option<usize>) -> State {
+        State::Keys(Keys {
             heads: self.kv_heads,
             head_dim: self.head_dim,
-            window: *window,
-        });
-        (layers.collect(), states.collect())
+            window,
+        })
     }
 
     /// The place of layer `layer`.
@@ -79,7 +84,7 @@ impl Dims {
     /// give them, nothing scaled or squashed.
     pub(crate) fn model(
         &self,
-        (layers, states): (Vec<Layer<String>>, Vec<Keys>),
+        (layers, states): (Vec<Layer<String>>, Vec<State>),
         ropes: Vec<Rope>,
     ) -> Model<String> {
         Model {
@@ -156,6 +161,7 @@ impl At<'_> {
             rope,
             scale: (d.head_dim as f64).powf(-0.5),
             softcap: None,
+            gated: false,
             state: self.layer,
         }
     }
@@ -228,10 +234,15 @@ impl At<'_> {
 
     /// The layer `x + attention(norm(x))`, then `x + mlp(norm(x))`, with the names that Llama gave the norms.
     pub(crate) fn pre_norm(&self, attention: Attention<String>, mlp: Mlp<String>) -> Layer<String> {
+        self.mixed(Mixer::Attention(attention), mlp)
+    }
+
+    /// The same with anything in place of the attention.
+    pub(crate) fn mixed(&self, mixer: Mixer<String>, mlp: Mlp<String>) -> Layer<String> {
         Layer {
-            attention: Sub {
+            mixer: Sub {
                 before: self.norm("input_layernorm"),
-                part: attention,
+                part: mixer,
                 after: None,
             },
             mlp: Sub {
@@ -252,9 +263,9 @@ impl At<'_> {
         activation: Activation,
     ) -> Layer<String> {
         Layer {
-            attention: Sub {
+            mixer: Sub {
                 before: self.norm("input_layernorm"),
-                part: attention,
+                part: Mixer::Attention(attention),
                 after: Some(self.norm("post_attention_layernorm")),
             },
             mlp: Sub {

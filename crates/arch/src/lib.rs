@@ -27,8 +27,9 @@ pub use error::{Error, Result, one_line};
 pub use families::Family;
 pub use generation::GenerationDefaults;
 pub use model::{
-    Activation, Attention, Both, Embedding, Experts, Gated, Keys, Layer, Linear, Mlp, Model, Norm,
-    PerLayer, PerLayerInputs, Shared, Sub,
+    Activation, Attention, Both, Convolution, Delta, DeltaInputs, Embedding, Experts, Gated, Keys,
+    Layer, Linear, Mixer, Mlp, Model, Norm, PerLayer, PerLayerInputs, Recurrent, Shared, State,
+    Sub,
 };
 pub use quantization::{LayerQuantization, Mode, Quantization, Scheme, unsupported};
 pub use rope::{Rope, RopeScaling};

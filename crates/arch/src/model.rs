@@ -24,7 +24,7 @@ pub struct Model<T> {
     /// The rotations that layers name.
     pub ropes: Vec<crate::Rope>,
     /// The states that layers name.
-    pub states: Vec<Keys>,
+    pub states: Vec<State>,
 }
 
 /// The token embedding: one row a token.
@@ -58,7 +58,7 @@ pub struct PerLayerInputs<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
     /// What mixes positions.
-    pub attention: Sub<T, Attention<T>>,
+    pub mixer: Sub<T, Mixer<T>>,
     /// What does not.
     pub mlp: Sub<T, Mlp<T>>,
     /// What is added behind both of the layer's own input.
@@ -91,10 +91,19 @@ pub struct Sub<T, P> {
     pub after: Option<Norm<T>>,
 }
 
+/// The part of a layer that mixes positions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mixer<T> {
+    /// Every position sees those before it.
+    Attention(Attention<T>),
+    /// Every position sees a state that those before it have written.
+    Delta(Delta<T>),
+}
+
 /// Grouped-query attention under a causal mask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention<T> {
-    /// Queries: `[heads * head_dim, hidden]`.
+    /// Queries: `[heads * head_dim, hidden]`; with gates twice as many rows, behind each head's query its gate.
     pub q: Linear<T>,
     /// Keys: `[kv_heads * head_dim, hidden]`. Absent where the layer reads the state that a layer before it
     /// writes, and adds nothing to it.
@@ -121,8 +130,76 @@ pub struct Attention<T> {
     pub scale: f64,
     /// Scores are squashed to this range by tanh, before the mask.
     pub softcap: Option<f64>,
+    /// Whether what a head gives is multiplied by the sigmoid of its gate.
+    pub gated: bool,
     /// Which of the model's states has the keys and values.
     pub state: usize,
+}
+
+/// A gated delta net (arXiv:2412.06464): a linear attention whose state forgets by a gate, and unlearns what a key
+/// had before it learns what it is to have.
+///
+/// For each value head, with the key head that it shares: `S = exp(g) S`, `S += k (b (v - S k))`, out `S q`; where
+/// `g = -exp(decay) * softplus(a + step)` and `b` is a sigmoid. Queries and keys are of length one, queries then
+/// multiplied by the root of `1 / key_dim`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delta<T> {
+    /// Of what the layer sees.
+    pub inputs: DeltaInputs<T>,
+    /// Of queries, keys and values in this order, each channel by itself, then SiLU.
+    pub convolution: Convolution<T>,
+    /// Logarithms of how fast heads forget, `[value_heads]`.
+    pub decay: T,
+    /// Added to what forgetting is gated by, `[value_heads]`.
+    pub step: T,
+    /// Of what a head gives, which then is multiplied by SiLU of `z`.
+    pub norm: Norm<T>,
+    /// `[hidden, value_heads * value_dim]`.
+    pub o: Linear<T>,
+    /// Heads of queries and of keys.
+    pub key_heads: usize,
+    /// Heads of values, a multiple of that.
+    pub value_heads: usize,
+    /// Width of a query, and of a key.
+    pub key_dim: usize,
+    /// Width of a value.
+    pub value_dim: usize,
+    /// Which of the model's states it is.
+    pub state: usize,
+}
+
+/// The linear maps in front of a gated delta net.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeltaInputs<T> {
+    /// Each by itself.
+    Apart {
+        /// Queries, keys and values: `[2 * key_heads * key_dim + value_heads * value_dim, hidden]`.
+        qkv: Linear<T>,
+        /// What gates the output: `[value_heads * value_dim, hidden]`.
+        z: Linear<T>,
+        /// What gates learning: `[value_heads, hidden]`.
+        b: Linear<T>,
+        /// What gates forgetting: `[value_heads, hidden]`.
+        a: Linear<T>,
+    },
+    /// The rows of each key head together: its query, its key, its values, their `z`; and its `b`, its `a`.
+    ByKeyHead {
+        /// `[2 * key_heads * key_dim + 2 * value_heads * value_dim, hidden]`.
+        qkvz: Linear<T>,
+        /// `[2 * value_heads, hidden]`.
+        ba: Linear<T>,
+    },
+}
+
+/// A causal convolution over positions, of each channel by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Convolution<T> {
+    /// `[channels, 1, width]` as PyTorch has it, or `[channels, width, 1]` as MLX has it.
+    pub weight: T,
+    /// Channels.
+    pub channels: usize,
+    /// Positions that one sees, itself the last.
+    pub width: usize,
 }
 
 /// The part of a layer that does not mix positions.
@@ -233,6 +310,15 @@ pub struct Norm<T> {
     pub centered: bool,
 }
 
+/// What a layer remembers of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Something of each token.
+    Keys(Keys),
+    /// As much of any number of tokens.
+    Recurrent(Recurrent),
+}
+
 /// Keys and values of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
@@ -242,4 +328,20 @@ pub struct Keys {
     pub head_dim: usize,
     /// Tokens that are kept, the latest ones; all if `None`.
     pub window: Option<usize>,
+}
+
+/// What a gated delta net remembers: the inputs of its convolution that the next token sees, and a matrix for
+/// each head in float32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recurrent {
+    /// Channels of the convolution.
+    pub channels: usize,
+    /// Tokens before the next one that it sees.
+    pub tail: usize,
+    /// Matrices.
+    pub heads: usize,
+    /// Rows of a matrix: features of a key.
+    pub key_dim: usize,
+    /// Columns of a matrix: features of a value.
+    pub value_dim: usize,
 }

@@ -9,7 +9,7 @@ use crate::fields::Fields;
 /// How a kind of layer rotates its queries and keys (arXiv:2104.09864).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// Width of what is rotated: the whole head.
+    /// Width of what is rotated: the whole head, or its first features.
     pub dims: usize,
     /// The base of the geometric series of wavelengths.
     pub theta: f64,
@@ -64,8 +64,10 @@ pub enum RopeScaling {
 
 /// Where a configuration says how a kind of layer rotates.
 pub(crate) struct Sources<'a> {
-    /// Width of a head.
+    /// Width of a head, or of what is rotated of it.
     pub(crate) head_dim: usize,
+    /// Whether that may be a part.
+    pub(crate) partial: bool,
     /// `rope_scaling`, the older of the two.
     pub(crate) scaling: Option<Fields<'a>>,
     /// `rope_parameters`, or what it has for the kind of layer.
@@ -90,6 +92,7 @@ impl Rope {
     ) -> Result<Self> {
         Self::read(&Sources {
             head_dim,
+            partial: false,
             scaling: f.object("rope_scaling")?,
             parameters: f.object("rope_parameters")?,
             theta: f.positive("rope_theta")?,
@@ -177,7 +180,8 @@ impl Rope {
         if kind == "proportional" {
             return Self::proportional(f, theta, from.head_dim);
         }
-        if let Some(part) = f.number("partial_rotary_factor")?.filter(|p| *p != 1.0) {
+        let part = f.number("partial_rotary_factor")?;
+        if let Some(part) = part.filter(|p| *p != 1.0 && !from.partial) {
             return Err(f.problem(
                 "partial_rotary_factor",
                 format!("{part} is not supported; these families rotate the whole head"),

@@ -1,6 +1,9 @@
 //! Walks of a model: every tensor once, in the order of the forward pass.
 
-use crate::{Experts, Gated, Keys, Layer, Linear, Mlp, Model, Norm, PerLayer, PerLayerInputs};
+use crate::{
+    Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer, Mlp,
+    Model, Norm, PerLayer, PerLayerInputs, Recurrent, State,
+};
 
 /// A tensor of a model, or the tensors that are one matrix, or one stack of matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +14,10 @@ pub enum Part<'a, T> {
     Bias(&'a T, usize),
     /// The weight of a norm.
     Norm(&'a Norm<T>),
+    /// A number for each head of a gated delta net, and how many they are.
+    Heads(&'a T, usize),
+    /// The weights of a convolution.
+    Convolution(&'a Convolution<T>),
     /// Factors, and how many.
     Factors(&'a T, usize),
 }
@@ -28,7 +35,10 @@ impl<'a, T> Part<'a, T> {
                 let one = (m.rows as u64).saturating_mul(m.columns as u64);
                 one.saturating_mul(m.experts.unwrap_or(1) as u64)
             }
-            Self::Bias(_, length) | Self::Factors(_, length) => *length as u64,
+            Self::Bias(_, length) | Self::Heads(_, length) | Self::Factors(_, length) => {
+                *length as u64
+            }
+            Self::Convolution(c) => (c.channels as u64).saturating_mul(c.width as u64),
             Self::Norm(norm) => norm.width as u64,
         }
     }
@@ -37,26 +47,40 @@ impl<'a, T> Part<'a, T> {
 impl<T> Layer<T> {
     /// The layer's tensors.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
-        let (attention, mlp) = (&self.attention.part, &self.mlp.part);
-        let head_norms = attention.q_norm.iter().chain(&attention.k_norm);
-        let before = std::iter::once(&self.attention.before);
+        let mlp = &self.mlp.part;
+        let before = std::iter::once(&self.mixer.before);
         let around_mlp = [&self.mlp.before].into_iter().chain(&self.mlp.after);
-        let projections = std::iter::once(&attention.q)
-            .chain(&attention.k)
-            .chain(&attention.v);
         let per_layer = self.per_layer.iter();
         let scale = self.scale.iter().map(|scale| Part::Factors(scale, 1));
+        let mixer = match &self.mixer.part {
+            Mixer::Attention(attention) => attention.parts(),
+            Mixer::Delta(delta) => delta.parts(),
+        };
         before
             .map(Part::Norm)
-            .chain(projections.flat_map(Part::of))
-            .chain(head_norms.map(Part::Norm))
-            .chain(Part::of(&attention.o))
-            .chain(self.attention.after.iter().map(Part::Norm))
+            .chain(mixer)
+            .chain(self.mixer.after.iter().map(Part::Norm))
             .chain(mlp.linears().into_iter().flat_map(Part::of))
             .chain(mlp.others())
             .chain(around_mlp.map(Part::Norm))
             .chain(per_layer.flat_map(PerLayer::parts))
             .chain(scale)
+    }
+
+    /// Its attention, if it has one.
+    pub fn attention(&self) -> Option<&Attention<T>> {
+        match &self.mixer.part {
+            Mixer::Attention(attention) => Some(attention),
+            Mixer::Delta(_) => None,
+        }
+    }
+
+    /// Its gated delta net, if it has one.
+    pub fn delta(&self) -> Option<&Delta<T>> {
+        match &self.mixer.part {
+            Mixer::Attention(_) => None,
+            Mixer::Delta(delta) => Some(delta),
+        }
     }
 }
 
@@ -73,6 +97,43 @@ impl<T> PerLayerInputs<T> {
         let linears = [&self.embedding.table, &self.projection].into_iter();
         let norm = std::iter::once(Part::Norm(&self.norm));
         linears.flat_map(Part::of).chain(norm)
+    }
+}
+
+impl<T> Attention<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let head_norms = self.q_norm.iter().chain(&self.k_norm);
+        let projections = [&self.q].into_iter().chain(&self.k).chain(&self.v);
+        projections
+            .flat_map(Part::of)
+            .chain(head_norms.map(Part::Norm))
+            .chain(Part::of(&self.o))
+            .collect()
+    }
+}
+
+impl<T> Delta<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let heads = [&self.decay, &self.step].map(|t| Part::Heads(t, self.value_heads));
+        self.inputs
+            .linears()
+            .into_iter()
+            .flat_map(Part::of)
+            .chain([Part::Convolution(&self.convolution)])
+            .chain(heads)
+            .chain([Part::Norm(&self.norm)])
+            .chain(Part::of(&self.o))
+            .collect()
+    }
+}
+
+impl<T> DeltaInputs<T> {
+    /// Its linear maps.
+    pub fn linears(&self) -> Vec<&Linear<T>> {
+        match self {
+            Self::Apart { qkv, z, b, a } => vec![qkv, z, b, a],
+            Self::ByKeyHead { qkvz, ba } => vec![qkvz, ba],
+        }
     }
 }
 
@@ -202,10 +263,57 @@ impl<T> Model<T> {
         self.embedding.table.rows
     }
 
+    /// Its attentions, in the order of the layers.
+    pub fn attentions(&self) -> impl Iterator<Item = &Attention<T>> {
+        self.layers.iter().filter_map(Layer::attention)
+    }
+
     /// Bytes that `tokens` tokens take in the states, of numbers of so many bytes.
     pub fn cache_bytes(&self, tokens: u64, number: u64) -> u64 {
         let states = self.states.iter().map(|s| s.bytes(tokens, number));
         states.fold(0, u64::saturating_add)
+    }
+}
+
+impl State {
+    /// Keys and values, if it is that.
+    pub fn keys(&self) -> Option<&Keys> {
+        match self {
+            Self::Keys(keys) => Some(keys),
+            Self::Recurrent(_) => None,
+        }
+    }
+
+    /// Tokens that are kept, the latest ones, where that is a number.
+    pub fn window(&self) -> Option<usize> {
+        self.keys()?.window
+    }
+
+    /// Bytes that `tokens` tokens take, of numbers of so many bytes.
+    pub fn bytes(&self, tokens: u64, number: u64) -> u64 {
+        match self {
+            Self::Keys(keys) => keys.bytes(tokens, number),
+            Self::Recurrent(recurrent) => {
+                let held = (2 + Recurrent::CHECKPOINTS) as u64;
+                recurrent.slot_bytes(number).saturating_mul(held)
+            }
+        }
+    }
+}
+
+impl Recurrent {
+    /// Earlier states that are kept beside the latest one and the one before it, to go back to.
+    pub const CHECKPOINTS: usize = 4;
+
+    /// Bytes of one state, of numbers of so many bytes in the convolution's part.
+    pub fn slot_bytes(&self, number: u64) -> u64 {
+        let product = |factors: &[usize], bytes: u64| {
+            let factors = factors.iter().map(|&n| n as u64);
+            factors.fold(bytes, u64::saturating_mul)
+        };
+        let tail = product(&[self.channels, self.tail], number);
+        let matrices = product(&[self.heads, self.key_dim, self.value_dim], 4);
+        tail.saturating_add(matrices)
     }
 }
 

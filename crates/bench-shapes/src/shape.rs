@@ -147,8 +147,16 @@ impl Shape {
             match part {
                 Part::Matrix(m) if m.experts.is_some() => all.extend(self.stack(m, weights)),
                 Part::Matrix(m) => all.extend(matrix(&format!("{ROOT}.{}", m.weight), m, weights)),
-                Part::Bias(name, length) => all.push(vector(name, length, 0.0)),
+                Part::Bias(name, length) | Part::Heads(name, length) => {
+                    all.push(vector(name, length, 0.0));
+                }
                 Part::Factors(name, length) => all.push(vector(name, length, 1.0)),
+                Part::Convolution(c) => {
+                    let shape = vec![c.channels as u64, 1, c.width as u64];
+                    let (name, fill) =
+                        (format!("{ROOT}.{}", c.weight), Fill::Vector { around: 0.5 });
+                    all.push(Tensor::new(name, "BF16", shape, fill));
+                }
                 Part::Norm(norm) => {
                     let around = if norm.centered { 0.0 } else { 1.0 };
                     all.push(vector(&norm.weight, norm.width, around));
@@ -188,9 +196,9 @@ impl Serialize for Shape {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let model = &self.model;
         let first = model.layers.first();
-        let attention = first.map(|layer| &layer.attention.part);
+        let attention = model.attentions().next();
         let rope = model.ropes.first();
-        let window = model.states.iter().find_map(|keys| keys.window);
+        let window = model.states.iter().find_map(arch::State::window);
         let tensors = self.tensors(Weights::Bf16);
         let tensors = tensors
             .iter()

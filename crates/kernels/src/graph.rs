@@ -16,6 +16,7 @@ pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
 pub use crate::block::{Both, Mlp, OwnInput};
 pub use crate::columns::Columns;
+pub use crate::delta::graph::{Delta, Deltas, gated_delta};
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;

@@ -15,6 +15,7 @@ pub mod bandwidth;
 pub mod bf12;
 pub mod block;
 pub mod decode;
+pub mod delta;
 pub mod dequantize;
 pub mod draw;
 pub mod experts;

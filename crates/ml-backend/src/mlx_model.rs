@@ -89,7 +89,8 @@ impl Sequence {
 
 impl Held {
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
-    /// number of tokens. The last one is to be run, for its logits. None, where a sliding window cannot go back so
+    /// number of tokens. The last one is to be run, for its logits. A recurrent state goes back to a checkpoint. None,
+    /// where a sliding window cannot go back so
     /// far: in pages it goes back by 256 tokens at the least, elsewhere not at all once it has come round.
     fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
         let held = self.cache.offset().unsigned_abs() as usize;
@@ -99,11 +100,9 @@ impl Held {
         let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let same = same.min(prompt.len().saturating_sub(1));
         // Fewer than `held`, which came from an `i32`.
-        let surplus = (held.len() - same) as i32;
-        if self.cache.trim(surplus) == surplus {
-            same
-        } else {
-            0
+        match self.cache.rewind(same as i32) {
+            reached if reached <= same as i32 => reached.unsigned_abs() as usize,
+            _ => 0,
         }
     }
 }

@@ -68,7 +68,9 @@ pub struct ModelInfo {
     pub active_parameters: u64,
     /// Bytes of the tensors that are used.
     pub weight_bytes: u64,
-    /// Files that hold them.
+    /// Tensors of heads that draft tokens ahead (`mtp.`): they are left in the files.
+    pub draft_tensors: usize,
+    /// Files that hold those that are used.
     pub files: usize,
     /// Bytes that one token takes in the caches, as long as no sliding window is full.
     pub cache_bytes_per_token: u64,
@@ -123,6 +125,7 @@ impl ModelInfo {
             parameters: model.parameters,
             active_parameters: model.parameters - model.idle_parameters,
             weight_bytes: model.weight_bytes,
+            draft_tensors: model.draft_tensors,
             files: model.files,
             cache_bytes_per_token: model.cache_bytes_per_token(),
             eos_token_ids: model.eos_token_ids.clone(),

@@ -91,6 +91,7 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
                 model.files
             ),
         ),
+        ("draft head", drafts(model)),
         (
             "cache",
             format!("{} bytes a token", grouped(model.cache_bytes_per_token)),
@@ -102,6 +103,14 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
     rows.iter()
         .map(|(name, value)| format!("{name:<14}{value}\n"))
         .collect()
+}
+
+/// A head that drafts tokens is named, so that nobody takes its bytes for the model's.
+fn drafts(model: &ModelInfo) -> String {
+    match model.draft_tensors {
+        0 => "none".to_owned(),
+        count => format!("{count} tensors (mtp.*), not used"),
+    }
 }
 
 fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
@@ -140,6 +149,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
             "repetition_penalty": model.advice.repetition_penalty.map(shortest),
         },
         "warnings": model.warnings,
+        "draft_tensors": model.draft_tensors,
         "plan": plan,
         "parameters": model.parameters,
         "active_parameters": model.active_parameters,

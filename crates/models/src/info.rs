@@ -62,7 +62,9 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Of those, the elements of floats, which loading may cast, and their bytes as stored.
     pub(crate) floats: (u64, u64),
-    /// Files that hold them.
+    /// Tensors of heads that draft tokens ahead (`mtp.`): they are left in the files.
+    pub draft_tensors: usize,
+    /// Files that hold those that are used.
     pub files: usize,
     /// Ids that end a generation, from `config.json` and `generation_config.json`.
     pub eos_token_ids: Vec<u32>,
@@ -95,9 +97,9 @@ impl ModelInfo {
     pub(crate) fn new(config: &Config, checkpoint: &Checkpoint, manifest: &Manifest) -> Self {
         let model = &config.model;
         // Published layers are alike in these; of others the widest counts.
-        let attentions = || model.layers.iter().map(|layer| &layer.attention.part);
+        let attentions = || model.attentions();
         let mlps = model.layers.iter().map(|layer| &layer.mlp.part);
-        let windows = || model.states.iter().filter_map(|keys| keys.window);
+        let windows = || model.states.iter().filter_map(arch::State::window);
         Self {
             model_type: config.model_type.clone(),
             family: config.family,
@@ -127,6 +129,7 @@ impl ModelInfo {
             idle_parameters: model.idle_parameters(),
             weight_bytes: manifest.bytes,
             floats: manifest.floats,
+            draft_tensors: checkpoint.below("mtp").count(),
             files: checkpoint.file_count(),
             eos_token_ids: config.eos_token_ids.clone(),
             bos_token_id: config.bos_token_id,
@@ -137,7 +140,7 @@ impl ModelInfo {
 
     /// Bytes that one token takes in the caches, as long as no sliding window is full.
     pub fn cache_bytes_per_token(&self) -> u64 {
-        self.cache_bytes(1)
+        self.cache_bytes(1) - self.cache_bytes(0)
     }
 
     /// Bytes that `tokens` tokens take in the caches.

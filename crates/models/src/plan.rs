@@ -93,7 +93,7 @@ pub(crate) fn steps(
         DeviceKind::Cpu => vec![step(
             "layers",
             ["one operation for all", "single operations"],
-            one_operation(dtype),
+            one_operation(model, dtype),
         )],
         DeviceKind::Cuda => {
             let mut steps = vec![
@@ -123,7 +123,10 @@ pub(crate) fn steps(
 }
 
 /// Why a processor does not run all layers as one operation.
-fn one_operation(dtype: Dtype) -> Option<String> {
+fn one_operation(model: &Model<String>, dtype: Dtype) -> Option<String> {
+    if recurrent(model) {
+        return Some(DELTA.to_owned());
+    }
     match dtype {
         Dtype::Bfloat16 | Dtype::Float32 => None,
         other => Some(format!(
@@ -208,18 +211,19 @@ fn packing(stored: Stored) -> Result<Packing, String> {
 /// what it lacks.
 pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Sizes> {
     let first = model.layers.first()?;
-    let (attention, mlp) = (&first.attention.part, gated(first)?);
+    let (attention, mlp) = (first.attention()?, gated(first)?);
     let plain = |layer: &Layer<String>| {
-        let Some(mlp) = gated(layer).filter(|_| not_in_kernel(layer).is_none()) else {
+        let mlp = gated(layer).filter(|_| not_in_kernel(layer).is_none());
+        let (Some(mlp), Some(attention)) = (mlp, layer.attention()) else {
             return false;
         };
         let linears = mlp.linears().into_iter();
-        let mut plain = linears.chain([&layer.attention.part.o]);
+        let mut plain = linears.chain([&attention.o]);
         plain.all(|linear| linear.bias.is_none())
     };
     let [layers, embedding, head] = packings;
     model.layers.iter().all(plain).then(|| Sizes {
-        sliding: model.states.iter().map(|s| s.window.is_some()).collect(),
+        sliding: model.states.iter().map(|s| s.window().is_some()).collect(),
         hidden: model.hidden_size(),
         intermediate: mlp.gate.rows,
         vocab: model.vocab_size(),
@@ -229,7 +233,7 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
         layers,
         embedding,
         head,
-        norms_behind: first.attention.after.is_some(),
+        norms_behind: first.mixer.after.is_some(),
         qkv_biases: attention.q.bias.is_some(),
         ..Sizes::default()
     })
@@ -245,7 +249,10 @@ fn gated(layer: &Layer<String>) -> Option<&Gated<String>> {
 
 /// What the kernel of a token has no place for in a layer.
 fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
-    let attention = &layer.attention.part;
+    let attention = layer.attention().filter(|attention| !attention.gated);
+    let Some(attention) = attention else {
+        return Some(DELTA);
+    };
     if layer.per_layer.is_some() {
         Some("layers have inputs of their own")
     } else if attention.k.is_none() || attention.v.is_none() {
@@ -268,18 +275,23 @@ const EXPERTS_APART: &str = "its experts are kernels of their own";
 /// Why experts are not our kernels there.
 const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 
+/// Whether any layer is recurrent, or has gated attention as the others of such models do.
+pub(crate) fn recurrent(model: &Model<String>) -> bool {
+    let gated = model.attentions().any(|attention| attention.gated);
+    gated || model.layers.iter().any(|layer| layer.delta().is_some())
+}
+
+/// Why such a model is not run as a whole.
+const DELTA: &str = "gated delta nets and gated attention are single operations";
+
 const OLD_GPU: &str = "the GPU is older than sm_80";
 
 /// Why attention is not MLX's kernel.
 fn mlx_attention(model: &Model<String>) -> Option<String> {
-    let mut layers = model.layers.iter();
-    if layers.any(|layer| layer.attention.part.softcap.is_some()) {
+    if model.attentions().any(|a| a.softcap.is_some()) {
         return Some("scores are squashed".to_owned());
     }
-    let dims = model
-        .layers
-        .iter()
-        .map(|layer| layer.attention.part.head_dim);
+    let dims = model.attentions().map(|attention| attention.head_dim);
     let widest = dims.max().filter(|dim| *dim > 256);
     widest.map(|dim| format!("heads are {dim} wide"))
 }
@@ -292,7 +304,7 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
     }
-    let mut dims = model.layers.iter().map(|l| l.attention.part.head_dim);
+    let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
 }
@@ -367,10 +379,14 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet.
+                // Experts are kernels of their own on NVIDIA's GPUs; what only Gemma 4 has is no kernel's there yet, and
+                // gated delta nets are no kernel's at all.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
-                assert_eq!(odd.is_some(), config.family.name == "Gemma 4");
+                let hybrid = recurrent(&config.model);
+                assert_eq!(odd == Some(DELTA), hybrid);
+                let gemma4 = config.family.name == "Gemma 4";
+                assert_eq!(odd.is_some(), hybrid || gemma4);
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
                 let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
                 assert!(served != (sparse || odd.is_some()), "{name} in 12 bits");
@@ -384,10 +400,11 @@ mod tests {
                     ) {
                         let why = step.slower.as_deref();
                         let expected = match step.part {
+                            "layers" if hybrid => Some(DELTA),
                             "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
-                            "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
-                            "experts" if odd.is_some() => Some(ROUTER_OF_ITS_OWN),
+                            "attention of prompts" if gemma4 => Some("heads are 512 wide"),
+                            "experts" if gemma4 => Some(ROUTER_OF_ITS_OWN),
                             _ => None,
                         };
                         assert_eq!(why, expected, "{name}, {stored:?}: {step}");

@@ -128,6 +128,7 @@ fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope;
     };
     let global = Sources {
         head_dim,
+        partial: false,
         scaling,
         parameters,
         theta: f.positive("rope_theta")?,
@@ -137,6 +138,7 @@ fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope;
     };
     let local = Sources {
         head_dim,
+        partial: false,
         scaling: None,
         parameters: sliding,
         theta: f.positive("rope_local_base_freq")?,

@@ -19,7 +19,7 @@ use crate::layers::{At, Dims, Mixture, linear};
 use crate::rope::Sources;
 use crate::{
     Activation, Attention, Both, Config, Embedding, Keys, Layer, Mlp, Norm, PerLayer,
-    PerLayerInputs, Result, Rope, RopeScaling, Sub,
+    PerLayerInputs, Result, Rope, RopeScaling, State, Sub,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -209,7 +209,7 @@ fn shared(
     f: &Fields<'_>,
     windows: &[Option<usize>],
     heads: &Heads,
-) -> Result<(Vec<usize>, Vec<Keys>)> {
+) -> Result<(Vec<usize>, Vec<State>)> {
     let key = "num_kv_shared_layers";
     let count = f.count(key)?.unwrap_or(0);
     let own = windows.len().checked_sub(count).filter(|own| *own > 0);
@@ -222,11 +222,11 @@ fn shared(
     })?;
     let state = |i: usize| {
         let [heads, head_dim] = heads.of(i);
-        Keys {
+        State::Keys(Keys {
             heads,
             head_dim,
             window: windows[i],
-        }
+        })
     };
     let mut donors: Vec<usize> = (0..own).collect();
     for i in own..windows.len() {
@@ -331,6 +331,7 @@ fn ropes(f: &Fields<'_>, head_dims: [usize; 2], max_positions: usize) -> Result<
         ropes.push(match parameters {
             Some(parameters) => Rope::read(&Sources {
                 head_dim,
+                partial: false,
                 scaling: None,
                 parameters: Some(parameters),
                 theta: None,

@@ -1,4 +1,4 @@
-//! The keys of mixtures of experts, which both of Qwen's families have.
+//! The keys of mixtures of experts, which Qwen's families have.
 
 use super::common::layer_count;
 use crate::fields::Fields;
@@ -19,6 +19,7 @@ pub(super) struct Defaults {
     pub(super) width: usize,
     /// Features inside the shared expert, of families that have one.
     pub(super) shared: Option<usize>,
+    pub(super) renormalised: bool,
 }
 
 impl Sparse {
@@ -47,7 +48,7 @@ impl Sparse {
             mixture: Mixture {
                 count,
                 top,
-                renormalised: f.flag("norm_topk_prob")?.unwrap_or(false),
+                renormalised: f.flag("norm_topk_prob")?.unwrap_or(defaults.renormalised),
                 width,
                 shared,
             },

@@ -9,13 +9,17 @@ mod gemma3;
 mod gemma4;
 mod gemma4_heads;
 mod gemma4_published;
+mod hybrid;
 mod llama;
 mod mistral;
 mod mixture;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod qwen3_5;
+mod qwen3_5_moe;
 mod qwen3_moe;
+mod qwen3_next;
 mod vaultgemma;
 
 use std::fmt;
@@ -29,6 +33,9 @@ pub const ALL: &[&Family] = &[
     &qwen3::FAMILY,
     &qwen2_moe::FAMILY,
     &qwen3_moe::FAMILY,
+    &qwen3_next::FAMILY,
+    &qwen3_5::FAMILY,
+    &qwen3_5_moe::FAMILY,
     &llama::FAMILY,
     &mistral::FAMILY,
     &gemma::FAMILY,
@@ -108,6 +115,13 @@ mod tests {
         ("gemma3-270m", 268_098_176),
         ("gemma3-1b", 999_885_952),
         ("vaultgemma-1b", 1_038_741_120),
+        ("qwen3-next-80b-a3b", 79_674_391_296),
+        ("qwen3.5-0.8b", 752_393_024),
+        ("qwen3.5-2b", 1_881_825_088),
+        ("qwen3.5-4b", 4_205_751_296),
+        ("qwen3.5-9b", 8_953_803_264),
+        ("qwen3.5-27b", 26_895_998_464),
+        ("qwen3.5-35b-a3b", 34_660_610_688),
         ("gemma4-e2b", 4_628_569_379),
         ("gemma4-e4b", 7_463_013_418),
         ("gemma4-12b", 11_907_350_320),
@@ -158,6 +172,8 @@ mod tests {
             ("qwen1.5-moe-a2.7b", 2_650_000_000, 2_750_000_000),
             ("qwen3-30b-a3b", 3_300_000_000, 3_400_000_000),
             ("qwen3-235b-a22b", 22_000_000_000, 22_300_000_000),
+            ("qwen3-next-80b-a3b", 3_000_000_000, 4_000_000_000),
+            ("qwen3.5-35b-a3b", 3_000_000_000, 4_000_000_000),
             // With the head, which is the embedding, counted twice.
             ("gemma4-26b-a4b", 4_500_000_000, 4_600_000_000),
             // 2.3 B, and the embedding twice.
@@ -179,7 +195,8 @@ mod tests {
             for part in config.model.parts() {
                 let tensor = match part {
                     Part::Matrix(linear) => &linear.weight,
-                    Part::Bias(name, _) | Part::Factors(name, _) => name,
+                    Part::Bias(name, _) | Part::Heads(name, _) | Part::Factors(name, _) => name,
+                    Part::Convolution(convolution) => &convolution.weight,
                     Part::Norm(norm) => &norm.weight,
                 };
                 assert!(seen.insert(tensor.clone()), "{name}: {tensor} twice");

@@ -62,6 +62,7 @@ const DEFAULTS: Defaults = Defaults {
     top: 4,
     width: 1408,
     shared: Some(5632),
+    renormalised: false,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[

@@ -63,6 +63,7 @@ const DEFAULTS: Defaults = Defaults {
     top: 8,
     width: 768,
     shared: None,
+    renormalised: false,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[

@@ -3,7 +3,7 @@
 
 use super::{Family, gemma2};
 use crate::fields::Fields;
-use crate::{Activation, Config, Layer, Result, Sub};
+use crate::{Activation, Config, Layer, Mixer, Result, Sub};
 
 pub(super) const FAMILY: Family = Family {
     name: "VaultGemma",
@@ -14,9 +14,9 @@ pub(super) const FAMILY: Family = Family {
 
 fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     gemma2::read_as(&FAMILY, f, model_type, |at, attention| Layer {
-        attention: Sub {
+        mixer: Sub {
             before: at.norm("input_layernorm"),
-            part: attention,
+            part: Mixer::Attention(attention),
             after: None,
         },
         mlp: Sub {

@@ -9,7 +9,7 @@ use crate::rms_norm::norm::Norm;
 /// A rotation of half-split pairs: plane `i` turns by `scale · position / periods[i]`.
 #[derive(Clone, Copy)]
 pub struct Rotation<'a> {
-    /// Float32 `[head_dim / 2]`.
+    /// Float32 `[head_dim / 2]`, or fewer where only the first features of a head are rotated.
     pub periods: &'a Array,
     /// What positions are multiplied by.
     pub scale: f32,

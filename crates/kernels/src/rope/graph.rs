@@ -89,7 +89,8 @@ fn mlx(x: &Array, norm: Option<Norm<'_>>, by: Rotation<'_>) -> Result<Array> {
     let heads_first = x.transpose(&[0, 2, 1, 3])?;
     fast::rope(
         &heads_first,
-        x.dim(-1),
+        // The first features of a head where it is not rotated whole.
+        2 * by.periods.dim(0),
         false,
         None,
         by.scale,

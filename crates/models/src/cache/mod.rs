@@ -2,12 +2,14 @@
 //!
 //! Where our kernels run a model on a processor, a cache is a sequence of [`States`](crate::states::States), in
 //! pages. Elsewhere each layer has buffers: a full-attention layer has a [`KvCache`], which grows by [`GROWTH`] tokens at a time; a
-//! sliding-window layer has a [`RotatingKvCache`], which never holds more than its window. Keys
+//! sliding-window layer has a [`RotatingKvCache`], which never holds more than its window; a gated delta net has a
+//! [`RecurrentCache`]. Keys
 //! are stored rotated, at their absolute positions, so neither cares in which order the kernel sees
 //! them.
 
 mod kv;
 mod mask;
+mod recurrent;
 mod rotating;
 #[cfg(test)]
 mod tests;
@@ -15,14 +17,16 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use arch::Keys;
-use kernels::graph::{Heads, KvBuffers, Slot};
-use mlx_core::Array;
+use arch::State;
+use kernels::graph::{Heads, KvBuffers, Slot as KeySlot};
+use mlx_core::{Array, Dtype};
 
 use crate::states::{Paged, States};
 use crate::{Error, Result};
 pub use kv::KvCache;
 pub(crate) use mask::AttentionMask;
+pub use recurrent::RecurrentCache;
+pub(crate) use recurrent::Slot;
 pub use rotating::RotatingKvCache;
 
 /// Tokens by which a buffer grows. cuDNN's decode attention wants capacities that are multiples of
@@ -36,6 +40,8 @@ pub enum LayerCache {
     Full(KvCache),
     /// Of a sliding-window layer.
     Rotating(RotatingKvCache),
+    /// Of a gated delta net.
+    Recurrent(RecurrentCache),
 }
 
 /// The masks of one forward pass.
@@ -76,10 +82,13 @@ pub struct Cache {
 
 impl Cache {
     /// Empty caches for a model with these states; buffers are allocated at first use.
-    pub fn new(states: &[Keys]) -> Self {
-        let layer = |keys: &Keys| match keys.window {
-            Some(window) => LayerCache::Rotating(RotatingKvCache::new(window as i32, 0)),
-            None => LayerCache::Full(KvCache::new()),
+    pub fn new(states: &[State]) -> Self {
+        let layer = |state: &State| match state {
+            State::Recurrent(sizes) => LayerCache::Recurrent(RecurrentCache::new(*sizes)),
+            State::Keys(keys) => match keys.window {
+                Some(window) => LayerCache::Rotating(RotatingKvCache::new(window as i32, 0)),
+                None => LayerCache::Full(KvCache::new()),
+            },
         };
         Self {
             layers: states.iter().map(layer).collect(),
@@ -117,10 +126,7 @@ impl Cache {
         if let Some(paged) = &self.paged {
             return paged.position();
         }
-        self.layers.first().map_or(0, |layer| match layer {
-            LayerCache::Full(cache) => cache.offset(),
-            LayerCache::Rotating(cache) => cache.offset(),
-        })
+        self.layers.first().map_or(0, LayerCache::offset)
     }
 
     /// See [`KvCache::expect`]. A sliding window is small, and needs no hint, nor do pages.
@@ -141,21 +147,28 @@ impl Cache {
             match layer {
                 LayerCache::Full(cache) => cache.reset(),
                 LayerCache::Rotating(cache) => cache.reset(),
+                LayerCache::Recurrent(cache) => cache.reset(),
             }
         }
     }
 
     /// Forgets the last `count` tokens, or as many as every layer can, and returns how many that
-    /// were. In pages a sliding window can forget 256 at the least, see [`States::rewind`]; elsewhere one that has
+    /// were: of a model with recurrent states more, down to a checkpoint. In pages a sliding window can forget 256 at the least, see [`States::rewind`]; elsewhere one that has
     /// begun to overwrite its oldest tokens can forget none.
     pub fn trim(&mut self, count: i32) -> i32 {
         if let Some(paged) = &mut self.paged {
             let held = paged.position();
             return held - paged.rewind(held - count.clamp(0, held));
         }
+        let held = self.offset();
+        let count = match self.reachable(held - count.clamp(0, held)) {
+            Some(to) => held - to,
+            None => count,
+        };
         let possible = |layer: &LayerCache| match layer {
             LayerCache::Full(cache) => cache.offset(),
             LayerCache::Rotating(cache) => cache.trimmable(),
+            LayerCache::Recurrent(_) => held,
         };
         let count = self
             .layers
@@ -169,9 +182,35 @@ impl Cache {
             match layer {
                 LayerCache::Full(cache) => cache.trim(count),
                 LayerCache::Rotating(cache) => cache.trim(count),
+                LayerCache::Recurrent(cache) => held - cache.rewind(held - count),
             };
         }
         count
+    }
+
+    /// Forgets the tokens behind the first `to`, and as many before those as it takes: how many are held then. More
+    /// than `to` where a sliding window cannot go back so far.
+    pub fn rewind(&mut self, to: i32) -> i32 {
+        let held = self.offset();
+        held - self.trim(held - to.clamp(0, held))
+    }
+
+    /// The most tokens, up to `to`, that all recurrent states can go back to; `None` if there are no such states.
+    fn reachable(&self, mut to: i32) -> Option<i32> {
+        let recurrent = || {
+            self.layers.iter().filter_map(|layer| match layer {
+                LayerCache::Recurrent(cache) => Some(cache),
+                _ => None,
+            })
+        };
+        recurrent().next()?;
+        // They have the same checkpoints, unless a pass has failed.
+        loop {
+            match recurrent().map(|cache| cache.reachable(to)).min()? {
+                least if least < to => to = least,
+                _ => return Some(to),
+            }
+        }
     }
 
     /// [`LayerCache::add`] for all layers of several sequences at once, `count` tokens each; `heads` are those
@@ -180,7 +219,7 @@ impl Cache {
         caches: &mut [&mut Self],
         count: i32,
         heads: &[Heads],
-        write: impl FnOnce(&mut [Vec<Slot>]) -> Result<T>,
+        write: impl FnOnce(&mut [Vec<KeySlot>]) -> Result<T>,
     ) -> Result<T> {
         let mut slots = Vec::with_capacity(caches.len());
         let made = Self::add_to(&mut slots, caches, count, heads, write);
@@ -197,11 +236,11 @@ impl Cache {
 
     /// The part of it that may fail.
     fn add_to<T>(
-        slots: &mut Vec<Vec<Slot>>,
+        slots: &mut Vec<Vec<KeySlot>>,
         caches: &mut [&mut Self],
         count: i32,
         heads: &[Heads],
-        write: impl FnOnce(&mut [Vec<Slot>]) -> Result<T>,
+        write: impl FnOnce(&mut [Vec<KeySlot>]) -> Result<T>,
     ) -> Result<T> {
         for cache in &mut *caches {
             let of_one = slots.push_mut(Vec::with_capacity(cache.layers.len()));
@@ -243,7 +282,8 @@ impl Cache {
         if let Some(paged) = &self.paged {
             return paged.bytes();
         }
-        self.buffers().map(KvBuffers::nbytes).sum()
+        let recurrent = self.recurrent().map(RecurrentCache::nbytes);
+        self.buffers().map(KvBuffers::nbytes).chain(recurrent).sum()
     }
 
     /// Bytes of second sets of buffers, which MLX's own operations need.
@@ -259,8 +299,31 @@ impl Cache {
         if let Some(paged) = &self.paged {
             return Ok(paged.last().map_or(Ok(()), |last| last.eval())?);
         }
-        let arrays: Vec<&Array> = self.buffers().flat_map(KvBuffers::arrays).collect();
-        Ok(mlx_core::eval(&arrays)?)
+        let recurrent = self.recurrent().flat_map(RecurrentCache::arrays);
+        let buffers = self.buffers().flat_map(KvBuffers::arrays);
+        Ok(mlx_core::eval(
+            &buffers.chain(recurrent).collect::<Vec<_>>(),
+        )?)
+    }
+
+    /// Submits what a pass has made of recurrent states, of which its logits need not all: else they would hold
+    /// what they are made of.
+    pub(crate) fn submit_recurrent(&self) -> Result<()> {
+        let latest = self.recurrent().filter_map(RecurrentCache::latest);
+        let arrays: Vec<&Array> = latest
+            .flat_map(|slot| [&slot.tail, &slot.matrices])
+            .collect();
+        match arrays[..] {
+            [] => Ok(()),
+            _ => Ok(mlx_core::async_eval(&arrays)?),
+        }
+    }
+
+    fn recurrent(&self) -> impl Iterator<Item = &RecurrentCache> {
+        self.layers.iter().filter_map(|layer| match layer {
+            LayerCache::Recurrent(cache) => Some(cache),
+            LayerCache::Full(_) | LayerCache::Rotating(_) => None,
+        })
     }
 
     fn buffers(&self) -> impl Iterator<Item = &KvBuffers> {
@@ -297,7 +360,7 @@ impl LayerCache {
     /// Tokens that a sliding window shows.
     pub(crate) fn window(&self) -> Option<i32> {
         match self {
-            Self::Full(_) => None,
+            Self::Full(_) | Self::Recurrent(_) => None,
             Self::Rotating(cache) => Some(cache.window()),
         }
     }
@@ -307,6 +370,15 @@ impl LayerCache {
         match self {
             Self::Full(cache) => cache.offset(),
             Self::Rotating(cache) => cache.offset(),
+            Self::Recurrent(cache) => cache.offset(),
+        }
+    }
+
+    /// Bytes of new states that the next pass needs.
+    pub(crate) fn new_slot_bytes(&self, dtype: Dtype) -> u64 {
+        match self {
+            Self::Recurrent(cache) => cache.new_bytes(dtype),
+            Self::Full(_) | Self::Rotating(_) => 0,
         }
     }
 
@@ -314,7 +386,7 @@ impl LayerCache {
     pub(crate) fn new_bytes(&self, count: i32, heads: Heads) -> usize {
         match self {
             Self::Full(cache) => cache.new_bytes(count, heads),
-            Self::Rotating(_) => 0,
+            Self::Rotating(_) | Self::Recurrent(_) => 0,
         }
     }
 
@@ -324,7 +396,7 @@ impl LayerCache {
         &mut self,
         count: i32,
         heads: Heads,
-        write: impl FnOnce(&mut Slot) -> Result<T>,
+        write: impl FnOnce(&mut KeySlot) -> Result<T>,
     ) -> Result<T> {
         let mut slot = self.take_room(count, heads)?;
         let made = write(&mut slot).and_then(|made| {
@@ -340,34 +412,40 @@ impl LayerCache {
 
     /// Gives out the buffers, or new ones that begin with the same tokens, with room for `count` more. What
     /// the cache knows of its tokens stays as it is until [`LayerCache::put_back`].
-    fn take_room(&mut self, count: i32, heads: Heads) -> Result<Slot> {
+    fn take_room(&mut self, count: i32, heads: Heads) -> Result<KeySlot> {
         match self {
             Self::Full(cache) => cache.take_room(count, heads),
             Self::Rotating(cache) => cache.take_room(count, heads),
+            Self::Recurrent(_) => Err(Error::Input(
+                "the caches are another model's; make new ones".to_owned(),
+            )),
         }
     }
 
     /// Takes from a slot with new tokens in it what the cache will not keep.
-    fn shorten(&self, slot: &mut Slot) -> Result<()> {
+    fn shorten(&self, slot: &mut KeySlot) -> Result<()> {
         match self {
-            Self::Full(_) => Ok(()),
+            Self::Full(_) | Self::Recurrent(_) => Ok(()),
             Self::Rotating(cache) => cache.shorten(slot),
         }
     }
 
     /// Takes back a shortened slot with `count` new tokens in it.
-    fn put_back(&mut self, slot: Slot, count: i32) {
+    fn put_back(&mut self, slot: KeySlot, count: i32) {
         match self {
             Self::Full(cache) => cache.put_back(slot),
             Self::Rotating(cache) => cache.put_back(slot, count),
+            // It gives out none.
+            Self::Recurrent(_) => {}
         }
     }
 
     /// Takes back a slot in which no token counts.
-    fn give_back(&mut self, slot: Slot) {
+    fn give_back(&mut self, slot: KeySlot) {
         match self {
             Self::Full(cache) => cache.give_back(slot),
             Self::Rotating(cache) => cache.give_back(slot),
+            Self::Recurrent(_) => {}
         }
     }
 
@@ -376,6 +454,7 @@ impl LayerCache {
         match self {
             Self::Full(cache) => cache.trim(count) == count,
             Self::Rotating(cache) => cache.undo(count),
+            Self::Recurrent(cache) => cache.undo(count),
         }
     }
 
@@ -383,6 +462,7 @@ impl LayerCache {
         match self {
             Self::Full(cache) => cache.buffers(),
             Self::Rotating(cache) => cache.buffers(),
+            Self::Recurrent(_) => None,
         }
     }
 }

@@ -44,7 +44,8 @@ type Fail = fn(&Model, i32, &mut Cache) -> bool;
 /// All layers give out their room, tokens are put there, and then an operation is refused.
 fn behind_the_last_layer(model: &Model, count: i32, cache: &mut Cache) -> bool {
     let states = &model.config().model.states;
-    let (heads, dim) = (states[0].heads as i32, states[0].head_dim as i32);
+    let keys = states[0].keys().unwrap();
+    let (heads, dim) = (keys.heads as i32, keys.head_dim as i32);
     let junk = Array::full(&[1, heads, count, dim], 7.0, Dtype::Float32).unwrap();
     let of_all = vec![Heads::of(&junk); states.len()];
     let made = Cache::add(&mut [cache], count, &of_all, |slots| {
@@ -108,7 +109,7 @@ fn a_pass_that_could_not_be_built_changes_nothing() {
         graph::force_mlx(plain);
         let model = load(name);
         let states = &model.config().model.states;
-        let windows = states.iter().any(|keys| keys.window.is_some());
+        let windows = states.iter().any(|state| state.window().is_some());
         // Shorter than the window of eight, and longer.
         for (prompt, failing, next) in [(3, 1, 1), (3, 4, 1), (20, 1, 1), (20, 1, 5), (20, 5, 1)] {
             let what = format!("{name}, {prompt} then {failing} fail then {next}, plain {plain}");
@@ -132,6 +133,24 @@ fn a_pass_that_could_not_be_built_changes_nothing() {
     graph::force_mlx(false);
 }
 
+/// Recurrent states go back to what they were in front of the pass, too.
+#[test]
+fn a_pass_that_fails_in_its_last_layer_leaves_recurrent_states_as_they_were() {
+    device::open(Choice::Cpu).unwrap();
+    let model = load("qwen3_5-text");
+    for (prompt, failing, next) in [(3, 1, 1), (20, 5, 1), (70, 1, 5), (70, 80, 70)] {
+        let (mut cache, mut twin) = (model.new_cache(), model.new_cache());
+        let first = ids(&model, prompt, 1);
+        logits(&model, &first, &mut cache);
+        logits(&model, &first, &mut twin);
+        assert!(in_the_last_layer(&model, failing, &mut cache));
+        assert_eq!(cache.offset(), prompt);
+        let next = ids(&model, next, 2);
+        let after = logits(&model, &next, &mut cache);
+        assert_same(&after, &logits(&model, &next, &mut twin), "a failed pass");
+    }
+}
+
 /// Runs `ids` as far as the first pause.
 fn until_it_pauses(model: &Model, ids: &Array, cache: &mut Cache) -> Pass {
     let pass = model.begin(ids, cache, Logits::Last).unwrap();
@@ -148,7 +167,7 @@ fn a_pass_that_pauses_gives_what_a_whole_one_gives() {
         recommended_working_set: 24 << 30,
     }));
     device::open(Choice::Metal).unwrap();
-    for name in CASES.into_iter().chain(["gemma4-e2b-hub"]) {
+    for name in CASES.into_iter().chain(["gemma4-e2b-hub", "qwen3_5-hub"]) {
         let model = load(name);
         let (mut cache, mut twin, mut other) =
             (model.new_cache(), model.new_cache(), model.new_cache());
@@ -184,7 +203,7 @@ fn a_pass_that_pauses_gives_what_a_whole_one_gives() {
                     .model
                     .states
                     .iter()
-                    .any(|k| k.window.is_some())
+                    .any(|state| state.window().is_some())
             );
             assert_eq!(logits(&model, &second, &mut cache), of_other, "{name}");
         } else {

@@ -1,7 +1,7 @@
 //! Grouped-query attention.
 
 use kernels::graph::{self, Columns, Entry, Heads, Scores};
-use mlx_core::{Array, Dtype};
+use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
 use super::{Inputs, Linear, RmsNorm, RotaryEmbedding};
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// The attention of one layer.
 pub(crate) struct Attention {
-    /// Queries, keys and values, as far as the layer has them.
+    /// Queries, with the gates if there are any, keys and values, as far as the layer has them.
     pub(super) inputs: Inputs,
     pub(super) o_proj: Linear,
     pub(super) q_norm: Option<RmsNorm>,
@@ -24,11 +24,14 @@ pub(crate) struct Attention {
     pub(super) rope: usize,
     scale: f64,
     softcap: Option<f64>,
+    /// Whether a gate lies behind each head's query.
+    pub(super) gated: bool,
 }
 
 /// Where a pass finds a layer.
 pub(crate) struct Place<'a> {
-    pub(crate) rope: &'a RotaryEmbedding,
+    /// All rotations of the model.
+    pub(crate) ropes: &'a [RotaryEmbedding],
     pub(crate) mask: &'a AttentionMask,
     pub(crate) cache: &'a mut LayerCache,
     /// Of the first row.
@@ -58,6 +61,7 @@ impl Attention {
             rope: a.rope,
             scale: a.scale,
             softcap: a.softcap,
+            gated: a.gated,
         })
     }
 
@@ -76,9 +80,17 @@ impl Attention {
     ) -> Result<Array> {
         let [inputs, o] = plain;
         let (queries, new) = self.inputs.forward(x, inputs.as_ref())?;
+        let (queries, gates) = match self.gated {
+            true => self.parted(&queries)?,
+            false => (queries, None),
+        };
         let mixed = match new {
             Some(new) => self.attend(x.dim(0), queries, new, place)?,
             None => self.attend_to_others(&queries, place)?,
+        };
+        let mixed = match gates {
+            Some(gates) => ops::mul(&mixed, &ops::sigmoid(&gates)?)?,
+            None => mixed,
         };
         self.o_proj.forward_with(&mixed, o.as_ref())
     }
@@ -106,8 +118,8 @@ impl Attention {
             query_norm: self.q_norm.as_ref().map(RmsNorm::as_norm),
             key_norm: self.k_norm.as_ref().map(RmsNorm::as_norm),
         };
-        let scores = self.scores(place.rope);
-        let by = place.rope.at(place.position);
+        let scores = self.scores(&place.ropes[self.rope]);
+        let by = place.ropes[self.rope].at(place.position);
         let mask = place.mask.as_mask();
         let shown = &mut place.shown;
         place
@@ -128,10 +140,10 @@ impl Attention {
         let seen = seen.ok_or_else(|| {
             Error::Input("a layer without keys stands before the one that has them".to_owned())
         })?;
-        let scores = self.scores(place.rope);
+        let scores = self.scores(&place.ropes[self.rope]);
         let (norm, by) = (
             self.q_norm.as_ref().map(RmsNorm::as_norm),
-            place.rope.at(place.position),
+            place.ropes[self.rope].at(place.position),
         );
         Ok(graph::attend_to(
             queries,
@@ -141,6 +153,19 @@ impl Attention {
             scores,
             place.mask.as_mask(),
         )?)
+    }
+
+    /// Queries and gates, each `[L, heads * head_dim]`, of what has them by turns.
+    fn parted(&self, both: &Columns) -> Result<(Columns, Option<Array>)> {
+        let both = both.to_array()?;
+        let (length, dim) = (both.dim(0), self.head_dim);
+        let by_head = both.reshape(&[length, -1, 2 * dim])?;
+        let heads = by_head.dim(1);
+        let part = |start: i32| -> Result<Array> {
+            let part = by_head.slice(&[0, 0, start], &[length, heads, start + dim])?;
+            Ok(part.reshape(&[length, heads * dim])?)
+        };
+        Ok((Columns::all(part(0)?), Some(part(dim)?)))
     }
 
     /// What becomes of scores.

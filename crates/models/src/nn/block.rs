@@ -6,15 +6,15 @@ use mlx_core::{Array, Dtype, ops};
 
 use super::attention::Place;
 use super::linear::Matrix;
-use super::{Attention, Linear, Mlp, OwnInput, RmsNorm, RotaryEmbedding};
+use super::{Linear, Mixer, Mlp, OwnInput, RmsNorm, RotaryEmbedding};
 use crate::Result;
 use crate::weights::Source;
 
 /// The weights of one block.
 pub(crate) struct DecoderBlock {
     pub(crate) attention_norm: RmsNorm,
-    pub(crate) attention: Attention,
-    /// Of the attention's output.
+    pub(crate) mixer: Mixer,
+    /// Of the mixer's output.
     pub(crate) attended_norm: Option<RmsNorm>,
     pub(crate) mlp_norm: RmsNorm,
     pub(crate) mlp: Mlp,
@@ -76,13 +76,16 @@ impl DecoderBlock {
         index: usize,
     ) -> Result<Self> {
         let layer = &model.layers[index];
-        let (attention, mlp) = (&layer.attention, &layer.mlp);
-        let state = attention.part.state;
+        let (mixer, mlp) = (&layer.mixer, &layer.mlp);
+        let state = match &mixer.part {
+            arch::Mixer::Attention(attention) => attention.state,
+            arch::Mixer::Delta(delta) => delta.state,
+        };
         let norm = |norm| RmsNorm::load(source, norm);
         Ok(Self {
-            attention_norm: norm(&attention.before)?,
-            attention: Attention::load(source, &attention.part)?,
-            attended_norm: attention.after.as_ref().map(norm).transpose()?,
+            attention_norm: norm(&mixer.before)?,
+            mixer: Mixer::load(source, &mixer.part)?,
+            attended_norm: mixer.after.as_ref().map(norm).transpose()?,
             mlp_norm: norm(&mlp.before)?,
             mlp: Mlp::load(source, &mlp.part)?,
             mlp_out_norm: mlp.after.as_ref().map(norm).transpose()?,
@@ -98,7 +101,7 @@ impl DecoderBlock {
             slides: model
                 .states
                 .get(state)
-                .is_some_and(|keys| keys.window.is_some()),
+                .is_some_and(|state| state.window().is_some()),
         })
     }
 
@@ -118,7 +121,7 @@ impl DecoderBlock {
             true => Matrix::unpacked(&at.x, self.matrices())?,
             false => [const { None }; 4],
         };
-        let mixed = self.attention.forward(&at.normed, &mut place, [qkv, o])?;
+        let mixed = self.mixer.forward(&at.normed, &mut place, [qkv, o])?;
         let (x, mixed) = (last_rows(&at.x, rows)?, last_rows(&mixed, rows)?);
         let behind = self.attended_norm.as_ref();
         let at = Residual::sum(&x, &mixed, behind, Some(&self.mlp_norm))?;
@@ -139,12 +142,14 @@ impl DecoderBlock {
 
     /// Whether this adds to its state.
     pub(super) fn writes(&self) -> bool {
-        self.attention.inputs.writes()
+        self.mixer.writes()
     }
 
-    /// The block for operations that are whole blocks; `None` of experts that are held in one array.
-    pub(super) fn as_one<'a>(&'a self, rope: &'a RotaryEmbedding) -> Option<graph::Block<'a>> {
-        let attention = &self.attention;
+    /// The block for operations that are whole blocks; `None` of experts that are held in one array, of gated
+    /// attention, and of mixers that are none.
+    pub(super) fn as_one<'a>(&'a self, ropes: &'a [RotaryEmbedding]) -> Option<graph::Block<'a>> {
+        let attention = self.mixer.attention().filter(|a| !a.gated)?;
+        let rope = &ropes[attention.rope];
         let (queries, [keys, values]) = attention.inputs.as_linears();
         Some(graph::Block {
             attention_norm: self.attention_norm.as_norm(),
@@ -167,14 +172,14 @@ impl DecoderBlock {
     }
 
     fn matrices(&self) -> [Option<&Matrix>; 4] {
-        let [qkv, o] = self.attention.matrices();
+        let [qkv, o] = self.mixer.matrices();
         let [gate_up, down] = self.mlp.matrices();
         [qkv, o, gate_up, down]
     }
 
     /// Whether a GPU that unpacks may make plain matrices for a pass over so many tokens. One stands for all.
     pub(super) fn unpacks(&self, tokens: i32) -> bool {
-        self.attention.o_proj.unpacks(tokens)
+        self.mixer.output().unpacks(tokens)
     }
 
     /// About what a pass over `x [L, hidden]` allocates here: the products, as much again between them,
@@ -189,17 +194,16 @@ impl DecoderBlock {
             };
             outputs * (2 * rows.unsigned_abs() as usize + plain)
         });
-        let between = self.mlp.numbers_a_row() * rows.unsigned_abs() as usize;
+        let between = self.mlp.numbers_a_row() + self.mixer.numbers_a_row();
+        let between = between * rows.unsigned_abs() as usize;
         (numbers.sum::<usize>() + between) * x.dtype().size()
     }
 
     /// Those that all rows go through.
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let attention = &self.attention;
-        let inputs = attention.inputs.maps().into_iter();
         let own = self.own_input.iter().flat_map(OwnInput::linears);
-        let attention = inputs.chain([&attention.o_proj]);
-        attention.chain(self.mlp.linears()).chain(own)
+        let mixer = self.mixer.linears().into_iter();
+        mixer.chain(self.mlp.linears()).chain(own)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
@@ -207,7 +211,7 @@ impl DecoderBlock {
         let sometimes = self.attended_norm.iter().chain(&self.mlp_out_norm);
         let norms = always.into_iter().chain(sometimes);
         let mut arrays: Vec<&Array> = norms.flat_map(RmsNorm::arrays).collect();
-        arrays.extend(self.attention.arrays());
+        arrays.extend(self.mixer.arrays());
         arrays.extend(self.mlp.arrays());
         arrays.extend(self.own_input.iter().flat_map(OwnInput::arrays));
         arrays.extend(self.scale.iter().map(|(_, scale)| scale));

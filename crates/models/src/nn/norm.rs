@@ -16,15 +16,26 @@ impl RmsNorm {
     /// Where the weight is stored less one, one is added in float32, whatever the dtype: bfloat16
     /// has too few digits to add exactly.
     pub(crate) fn load(source: &Source<'_>, norm: &arch::Norm<String>) -> Result<Self> {
-        let around = if norm.centered { 0.0 } else { 1.0 };
+        let centered = norm.centered && !source.has_whole_norms();
+        let around = if centered { 0.0 } else { 1.0 };
         let mut weight = source.vector(&norm.weight, around)?;
-        if norm.centered {
+        if centered {
             let one = Array::scalar(1.0f32)?;
             weight = ops::add(&weight.cast(Dtype::Float32)?, &one)?.cast(source.dtype())?;
             weight.eval()?;
         }
         Ok(Self {
             weight: source.cast(weight)?,
+            eps: norm.eps,
+        })
+    }
+
+    /// In float32, whatever the dtype of the activations.
+    pub(crate) fn load_wide(source: &Source<'_>, norm: &arch::Norm<String>) -> Result<Self> {
+        let weight = source.vector(&norm.weight, 1.0)?.cast(Dtype::Float32)?;
+        weight.eval()?;
+        Ok(Self {
+            weight,
             eps: norm.eps,
         })
     }

@@ -137,7 +137,7 @@ impl Stack {
             let rows = if at.layer < writer { before } else { at.rows };
             let cache = cache.layer_mut(block.state);
             let place = Place {
-                rope: self.rope(block),
+                ropes: &self.ropes,
                 mask: at.masks.of(cache.window()),
                 cache,
                 position: at.position + at.length - before,
@@ -155,6 +155,7 @@ impl Stack {
             }
         }
         at.pace.finish(&at.residual.x)?;
+        cache.submit_recurrent()?;
         Ok(Some(at.residual.x.clone()))
     }
 
@@ -184,7 +185,9 @@ impl Stack {
     ) -> Result<Array> {
         self.make_room(caches, 1, Dtype::Bfloat16)?;
         let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
-        Cache::add(caches, 1, &self.heads(Dtype::Bfloat16), |slots| {
+        let heads = self.heads(Dtype::Bfloat16);
+        let heads = heads.expect("a step is made of blocks that all have attention");
+        Cache::add(caches, 1, &heads, |slots| {
             Ok(step.run(ids, &offsets, slots)?)
         })
     }
@@ -195,22 +198,26 @@ impl Stack {
         writer.unwrap_or(self.layers.len().saturating_sub(1))
     }
 
-    /// What the caches hold, state after state.
-    fn heads(&self, dtype: Dtype) -> Vec<Heads> {
+    /// What the caches hold, state after state, if they all hold keys.
+    fn heads(&self, dtype: Dtype) -> Option<Vec<Heads>> {
         let blocks = self.layers.iter().filter(|block| block.writes());
         blocks
-            .map(|block| block.attention.key_heads(dtype))
+            .map(|block| Some(block.mixer.attention()?.key_heads(dtype)))
             .collect()
     }
 
     /// Fails where the device has no room for what `count` more tokens need in each of the `caches`, before
     /// anything has changed.
     fn make_room(&self, caches: &[&mut Cache], count: i32, dtype: Dtype) -> Result<()> {
-        let heads = self.heads(dtype);
-        let layers = caches
-            .iter()
-            .flat_map(|cache| heads.iter().zip(cache.layers()));
-        let bytes = layers.map(|(heads, layer)| layer.new_bytes(count, *heads) as u64);
+        let layers = caches.iter().flat_map(|cache| {
+            let states = cache.layers();
+            let writers = self.layers.iter().filter(|block| block.writes());
+            writers.map(|block| (block, &states[block.state]))
+        });
+        let bytes = layers.map(|(block, layer)| match block.mixer.attention() {
+            Some(attention) => layer.new_bytes(count, attention.key_heads(dtype)) as u64,
+            None => layer.new_slot_bytes(dtype),
+        });
         match bytes.sum() {
             0 => Ok(()),
             bytes => Ok(memory::make_room(bytes)?),
@@ -221,12 +228,8 @@ impl Stack {
     pub(super) fn blocks(&self) -> Option<Vec<(graph::Block<'_>, bool)>> {
         let blocks = self.layers.iter();
         blocks
-            .map(|block| Some((block.as_one(self.rope(block))?, block.slides)))
+            .map(|block| Some((block.as_one(&self.ropes)?, block.slides)))
             .collect()
-    }
-
-    fn rope(&self, block: &DecoderBlock) -> &RotaryEmbedding {
-        &self.ropes[block.attention.rope]
     }
 
     /// All blocks as one operation.

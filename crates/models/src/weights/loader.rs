@@ -153,6 +153,11 @@ impl<'a> Source<'a> {
         self.read(&full, |entry| random::vector(&full, entry, around))
     }
 
+    /// Whether norms that are described as stored less one are stored whole.
+    pub(crate) fn has_whole_norms(&self) -> bool {
+        self.manifest.converted == Some(true)
+    }
+
     /// `array` in the dtype of the activations.
     pub(crate) fn cast(&self, array: Array) -> Result<Array> {
         match array.dtype() == self.dtype {

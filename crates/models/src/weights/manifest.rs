@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use arch::{Config, Linear, Mode, Part, Scheme, stacks};
+use arch::{Config, Convolution, Linear, Mode, Part, Scheme, stacks};
 use mlx_core::Dtype;
 
 use super::places::{Places, join};
@@ -40,6 +40,9 @@ pub(crate) struct Manifest {
     packed: Vec<(Scheme, u64)>,
     /// Dtype of the activations: that of the embedding, or of its scales.
     pub(crate) dtype: Dtype,
+    /// Where the model has convolutions, whether mlx-lm wrote the file: their weights are laid out as MLX has
+    /// them, and norms that others store less one are stored whole. mlx-lm tells by the former, too.
+    pub(crate) converted: Option<bool>,
 }
 
 impl Manifest {
@@ -55,6 +58,7 @@ impl Manifest {
             floats: (0, 0),
             packed: Vec::new(),
             dtype: Dtype::Bfloat16,
+            converted: None,
         };
         Check {
             config,
@@ -108,6 +112,8 @@ impl Check<'_> {
                     self.vector(&join(&places.root, name), length)?;
                 }
                 Part::Norm(norm) => self.vector(&join(&places.root, &norm.weight), norm.width)?,
+                Part::Heads(name, count) => self.vector(&join(&places.root, name), count)?,
+                Part::Convolution(convolution) => self.convolution(convolution)?,
             }
         }
         if let Some(path) = &places.head {
@@ -119,6 +125,28 @@ impl Check<'_> {
     fn vector(&mut self, name: &str, len: usize) -> Result<()> {
         self.tensor(name, &[len], &FLOATS)?;
         self.manifest.parameters += len as u64;
+        Ok(())
+    }
+
+    /// The weights of a convolution in one of two layouts, which all of a file have.
+    fn convolution(&mut self, convolution: &Convolution<String>) -> Result<()> {
+        let name = join(&self.manifest.places.root, &convolution.weight);
+        let (channels, width) = (convolution.channels, convolution.width);
+        let found = self.checkpoint.find(&name)?;
+        let shape = [channels, width, 1];
+        let converted = found.is_some_and(|entry| {
+            let found = entry.shape.iter().map(|&n| n as usize);
+            found.eq(shape)
+        });
+        if *self.manifest.converted.get_or_insert(converted) != converted {
+            let problem = "is not laid out as the others; take the files of one conversion";
+            return Err(Error::tensor(self.checkpoint.dir(), &name, problem));
+        }
+        match converted {
+            true => self.tensor(&name, &shape, &FLOATS)?,
+            false => self.tensor(&name, &[channels, 1, width], &FLOATS)?,
+        }
+        self.manifest.parameters += (channels * width) as u64;
         Ok(())
     }
 

@@ -31,7 +31,7 @@ impl Places {
     pub(super) fn find(config: &Config, checkpoint: &Checkpoint) -> Result<Self> {
         let has_weight = |path: &str| checkpoint.has(&join(path, "weight"));
         let model = &config.model;
-        let first = model.layers.first().map(|l| &l.attention.before.weight);
+        let first = model.layers.first().map(|l| &l.mixer.before.weight);
         let is_root = |root: &&str| {
             let has_first = |name| checkpoint.has(&join(root, name));
             has_weight(&join(root, &model.embedding.table.weight)) || first.is_some_and(has_first)

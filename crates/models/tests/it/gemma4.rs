@@ -140,10 +140,11 @@ fn what_is_left_out_is_what_transformers_takes() {
     let kinds: Vec<_> = model
         .states
         .iter()
+        .filter_map(arch::State::keys)
         .map(|s| (s.heads, s.head_dim, s.window))
         .collect();
     assert_eq!(kinds[4..6], [(4, 256, Some(512)), (4, 512, None)]);
-    assert_eq!(model.layers[0].attention.part.heads, 8);
+    assert_eq!(model.layers[0].attention().unwrap().heads, 8);
     assert_eq!(model.layers[29].mlp.part.width(), 9216);
     let inputs = model.per_layer.as_ref().unwrap();
     assert_eq!((inputs.width, inputs.embedding.table.rows), (256, 262_144));
@@ -151,7 +152,7 @@ fn what_is_left_out_is_what_transformers_takes() {
     let unified = json!({"model_type": "gemma4_unified_text", "num_hidden_layers": 30});
     let config = read(&unified).unwrap();
     assert_eq!(config.context, Some(262_144));
-    assert_eq!(config.model.states[0].window, Some(1024));
+    assert_eq!(config.model.states[0].window(), Some(1024));
     assert!(config.model.per_layer.is_none());
     // Published files say so of models that have no such input.
     let mut null = text;

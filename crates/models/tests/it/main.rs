@@ -9,6 +9,7 @@ mod directories;
 mod edit;
 mod experts;
 mod gemma4;
+mod recurrent;
 mod reference;
 mod small_tokenizer;
 mod together;

@@ -105,6 +105,8 @@ fn other_paths_take_several_sequences_too() {
             "gemma2-hub",
             "qwen2-window-hub",
             "qwen2_moe-v5",
+            "qwen3_5-hub",
+            "qwen3_next-only",
             "gemma4-e2b-hub",
             "gemma4-26b_moe-hub",
         ] {
