@@ -20,6 +20,7 @@ pub use crate::delta::graph::{Delta, Deltas, gated_delta};
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;
 pub use crate::draw::graph::draw;
+pub use crate::experts::graph::{Mixture, logits, mixture};
 pub use crate::experts::{Experts, Shared};
 pub use crate::gated::Activation;
 pub use crate::gated::graph::gated;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use crate::language_model::LanguageModel;
+use crate::language_model::{LanguageModel, Reading};
 use crate::metrics::{Generation, Piece};
 use crate::request::Request;
 use crate::scheduler::{Client, Scheduler, Service, catching};
@@ -30,6 +30,12 @@ pub(crate) enum Job {
     Generate(GenerateJob),
     Logits {
         ids: Vec<u32>,
+        reply: Sender<Result<Vec<f32>>>,
+    },
+    /// A text that is read for something else than an answer.
+    Read {
+        ids: Vec<u32>,
+        want: Reading,
         reply: Sender<Result<Vec<f32>>>,
     },
 }
@@ -184,12 +190,16 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {
                 Job::Generate(job) => accept(&mut scheduler, job),
-                Job::Logits { ids, reply } => asides.push_back((ids, reply)),
+                Job::Logits { ids, reply } => asides.push_back((ids, None, reply)),
+                Job::Read { ids, want, reply } => asides.push_back((ids, Some(want), reply)),
             }
         }
         // One at the most between two steps of those that are served.
-        if let Some((ids, reply)) = asides.pop_front() {
-            let outcome = catching(|| model.logits(&ids));
+        if let Some((ids, want, reply)) = asides.pop_front() {
+            let outcome = catching(|| match &want {
+                None => model.logits(&ids),
+                Some(want) => model.read_text(&ids, want),
+            });
             if outcome.is_err() {
                 // Caches would keep what they took until the next request.
                 let _ = catching(|| model.drop_caches(None));

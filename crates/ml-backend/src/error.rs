@@ -193,6 +193,24 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// The directory's files for embeddings cannot be used, or the model is not made for what was asked.
+    #[error("{}: {problem}", path.display())]
+    Embedding {
+        /// The file, or the directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
+    /// [`EmbedOptions::cancel`](crate::EmbedOptions::cancel) or that of a reranking was used: nothing is given.
+    #[error("cancelled after {done} of {of} texts")]
+    CancelledTexts {
+        /// Texts that were done.
+        done: usize,
+        /// All texts.
+        of: usize,
+    },
+
     /// The engine thread could not be started.
     #[error("cannot start the engine thread")]
     Thread(#[source] std::io::Error),

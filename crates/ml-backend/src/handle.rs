@@ -8,6 +8,7 @@ use models::tokenizer::Tokenizer;
 use crate::backend::{Backend, OnPiece, StreamingBackend};
 use crate::chat::{ChatFormat, Message};
 use crate::engine::{Engine, Job};
+use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
@@ -21,7 +22,7 @@ use crate::{Error, Generation, Options, Result};
 /// what one gives does not depend on the others. The last clone to go frees the model.
 #[derive(Clone)]
 pub struct MlxBackend {
-    loaded: Arc<Loaded>,
+    pub(crate) loaded: Arc<Loaded>,
     engine: Arc<Engine>,
 }
 
@@ -122,6 +123,15 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
+    /// What the engine reads of a text, as soon as those before it are done.
+    pub(crate) fn read(&self, ids: Vec<u32>, want: Reading) -> Result<Vec<f32>> {
+        self.loaded.limits.check_ids(&ids)?;
+        self.loaded.limits.check_context(ids.len())?;
+        let (reply, answer) = channel();
+        self.engine.submit(Job::Read { ids, want, reply })?;
+        answer.recv().unwrap_or(Err(Error::EngineEnded))
+    }
+
     fn start(&self, request: Request, options: &Options) -> Result<GenerationStream> {
         let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
         GenerationStream::start(
@@ -134,7 +144,7 @@ impl MlxBackend {
 
     /// Refuses a text that cannot fit the context before it is made into tokens, which takes many times
     /// its memory. A text that could fit is left to the count of its tokens.
-    fn check_length(&self, text: &str) -> Result<()> {
+    pub(crate) fn check_length(&self, text: &str) -> Result<()> {
         let Some(context) = self.loaded.limits.context else {
             return Ok(());
         };
@@ -146,7 +156,7 @@ impl MlxBackend {
         self.loaded.limits.check_bytes(text.len(), longest)
     }
 
-    fn tokenizer(&self) -> Result<&Tokenizer> {
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
         let missing = || Error::NoTokenizer {
             dir: self.loaded.info.dir.clone(),
         };

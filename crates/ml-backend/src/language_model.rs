@@ -5,11 +5,21 @@
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
 use crate::Result;
+use crate::embedding::Pooling;
 use crate::request::Request;
 
 /// A sequence that a model holds: caches and a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SequenceId(pub(crate) usize);
+
+/// What a text is read for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reading {
+    /// Its hidden states, made one.
+    Pooled(Pooling),
+    /// The logits of these tokens, each in the vocabulary.
+    Next(Vec<u32>),
+}
 
 /// A model and the sequences that it holds.
 pub(crate) trait LanguageModel {
@@ -67,6 +77,9 @@ pub(crate) trait LanguageModel {
 
     /// Float32 logits of every position, `[ids.len(), vocabulary]`, row by row.
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>>;
+
+    /// Of a text by itself: its hidden states as one vector, or float32 logits of some tokens behind it.
+    fn read_text(&mut self, ids: &[u32], want: &Reading) -> Result<Vec<f32>>;
 
     /// What is held now, and the peak since a [`begin`](Self::begin) when no sequence was held.
     fn memory(&mut self) -> Result<MemoryUse>;

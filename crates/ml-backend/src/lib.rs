@@ -50,6 +50,7 @@ mod builder;
 #[doc(hidden)]
 pub mod chat;
 mod device;
+mod embedding;
 mod engine;
 mod error;
 mod generate;
@@ -63,6 +64,7 @@ mod mlx_model;
 mod model_info;
 mod options;
 mod request;
+mod rerank;
 mod sample;
 mod scheduler;
 mod stream;
@@ -76,6 +78,7 @@ pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use builder::{MlxBackendBuilder, Progress};
 pub use chat::{Message, Role, ToolCall};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
+pub use embedding::EmbedOptions;
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
 pub use load::device_info;
@@ -88,6 +91,7 @@ pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK_ON_CPU,
     DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
 };
+pub use rerank::RerankOptions;
 pub use stream::GenerationStream;
 
 /// The README's example is compiled with the others.

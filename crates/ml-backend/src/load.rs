@@ -80,12 +80,13 @@ impl MlxBackendBuilder<'_> {
             load_time: started.elapsed(),
         };
         log(&info, plain_mlx);
-        let format = OnceLock::new();
+        let (format, recipe) = (OnceLock::new(), OnceLock::new());
         let loaded = Loaded {
             info,
             limits,
             tokenizer,
             format,
+            recipe,
         };
         Ok(MlxBackend::new(engine, loaded))
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use models::tokenizer::Tokenizer;
 
 use crate::chat::ChatFormat;
+use crate::embedding::Recipe;
 use crate::request::ModelLimits;
 use crate::{DeviceInfo, MemoryLimits, ModelInfo};
 
@@ -36,4 +37,6 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Option<Tokenizer>,
     /// Made at the first chat: who only continues texts needs no template that works.
     pub(crate) format: OnceLock<ChatFormat>,
+    /// Made at the first embedding: who generates needs no files for it.
+    pub(crate) recipe: OnceLock<Recipe>,
 }

@@ -7,7 +7,8 @@ use models::cache::{Cache, GROWTH};
 use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
-use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
+use crate::embedding::{Pool, Pooling};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
 use crate::sample::{self, Sampler};
@@ -255,6 +256,45 @@ impl MlxModel {
     }
 }
 
+/// Texts that are read for something else than an answer. They are cut like nothing else, so that what a text gives is
+/// its own.
+impl MlxModel {
+    fn pooled(&self, ids: &[u32], pooling: Pooling, cache: &mut Cache) -> Result<Vec<f32>> {
+        let mut pool = Pool::new(pooling);
+        for chunk in ids.chunks(LOGITS_CHUNK) {
+            let states = self
+                .model
+                .forward(&ids_array(chunk)?, cache, Logits::Hidden)?;
+            let states = states.expect("a pass that was asked for hidden states gives them");
+            let rows = states.cast(Dtype::Float32)?.to_vec::<f32>()?;
+            for row in rows.chunks_exact(rows.len() / chunk.len()) {
+                pool.add(row);
+            }
+        }
+        Ok(pool.finish())
+    }
+
+    fn next_logits(&self, ids: &[u32], tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
+        let mut chunks = ids.chunks(LOGITS_CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            let ids = ids_array(chunk)?;
+            if chunks.peek().is_some() {
+                self.model.forward(&ids, cache, Logits::None)?;
+                cache.eval()?;
+                continue;
+            }
+            let logits = self.model.forward(&ids, cache, Logits::Last)?;
+            let logits = logits.expect("a pass that was asked for logits gives them");
+            let logits = logits.cast(Dtype::Float32)?.to_vec::<f32>()?;
+            return Ok(tokens
+                .iter()
+                .filter_map(|token| logits.get(*token as usize).copied())
+                .collect());
+        }
+        Err(Error::EmptyPrompt)
+    }
+}
+
 impl LanguageModel for MlxModel {
     /// As it was drawn, so is it the next step's input.
     type Token = Token;
@@ -411,6 +451,18 @@ impl LanguageModel for MlxModel {
         let rows = self.all_logits(ids);
         memory::clear_cache()?;
         rows
+    }
+
+    fn read_text(&mut self, ids: &[u32], want: &Reading) -> Result<Vec<f32>> {
+        self.last = None;
+        let mut cache = self.model.new_cache();
+        let read = match want {
+            Reading::Pooled(pooling) => self.pooled(ids, *pooling, &mut cache),
+            Reading::Next(tokens) => self.next_logits(ids, tokens, &mut cache),
+        };
+        drop(cache);
+        self.release_buffers()?;
+        read
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {

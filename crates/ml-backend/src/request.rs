@@ -64,20 +64,23 @@ impl ModelLimits {
 
     /// Refuses more tokens than the context holds, and more logits than `available` bytes.
     pub(crate) fn check_logits(&self, tokens: usize, available: Option<u64>) -> Result<()> {
-        match self.context {
-            Some(context) if tokens > context => {
-                return Err(Error::PromptTooLong {
-                    prompt_tokens: tokens,
-                    context,
-                });
-            }
-            _ => {}
-        }
+        self.check_context(tokens)?;
         let bytes = (tokens as u64).saturating_mul(4 * self.vocab_size as u64);
         match available {
             Some(available) if bytes > available => Err(Error::TooManyLogits {
                 bytes,
                 available: Some(available),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses more tokens than the context holds.
+    pub(crate) fn check_context(&self, tokens: usize) -> Result<()> {
+        match self.context {
+            Some(context) if tokens > context => Err(Error::PromptTooLong {
+                prompt_tokens: tokens,
+                context,
             }),
             _ => Ok(()),
         }

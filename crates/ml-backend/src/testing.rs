@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
 use crate::request::{ModelLimits, Request};
 use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
@@ -294,6 +294,10 @@ impl LanguageModel for Script {
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         Ok(ids.iter().map(|&id| id as f32).collect())
+    }
+
+    fn read_text(&mut self, ids: &[u32], _: &Reading) -> Result<Vec<f32>> {
+        self.logits(ids)
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {

@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Write the logits of given token ids to a safetensors file.
     Logits(LogitsArgs),
+    /// Write the embeddings of texts, or of token ids, to a safetensors file.
+    Embed(EmbedArgs),
+    /// Score how well documents fit a query, with a model such as Qwen3-Reranker.
+    Rerank(RerankArgs),
 }
 
 #[derive(Args, Debug)]
@@ -105,6 +109,53 @@ pub(crate) struct LogitsArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Print one JSON object about the file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EmbedArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// A text; may be given several times.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        required_unless_present = "tokens"
+    )]
+    pub(crate) text: Vec<String>,
+    /// Token ids instead of texts, such as `1,2,3`, as they are. Needs no tokenizer.
+    #[arg(long, value_name = "IDS", value_parser = token_ids, conflicts_with_all = ["text", "prompt_name"])]
+    pub(crate) tokens: Option<TokenIds>,
+    /// Which of the directory's prompts stands before each text [default: the directory's default, mostly none].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt_name: Option<String>,
+    /// Keep the first N features, of models that were trained for it.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) dimensions: Option<usize>,
+    /// The file to write: tensor `embedding`, float32, shape [texts, features].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object about the file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RerankArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// What is looked for.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) query: String,
+    /// A document; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, required = true)]
+    pub(crate) document: Vec<String>,
+    /// What makes a document fit a query [default: that it answers a web search].
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) instruction: Option<String>,
+    /// Print one JSON object with the scores instead of one score a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

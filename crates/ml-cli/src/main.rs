@@ -1,4 +1,4 @@
-//! The command `ml`: generate text, chat, look at a model, get its logits.
+//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts.
 //!
 //! Standard output carries the result and nothing else; the device, progress and figures go to
 //! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
@@ -9,13 +9,16 @@
 mod answer;
 mod args;
 mod chat;
+mod embed;
 mod generate;
 mod info;
 mod lines;
 mod logits;
 mod output;
+mod rerank;
 mod session;
 mod signals;
+mod tensor;
 
 use std::process::ExitCode;
 
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Info(args) => info::run(args),
         Command::Logits(args) => logits::run(args),
+        Command::Embed(args) => embed::run(args),
+        Command::Rerank(args) => rerank::run(args),
     };
     match outcome {
         Ok(code) => code,

@@ -98,6 +98,8 @@ pub enum Logits {
     Last,
     /// Every position's.
     All,
+    /// None, but what the head would make them of: the normalized hidden states of every position, `[L, hidden]`.
+    Hidden,
 }
 
 /// A directory whose headers agree with its configuration, and what loading it with some options means.
@@ -116,10 +118,6 @@ struct Opened {
 impl Opened {
     fn read(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let config = Config::read(dir)?;
-        if device::current()? == DeviceKind::Cuda && plan::sparse(&config.model) {
-            let why = format!("{}; run it on the CPU", plan::EXPERTS_ON_CUDA);
-            return Err(Error::config(&config.path, why));
-        }
         let (checkpoint, manifest) = Checkpoint::open(dir, &config)?;
         let mut info = ModelInfo::new(&config, &checkpoint, &manifest);
         info.dtype = options.dtype.unwrap_or(manifest.dtype);
@@ -265,7 +263,7 @@ impl Model {
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.
     ///
     /// Returns logits in the dtype of the activations, or in float32: `[vocab]` for
-    /// [`Logits::Last`], `[L, vocab]` for [`Logits::All`]. Nothing is evaluated; after
+    /// [`Logits::Last`], `[L, vocab]` for [`Logits::All`]; hidden states for [`Logits::Hidden`]. Nothing is evaluated; after
     /// [`Logits::None`] there is [`Cache::eval`].
     ///
     /// # Errors

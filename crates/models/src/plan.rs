@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use arch::{Gated, Layer, Mlp, Mode, Model};
+use arch::{Attention, Experts, Gated, Layer, Mlp, Mode, Model};
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::{DeviceKind, Dtype};
 
@@ -95,18 +95,25 @@ pub(crate) fn steps(
             ["one operation for all", "single operations"],
             one_operation(model, dtype),
         )],
-        DeviceKind::Cuda => vec![
-            step(
-                "a token",
-                ["one kernel", "single operations"],
-                one_kernel(model, storage, dtype, gpu),
-            ),
-            step(
-                "attention of prompts",
-                ["our kernel", "MLX's"],
-                our_attention(model, dtype, gpu),
-            ),
-        ],
+        DeviceKind::Cuda => {
+            let mut steps = vec![
+                step(
+                    "a token",
+                    ["one kernel", "single operations"],
+                    one_kernel(model, storage, dtype, gpu),
+                ),
+                step(
+                    "attention of prompts",
+                    ["our kernel", "MLX's"],
+                    our_attention(model, dtype, gpu),
+                ),
+            ];
+            if sparse(model) {
+                let by = ["our kernels", "MLX's products, of unpacked matrices"];
+                steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));
+            }
+            steps
+        }
         DeviceKind::Metal => vec![step(
             "attention",
             ["MLX's kernel", "single operations, all scores in memory"],
@@ -175,7 +182,7 @@ fn kernel(
         packed(storage.head)?,
     ];
     if sparse(model) {
-        return Err(EXPERTS_ON_CUDA.to_owned());
+        return Err(EXPERTS_APART.to_owned());
     }
     if let Some(why) = model.layers.iter().find_map(not_in_kernel) {
         return Err(why.to_owned());
@@ -262,8 +269,11 @@ pub(crate) fn sparse(model: &Model<String>) -> bool {
     model.layers.iter().any(|layer| layer.mlp.part.is_sparse())
 }
 
-/// Why such a model is refused there: its reference tests failed on an H200.
-pub(crate) const EXPERTS_ON_CUDA: &str = "mixtures of experts do not run on CUDA yet";
+/// Why a token of such a model is not one kernel there.
+const EXPERTS_APART: &str = "its experts are kernels of their own";
+
+/// Why experts are not our kernels there.
+const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 
 /// Whether any layer is recurrent, or has gated attention as the others of such models do.
 pub(crate) fn recurrent(model: &Model<String>) -> bool {
@@ -273,6 +283,9 @@ pub(crate) fn recurrent(model: &Model<String>) -> bool {
 
 /// Why such a model is not run as a whole.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
+
+/// Why keys are not put into the cache by our kernel, which attention then is not either.
+const PARTIAL: &str = "heads are rotated in part";
 
 const OLD_GPU: &str = "the GPU is older than sm_80";
 
@@ -294,9 +307,57 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
     }
+    let partial = |a: &Attention<String>| {
+        let rope = model.ropes.get(a.rope);
+        rope.is_some_and(|rope| rope.dims < a.head_dim)
+    };
+    if model.attentions().any(partial) {
+        return Some(PARTIAL.to_owned());
+    }
     let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
+}
+
+/// Why experts are not our kernels on a GPU.
+fn our_experts(
+    model: &Model<String>,
+    storage: &Storage,
+    dtype: Dtype,
+    gpu: Option<Target>,
+) -> Option<String> {
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
+    if dtype == Dtype::Float32 {
+        return Some("activations are float32".to_owned());
+    }
+    let packed = |stored: &Stored| match stored {
+        Stored::Dense => true,
+        Stored::Quantized(s) => {
+            s.mode == Mode::Mxfp4 || s.mode == Mode::Affine && matches!(s.bits, 4 | 8)
+        }
+    };
+    if let Some(Stored::Quantized(scheme)) = storage.layers.iter().find(|stored| !packed(stored)) {
+        return Some(format!("matrices are stored in {scheme}"));
+    }
+    let mixtures = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mlp.part.experts());
+    let mut mixtures = mixtures.peekable();
+    let own = |experts: &&Experts<String>| {
+        experts.router_norm.is_some() || experts.share_scales.is_some()
+    };
+    if mixtures.peek().is_some_and(own) {
+        return Some(ROUTER_OF_ITS_OWN.to_owned());
+    }
+    let fits = mixtures.all(|experts| {
+        let (gate, down) = (&experts.each.gate, &experts.each.down);
+        let count = experts.router.rows;
+        kernels::experts::cuda::fits(count, experts.top, [down.rows, gate.rows])
+    });
+    (!fits).then(|| "the kernels have no room for these sizes".to_owned())
 }
 
 #[cfg(test)]
@@ -328,8 +389,8 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Of experts there is no kernel on NVIDIA's GPUs yet, nor of what only Gemma 4 has, and none at all of
-                // gated delta nets.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet, nor are
+                // gated delta nets anywhere.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
@@ -348,9 +409,12 @@ mod tests {
                     ) {
                         let why = step.slower.as_deref();
                         let expected = match step.part {
-                            "a token" if sparse => Some(EXPERTS_ON_CUDA),
+                            "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
+                            "layers" if hybrid => Some(DELTA),
+                            "attention of prompts" if hybrid => Some(PARTIAL),
                             "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
+                            "experts" if odd.is_some() && !hybrid => Some(ROUTER_OF_ITS_OWN),
                             _ => None,
                         };
                         assert_eq!(why, expected, "{name}, {stored:?}: {step}");

@@ -8,6 +8,7 @@ mod gemma2;
 mod gemma3;
 mod gemma4;
 mod gemma4_heads;
+mod gemma4_published;
 mod hybrid;
 mod llama;
 mod mistral;

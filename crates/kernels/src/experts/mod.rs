@@ -5,6 +5,8 @@
 //! which other rows there are: those decide only how many rows a product has, and products of few rows give
 //! each row the same bits.
 
+pub mod cuda;
+pub(crate) mod graph;
 mod route;
 mod sums;
 

@@ -10,7 +10,7 @@ use crate::columns::Columns;
 use crate::cuda::{Compiled, dtype_option, has_kernels};
 
 /// CUDA C++ that needs no header.
-pub const SOURCE: &str = crate::with_numbers!("gated.cu");
+pub const SOURCE: &str = crate::with_numbers!("activation.cuh", "gated.cu");
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -27,16 +27,21 @@ pub struct Variant {
 impl Variant {
     /// What the source is compiled with.
     pub fn options(&self) -> Vec<String> {
-        let activation = match self.activation {
-            Activation::Silu => "-DSILU",
-            Activation::GeluTanh => "-DGELU_TANH",
-        };
         vec![
-            activation.to_owned(),
+            activation_option(self.activation),
             dtype_option(self.dtype),
             format!("-DTHREADS={THREADS}"),
         ]
     }
+}
+
+/// What tells the source which function a gate goes through.
+pub(crate) fn activation_option(activation: Activation) -> String {
+    match activation {
+        Activation::Silu => "-DSILU",
+        Activation::GeluTanh => "-DGELU_TANH",
+    }
+    .to_owned()
 }
 
 /// See [`super::graph::gated`]; `None` for what the kernel lacks.

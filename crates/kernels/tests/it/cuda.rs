@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 
+use kernels::experts::cuda as experts;
 use kernels::gated::{self, Activation};
 use kernels::{Dtype, argmax, attention, bf12, dequantize, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
@@ -67,6 +68,9 @@ fn sources() -> Vec<Source> {
             let (text, options) = (attention::cuda::SOURCE, variant.options());
             sources.push(Source::new(variant, text, options));
         }
+        for variant in expert_variants(dtype) {
+            sources.push(Source::new(variant, variant.source(), variant.options()));
+        }
         for activation in [Activation::Silu, Activation::GeluTanh] {
             let variant = gated::cuda::Variant { activation, dtype };
             sources.push(Source::new(variant, gated::cuda::SOURCE, variant.options()));
@@ -129,12 +133,53 @@ fn attention_variants(dtype: Dtype) -> Vec<attention::cuda::Variant> {
     variants.collect()
 }
 
+/// Qwen3's 128 experts, plain and packed, and few that are all there is to choose from.
+fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
+    use experts::{Packing, Part};
+    if dtype == Dtype::F32 {
+        return Vec::new();
+    }
+    let affine = |bits, group| Packing::Affine { bits, group };
+    let dense = (Packing::Dense, 128, 8, Activation::Silu);
+    let mut variants = Vec::new();
+    for (packing, count, top, activation) in [
+        dense,
+        (affine(4, 64), 128, 8, Activation::Silu),
+        (affine(8, 32), 512, 10, Activation::Silu),
+        (Packing::Mxfp4, 32, 4, Activation::GeluTanh),
+        (affine(4, 128), 3, 3, Activation::GeluTanh),
+    ] {
+        let parts = [
+            Part::Logits,
+            Part::FewInner,
+            Part::FewOuter,
+            Part::Routes,
+            Part::Sorted,
+            Part::ManyInner,
+            Part::ManyOuter,
+            Part::Sums,
+        ];
+        variants.extend(parts.map(|part| experts::Variant {
+            part,
+            dtype,
+            packing,
+            experts: count,
+            top,
+            renormalised: top == 8,
+            activation,
+            shared: top == 10,
+        }));
+    }
+    variants
+}
+
 /// What a block may ask for on GPUs of workstations (sm_86, sm_89, sm_120).
 #[test]
-fn attention_fits_the_smallest_shared_memory() {
+fn blocks_fit_the_smallest_shared_memory() {
     for variant in attention_variants(Dtype::Bf16) {
         assert!(variant.shared_memory() <= 99 << 10, "{variant:?}");
     }
+    const { assert!(experts::SHARED_MEMORY <= 99 << 10) };
 }
 
 /// NVIDIA's compiler, where `cargo xtask test` put it.

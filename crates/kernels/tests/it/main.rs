@@ -13,6 +13,7 @@ mod decode_emulated;
 mod dequantize;
 mod encoded;
 mod experts;
+mod experts_on_gpu;
 mod matmul;
 mod operations;
 mod quantized_matmul;

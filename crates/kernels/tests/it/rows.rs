@@ -1,7 +1,7 @@
 //! The operations that go row by row, compared with float64.
 
 use crate::common::{Array, Rng, close, cpus, dtypes, epsilon};
-use kernels::add::{add, add_row};
+use kernels::add::{add, add_row, multiply};
 use kernels::gated::{Activation, gated};
 use kernels::rms_norm::{Addend, NormView, add_rms_norm, rms_norm};
 use kernels::rope::{RotationView, rope};
@@ -93,6 +93,50 @@ proptest! {
                 let (a, b) = (a.get(0, r, c), row.get(0, 0, c));
                 (a + b, a.abs() + b.abs())
             });
+        }
+    }
+
+    #[test]
+    fn numbers_are_multiplied_where_they_lie(
+        shape in shapes(),
+        dtype in dtypes(),
+        (gap, offset) in (0_usize..3, 0_usize..5),
+        (factor, seed) in (-2.0_f32..2.0, any::<u64>()),
+    ) {
+        let numbers = || {
+            let mut rng = Rng::new(seed);
+            Array::new(dtype, shape, gap, offset).fill(|| rng.normal())
+        };
+        let x = numbers();
+        for cpu in cpus() {
+            let mut y = numbers();
+            multiply(&cpu, y.view_mut(), factor);
+            check(&cpu, &y, 1.0, |p, r, c| {
+                let product = x.get(p, r, c) * f64::from(factor);
+                (product, product.abs())
+            });
+        }
+    }
+
+    #[test]
+    fn gated_activations_take_columns_of_a_wider_array(
+        (rows, cols, before, behind) in (1_usize..=5, 1_usize..=70, 0_usize..=9, 0_usize..=9),
+        dtype in dtypes(),
+        seed in any::<u64>(),
+    ) {
+        let mut rng = Rng::new(seed);
+        let gate = Array::new(dtype, [1, rows, cols], 0, 0).fill(|| rng.normal());
+        let wide = Array::new(dtype, [1, rows, before + cols + behind], 1, 0).fill(|| rng.normal());
+        for cpu in cpus() {
+            let mut y = Array::new(dtype, [1, rows, cols], 0, 0);
+            let up = wide.view().slice_cols(before..before + cols).unwrap();
+            gated(&cpu, Activation::Silu, gate.view(), up, y.view_mut()).unwrap();
+            check(&cpu, &y, 8.0, |p, r, c| {
+                let (gate, up) = (gate.get(p, r, c), wide.get(p, r, before + c));
+                let value = gate / (1.0 + (-gate).exp()) * up;
+                (value, value.abs() + (gate * up).abs())
+            });
+            assert!(wide.view().slice_cols(before..before + cols + behind + 1).is_err());
         }
     }
 

@@ -10,4 +10,5 @@ mod chat_jinja;
 mod chat_reference;
 mod demo;
 mod demo_accuracy;
+mod embedding;
 mod random_weights;

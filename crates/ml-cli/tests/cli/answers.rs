@@ -278,3 +278,42 @@ fn info_shows_the_advice_and_what_was_left_out() {
     assert_eq!(object["advice"]["top_k"], Value::Null);
     assert_eq!(object["context"], 1024);
 }
+
+#[test]
+fn embeddings_of_texts_are_rows_of_one_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("embedding.safetensors");
+    let mut ml = with_demo("embed");
+    ml.args([
+        "--text",
+        "a garden",
+        "--text",
+        "17 + 25",
+        "--dimensions",
+        "64",
+    ]);
+    ml.arg("--out").arg(&file);
+    stdout(&mut ml);
+    let bytes = std::fs::read(&file).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = tensors.tensor("embedding").unwrap();
+    assert_eq!(embedding.dtype(), safetensors::Dtype::F32);
+    assert_eq!(embedding.shape(), [2, 64]);
+    let floats = embedding.data().chunks_exact(4);
+    let floats: Vec<f32> = floats
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    for row in floats.chunks(64) {
+        let length: f32 = row.iter().map(|x| x * x).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+    }
+    assert_ne!(floats[..64], floats[64..]);
+}
+
+#[test]
+fn a_model_that_has_no_yes_is_no_reranker() {
+    let mut ml = with_demo("rerank");
+    ml.args(["--query", "q", "--document", "d"]);
+    let error = crate::failure(&mut ml);
+    assert!(error.contains("no token \"yes\""), "{error}");
+}

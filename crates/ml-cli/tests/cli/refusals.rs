@@ -67,6 +67,24 @@ fn wrong_use_exits_2() {
         &["chat", "--model", "m", "--tools", "no-such-file"],
         &["info"],
         &["logits", "--model", "m", "--tokens", "1"],
+        &["embed", "--model", "m", "--out", "f"],
+        &["embed", "--model", "m", "--text", "t"],
+        &[
+            "embed", "--model", "m", "--text", "t", "--tokens", "1", "--out", "f",
+        ],
+        &[
+            "embed",
+            "--model",
+            "m",
+            "--text",
+            "t",
+            "--dimensions",
+            "0",
+            "--out",
+            "f",
+        ],
+        &["rerank", "--model", "m", "--query", "q"],
+        &["rerank", "--model", "m", "--document", "d"],
         &["logits", "--model", "m", "--out", "f"],
     ];
     for args in wrong {

@@ -67,13 +67,13 @@ impl Model {
     fn begin_at(&self, ids: &Array, cache: &mut Cache, want: Logits) -> Result<At> {
         let length = ids.dim(0);
         if length == 1
-            && want != Logits::None
+            && matches!(want, Logits::Last | Logits::All)
             && let Some(logits) = self.decoder.next_logits(ids, &mut [&mut *cache])?
         {
             return Ok(At::Logits(logits));
         }
         let rows = match want {
-            Logits::All => length,
+            Logits::All | Logits::Hidden => length,
             Logits::None | Logits::Last => 1,
         };
         Ok(At::Layers(self.decoder.begin(ids, cache, rows)?))
@@ -113,6 +113,7 @@ impl Model {
             At::Layers(at) => match self.decoder.go_on(at, cache, more)? {
                 None => return Ok(None),
                 Some(_) if pass.want == Logits::None => None,
+                Some(hidden) if pass.want == Logits::Hidden => Some(hidden),
                 Some(hidden) => Some(self.decoder.logits(&hidden)?),
             },
         };

@@ -69,15 +69,49 @@ impl Experts {
 
     /// `x [L, hidden]` to the same shape; the router sees `seen [L, hidden]`.
     pub(super) fn forward(&self, x: &Array, seen: &Array) -> Result<Array> {
+        let shared = self.shared.as_ref().map(|(gate, mlp)| {
+            Ok::<_, crate::Error>((mlp.forward(x, [None, None])?, gate.forward_in_float32(x)?))
+        });
+        let shared = shared.transpose()?;
+        let added = shared.as_ref().map(|(out, gate)| (out, gate));
+        if self.routes_plainly()
+            && let Some(sum) = self.by_kernels(x, added)?
+        {
+            return Ok(sum);
+        }
         let (chosen, shares) = self.route(seen)?;
         let y = self.outputs(x, &chosen)?.cast(Dtype::Float32)?;
         let mut sum = ops::sum(&ops::mul(&y, &shares.expand_dims(-1)?)?, &[1], false)?;
-        if let Some((gate, mlp)) = &self.shared {
-            let gate = ops::sigmoid(&gate.forward_in_float32(x)?)?;
-            let out = mlp.forward(x, [None, None])?.cast(Dtype::Float32)?;
+        if let Some((out, gate)) = &shared {
+            let gate = ops::sigmoid(gate)?;
+            let out = out.cast(Dtype::Float32)?;
             sum = ops::add(&sum, &ops::mul(&out, &gate)?)?;
         }
         Ok(sum.cast(x.dtype())?)
+    }
+
+    /// Whether the router sees what the experts see, and its shares are what counts.
+    fn routes_plainly(&self) -> bool {
+        self.router_norm.is_none() && self.factors.is_none()
+    }
+
+    /// By kernels that want the matrices in one array; `None` where they are apart, or for what those lack.
+    fn by_kernels(&self, x: &Array, shared: Option<(&Array, &Array)>) -> Result<Option<Array>> {
+        let [Some(gate), Some(up), Some(down)] =
+            [&self.gate, &self.up, &self.down].map(Matrices::together)
+        else {
+            return Ok(None);
+        };
+        let by = graph::Mixture {
+            router: self.router.matrix().as_weight(),
+            top: self.top.unsigned_abs() as usize,
+            renormalised: self.renormalised,
+            gate: gate.as_weight(),
+            up: up.as_weight(),
+            down: down.as_weight(),
+            activation: self.activation,
+        };
+        Ok(graph::mixture(x, &by, shared)?)
     }
 
     /// The experts of each row of `x [L, hidden]`, uint32 `[L, top]`, and their shares, float32 `[L, top]`.

@@ -2,7 +2,7 @@
 
 use kernels::graph::{self, Encoded, Packed, Weight};
 use mlx_core::quant::{self, Scheme};
-use mlx_core::{Array, Dtype, ops};
+use mlx_core::{Array, DeviceKind, Dtype, device, ops};
 
 use crate::weights::{Loader, Source, Stored};
 use crate::{Error, Result};
@@ -186,6 +186,12 @@ impl Matrix {
                 biases,
                 scheme,
             } => {
+                // MLX compiles a kernel there for each kind of such products, which takes minutes.
+                if device::current()? == DeviceKind::Cuda {
+                    let dtype = Some(x.dtype());
+                    let stack = quant::dequantize(weight, scales, biases.as_ref(), scheme, dtype)?;
+                    return Ok(ops::gather_matmul(x, &stack, indices, sorted)?);
+                }
                 let stack = quant::Quantized {
                     weight: weight.clone(),
                     scales: scales.clone(),
@@ -200,6 +206,9 @@ impl Matrix {
 
     /// `x [.., in]` to `[.., out]`, both float32: by MLX, for few outputs.
     fn apply_in_float32(&self, x: &Array) -> Result<Array> {
+        if let Some(y) = graph::logits(x, self.as_weight())? {
+            return Ok(y);
+        }
         let wide = |array: &Array| array.cast(Dtype::Float32);
         let x = wide(x)?;
         Ok(match self {
@@ -216,6 +225,11 @@ impl Matrix {
                     false => scales.clone(),
                 };
                 let biases = biases.as_ref().map(wide).transpose()?;
+                if device::current()? == DeviceKind::Cuda {
+                    let dtype = Some(Dtype::Float32);
+                    let plain = quant::dequantize(weight, &scales, biases.as_ref(), scheme, dtype)?;
+                    return Ok(ops::matmul(&x, &plain.t()?)?);
+                }
                 quant::quantized_matmul(&x, weight, &scales, biases.as_ref(), true, scheme)?
             }
         })

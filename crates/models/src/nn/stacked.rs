@@ -61,6 +61,11 @@ impl Matrices {
         (!self.each.is_empty()).then(|| linears.collect())
     }
 
+    /// All in one, if they are held so.
+    pub(super) fn together(&self) -> Option<&Matrix> {
+        self.stacked.get().filter(|_| self.each.is_empty())
+    }
+
     /// All in one, `[experts, out, in]`.
     pub(super) fn stacked(&self) -> Result<&Matrix> {
         if let Some(stacked) = self.stacked.get() {

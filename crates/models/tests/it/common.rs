@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::graph;
 use mlx_core::device::{self, Choice, stand_in};
-use mlx_core::{Array, DeviceKind, Dtype};
+use mlx_core::{Array, Dtype};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
 use safetensors::SafeTensors;
@@ -63,18 +63,7 @@ pub(crate) fn cases(prefix: &str) -> Vec<String> {
         .collect();
     names.sort();
     assert!(!names.is_empty(), "no fixture begins with {prefix}");
-    names.retain(|name| is_for_this_device(name));
     names
-}
-
-/// Whether a case runs on the device that is open: mixtures of experts are refused on CUDA.
-pub(crate) fn is_for_this_device(name: &str) -> bool {
-    let cuda = device::current().is_ok_and(|kind| kind == DeviceKind::Cuda);
-    let runs = !(cuda && (name.contains("_moe-") || name.contains("qwen3_next-")));
-    if !runs {
-        eprintln!("skipped: {name}, a mixture of experts, which CUDA does not run");
-    }
-    runs
 }
 
 pub(crate) fn load(name: &str, dtype: Option<Dtype>) -> Model {

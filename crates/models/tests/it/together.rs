@@ -1,6 +1,6 @@
 //! Several sequences at once: what one gives does not depend, not by a bit, on which others there are.
 
-use crate::common::{cases, fixture, is_for_this_device, load_with, on_both_paths, open_device};
+use crate::common::{cases, fixture, load_with, on_both_paths, open_device};
 use mlx_core::{Array, DeviceKind, Dtype, device};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
@@ -110,9 +110,6 @@ fn other_paths_take_several_sequences_too() {
             "gemma4-e2b-hub",
             "gemma4-26b_moe-hub",
         ] {
-            if !is_for_this_device(name) {
-                continue;
-            }
             let model = load_with(&fixture(name), &LoadOptions::new());
             check(&model, 5, 12, &mut Rng(3));
         }

@@ -1,6 +1,5 @@
 //! A kernel's source as C++ of this machine.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Stands for the files below, which are instructions of a GPU.
@@ -36,11 +35,11 @@ type Entry = unsafe extern "C" fn(u64, *const u64) -> bool;
 pub(super) struct Library(libloading::Library);
 
 impl Library {
-    /// Compiles `source` to a library of this name, which only one test may have: it runs one kernel at a time.
+    /// Compiles `source` to a library of its own, `name` in messages: of one library, one kernel runs at a time.
     pub(super) fn compile(compiler: &str, name: &str, source: &str, kernels: &[&str]) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("decode_emulated");
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = |end: &str| -> PathBuf { folder.join(format!("{name}.{end}")) };
+        // A folder of its own, so that whoever else runs the tests writes over no library that is in use.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let file = |end: &str| folder.path().join(format!("{name}.{end}"));
         std::fs::write(file("cpp"), text(source, kernels)).unwrap();
         // Without contraction, as the kernel says itself what is rounded when.
         let options = "-std=c++20 -O1 -ffp-contract=off -shared -fPIC -fvisibility=hidden -w -o";

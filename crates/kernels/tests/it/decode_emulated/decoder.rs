@@ -65,18 +65,9 @@ impl<'a> Decoder<'a> {
         layers.collect()
     }
 
-    /// Of each layer, for a token at `position`. A window has room, is about to be full, or has come round.
+    /// Of each layer, for a token at `position`.
     pub(super) fn spots(&self, position: usize) -> Vec<Spot> {
-        let window = self.model.window.max(1);
-        let in_window = Spot {
-            place: if position < window {
-                position
-            } else {
-                (position * 7 + 3) % window
-            },
-            held: window.min(position + 1),
-            capacity: window,
-        };
+        let in_window = self.in_window(position);
         let full = Spot {
             place: position,
             held: position + 1,
@@ -86,6 +77,21 @@ impl<'a> Decoder<'a> {
         sliding
             .map(|&sliding| if sliding { in_window } else { full })
             .collect()
+    }
+
+    /// In layers with a window, which has room, is about to be full, or has come round to a place that differs from
+    /// `position`'s.
+    fn in_window(&self, position: usize) -> Spot {
+        let window = self.model.window.max(1);
+        Spot {
+            place: if position < window {
+                position
+            } else {
+                (position * 7 + 3) % window
+            },
+            held: window.min(position + 1),
+            capacity: window,
+        }
     }
 
     /// The logits of each token, each with the caches of its sequence; `None` is no token, and what stands in its
@@ -116,7 +122,6 @@ impl<'a> Decoder<'a> {
             logits.address_mut(),
             done.address_mut(),
         ];
-        let window = self.model.window.max(1);
         // As many places as the kernel takes.
         let places = if self.tokens == 1 {
             1
@@ -124,20 +129,12 @@ impl<'a> Decoder<'a> {
             self.tokens.max(8)
         };
         for place in 0..places {
-            let at = tokens.get(place).copied().flatten();
-            let numbers = match at.map(|token| token.position) {
-                None => [-1, self.capacity as i64, 0, 0, window as i64],
-                Some(position) => {
-                    let place = if position < window {
-                        position
-                    } else {
-                        (position * 7 + 3) % window
-                    };
-                    let held = window.min(position + 1);
-                    [position, self.capacity, place, held, window].map(|x| x as i64)
-                }
-            };
-            arguments.extend(numbers.map(|x| x as u64));
+            let token = tokens.get(place).copied().flatten();
+            let spot = self.in_window(token.map_or(0, |token| token.position));
+            let position = token.map_or(-1, |token| token.position as i64);
+            arguments.push(position as u64);
+            arguments
+                .extend([self.capacity, spot.place, spot.held, spot.capacity].map(|x| x as u64));
         }
         self.seed += 1;
         // SAFETY: the arguments are those of the kernel of so many tokens; the memory behind them is of the model's

@@ -24,6 +24,8 @@ const NORMS: [&str; 6] = [
     "mlp_out_norm",
 ];
 const BIASES: [&str; 3] = ["q_bias", "k_bias", "v_bias"];
+/// Where the norms that matrices stand behind are zero.
+const HUSHED: usize = 5;
 /// Words of a layer in the table, and of what is behind the layers.
 const ROW: usize = 32;
 
@@ -154,24 +156,35 @@ impl Model {
         let mut weights = HashMap::new();
         for layer in 0..sizes.sliding.len() {
             for (name, (rows, columns)) in MATRICES.into_iter().zip(shapes) {
-                let matrix = matrix(rng, sizes.layers, rows, columns);
+                let hushed = !matches!(name, "o" | "down");
+                let matrix = matrix(rng, sizes.layers, rows, columns, hushed);
                 weights.insert(format!("{layer}.{name}"), matrix);
             }
             for name in NORMS {
                 let of_head = matches!(name, "q_norm" | "k_norm");
-                let norm = vector(rng, if of_head { dim } else { hidden }, 1.0, 0.2);
+                let mut norm = normal(rng, if of_head { dim } else { hidden }, 1.0, 0.2);
+                if matches!(name, "input_norm" | "mlp_norm") {
+                    norm[HUSHED] = bf16::ZERO;
+                }
+                let norm = plain(&norm);
                 weights.insert(format!("{layer}.{name}"), norm);
             }
             for (name, rows) in BIASES.into_iter().zip([q, kv, kv]) {
-                weights.insert(format!("{layer}.{name}"), vector(rng, rows, 0.0, 0.5));
+                weights.insert(
+                    format!("{layer}.{name}"),
+                    plain(&normal(rng, rows, 0.0, 0.5)),
+                );
             }
         }
         weights.insert(
             "embed".into(),
-            matrix(rng, sizes.embedding, sizes.vocab, hidden),
+            matrix(rng, sizes.embedding, sizes.vocab, hidden, false),
         );
-        weights.insert("head".into(), matrix(rng, sizes.head, sizes.vocab, hidden));
-        weights.insert("norm".into(), vector(rng, hidden, 1.0, 0.2));
+        weights.insert(
+            "head".into(),
+            matrix(rng, sizes.head, sizes.vocab, hidden, false),
+        );
+        weights.insert("norm".into(), plain(&normal(rng, hidden, 1.0, 0.2)));
         let periods = [1e6_f64, 1e4].map(|theta| {
             let plane = |i| theta.powf(i as f64 / (dim / 2) as f64) as f32;
             (0..dim / 2).map(plane).collect::<Vec<f32>>()
@@ -219,10 +232,9 @@ impl Model {
     }
 }
 
-fn vector(rng: &mut Rng, width: usize, mean: f64, deviation: f64) -> Weight {
+fn normal(rng: &mut Rng, width: usize, mean: f64, deviation: f64) -> Vec<bf16> {
     let numbers = (0..width).map(|_| mean + deviation * rng.normal());
-    let halves: Vec<bf16> = numbers.map(bf16::from_f64).collect();
-    plain(&halves)
+    numbers.map(bf16::from_f64).collect()
 }
 
 fn plain(halves: &[bf16]) -> Weight {
@@ -233,17 +245,17 @@ fn plain(halves: &[bf16]) -> Weight {
     }
 }
 
-fn matrix(rng: &mut Rng, packing: Packing, rows: usize, columns: usize) -> Weight {
+/// `hushed` says that the column [`HUSHED`] meets a zero.
+fn matrix(rng: &mut Rng, packing: Packing, rows: usize, columns: usize, hushed: bool) -> Weight {
     let width = (columns as f64).sqrt();
     if let Packing::Affine { bits, group } = packing {
         return affine(rng, bits, group, rows, columns);
     }
-    let numbers = (0..rows * columns).map(|_| rng.normal() / width);
-    let mut halves: Vec<bf16> = numbers.map(bf16::from_f64).collect();
+    let mut halves = normal(rng, rows * columns, 0.0, 1.0 / width);
     if packing == Packing::Dense {
         return plain(&halves);
     }
-    make_rare(rng, &mut halves, columns);
+    make_rare(rng, &mut halves, columns, hushed);
     let (bytes, lists) = units::encode(&halves, rows, columns);
     let mut units = Memory::new(&bytes);
     let lists: Vec<(usize, Memory)> = lists
@@ -261,18 +273,20 @@ fn matrix(rng: &mut Rng, packing: Packing, rows: usize, columns: usize) -> Weigh
     }
 }
 
-/// Makes few elements small or zero, and a column small, which no code tells from zero in every row.
-fn make_rare(rng: &mut Rng, halves: &mut [bf16], columns: usize) {
+/// Makes few elements too small for a code, or zeros. In a tenth of the rows of a matrix whose column [`HUSHED`]
+/// meets a zero, that column is so large that all beside it are rare, and all that counts.
+fn make_rare(rng: &mut Rng, halves: &mut [bf16], columns: usize, hushed: bool) {
     for (at, x) in halves.iter_mut().enumerate() {
         let draw = rng.bits() % 1000;
-        let factor = match (draw, at % columns) {
-            (0..2, _) => 2.0_f64.powi(-30),
-            (2..4, _) => 2.0_f64.powi(-100),
-            (4, _) => 0.0,
-            (_, 7) => 2.0_f64.powi(-17),
-            _ => 1.0,
-        };
-        *x = bf16::from_f64(x.to_f64() * factor);
+        match draw {
+            0..2 => *x = bf16::from_f64(x.to_f64() * 2.0_f64.powi(-30)),
+            2..4 => *x = bf16::from_f64(x.to_f64() * 2.0_f64.powi(-100)),
+            4 => *x = bf16::ZERO,
+            _ => {}
+        }
+        if hushed && at % columns == HUSHED && draw < 100 {
+            *x = bf16::from_f64(2.0_f64.powi(14));
+        }
     }
 }
 
