@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use arch::{Experts, Gated, Layer, Mlp, Mode, Model};
+use arch::{Attention, Experts, Gated, Layer, Mlp, Mode, Model};
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::{DeviceKind, Dtype};
 
@@ -284,6 +284,9 @@ pub(crate) fn recurrent(model: &Model<String>) -> bool {
 /// Why such a model is not run as a whole.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
 
+/// Why keys are not put into the cache by our kernel, which attention then is not either.
+const PARTIAL: &str = "heads are rotated in part";
+
 const OLD_GPU: &str = "the GPU is older than sm_80";
 
 /// Why attention is not MLX's kernel.
@@ -303,6 +306,13 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     }
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
+    }
+    let partial = |a: &Attention<String>| {
+        let rope = model.ropes.get(a.rope);
+        rope.is_some_and(|rope| rope.dims < a.head_dim)
+    };
+    if model.attentions().any(partial) {
+        return Some(PARTIAL.to_owned());
     }
     let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
@@ -379,14 +389,13 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs; what only Gemma 4 has is no kernel's there yet, and
-                // gated delta nets are no kernel's at all.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet, nor are
+                // gated delta nets anywhere.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
                 assert_eq!(odd == Some(DELTA), hybrid);
-                let gemma4 = config.family.name == "Gemma 4";
-                assert_eq!(odd.is_some(), hybrid || gemma4);
+                assert_eq!(odd.is_some(), hybrid || config.family.name == "Gemma 4");
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
                 let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
                 assert!(served != (sparse || odd.is_some()), "{name} in 12 bits");
@@ -400,11 +409,12 @@ mod tests {
                     ) {
                         let why = step.slower.as_deref();
                         let expected = match step.part {
-                            "layers" if hybrid => Some(DELTA),
                             "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
-                            "attention of prompts" if gemma4 => Some("heads are 512 wide"),
-                            "experts" if gemma4 => Some(ROUTER_OF_ITS_OWN),
+                            "layers" if hybrid => Some(DELTA),
+                            "attention of prompts" if hybrid => Some(PARTIAL),
+                            "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
+                            "experts" if odd.is_some() && !hybrid => Some(ROUTER_OF_ITS_OWN),
                             _ => None,
                         };
                         assert_eq!(why, expected, "{name}, {stored:?}: {step}");
