@@ -140,25 +140,23 @@ fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
         return Vec::new();
     }
     let affine = |bits, group| Packing::Affine { bits, group };
-    let dense = (Packing::Dense, 128, 8, Activation::Silu);
     let mut variants = Vec::new();
     for (packing, count, top, activation) in [
-        dense,
+        (Packing::Dense, 128, 8, Activation::Silu),
         (affine(4, 64), 128, 8, Activation::Silu),
         (affine(8, 32), 512, 10, Activation::Silu),
         (Packing::Mxfp4, 32, 4, Activation::GeluTanh),
-        (affine(4, 128), 3, 3, Activation::GeluTanh),
     ] {
-        let parts = [
+        let of_packed = [
             Part::Logits,
             Part::FewInner,
             Part::FewOuter,
-            Part::Routes,
-            Part::Sorted,
             Part::ManyInner,
             Part::ManyOuter,
-            Part::Sums,
         ];
+        let of_any = [Part::Routes, Part::Sorted, Part::Sums];
+        let others = of_any.into_iter().filter(|_| packing == Packing::Dense);
+        let parts = of_packed.into_iter().chain(others);
         variants.extend(parts.map(|part| experts::Variant {
             part,
             dtype,
