@@ -190,7 +190,7 @@ impl Case {
             let (found, xs) = (values(&y), values(&x));
             let (outs, gates) = (values(&out), values(&gate));
             let mut looked_at = 0;
-            for row in 0..rows as usize {
+            for (row, gate) in gates.iter().enumerate() {
                 let at = row * self.hidden..(row + 1) * self.hidden;
                 let Some(mut want) = self.output(&of, &xs[at.clone()]) else {
                     continue;
@@ -198,7 +198,7 @@ impl Case {
                 looked_at += 1;
                 if self.shared {
                     for (want, out) in want.iter_mut().zip(&outs[at.clone()]) {
-                        *want += out / (1.0 + (-gates[row]).exp());
+                        *want += out / (1.0 + (-gate).exp());
                     }
                 }
                 // Weights are rounded when they are unpacked, outputs before they are summed.
