@@ -198,9 +198,10 @@ CASES = [
         64,
         overrides=ROUTERS | {f"model.layers.{i}.mlp.shared_expert_gate": {"group_size": 64, "bits": 8} for i in range(2)},
     ),
+    # In bfloat16 mlx-lm is up to 0.6 away from float64 on these: no reference for that dtype.
     QuantizedCase("qwen3_next-q8-g32", qwen3_next(**MIXED | HYBRID), 8, 32, dtype="f32"),
-    QuantizedCase("qwen3_5-q4-g32", qwen3_5(**SMALL | HYBRID), 4, 32),
-    QuantizedCase("qwen3_5_moe-q4-g32", qwen3_5_moe(**MIXED | HYBRID), 4, 32, overrides=NESTED_ROUTERS),
+    QuantizedCase("qwen3_5-q4-g32", qwen3_5(**SMALL | HYBRID), 4, 32, dtype="f32"),
+    QuantizedCase("qwen3_5_moe-q4-g32", qwen3_5_moe(**MIXED | HYBRID), 4, 32, dtype="f32", overrides=NESTED_ROUTERS),
     QuantizedCase("gemma4-q4-g32", text(**SMALL_GEMMA4), 4, 32),
     QuantizedCase(
         "gemma4-nested-q8-g32",
