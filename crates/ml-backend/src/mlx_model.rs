@@ -89,9 +89,9 @@ impl Sequence {
 
 impl Held {
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
-    /// number of tokens. The last one is to be run, for its logits. A recurrent state goes back to a checkpoint. None,
-    /// where a sliding window cannot go back so
-    /// far: in pages it goes back by 256 tokens at the least, elsewhere not at all once it has come round.
+    /// number of tokens. The last one is to be run, for its logits. A recurrent state goes back to a checkpoint.
+    /// None, where a sliding window cannot go back so far: in pages it goes back by 256 tokens at the least,
+    /// elsewhere not at all once it has come round.
     fn keep_prefix_of(&mut self, prompt: &[u32]) -> usize {
         let held = self.cache.offset().unsigned_abs() as usize;
         let Some(held) = self.tokens.get(..held) else {
@@ -275,23 +275,20 @@ impl MlxModel {
     }
 
     fn next_logits(&self, ids: &[u32], tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        let mut chunks = ids.chunks(LOGITS_CHUNK).peekable();
-        while let Some(chunk) = chunks.next() {
-            let ids = ids_array(chunk)?;
-            if chunks.peek().is_some() {
-                self.model.forward(&ids, cache, Logits::None)?;
-                cache.eval()?;
-                continue;
-            }
-            let logits = self.model.forward(&ids, cache, Logits::Last)?;
-            let logits = logits.expect("a pass that was asked for logits gives them");
-            let logits = logits.cast(Dtype::Float32)?.to_vec::<f32>()?;
-            return Ok(tokens
-                .iter()
-                .filter_map(|token| logits.get(*token as usize).copied())
-                .collect());
+        let mut chunks = ids.chunks(LOGITS_CHUNK);
+        let last = chunks.next_back().ok_or(Error::EmptyPrompt)?;
+        for chunk in chunks {
+            self.model
+                .forward(&ids_array(chunk)?, cache, Logits::None)?;
+            cache.eval()?;
         }
-        Err(Error::EmptyPrompt)
+        let logits = self.model.forward(&ids_array(last)?, cache, Logits::Last)?;
+        let logits = logits.expect("a pass that was asked for logits gives them");
+        let logits = logits.cast(Dtype::Float32)?.to_vec::<f32>()?;
+        let wanted = tokens.iter();
+        Ok(wanted
+            .filter_map(|token| logits.get(*token as usize).copied())
+            .collect())
     }
 }
 

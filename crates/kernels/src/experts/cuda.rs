@@ -194,13 +194,13 @@ impl Variant {
 }
 
 /// A stack of matrices, or one.
-struct Stack<'a> {
+struct Matrices<'a> {
     packing: Packing,
     /// Words, scales and biases; of floats each the floats, of mxfp4 the last the scales.
     inputs: [&'a Array; 3],
 }
 
-impl<'a> Stack<'a> {
+impl<'a> Matrices<'a> {
     /// `None` for what the kernels lack, and unless it has `shape`, rows of floats of `dtype`.
     fn of(weight: Weight<'a>, shape: &[i32], dtype: mlx_core::Dtype) -> Option<Self> {
         let (&width, outer) = shape.split_last()?;
@@ -247,12 +247,12 @@ impl<'a> Stack<'a> {
 }
 
 /// A mixture that the kernels have, and the sizes of a pass.
-struct Plan<'a> {
+struct Pass<'a> {
     x: &'a Array,
-    router: Stack<'a>,
-    gate: Stack<'a>,
-    up: Stack<'a>,
-    down: Stack<'a>,
+    router: Matrices<'a>,
+    gate: Matrices<'a>,
+    up: Matrices<'a>,
+    down: Matrices<'a>,
     shared: Option<(&'a Array, &'a Array)>,
     any: Variant,
     rows: i32,
@@ -267,7 +267,7 @@ pub(super) fn mixture(
     shared: Option<(&Array, &Array)>,
 ) -> Result<Option<Array>> {
     let plan = match has_kernels()? {
-        true => Plan::of(x, by, shared),
+        true => Pass::of(x, by, shared),
         false => None,
     };
     match plan {
@@ -288,7 +288,7 @@ pub(super) fn logits(x: &Array, weight: Weight<'_>) -> Result<Option<Array>> {
             Weight::Packed(w) => w.weight.dim(0),
             Weight::Bf12(_) => return None,
         };
-        let stack = Stack::of(weight, &[count, width], x.dtype())?;
+        let stack = Matrices::of(weight, &[count, width], x.dtype())?;
         let variant = Variant {
             part: Part::Logits,
             dtype: dtype(x.dtype()).filter(|d| *d != Dtype::F32)?,
@@ -308,13 +308,13 @@ pub(super) fn logits(x: &Array, weight: Weight<'_>) -> Result<Option<Array>> {
 }
 
 /// The rows of `x` times the rows of `matrix`, `variant.experts` of them.
-fn launch_logits(x: &Array, matrix: &Stack<'_>, variant: Variant) -> Result<Array> {
+fn launch_logits(x: &Array, matrix: &Matrices<'_>, variant: Variant) -> Result<Array> {
     let (rows, count) = (x.dim(0), variant.experts as i32);
     let [words, scales, biases] = matrix.inputs;
     let shape = [rows, count];
     let blocks = count.unsigned_abs().div_ceil(WARPS * LOGITS);
     let launch = Launch::new([blocks, rows.unsigned_abs(), 1], [32 * WARPS, 1, 1]);
-    // SAFETY: the parameters are the kernel's. By `Stack::of` it reads rows of one width, and it writes a logit an
+    // SAFETY: the parameters are the kernel's. By `Matrices::of` it reads rows of one width, and it writes a logit an
     // expert for each row of `x`; arrays are dense or copied.
     let made = unsafe {
         variant.launch(
@@ -336,7 +336,7 @@ pub fn fits(experts: usize, top: usize, widths: [usize; 2]) -> bool {
         && widths.iter().all(|n| n.is_multiple_of(8))
 }
 
-impl<'a> Plan<'a> {
+impl<'a> Pass<'a> {
     fn of(x: &'a Array, by: &Mixture<'a>, shared: Option<(&'a Array, &'a Array)>) -> Option<Self> {
         let &[rows @ 1..=MOST_BLOCKS, hidden] = x.shape() else {
             return None;
@@ -352,7 +352,7 @@ impl<'a> Plan<'a> {
         let (experts, dtype) = (usize::try_from(count).ok()?, x.dtype());
         let of_kernel = crate::arrays::dtype(dtype).filter(|d| *d != Dtype::F32)?;
         let pairs = rows.checked_mul(i32::try_from(by.top).ok()?)?;
-        let stack = |weight, shape: &[i32]| Stack::of(weight, shape, dtype);
+        let stack = |weight, shape: &[i32]| Matrices::of(weight, shape, dtype);
         let (gate, up) = (
             stack(by.gate, &[count, width, hidden])?,
             stack(by.up, &[count, width, hidden])?,
@@ -432,7 +432,7 @@ impl<'a> Plan<'a> {
             Launch::new([blocks, count, 1], [32 * WARPS, 1, 1])
         };
         let variant = self.variant(Part::FewInner, self.gate.packing);
-        // SAFETY: the parameters are the kernel's. By `Plan::of` the matrices are those of `experts` experts, and what
+        // SAFETY: the parameters are the kernel's. By `Pass::of` the matrices are those of `experts` experts, and what
         // it chooses is one of them; it writes a row of `width` numbers a pair.
         let made = unsafe {
             variant.launch(
@@ -552,7 +552,7 @@ impl<'a> Plan<'a> {
             ..Launch::new(blocks, [256, 1, 1])
         };
         let variant = self.variant(part, packing);
-        // SAFETY: the parameters are the kernel's. By `Plan::of` the matrices are those of `experts` experts with rows
+        // SAFETY: the parameters are the kernel's. By `Pass::of` the matrices are those of `experts` experts with rows
         // of `depth` numbers, of which tiles and order name ones that are there; it writes a row a pair.
         let made = unsafe {
             let outputs = [(&[pairs, width][..], self.x.dtype())];

@@ -45,8 +45,8 @@ pub struct JinjaTemplate {
     path: PathBuf,
     /// Variables of every rendering: the special tokens.
     variables: Vec<(String, String)>,
+    /// Whether the template has something for tools, for the role `developer`, and for content in parts.
     knows_tools: bool,
-    /// Whether the template has something for the role `developer`, and for content in parts.
     knows_developer: bool,
     knows_parts: bool,
 }
