@@ -113,6 +113,13 @@ impl Cache {
         Ok(all)
     }
 
+    /// Bytes that are free where the cache is.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let there = self.root.ancestors().find(|folder| folder.is_dir())?;
+        let disk = rustix::fs::statvfs(there).ok()?;
+        Some(disk.f_bavail * disk.f_frsize)
+    }
+
     pub(crate) fn repository(&self, name: &Name) -> Repository {
         Repository {
             dir: self.root.join(name.folder()),
@@ -130,6 +137,11 @@ pub(crate) struct Repository {
 impl Repository {
     pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         self.dir.join("blobs").join(digest)
+    }
+
+    /// Whether a blob is there with all of its bytes.
+    pub(crate) fn has(&self, digest: &str, size: u64) -> bool {
+        fs::metadata(self.blob(digest)).is_ok_and(|blob| blob.len() == size)
     }
 
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {

@@ -149,6 +149,16 @@ impl Hub {
         })
     }
 
+    /// Bytes of a revision that are not in the cache.
+    pub fn missing_bytes(&self, name: &Name, listing: &Listing) -> u64 {
+        let repository = self.cache.repository(name);
+        let missing = listing
+            .files
+            .iter()
+            .filter(|file| !repository.has(file.digest.name(), file.size));
+        missing.map(|file| file.size).sum()
+    }
+
     /// Fetches what is not there of a model: its folder. What was broken off goes on where it was.
     ///
     /// # Errors
@@ -161,10 +171,7 @@ impl Hub {
         }
         let listing = self.look_up(name)?;
         let repository = self.cache.repository(name);
-        let is_there = |file: &RemoteFile| {
-            let blob = fs::metadata(repository.blob(file.digest.name()));
-            blob.is_ok_and(|blob| blob.len() == file.size)
-        };
+        let is_there = |file: &RemoteFile| repository.has(file.digest.name(), file.size);
         let missing = || listing.files.iter().filter(|file| !is_there(file));
         event(Event::Begins {
             files: missing().count(),

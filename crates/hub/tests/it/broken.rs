@@ -9,23 +9,23 @@ use crate::fetched::assert_is_small;
 use crate::hub::{Faults, MODEL, TestHub};
 
 fn name() -> Name {
-    MODEL.parse().unwrap()
+    MODEL.parse().expect("a name")
 }
 
 /// What pulling the model fails with.
 fn failure(hub: &TestHub, faults: Faults) -> Error {
-    let cache = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().expect("a folder");
     hub.fails(faults);
     let error = hub
         .client(cache.path(), None)
         .pull(&name(), &|_| {})
-        .unwrap_err();
+        .expect_err("a failure");
     assert!(!error.to_string().contains("secret"), "{error}");
     assert_eq!(
         hub.client(cache.path(), None)
             .cache()
             .find(&name())
-            .unwrap(),
+            .expect("a folder"),
         None
     );
     error

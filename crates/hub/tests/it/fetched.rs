@@ -9,7 +9,7 @@ use hub::{Event, Name};
 use crate::hub::{COMMIT, Faults, MODEL, TestHub, git, sha256, small};
 
 fn name() -> Name {
-    MODEL.parse().unwrap()
+    MODEL.parse().expect("a name")
 }
 
 /// Whether a folder has what a model needs, and nothing else.

@@ -66,9 +66,11 @@ pub(crate) struct TestHub {
 impl TestHub {
     /// A hub with one model of these files.
     pub(crate) fn with(files: &[(&str, Vec<u8>)]) -> Self {
-        let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = || TcpListener::bind("127.0.0.1:0").expect("a port");
         let (hub, storage) = (listen(), listen());
-        let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let address = |listener: &TcpListener| {
+            format!("http://{}", listener.local_addr().expect("an address"))
+        };
         let files = files
             .iter()
             .map(|(path, content)| ((*path).to_owned(), content.clone()));
@@ -127,7 +129,7 @@ impl TestHub {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("no panic")
     }
 
     fn serve(&self, stream: &TcpStream, at_storage: bool) {
@@ -283,7 +285,7 @@ impl State {
         let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
         let mut answer = match range {
             Some((from, to)) if !self.faults.no_ranges => {
-                let from: usize = from.parse().unwrap();
+                let from: usize = from.parse().expect("a number");
                 let to = to
                     .parse()
                     .map_or(content.len(), |to: usize| content.len().min(to + 1));

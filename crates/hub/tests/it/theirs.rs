@@ -19,7 +19,7 @@ fn python(python: &str, hub: &TestHub, cache: &Path, offline: bool, code: &str) 
         .env("HF_HUB_OFFLINE", if offline { "1" } else { "0" })
         .env("HF_HUB_DISABLE_TELEMETRY", "1")
         .output()
-        .unwrap();
+        .expect("python starts");
     let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
