@@ -11,9 +11,10 @@ use crate::embedding::{Pool, Pooling};
 use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
-use crate::sample::{self, Outcome, Sampler};
+use crate::sample::{self, Sampler};
+use crate::scores::Scores;
 use crate::token::Token;
-use crate::{Error, Result};
+use crate::{Error, Result, TokenLogprobs};
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
 /// large vocabulary is a megabyte.
@@ -60,6 +61,8 @@ struct Sequence {
     sampler: Sampler,
     /// Of its prompt, where that has paused between two layers.
     pass: Option<Pass>,
+    /// Where the prompt's probabilities are asked for.
+    scores: Option<Scores>,
 }
 
 impl Sequence {
@@ -73,12 +76,23 @@ impl Sequence {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Option<Array>>> {
         let cache = &mut self.held.cache;
+        // Of one that was put aside the probabilities are known, and nothing follows the last token.
+        let is_last = ids.len() == 1 && want == Logits::Last;
+        let scores = self.scores.as_mut();
+        let scores = scores.filter(|scores| scores.wants_more() && !is_last);
         let pass = match self.pass.take() {
             Some(pass) => pass,
+            None if scores.is_some() => model.begin(&ids_array(ids)?, cache, Logits::Hidden)?,
             None => model.begin(&ids_array(ids)?, cache, want)?,
         };
         match model.go_on(pass, cache, more)? {
-            Passed::Whole(logits) => Ok(Some(logits)),
+            Passed::Whole(made) => match (scores, made) {
+                (Some(scores), Some(hidden)) => {
+                    let last = scores.add(model, &hidden)?;
+                    Ok(Some((want == Logits::Last).then_some(last)))
+                }
+                (_, logits) => Ok(Some(logits)),
+            },
             Passed::Part(pass) => {
                 self.pass = Some(pass);
                 Ok(None)
@@ -328,6 +342,7 @@ impl LanguageModel for MlxModel {
             held,
             sampler: Sampler::new(&request.sampling, prompt)?,
             pass: None,
+            scores: request.prompt_logprobs.map(|n| Scores::new(prompt, n)),
         };
         let free = self.sequences.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sequences.len());
@@ -433,8 +448,8 @@ impl LanguageModel for MlxModel {
     fn read(&mut self, id: SequenceId, token: Token) -> Result<Sampled> {
         self.settle(id, &token);
         let drawn = token.read()?;
-        let Outcome { ends, failed } = self.sequence(id).sampler.outcome();
-        if let Some(error) = failed {
+        let outcome = self.sequence(id).sampler.outcome();
+        if let Some(error) = outcome.failed {
             return Err(error);
         }
         let Some(token) = drawn else {
@@ -442,7 +457,16 @@ impl LanguageModel for MlxModel {
             return Err(Error::NotNumbers { dtype });
         };
         self.sequence(id).held.tokens.push(token);
-        Ok(Sampled { id: token, ends })
+        Ok(Sampled {
+            id: token,
+            ends: outcome.ends,
+            logprobs: outcome.logprobs,
+        })
+    }
+
+    fn prompt_logprobs(&mut self, id: SequenceId) -> Vec<TokenLogprobs> {
+        let scores = self.sequence(id).scores.take();
+        scores.map_or_else(Vec::new, Scores::finish)
     }
 
     fn end(&mut self, id: SequenceId) {

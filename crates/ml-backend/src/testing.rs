@@ -7,7 +7,7 @@ use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, Sequence
 use crate::request::{ModelLimits, Request};
 use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
-use crate::{Error, Options, Result};
+use crate::{Error, Options, Result, TokenLogprobs};
 
 /// The end-of-sequence token of [`limits`].
 pub(crate) const EOS: u32 = 0;
@@ -290,7 +290,11 @@ impl LanguageModel for Script {
         }
         let id = self.script.get(token).copied().unwrap_or(EOS);
         let ends = self.last == Some(token);
-        Ok(Sampled { id, ends })
+        Ok(Sampled { ends, ..id.into() })
+    }
+
+    fn prompt_logprobs(&mut self, _: SequenceId) -> Vec<TokenLogprobs> {
+        Vec::new()
     }
 
     fn end(&mut self, sequence: SequenceId) {

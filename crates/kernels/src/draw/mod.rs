@@ -6,7 +6,7 @@ mod passes;
 mod row;
 
 pub use filters::{Filters, Xtc};
-pub use row::Row;
+pub use row::{Changes, Row};
 
 use crate::{Cpu, Result, View};
 use filters::Left;

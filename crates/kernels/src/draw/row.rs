@@ -41,6 +41,23 @@ pub(super) struct Weights {
     pub(super) mean: f64,
 }
 
+/// Some tokens' logits, to be written.
+pub struct Changes<'a> {
+    values: &'a mut [f32],
+    /// Blocks whose maxima are to be found again.
+    touched: Vec<bool>,
+}
+
+impl Changes<'_> {
+    /// Makes a token's logit another one; a token outside the row is passed over.
+    pub fn change(&mut self, index: usize, to: impl FnOnce(f32) -> f32) {
+        if let Some(x) = self.values.get_mut(index) {
+            *x = to(*x);
+            self.touched[index / BLOCK] = true;
+        }
+    }
+}
+
 impl<'a> Row<'a> {
     /// Reads `logits`, a matrix of one row.
     ///
@@ -118,21 +135,26 @@ impl<'a> Row<'a> {
 
     /// Makes the logits of some tokens others; one outside the row is passed over.
     pub fn set(&mut self, changes: impl IntoIterator<Item = (usize, f32)>) {
-        let mut touched = Vec::new();
-        for (index, value) in changes {
-            if let Some(x) = self.values.as_mut_slice().get_mut(index) {
-                *x = value;
-                touched.push(index / BLOCK);
+        self.change(|logits| {
+            for (index, value) in changes {
+                logits.change(index, |_| value);
             }
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        for &block in &touched {
+        });
+    }
+
+    /// Lets `change` write some tokens' logits.
+    pub fn change(&mut self, change: impl FnOnce(&mut Changes<'_>)) {
+        let blocks = self.maxima.as_slice().len();
+        let mut changes = Changes {
+            values: self.values.as_mut_slice(),
+            touched: vec![false; blocks],
+        };
+        change(&mut changes);
+        let touched = changes.touched;
+        for block in (0..blocks).filter(|&block| touched[block]) {
             self.find_max_of(block);
         }
-        if !touched.is_empty() {
-            self.find_max();
-        }
+        self.find_max();
     }
 
     /// Leaves out every token whose bit is not set: token `i` has bit `i % 32` of word `i / 32`, and where there is no

@@ -1,8 +1,10 @@
 //! The stages between logits and a token, on the processor.
 //!
-//! They have one order. Penalties and biases come first, then processors of the caller's own, then what a constraint
-//! allows; the filters look at the probabilities of what that leaves, before the temperature, as mlx-lm's do; the
-//! temperature is last.
+//! They have one order. The model's own probabilities are told before anything else. Then come biases; the penalties:
+//! repetition, presence and frequency, DRY; processors of the caller's own; what the caller and a constraint allow. The
+//! filters look at the probabilities of what that leaves, before the temperature, as mlx-lm's and llama.cpp's do:
+//! typical, top-p, min-p, XTC, top-k. The temperature is last. With `temperature_first` it comes before the filters, which
+//! are in transformers' order then: top-k, top-p, min-p, typical, XTC.
 //!
 //! Where the model runs on the processor too, a chain runs as a node of MLX's graph, and step n+1 may be submitted
 //! before token n is drawn: when its turn comes, the chain has seen that token. Elsewhere it runs when the logits have
@@ -12,17 +14,19 @@ use std::collections::VecDeque;
 
 use kernels::draw::{Filters, Row};
 
+use super::lookback::Lookback;
 use super::random::uniform;
 use super::{Accepted, Constraint, Sampling};
+use crate::logprobs::Odds;
 use crate::scheduler::catching;
-use crate::{Error, Result};
+use crate::{Error, Result, TokenLogprobs};
 
 /// A [`Sampling`] under way.
 pub(crate) struct Chain {
     sampling: Sampling,
     constraint: Option<Box<dyn Constraint>>,
-    /// Prompt and answer, where somebody looks back at them.
-    ids: Vec<u32>,
+    /// Where somebody looks back.
+    lookback: Option<Lookback>,
     /// Tokens that were drawn.
     drawn: u64,
     /// What there is to say of tokens that nobody has read yet.
@@ -36,8 +40,20 @@ pub(crate) struct Chain {
 pub(crate) struct Outcome {
     /// It is the last one.
     pub(crate) ends: bool,
+    /// How probable it was, where that is asked for.
+    pub(crate) logprobs: Option<TokenLogprobs>,
     /// There is none, for this reason.
     pub(crate) failed: Option<Error>,
+}
+
+impl Outcome {
+    fn failed(error: Error) -> Self {
+        Self {
+            ends: true,
+            logprobs: None,
+            failed: Some(error),
+        }
+    }
 }
 
 impl Chain {
@@ -47,14 +63,12 @@ impl Chain {
             Some(constrain) => Some(constrain.start()?),
             None => None,
         };
-        let ids = match sampling.looks_back() {
-            true => prompt.to_vec(),
-            false => Vec::new(),
-        };
+        let looks_back = sampling.looks_back();
+        let lookback = looks_back.then(|| Lookback::new(sampling, prompt));
         Ok(Self {
             sampling: sampling.clone(),
             constraint,
-            ids,
+            lookback,
             drawn: 0,
             outcomes: VecDeque::new(),
             is_over: false,
@@ -69,10 +83,7 @@ impl Chain {
         let drawn = catching(|| self.pick(&mut row));
         let (id, outcome) = match drawn {
             Ok((id, outcome)) => (Some(id), outcome),
-            Err(error) => {
-                let failed = Some(error);
-                (None, Outcome { ends: true, failed })
-            }
+            Err(error) => (None, Outcome::failed(error)),
         };
         self.is_over = outcome.ends;
         if self.sampling.tells() {
@@ -83,8 +94,7 @@ impl Chain {
 
     /// There is no row to draw from.
     pub(crate) fn fail(&mut self, error: Error) {
-        let failed = Some(error);
-        self.outcomes.push_back(Outcome { ends: true, failed });
+        self.outcomes.push_back(Outcome::failed(error));
         self.is_over = true;
     }
 
@@ -94,8 +104,13 @@ impl Chain {
     }
 
     fn pick(&mut self, row: &mut Row<'_>) -> Result<(usize, Outcome)> {
-        self.penalize(row);
+        let alternatives = self.sampling.logprobs;
+        let odds = alternatives.map(|alternatives| Odds::of(row, alternatives));
+        self.change(row);
         self.process(row)?;
+        if let Some(words) = &self.sampling.allowed {
+            row.allow(words);
+        }
         if let Some(constraint) = &mut self.constraint
             && let Some(words) = constraint.mask()?
         {
@@ -104,39 +119,43 @@ impl Chain {
         let id = self.choose(row).ok_or(Error::NothingAllowed)?;
         // Fewer than an embedding has rows.
         let token = id as u32;
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            logprobs: odds.map(|odds| odds.of_token(row, id)),
+            ..Outcome::default()
+        };
         if let Some(constraint) = &mut self.constraint {
             outcome.ends = constraint.accept(token)? == Accepted::Ends;
         }
-        if self.sampling.looks_back() {
-            self.ids.push(token);
+        if let Some(lookback) = &mut self.lookback {
+            lookback.push(token);
         }
         self.drawn += 1;
         Ok((id, outcome))
     }
 
-    /// Divides the positive logits of recent tokens, and multiplies the negative.
-    fn penalize(&self, row: &mut Row<'_>) {
-        let Some(repetition) = &self.sampling.repetition else {
+    /// Biases and penalties.
+    fn change(&self, row: &mut Row<'_>) {
+        if self.sampling.biases.is_empty() && self.lookback.is_none() {
             return;
-        };
-        let mut recent = self.ids[self.ids.len().saturating_sub(repetition.context)..].to_vec();
-        recent.sort_unstable();
-        recent.dedup();
-        let penalized = |&id: &u32| {
-            let index = id as usize;
-            let x = *row.values().get(index)?;
-            let penalty = repetition.penalty;
-            Some((index, if x < 0.0 { x * penalty } else { x / penalty }))
-        };
-        let changes: Vec<_> = recent.iter().filter_map(penalized).collect();
-        row.set(changes);
+        }
+        row.change(|logits| {
+            for &(id, bias) in &self.sampling.biases {
+                logits.change(id as usize, |x| x + bias);
+            }
+            if let Some(lookback) = &self.lookback {
+                lookback.change(&self.sampling, logits);
+            }
+        });
     }
 
     fn process(&self, row: &mut Row<'_>) -> Result<()> {
+        let ids = self
+            .lookback
+            .as_ref()
+            .map_or(&[][..], |lookback| &lookback.ids);
         for processor in &self.sampling.processors {
             let failed = |source| Error::Processor { source };
-            row.rewrite(|logits| processor.run(&self.ids, logits))
+            row.rewrite(|logits| processor.run(ids, logits))
                 .map_err(failed)?;
             let max = row.max();
             if max.is_nan() || max == f32::INFINITY {
@@ -153,15 +172,23 @@ impl Chain {
             return row.argmax();
         }
         let sampling = &self.sampling;
+        let number = |draw| uniform(sampling.seed, self.drawn, draw);
+        // One draw says whether, the other which.
+        let xtc = sampling
+            .xtc
+            .filter(|xtc| number(1) < f64::from(xtc.probability));
         let filters = Filters {
             temperature: sampling.temperature,
+            temperature_first: sampling.temperature_first,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
-            temperature_first: false,
-            typical_p: None,
-            xtc: None,
+            typical_p: sampling.typical_p,
+            xtc: xtc.map(|xtc| kernels::draw::Xtc {
+                threshold: xtc.threshold,
+                spared: &sampling.spared,
+            }),
         };
-        row.draw(&filters, uniform(sampling.seed, self.drawn, 0))
+        row.draw(&filters, number(0))
     }
 }

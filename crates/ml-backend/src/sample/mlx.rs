@@ -15,7 +15,7 @@ use crate::Result;
 
 /// Whether these operations are all that is asked for.
 pub(super) fn serves(sampling: &Sampling) -> bool {
-    !sampling.tells()
+    !sampling.needs_chain()
 }
 
 /// A [`Sampling`] under way: its random key and the tokens it looks back at.

@@ -6,21 +6,27 @@
 
 mod chain;
 mod constraint;
+mod lookback;
 mod mlx;
 mod processor;
 mod random;
+mod stages;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernels::graph;
 use mlx_core::Array;
 use models::GenerationDefaults;
+use models::tokenizer::Tokenizer;
 
 pub(crate) use chain::{Chain, Outcome};
 pub(crate) use constraint::{Accepted, Constrain, Constraint};
 pub use processor::LogitsProcessor;
+pub(crate) use stages::check_stages;
+pub use stages::{Dry, Xtc};
 
 use crate::options::DEFAULT_TEMPERATURE;
+use crate::request::ModelLimits;
 use crate::token::Token;
 use crate::{Options, Result};
 
@@ -36,6 +42,19 @@ pub(crate) struct Sampling {
     pub(crate) top_p: Option<f32>,
     pub(crate) min_p: Option<f32>,
     pub(crate) repetition: Option<Repetition>,
+    pub(crate) penalties: Penalties,
+    pub(crate) dry: Option<DryOfIds>,
+    /// What is added to logits.
+    pub(crate) biases: Vec<(u32, f32)>,
+    /// A bit a token, where not all may be drawn.
+    pub(crate) allowed: Option<Vec<u32>>,
+    pub(crate) typical_p: Option<f32>,
+    pub(crate) xtc: Option<Xtc>,
+    /// Tokens that XTC leaves alone.
+    pub(crate) spared: Vec<u32>,
+    pub(crate) temperature_first: bool,
+    /// How many alternatives are told of each token.
+    pub(crate) logprobs: Option<usize>,
     /// In their order.
     pub(crate) processors: Vec<LogitsProcessor>,
     /// What may be drawn, where the answer has a form.
@@ -49,11 +68,33 @@ pub(crate) struct Repetition {
     pub(crate) context: usize,
 }
 
+/// What is taken from the logits of tokens that are there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Penalties {
+    pub(crate) presence: f32,
+    pub(crate) frequency: f32,
+    /// Tokens that are looked at; `None` is the answer.
+    pub(crate) context: Option<usize>,
+}
+
+/// A [`Dry`] by token.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DryOfIds {
+    pub(crate) multiplier: f32,
+    pub(crate) base: f32,
+    pub(crate) allowed_length: usize,
+    pub(crate) context: usize,
+    pub(crate) breakers: Vec<u32>,
+}
+
 impl Sampling {
     /// Each value is the caller's, else the one that the checkpoint advises, else the default.
-    pub(crate) fn new(options: &Options, advice: &GenerationDefaults) -> Self {
+    pub(crate) fn new(options: &Options, limits: &ModelLimits) -> Self {
         let none = GenerationDefaults::default();
-        let advice = if options.no_advice { &none } else { advice };
+        let advice = match options.no_advice {
+            true => &none,
+            false => &limits.advice,
+        };
         let temperature = match advice.do_sample {
             Some(false) => Some(0.0),
             _ => advice.temperature,
@@ -75,9 +116,54 @@ impl Sampling {
                 .or(advice.repetition_penalty)
                 .filter(|&penalty| penalty != 1.0)
                 .map(|penalty| Repetition { penalty, context }),
+            penalties: Penalties {
+                presence: options.presence_penalty.unwrap_or(0.0),
+                frequency: options.frequency_penalty.unwrap_or(0.0),
+                context: options.penalty_context,
+            },
+            dry: options.dry.as_ref().map(|dry| DryOfIds {
+                multiplier: dry.multiplier,
+                base: dry.base,
+                allowed_length: dry.allowed_length,
+                context: dry.context.unwrap_or(usize::MAX),
+                breakers: Vec::new(),
+            }),
+            biases: options.logit_bias.iter().map(|(&id, &x)| (id, x)).collect(),
+            allowed: match &options.allowed_ids[..] {
+                [] => None,
+                ids => Some(bits(ids)),
+            },
+            typical_p: options.typical_p.filter(|&p| p < 1.0),
+            xtc: options.xtc.filter(|xtc| xtc.probability > 0.0),
+            spared: [&limits.eos[..], &options.stop_ids].concat(),
+            temperature_first: options.temperature_first,
+            logprobs: options.logprobs,
             processors: options.logits_processors.clone(),
             constraint: None,
         }
+    }
+
+    /// Fills in what only a tokenizer knows: which tokens stand for the texts that stages are told by. Without one,
+    /// none do.
+    pub(crate) fn look_up(
+        &mut self,
+        options: &Options,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<()> {
+        let Some(tokenizer) = tokenizer else {
+            return Ok(());
+        };
+        if let (Some(ids), Some(dry)) = (&mut self.dry, &options.dry) {
+            for breaker in &dry.breakers {
+                // Behind a letter, as it stands in texts.
+                let text = tokenizer.encode(&format!("a{breaker}"), false)?;
+                ids.breakers.extend(text.last());
+            }
+        }
+        if self.xtc.is_some() {
+            self.spared.extend(tokenizer.encode("\n", false)?);
+        }
+        Ok(())
     }
 
     /// Always the most probable token.
@@ -87,18 +173,37 @@ impl Sampling {
 
     /// Always the most probable token of the model's own, and nothing else is looked at.
     fn takes_the_largest(&self) -> bool {
-        self.is_greedy() && self.repetition.is_none() && !self.tells()
+        self.is_greedy() && self.repetition.is_none() && !self.needs_chain()
+    }
+
+    /// Whether a stage is asked for that MLX's operations have not.
+    fn needs_chain(&self) -> bool {
+        let lessens = self.penalties.presence != 0.0 || self.penalties.frequency != 0.0;
+        let draws = self.typical_p.is_some() || self.xtc.is_some() || self.temperature_first;
+        let changes = self.dry.is_some() || !self.biases.is_empty() || self.allowed.is_some();
+        lessens || draws || changes || self.tells()
     }
 
     /// Whether prompt and answer are looked at.
     fn looks_back(&self) -> bool {
-        self.repetition.is_some() || !self.processors.is_empty()
+        let penalties = self.penalties != Penalties::default() || self.repetition.is_some();
+        penalties || self.dry.is_some() || !self.processors.is_empty()
     }
 
     /// Whether there is more to say of a token than its id.
     fn tells(&self) -> bool {
-        self.constraint.is_some() || !self.processors.is_empty()
+        self.constraint.is_some() || !self.processors.is_empty() || self.logprobs.is_some()
     }
+}
+
+/// Words with a bit for each of `ids`.
+fn bits(ids: &[u32]) -> Vec<u32> {
+    let most = ids.iter().max().map_or(0, |&id| id as usize);
+    let mut words = vec![0; most / 32 + 1];
+    for &id in ids {
+        words[id as usize / 32] |= 1 << (id % 32);
+    }
+    words
 }
 
 /// A seed that differs each time: the standard library keys its hashers from the system's

@@ -10,9 +10,17 @@ use super::*;
 /// Unsorted on purpose; the sixth is negative and the most probable is in the middle.
 const LOGITS: [f32; 6] = [1.0, 0.2, 1.7, 2.1, 0.9, -1.3];
 
+fn advised(options: &Options, advice: GenerationDefaults) -> Sampling {
+    let limits = ModelLimits {
+        advice,
+        ..crate::testing::limits()
+    };
+    Sampling::new(options, &limits)
+}
+
 /// For a model whose files advise nothing.
 fn unadvised(options: &Options) -> Sampling {
-    Sampling::new(options, &GenerationDefaults::default())
+    advised(options, GenerationDefaults::default())
 }
 
 fn logits() -> Array {
@@ -193,7 +201,7 @@ fn each_value_is_the_callers_else_the_advised_else_the_default() {
     advice.min_p = Some(0.05);
     advice.repetition_penalty = Some(1.5);
     let of = |options: Options| {
-        let s = Sampling::new(&options, &advice);
+        let s = advised(&options, advice.clone());
         let penalty = s.repetition.map(|r| r.penalty);
         (s.temperature, s.top_k, s.top_p, s.min_p, penalty)
     };
@@ -214,13 +222,13 @@ fn advice_not_to_sample_is_greedy() {
     let mut advice = GenerationDefaults::default();
     advice.do_sample = Some(false);
     advice.temperature = Some(0.6);
-    assert!(Sampling::new(&Options::new(), &advice).is_greedy());
-    let asked = Sampling::new(&Options::new().temperature(0.5), &advice);
+    assert!(advised(&Options::new(), advice.clone()).is_greedy());
+    let asked = advised(&Options::new().temperature(0.5), advice.clone());
     assert_eq!(asked.temperature, 0.5);
     advice.do_sample = Some(true);
-    assert_eq!(Sampling::new(&Options::new(), &advice).temperature, 0.6);
+    assert_eq!(advised(&Options::new(), advice.clone()).temperature, 0.6);
     advice.temperature = None;
-    assert_eq!(Sampling::new(&Options::new(), &advice).temperature, 0.1);
+    assert_eq!(advised(&Options::new(), advice.clone()).temperature, 0.1);
 }
 
 /// By the kernel and by MLX's operations, greedy and at random: the host sees -1, the next step a token.
