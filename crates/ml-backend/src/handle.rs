@@ -132,7 +132,9 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    fn start(&self, request: Request, options: &Options) -> Result<GenerationStream> {
+    fn start(&self, mut request: Request, options: &Options) -> Result<GenerationStream> {
+        let tokenizer = self.loaded.tokenizer.as_ref();
+        request.sampling.look_up(options, tokenizer)?;
         let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
         GenerationStream::start(
             self.engine.clone(),

@@ -4,9 +4,9 @@
 //! same for every model and every device, and they are where the mistakes hide. So they see the model
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
-use crate::Result;
 use crate::embedding::Pooling;
 use crate::request::Request;
+use crate::{Result, TokenLogprobs};
 
 /// A sequence that a model holds: caches and a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,26 @@ pub(crate) enum Reading {
     Pooled(Pooling),
     /// The logits of these tokens, each in the vocabulary.
     Next(Vec<u32>),
+}
+
+/// A token that was drawn and read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sampled {
+    pub(crate) id: u32,
+    /// Whether the answer ends with it, and it is part of that.
+    pub(crate) ends: bool,
+    /// How probable it was, where that is asked for.
+    pub(crate) logprobs: Option<TokenLogprobs>,
+}
+
+impl From<u32> for Sampled {
+    fn from(id: u32) -> Self {
+        Self {
+            id,
+            ends: false,
+            logprobs: None,
+        }
+    }
 }
 
 /// A model and the sequences that it holds.
@@ -69,7 +89,11 @@ pub(crate) trait LanguageModel {
     fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Result<Self::Token>>>;
 
     /// Waits for a token.
-    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<u32>;
+    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<Sampled>;
+
+    /// How probable the tokens of the prompt were, all but the first, where its request asks for it. Once, when the
+    /// prompt has been read.
+    fn prompt_logprobs(&mut self, sequence: SequenceId) -> Vec<TokenLogprobs>;
 
     /// The sequence goes on no more. Its caches may serve a prompt that begins like it, until the next
     /// [`begin`](Self::begin).

@@ -58,6 +58,7 @@ mod handle;
 mod language_model;
 mod load;
 mod loaded;
+mod logprobs;
 mod memory;
 mod metrics;
 mod mlx_model;
@@ -67,6 +68,7 @@ mod request;
 mod rerank;
 mod sample;
 mod scheduler;
+mod scores;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -83,6 +85,7 @@ pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
 pub use load::device_info;
 pub use loaded::LoadedModel;
+pub use logprobs::{Alternative, TokenLogprobs};
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};
@@ -92,6 +95,7 @@ pub use options::{
     DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
 };
 pub use rerank::RerankOptions;
+pub use sample::{Dry, LogitsProcessor, Xtc};
 pub use stream::GenerationStream;
 
 /// The README's example is compiled with the others.

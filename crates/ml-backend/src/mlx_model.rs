@@ -8,12 +8,13 @@ use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
 use crate::embedding::{Pool, Pooling};
-use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
 use crate::sample::{self, Sampler};
+use crate::scores::Scores;
 use crate::token::Token;
-use crate::{Error, Result};
+use crate::{Error, Result, TokenLogprobs};
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
 /// large vocabulary is a megabyte.
@@ -60,6 +61,8 @@ struct Sequence {
     sampler: Sampler,
     /// Of its prompt, where that has paused between two layers.
     pass: Option<Pass>,
+    /// Where the prompt's probabilities are asked for.
+    scores: Option<Scores>,
 }
 
 impl Sequence {
@@ -73,12 +76,23 @@ impl Sequence {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Option<Array>>> {
         let cache = &mut self.held.cache;
+        // Of one that was put aside the probabilities are known, and nothing follows the last token.
+        let is_last = ids.len() == 1 && want == Logits::Last;
+        let scores = self.scores.as_mut();
+        let scores = scores.filter(|scores| scores.wants_more() && !is_last);
         let pass = match self.pass.take() {
             Some(pass) => pass,
+            None if scores.is_some() => model.begin(&ids_array(ids)?, cache, Logits::Hidden)?,
             None => model.begin(&ids_array(ids)?, cache, want)?,
         };
         match model.go_on(pass, cache, more)? {
-            Passed::Whole(logits) => Ok(Some(logits)),
+            Passed::Whole(made) => match (scores, made) {
+                (Some(scores), Some(hidden)) => {
+                    let last = scores.add(model, &hidden)?;
+                    Ok(Some((want == Logits::Last).then_some(last)))
+                }
+                (_, logits) => Ok(Some(logits)),
+            },
             Passed::Part(pass) => {
                 self.pass = Some(pass);
                 Ok(None)
@@ -166,9 +180,15 @@ impl MlxModel {
         Self::draw(sequence, &logits)
     }
 
+    /// Draws a token that was left for the host.
+    fn settle(&mut self, id: SequenceId, token: &Token) {
+        let sampler = &mut self.sequence(id).sampler;
+        token.settle(|logits| sampler.draw_now(logits));
+    }
+
     /// Submits the drawing of a token from `logits`.
     fn draw(sequence: &mut Sequence, logits: &Array) -> Result<Token> {
-        let token = Token::alone(sequence.sampler.draw(logits)?);
+        let token = sequence.sampler.draw(logits)?;
         mlx_core::async_eval(&token.arrays())?;
         Ok(token)
     }
@@ -322,6 +342,7 @@ impl LanguageModel for MlxModel {
             held,
             sampler: Sampler::new(&request.sampling, prompt)?,
             pass: None,
+            scores: request.prompt_logprobs.map(|n| Scores::new(prompt, n)),
         };
         let free = self.sequences.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sequences.len());
@@ -409,6 +430,9 @@ impl LanguageModel for MlxModel {
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
         self.make_way();
+        for (id, token) in steps {
+            self.settle(*id, token);
+        }
         let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
         let ids = Token::ids(&tokens)?;
         if let [(id, _)] = steps {
@@ -421,13 +445,28 @@ impl LanguageModel for MlxModel {
         model.submit_each(sequences, &ids)
     }
 
-    fn read(&mut self, id: SequenceId, token: Token) -> Result<u32> {
-        let Some(token) = token.read()? else {
+    fn read(&mut self, id: SequenceId, token: Token) -> Result<Sampled> {
+        self.settle(id, &token);
+        let drawn = token.read()?;
+        let outcome = self.sequence(id).sampler.outcome();
+        if let Some(error) = outcome.failed {
+            return Err(error);
+        }
+        let Some(token) = drawn else {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };
         self.sequence(id).held.tokens.push(token);
-        Ok(token)
+        Ok(Sampled {
+            id: token,
+            ends: outcome.ends,
+            logprobs: outcome.logprobs,
+        })
+    }
+
+    fn prompt_logprobs(&mut self, id: SequenceId) -> Vec<TokenLogprobs> {
+        let scores = self.sequence(id).scores.take();
+        scores.map_or_else(Vec::new, Scores::finish)
     }
 
     fn end(&mut self, id: SequenceId) {

@@ -131,6 +131,7 @@ impl GenerationStream {
         let (bytes, tokens) = self.handed_out;
         partial.text.truncate(bytes);
         partial.token_ids.truncate(tokens);
+        partial.logprobs.truncate(tokens);
         partial.metrics.generated_tokens = partial.token_ids.len();
         partial.finish_reason = reason;
         Ok(partial)

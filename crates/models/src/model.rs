@@ -279,6 +279,14 @@ impl Model {
         }
     }
 
+    /// Hidden states as [`Logits::Hidden`] gives them, `[rows, hidden]`, through the head: logits `[rows, vocab]`.
+    ///
+    /// # Errors
+    /// Where an operation cannot be built.
+    pub fn through_head(&self, hidden: &Array) -> Result<Array> {
+        self.decoder.logits(hidden)
+    }
+
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
     /// take without reading their weights again, and in which a row does not depend on how many there are. One
     /// where kernels of ours do not run the model, and on Metal.
