@@ -9,6 +9,7 @@
 //! Nothing a caller does can make another one hang: a panic becomes an error of the request that
 //! caused it, and if the thread ever ends, the channels say so.
 
+mod texts;
 mod threads;
 
 use std::collections::VecDeque;
@@ -17,12 +18,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use crate::language_model::{LanguageModel, Reading};
+use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
 use crate::request::Request;
 use crate::scheduler::{Client, Scheduler, Service, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
+pub(crate) use texts::ReadJob;
+use texts::Texts;
 use threads::Running;
 
 /// A request to the engine.
@@ -32,12 +35,17 @@ pub(crate) enum Job {
         ids: Vec<u32>,
         reply: Sender<Result<Vec<f32>>>,
     },
-    /// A text that is read for something else than an answer.
-    Read {
+    /// Texts that are read for something else than an answer.
+    Read(ReadJob),
+}
+
+/// What is done between steps.
+enum Aside {
+    Logits {
         ids: Vec<u32>,
-        want: Reading,
         reply: Sender<Result<Vec<f32>>>,
     },
+    Texts(Texts),
 }
 
 pub(crate) struct GenerateJob {
@@ -177,7 +185,7 @@ where
 /// Serves what comes, until nobody can send any more and all is done.
 fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job>) {
     let mut scheduler = Scheduler::new(service);
-    let mut asides = VecDeque::new();
+    let mut asides: VecDeque<Aside> = VecDeque::new();
     loop {
         let idle = scheduler.is_idle() && asides.is_empty();
         let first = match idle {
@@ -190,27 +198,38 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {
                 Job::Generate(job) => accept(&mut scheduler, job),
-                Job::Logits { ids, reply } => asides.push_back((ids, None, reply)),
-                Job::Read { ids, want, reply } => asides.push_back((ids, Some(want), reply)),
+                Job::Logits { ids, reply } => asides.push_back(Aside::Logits { ids, reply }),
+                Job::Read(job) => asides.push_back(Aside::Texts(Texts::new(job))),
             }
         }
         // One at the most between two steps of those that are served.
-        if let Some((ids, want, reply)) = asides.pop_front() {
-            let outcome = catching(|| match &want {
-                None => model.logits(&ids),
-                Some(want) => model.read_text(&ids, want),
-            });
-            if outcome.is_err() {
-                // Caches would keep what they took until the next request.
-                let _ = catching(|| model.drop_caches(None));
-            }
-            if scheduler.is_idle() {
+        if let Some(aside) = asides.pop_front() {
+            let alone = scheduler.is_idle();
+            // What is not done yet waits behind the others.
+            asides.extend(aside.step(model, alone));
+            if alone && asides.is_empty() {
                 model.rest();
             }
-            // A failed send means that the caller has gone; there is nobody to tell.
-            let _ = reply.send(outcome);
         }
         scheduler.step(model);
+    }
+}
+
+impl Aside {
+    /// Does some of it; the same again, if more is to be done. `alone` is nobody else served.
+    fn step<M: LanguageModel>(self, model: &mut M, alone: bool) -> Option<Self> {
+        let (ids, reply) = match self {
+            Self::Texts(texts) => return texts.step(model, alone).map(Self::Texts),
+            Self::Logits { ids, reply } => (ids, reply),
+        };
+        let outcome = catching(|| model.logits(&ids));
+        if outcome.is_err() {
+            // Caches would keep what they took until the next request.
+            let _ = catching(|| model.drop_caches(None));
+        }
+        // A failed send means that the caller has gone; there is nobody to tell.
+        let _ = reply.send(outcome);
+        None
     }
 }
 

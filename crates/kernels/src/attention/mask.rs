@@ -50,8 +50,8 @@ impl MaskView<'_> {
             MaskView::Causal => 0..end,
             MaskView::Window(size) => end.saturating_sub(size)..end,
             MaskView::Around(size) => {
-                let behind = size.saturating_sub(1);
-                end.saturating_sub(size)..end.saturating_add(behind).min(keys)
+                let behind = (keys + i).saturating_add(size).saturating_sub(queries);
+                end.saturating_sub(size)..behind.min(keys)
             }
         }
     }

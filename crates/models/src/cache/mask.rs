@@ -80,9 +80,8 @@ impl AttentionMask {
         if queries <= window {
             return Ok(Self::None);
         }
-        let index = |shape: &[i32]| {
-            Array::arange(0.0, queries.into(), 1.0, Dtype::Int32)?.reshape(shape)
-        };
+        let index =
+            |shape: &[i32]| Array::arange(0.0, queries.into(), 1.0, Dtype::Int32)?.reshape(shape);
         let (query, key) = (index(&[queries, 1])?, index(&[1, queries])?);
         let reach = Array::scalar(window)?;
         let before = ops::greater(&ops::add(&key, &reach)?, &query)?;
