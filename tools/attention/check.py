@@ -61,7 +61,7 @@ inline uint4 load_transposed(u32 row) {
 }
 """
 ENTRY = """
-extern "C" void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
+EMULATED_ENTRY void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
                        int tokens, int visible, int capacity, bool causal, int window, float scale, float cap) {
     gridDim = {heads, (tokens + QUERIES - 1) / QUERIES};
     emulated::launch(gridDim.x * gridDim.y, WARPS, 4 * TILE + QUERIES * PITCH, seed, [&] {

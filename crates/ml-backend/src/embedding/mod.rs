@@ -8,7 +8,9 @@ mod recipe;
 use std::path::Path;
 
 use dense::Dense;
+use files::refused;
 pub(crate) use pooling::{Mode, Pool};
+use recipe::PROMPTS;
 pub(crate) use recipe::{Encoder, Recipe};
 
 use crate::language_model::Reading;
@@ -71,7 +73,7 @@ impl MlxBackend {
     /// than a MiB that cannot fit the context, and a queue that is full.
     pub fn embed(&self, texts: &[&str], options: &EmbedOptions) -> Result<Vec<Vec<f32>>> {
         let recipe = self.recipe()?;
-        let prompt = prompt(recipe, options)?;
+        let prompt = prompt(recipe, options, &self.loaded.info.dir)?;
         check_dimensions(recipe, options)?;
         let tokenizer = self.tokenizer()?;
         let most = recipe.most_tokens.unwrap_or(usize::MAX);
@@ -172,16 +174,26 @@ fn check_dimensions(recipe: &Recipe, options: &EmbedOptions) -> Result<()> {
 }
 
 /// What stands before each text.
-fn prompt<'a>(recipe: &'a Recipe, options: &EmbedOptions) -> Result<&'a str> {
+fn prompt<'a>(recipe: &'a Recipe, options: &EmbedOptions, dir: &Path) -> Result<&'a str> {
     let name = options.prompt_name.as_ref();
     let Some(name) = name.or(recipe.default_prompt.as_ref()) else {
         return Ok("");
     };
     let found = recipe.prompts.get(name).map(String::as_str);
-    found.ok_or_else(|| Error::InvalidOption {
-        name: "prompt_name",
-        value: format!("{name:?}"),
-        expected: "a name of 'prompts' in the directory's config_sentence_transformers.json",
+    found.ok_or_else(|| {
+        let names: Vec<String> = recipe
+            .prompts
+            .keys()
+            .map(|name| format!("{name:?}"))
+            .collect();
+        let there = match names.is_empty() {
+            true => "this model has none".to_owned(),
+            false => format!("there are {}", names.join(", ")),
+        };
+        refused(
+            &dir.join(PROMPTS),
+            format!("has no prompt {name:?}; {there}"),
+        )
     })
 }
 

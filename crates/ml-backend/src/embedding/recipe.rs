@@ -11,6 +11,9 @@ use super::pooling::{Mode, Pooling};
 use super::{Dense, normalise};
 use crate::Result;
 
+/// The file of prompts.
+pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
+
 /// Modules of a directory, at the most.
 const MOST_MODULES: usize = 16;
 
@@ -115,7 +118,7 @@ impl Recipe {
     }
 
     fn read_prompts(&mut self, dir: &Path) -> Result<()> {
-        let path = dir.join("config_sentence_transformers.json");
+        let path = dir.join(PROMPTS);
         let Some(config) = json(&path)? else {
             return Ok(());
         };

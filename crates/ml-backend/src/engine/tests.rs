@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::language_model::Reading;
 use crate::stream::GenerationStream;
-use crate::testing::{Letters, Script, request, service};
+use crate::testing::{Call, Letters, Script, request, service};
 use crate::{FinishReason, Options};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -270,6 +271,84 @@ fn logits_are_served_like_everything_else() {
         })
         .unwrap();
     assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [3.0, 4.0]);
+}
+
+fn reading(texts: &[usize], cancel: &CancelToken) -> (ReadJob, Receiver<Result<Vec<Vec<f32>>>>) {
+    let (reply, answer) = channel();
+    let texts = texts.iter().map(|n| vec![*n as u32; *n]);
+    let job = ReadJob {
+        texts: texts.collect(),
+        want: Reading::Next(Vec::new()),
+        cancel: cancel.clone(),
+        place: None,
+        reply,
+    };
+    (job, answer)
+}
+
+/// In passes from the shortest to the longest, which the caller does not see.
+#[test]
+fn texts_come_back_in_their_order() {
+    let mut script = Script::new("");
+    let (job, answer) = reading(&[3, 1, 2, 3, 1, 1], &CancelToken::new());
+    let mut texts = Some(Texts::new(job));
+    while let Some(some) = texts {
+        texts = some.step(&mut script, true);
+    }
+    let lengths: Vec<usize> = answer
+        .recv()
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(Vec::len)
+        .collect();
+    assert_eq!(lengths, [3, 1, 2, 3, 1, 1]);
+    // Two of one length go together.
+    let passes = [2, 1, 1, 2].map(Call::Texts);
+    assert_eq!(script.calls, passes);
+}
+
+#[test]
+fn texts_wait_for_memory_beside_others_and_can_be_cancelled_there() {
+    let mut script = Script::new("");
+    script.room = 2;
+    let cancel = CancelToken::new();
+    let (job, answer) = reading(&[2, 5], &cancel);
+    let texts = Texts::new(job).step(&mut script, false).unwrap();
+    assert_eq!(script.calls, [Call::Texts(1)]);
+    let texts = texts.step(&mut script, false).unwrap();
+    assert_eq!(script.calls.len(), 1, "there is no room for five tokens");
+    cancel.cancel();
+    assert!(texts.step(&mut script, false).is_none());
+    let outcome = answer.recv().unwrap();
+    let Err(Error::CancelledTexts { done: 1, of: 2 }) = outcome else {
+        panic!("{outcome:?}")
+    };
+}
+
+#[test]
+fn texts_have_a_place_in_the_queue_until_they_are_read() {
+    let (model, open) = Script::new("a").gated();
+    let load = |_: &mut dyn FnMut(())| Ok((model, service(1), ()));
+    let engine = Arc::new(Engine::start(load, 1, &mut |()| ()).unwrap().0);
+    // The engine is stuck in an answer.
+    let first = stream(&engine, &Options::new());
+    while engine.place().is_err() {
+        thread::yield_now();
+    }
+    let (mut job, answer) = reading(&[4], &CancelToken::new());
+    job.place = Some(engine.place().unwrap());
+    engine.submit(Job::Read(job)).unwrap();
+    assert!(matches!(
+        engine.place(),
+        Err(Error::QueueFull { waiting: 1 })
+    ));
+    for _ in 0..2 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [vec![4.0; 4]]);
+    assert!(engine.place().is_ok());
+    assert_eq!(first.wait().unwrap().text, "a");
 }
 
 /// MLX keeps a worker for each thread that ever used it.

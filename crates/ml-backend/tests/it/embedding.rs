@@ -214,13 +214,20 @@ fn options_are_checked_and_cancelling_ends_it() {
     let dir = directory(&json!({}));
     let backend = load(dir.path(), false);
     for options in [
-        EmbedOptions::new().prompt_name("query"),
         EmbedOptions::new().dimensions(0),
         EmbedOptions::new().dimensions(33),
     ] {
         let error = backend.embed(&["a"], &options).unwrap_err();
         assert!(matches!(error, Error::InvalidOption { .. }), "{error}");
     }
+    let named = EmbedOptions::new().prompt_name("query");
+    let error = backend.embed(&["a"], &named).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("has no prompt \"query\"; this model has none"),
+        "{error}"
+    );
     // A text is cut, as sentence-transformers does it, and what cannot fit by far is not made into tokens.
     let long = "garden ".repeat(3000);
     let found = backend.embed(&[&long], &EmbedOptions::new()).unwrap();

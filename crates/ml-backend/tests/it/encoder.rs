@@ -152,6 +152,18 @@ fn such_a_model_writes_nothing() {
     }
 }
 
+#[test]
+fn prompts_that_are_not_there_are_told_from_those_that_are() {
+    let dir = case(&cases(), "whole");
+    let named = EmbedOptions::new().prompt_name("document\n");
+    let line = load(dir.path(), false)
+        .embed(&["a"], &named)
+        .unwrap_err()
+        .to_string();
+    let expected = r#"has no prompt "document\n"; there are "document", "query""#;
+    assert!(line.ends_with(expected), "{line}");
+}
+
 /// What a caller waits for ends between two passes, and answers the others' calls meanwhile.
 #[test]
 fn a_long_list_can_be_cancelled_and_lets_others_in() {
