@@ -1,6 +1,7 @@
 //! What the demo model answers, in each form that can be asked for.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
