@@ -9,12 +9,13 @@
 //! Nothing a caller does can make another one hang: a panic becomes an error of the request that
 //! caused it, and if the thread ever ends, the channels say so.
 
+mod bell;
 mod texts;
 mod threads;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use crate::request::Request;
 use crate::scheduler::{Client, Scheduler, Service, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
+pub(crate) use bell::{Bell, Listener, bell};
 pub(crate) use texts::ReadJob;
 use texts::Texts;
 use threads::Running;
@@ -58,6 +60,8 @@ pub(crate) struct GenerateJob {
     pub(crate) place: Option<Place>,
     /// When it began to.
     pub(crate) since: Instant,
+    /// Rings at each event. Behind `events`, so that it rings when those have ended.
+    pub(crate) bell: Bell,
 }
 
 /// A place in the queue, free again when this goes.
@@ -76,13 +80,14 @@ pub(crate) enum Event {
     Done(Result<Generation>),
 }
 
-/// The callers' end of the engine thread. Dropping it waits until the model is freed.
+/// The callers' end of the engine thread. Dropping it waits until the model is freed, unless it was closed.
 pub(crate) struct Engine {
     jobs: Option<Sender<Job>>,
     running: Running,
     /// Requests that wait, and how many may.
     waiting: Arc<AtomicUsize>,
     most_waiting: usize,
+    closed: AtomicBool,
 }
 
 /// From the thread to whoever started it.
@@ -115,6 +120,7 @@ impl Engine {
             running,
             waiting: Arc::default(),
             most_waiting,
+            closed: AtomicBool::new(false),
         };
         for report in reports {
             match report {
@@ -137,6 +143,16 @@ impl Engine {
         }
     }
 
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// From now on nobody waits for the thread.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
     /// Puts a request at the end of the queue.
     pub(crate) fn submit(&self, job: Job) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or(Error::EngineEnded)?;
@@ -153,7 +169,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Without a sender the thread's loop ends.
         self.jobs = None;
-        self.running.wait();
+        if !self.closed.load(Ordering::Relaxed) {
+            self.running.wait();
+        }
     }
 }
 
@@ -241,11 +259,13 @@ fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
         events,
         place,
         since,
+        bell,
     } = job;
     let asker = Asker {
         cancel,
         events,
         place,
+        bell,
     };
     scheduler.add(request, vocabulary, asker, since);
 }
@@ -255,6 +275,8 @@ struct Asker {
     cancel: [CancelToken; 2],
     events: Sender<Event>,
     place: Option<Place>,
+    /// Behind `events`, so that it rings when those have ended.
+    bell: Bell,
 }
 
 impl Client for Asker {
@@ -264,6 +286,7 @@ impl Client for Asker {
 
     fn emit(&mut self, piece: Piece) {
         let _ = self.events.send(Event::Piece(piece));
+        self.bell.ring();
     }
 
     fn taken(&mut self) {
@@ -291,6 +314,7 @@ impl Client for Asker {
             );
         }
         let _ = self.events.send(Event::Done(outcome));
+        self.bell.ring();
     }
 }
 

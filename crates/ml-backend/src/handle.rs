@@ -39,6 +39,19 @@ impl MlxBackend {
         &self.loaded.info
     }
 
+    /// Requests that wait to be taken up, answers and calls for texts: at most as many as
+    /// [`queue`](crate::MlxBackendBuilder::queue) lets wait.
+    pub fn waiting(&self) -> usize {
+        self.engine.waiting()
+    }
+
+    /// Lets go of the model without waiting for it: what is under way ends, and then, once other clones and streams
+    /// have gone too, the model is freed on its own thread. Dropping the last clone waits for that, unless one of
+    /// them was closed.
+    pub fn close(self) {
+        self.engine.close();
+    }
+
     /// Whether the directory has a tokenizer. Without one only the functions that take and give
     /// token ids work.
     pub fn has_tokenizer(&self) -> bool {

@@ -1,9 +1,13 @@
 //! The thread and its callers, on a scripted model.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use futures_core::Stream;
 
 use super::*;
 use crate::language_model::Reading;
@@ -284,6 +288,104 @@ fn reading(texts: &[usize], cancel: &CancelToken) -> (ReadJob, Receiver<Result<V
         reply,
     };
     (job, answer)
+}
+
+/// A waker that sends a message.
+struct Sends(Mutex<Sender<()>>);
+
+impl Wake for Sends {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().send(());
+    }
+}
+
+/// No piece is asked for again before the engine says that there is one.
+#[test]
+fn a_task_is_woken_for_each_piece_and_for_the_end() {
+    let (engine, open) = gated("ab");
+    let mut stream = stream(&engine, &Options::new());
+    let (send, woken) = channel();
+    let waker = Waker::from(Arc::new(Sends(Mutex::new(send))));
+    let mut context = Context::from_waker(&waker);
+    let mut pieces = String::new();
+    assert!(stream.try_next().is_pending());
+    assert!(Pin::new(&mut stream).poll_next(&mut context).is_pending());
+    assert!(woken.try_recv().is_err());
+    loop {
+        open.send(()).unwrap();
+        woken
+            .recv_timeout(SOON)
+            .expect("the engine wakes who waits");
+        match Pin::new(&mut stream).poll_next(&mut context) {
+            Poll::Ready(Some(piece)) => pieces.push_str(&piece.unwrap().text),
+            Poll::Ready(None) => break,
+            Poll::Pending => {}
+        }
+        if pieces.len() < 2 {
+            assert!(Pin::new(&mut stream).poll_next(&mut context).is_pending());
+        } else {
+            let end = Pin::new(&mut stream).poll_next(&mut context);
+            assert!(matches!(end, Poll::Pending | Poll::Ready(None)));
+        }
+    }
+    assert_eq!(pieces, "ab");
+    assert_eq!(stream.generation().unwrap().text, "ab");
+    assert!(matches!(stream.try_next(), Poll::Ready(None)));
+}
+
+/// As the iterator does it, but what still comes is discarded when it is there.
+#[test]
+fn a_polled_answer_that_is_cancelled_has_what_was_handed_out() {
+    let (engine, open) = gated("abcdef");
+    let cancel = CancelToken::new();
+    let mut stream = stream(&engine, &Options::new().cancel(cancel.clone()));
+    open.send(()).unwrap();
+    let first = loop {
+        match stream.try_next() {
+            Poll::Ready(piece) => break piece.unwrap().unwrap(),
+            Poll::Pending => thread::yield_now(),
+        }
+    };
+    assert_eq!(first.text, "a");
+    cancel.cancel();
+    for _ in 0..6 {
+        let _ = open.send(());
+    }
+    let outcome = loop {
+        match stream.try_next() {
+            Poll::Ready(outcome) => break outcome.unwrap(),
+            Poll::Pending => thread::yield_now(),
+        }
+    };
+    let Err(Error::Cancelled { partial }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (partial.text.as_str(), partial.finish_reason),
+        ("a", FinishReason::Cancelled)
+    );
+    assert!(matches!(stream.try_next(), Poll::Ready(None)));
+}
+
+#[test]
+fn who_has_closed_an_engine_does_not_wait_for_it() {
+    let (freed, told) = channel();
+    let (mut model, open) = Script::new("a").gated();
+    model.freed = Some(freed);
+    let engine = start(move || model);
+    let waits = stream(&engine, &Options::new());
+    engine.close();
+    drop(engine);
+    let start = Instant::now();
+    // Its model waits for the gate.
+    drop(waits);
+    assert!(start.elapsed() < SOON);
+    assert!(told.try_recv().is_err());
+    for _ in 0..2 {
+        let _ = open.send(());
+    }
+    told.recv_timeout(SOON)
+        .expect("the model is freed in the end");
 }
 
 /// In passes from the shortest to the longest, which the caller does not see.
