@@ -28,7 +28,8 @@ CAPS = [0, 2.0]
 CASES = [
     (2, 1, 37, 37, 300, True, 0), (2, 2, 1, 263, 305, True, 0), (1, 1, 1, 263, 305, True, 50),
     (2, 1, 70, 262, 305, True, 9), (1, 1, 65, 300, 301, True, 50), (1, 1, 5, 268, 305, True, 0),
-    (1, 1, 70, 72, 109, False, 0), (3, 1, 130, 400, 400, True, 200),
+    (1, 1, 70, 72, 109, False, 0), (3, 1, 130, 400, 400, True, 200), (3, 1, 300, 300, 305, False, 17),
+    (1, 1, 150, 150, 150, False, 60), (2, 1, 90, 90, 101, False, 2**31 - 1),
 ]
 
 # In the place of tiles.cuh and fragments.cuh, beside what emulated.h has.
@@ -60,7 +61,7 @@ inline uint4 load_transposed(u32 row) {
 }
 """
 ENTRY = """
-extern "C" void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
+EMULATED_ENTRY void launch(unsigned long long seed, const u16* q, const u16* k, const u16* v, u16* sums, int heads, int kv_heads,
                        int tokens, int visible, int capacity, bool causal, int window, float scale, float cap) {
     gridDim = {heads, (tokens + QUERIES - 1) / QUERIES};
     emulated::launch(gridDim.x * gridDim.y, WARPS, 4 * TILE + QUERIES * PITCH, seed, [&] {
@@ -100,6 +101,7 @@ def error(library, case, rng):
     keys, values = (to_float(a)[:, :visible].repeat(heads // kv_heads, 0) for a in (k, v))
     own, key = np.arange(tokens)[:, None] + visible - tokens, np.arange(visible)[None]
     seen = (key <= own if causal else key < visible) & (key > own - window if window else True)
+    seen &= key - own < window if window and not causal else True
     scores = np.einsum("lhd,hsd->hls", to_float(q), keys) * scale
     scores = library.cap * np.tanh(scores / library.cap) if library.cap else scores
     scores = np.where(seen, scores, -np.inf)

@@ -99,6 +99,7 @@ impl Dims {
             softcap: None,
             ropes,
             states,
+            bidirectional: false,
         }
     }
 

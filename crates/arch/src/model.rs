@@ -5,7 +5,7 @@
 //! (`layers.0.mlp.up_proj`), since how the matrix is stored says what parts it has; of a vector the whole
 //! name (`layers.0.input_layernorm.weight`).
 
-/// A decoder-only transformer.
+/// A transformer of one stack: a decoder, or an encoder where it is bidirectional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model<T> {
     /// From token ids to the residual stream.
@@ -25,6 +25,8 @@ pub struct Model<T> {
     pub ropes: Vec<crate::Rope>,
     /// The states that layers name.
     pub states: Vec<State>,
+    /// Whether positions see those behind them too: an encoder, which reads a text whole and writes none.
+    pub bidirectional: bool,
 }
 
 /// The token embedding: one row a token.
@@ -94,13 +96,13 @@ pub struct Sub<T, P> {
 /// The part of a layer that mixes positions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer<T> {
-    /// Every position sees those before it.
+    /// Every position sees those before it, or in a bidirectional model all.
     Attention(Attention<T>),
     /// Every position sees a state that those before it have written.
     Delta(Delta<T>),
 }
 
-/// Grouped-query attention under a causal mask.
+/// Grouped-query attention, under a causal mask unless the model is bidirectional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention<T> {
     /// Queries: `[heads * head_dim, hidden]`; with gates twice as many rows, behind each head's query its gate.
@@ -326,7 +328,8 @@ pub struct Keys {
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Tokens that are kept, the latest ones; all if `None`.
+    /// Tokens that are kept, the latest ones; all if `None`. In a bidirectional model a position sees those that
+    /// are less than this far away, on either side.
     pub window: Option<usize>,
 }
 

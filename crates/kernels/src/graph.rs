@@ -53,6 +53,17 @@ pub const fn rows_apart(quantized: bool) -> usize {
     }
 }
 
+/// So many rows, and more, are multiplied in tiles by every product on a processor: there too none depends on the
+/// others.
+pub const fn rows_in_tiles() -> usize {
+    let (dense, encoded) = (crate::matmul::FEW, crate::bf12::FEW);
+    let few = if dense < encoded { encoded } else { dense };
+    match few < crate::quantized_matmul::FEW {
+        true => crate::quantized_matmul::FEW + 1,
+        false => few + 1,
+    }
+}
+
 /// Whether products of several rows may make plain matrices of packed ones on the way: on CUDA. MLX's
 /// kernels for Metal unpack as they multiply.
 pub fn may_unpack() -> mlx_core::Result<bool> {

@@ -7,13 +7,13 @@ use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
 use crate::chat::{ChatFormat, Message};
-use crate::engine::{Engine, Job};
+use crate::engine::{Engine, Job, ReadJob};
 use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
 use crate::vocabulary::vocabulary;
-use crate::{Error, Generation, Options, Result};
+use crate::{CancelToken, Error, Generation, Options, Result};
 
 /// A loaded model.
 ///
@@ -37,6 +37,19 @@ impl MlxBackend {
     /// What was loaded: layers, bytes, device, limits.
     pub fn info(&self) -> &LoadedModel {
         &self.loaded.info
+    }
+
+    /// Requests that wait to be taken up, answers and calls for texts: at most as many as
+    /// [`queue`](crate::MlxBackendBuilder::queue) lets wait.
+    pub fn waiting(&self) -> usize {
+        self.engine.waiting()
+    }
+
+    /// Lets go of the model without waiting for it: what is under way ends, and then, once other clones and streams
+    /// have gone too, the model is freed on its own thread. Dropping the last clone waits for that, unless one of
+    /// them was closed.
+    pub fn close(self) {
+        self.engine.close();
     }
 
     /// Whether the directory has a tokenizer. Without one only the functions that take and give
@@ -67,12 +80,14 @@ impl MlxBackend {
 
     /// [`generate`](Backend::generate) as an iterator.
     pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
+        self.check_generates()?;
         self.check_length(prompt)?;
         self.stream_ids(&self.encode(prompt)?, options)
     }
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        self.check_generates()?;
         let prompt = self.render_chat(messages, options)?;
         self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
@@ -111,6 +126,7 @@ impl MlxBackend {
     /// # Errors
     /// More tokens than the model's context holds, and more logits than there is memory for.
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_generates()?;
         self.loaded.limits.check_ids(ids)?;
         self.loaded
             .limits
@@ -123,16 +139,44 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    /// What the engine reads of a text, as soon as those before it are done.
-    pub(crate) fn read(&self, ids: Vec<u32>, want: Reading) -> Result<Vec<f32>> {
-        self.loaded.limits.check_ids(&ids)?;
-        self.loaded.limits.check_context(ids.len())?;
+    /// What the engine reads of each text, in their order.
+    pub(crate) fn read(
+        &self,
+        texts: Vec<Vec<u32>>,
+        want: Reading,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Vec<f32>>> {
+        for ids in &texts {
+            self.loaded.limits.check_ids(ids)?;
+            self.loaded.limits.check_context(ids.len())?;
+        }
+        let place = Some(self.engine.place()?);
         let (reply, answer) = channel();
-        self.engine.submit(Job::Read { ids, want, reply })?;
+        self.engine.submit(Job::Read(ReadJob {
+            texts,
+            want,
+            cancel: cancel.clone(),
+            place,
+            reply,
+        }))?;
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
+    /// Refuses a model that only embeds.
+    pub(crate) fn check_generates(&self) -> Result<()> {
+        match self.loaded.info.model.bidirectional {
+            true => Err(Error::Embedding {
+                path: self.loaded.info.dir.clone(),
+                problem: "its tokens see those behind them (use_bidirectional_attention), so it embeds texts and \
+                          writes none; use embed, or ml embed"
+                    .to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     fn start(&self, mut request: Request, options: &Options) -> Result<GenerationStream> {
+        self.check_generates()?;
         let tokenizer = self.loaded.tokenizer.as_ref();
         request.sampling.look_up(options, tokenizer)?;
         let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);

@@ -81,6 +81,8 @@ pub use builder::{MlxBackendBuilder, Progress};
 pub use chat::{Message, Role, ToolCall};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
 pub use embedding::EmbedOptions;
+#[doc(hidden)]
+pub use embedding::check_embedding_files;
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
 pub use load::device_info;

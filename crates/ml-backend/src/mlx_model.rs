@@ -7,7 +7,7 @@ use models::cache::{Cache, GROWTH};
 use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
-use crate::embedding::{Pool, Pooling};
+use crate::embedding::{Mode, Pool};
 use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
@@ -279,9 +279,23 @@ impl MlxModel {
 /// Texts that are read for something else than an answer. They are cut like nothing else, so that what a text gives is
 /// its own.
 impl MlxModel {
-    fn pooled(&self, ids: &[u32], pooling: Pooling, cache: &mut Cache) -> Result<Vec<f32>> {
-        let mut pool = Pool::new(pooling);
-        for chunk in ids.chunks(LOGITS_CHUNK) {
+    /// Tokens of a text that are read at once: all of them, where each sees those behind it.
+    fn text_chunk(&self) -> usize {
+        match self.model.info().bidirectional {
+            true => usize::MAX,
+            false => LOGITS_CHUNK,
+        }
+    }
+
+    fn pooled(
+        &self,
+        ids: &[u32],
+        modes: &[Mode],
+        skip: usize,
+        cache: &mut Cache,
+    ) -> Result<Vec<f32>> {
+        let mut pool = Pool::new(modes, skip);
+        for chunk in ids.chunks(self.text_chunk()) {
             let states = self
                 .model
                 .forward(&ids_array(chunk)?, cache, Logits::Hidden)?;
@@ -292,6 +306,29 @@ impl MlxModel {
             }
         }
         Ok(pool.finish())
+    }
+
+    /// The same of several texts, as one pass.
+    fn pooled_together(
+        &self,
+        texts: &[&[u32]],
+        modes: &[Mode],
+        skip: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut caches: Vec<Cache> = texts.iter().map(|_| self.model.new_cache()).collect();
+        let mut caches: Vec<&mut Cache> = caches.iter_mut().collect();
+        let lengths: Vec<i32> = texts.iter().map(|ids| ids.len() as i32).collect();
+        let ids = ids_array(&texts.concat())?;
+        let states = self.model.hidden_states_of(&ids, &lengths, &mut caches)?;
+        let hidden = states.dim(1).unsigned_abs() as usize;
+        let rows = states.cast(Dtype::Float32)?.to_vec::<f32>()?;
+        let mut rows = rows.chunks_exact(hidden.max(1));
+        let pooled = texts.iter().map(|ids| {
+            let mut pool = Pool::new(modes, skip);
+            rows.by_ref().take(ids.len()).for_each(|row| pool.add(row));
+            pool.finish()
+        });
+        Ok(pooled.collect())
     }
 
     fn next_logits(&self, ids: &[u32], tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
@@ -489,14 +526,42 @@ impl LanguageModel for MlxModel {
         rows
     }
 
-    fn read_text(&mut self, ids: &[u32], want: &Reading) -> Result<Vec<f32>> {
-        self.last = None;
-        let mut cache = self.model.new_cache();
-        let read = match want {
-            Reading::Pooled(pooling) => self.pooled(ids, *pooling, &mut cache),
-            Reading::Next(tokens) => self.next_logits(ids, tokens, &mut cache),
+    fn texts_together(&self, lengths: &[usize], want: &Reading) -> usize {
+        let chunk = self.text_chunk();
+        let whole = lengths.iter().take_while(|length| **length <= chunk);
+        match want {
+            Reading::Pooled { .. } => self.model.texts_together(&lengths[..whole.count()]),
+            Reading::Next(_) => 1,
+        }
+    }
+
+    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+        let each = self.model.info().cache_bytes_per_token();
+        let bytes = |length: &usize| {
+            let tokens = (*length as u64).next_multiple_of(GROWTH as u64);
+            tokens.saturating_mul(each)
         };
-        drop(cache);
+        let texts = lengths.iter().map(bytes).fold(0, u64::saturating_add);
+        let [caches, _] = self.held_bytes();
+        let needed = self.weights.saturating_add(caches).saturating_add(texts);
+        needed <= self.limit
+    }
+
+    fn read_texts(&mut self, texts: &[&[u32]], want: &Reading) -> Result<Vec<Vec<f32>>> {
+        self.last = None;
+        let one = |ids: &&[u32]| {
+            let mut cache = self.model.new_cache();
+            match want {
+                Reading::Pooled { modes, skip } => self.pooled(ids, modes, *skip, &mut cache),
+                Reading::Next(tokens) => self.next_logits(ids, tokens, &mut cache),
+            }
+        };
+        let read = match want {
+            Reading::Pooled { modes, skip } if texts.len() > 1 => {
+                self.pooled_together(texts, modes, *skip)
+            }
+            _ => texts.iter().map(one).collect(),
+        };
         self.release_buffers()?;
         read
     }

@@ -58,6 +58,8 @@ pub struct ModelInfo {
     pub context: Option<usize>,
     /// Whether the embedding is the head.
     pub tied_head: bool,
+    /// Whether tokens see those behind them too: the model embeds texts, and generates none.
+    pub bidirectional: bool,
     /// Such as `4-bit affine, group 64`.
     pub quantization: Option<String>,
     /// Dtype of the activations and of the caches.
@@ -123,6 +125,7 @@ impl ModelInfo {
             heads: model.heads,
             kv_heads: model.kv_heads,
             head_dim: model.head_dim,
+            bidirectional: model.bidirectional,
             max_position_embeddings: model.max_position_embeddings,
             context: model.context,
             tied_head: model.tied_head,

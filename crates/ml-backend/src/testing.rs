@@ -28,6 +28,8 @@ pub(crate) enum Call {
     Read(usize),
     PutAside,
     Replay(usize),
+    /// So many texts were read at once.
+    Texts(usize),
     Release,
     Rest,
     DropCaches,
@@ -305,8 +307,19 @@ impl LanguageModel for Script {
         Ok(ids.iter().map(|&id| id as f32).collect())
     }
 
-    fn read_text(&mut self, ids: &[u32], _: &Reading) -> Result<Vec<f32>> {
-        self.logits(ids)
+    fn texts_together(&self, lengths: &[usize], _: &Reading) -> usize {
+        // Two of one length.
+        let same = lengths.iter().take(2).filter(|n| **n == lengths[0]);
+        same.count()
+    }
+
+    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+        lengths.iter().sum::<usize>() <= self.room
+    }
+
+    fn read_texts(&mut self, texts: &[&[u32]], _: &Reading) -> Result<Vec<Vec<f32>>> {
+        self.calls.push(Call::Texts(texts.len()));
+        texts.iter().map(|ids| self.logits(ids)).collect()
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {

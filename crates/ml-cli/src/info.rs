@@ -65,6 +65,13 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
             "architecture",
             format!("{} (model_type {})", model.family, model.model_type),
         ),
+        (
+            "made for",
+            match model.bidirectional {
+                true => "embeddings (its tokens see those behind them)".to_owned(),
+                false => "text".to_owned(),
+            },
+        ),
         ("layers", model.layers.to_string()),
         ("hidden size", model.hidden_size.to_string()),
         (
@@ -133,6 +140,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
     let object = json!({
         "model": args.model.model.display().to_string(),
         "model_type": model.model_type,
+        "bidirectional": model.bidirectional,
         "layers": model.layers,
         "sliding_layers": model.sliding_layers,
         "sliding_window": model.sliding_window,

@@ -94,15 +94,17 @@ impl Decoder {
         x.map(|x| self.norm.forward(&x)).transpose()
     }
 
-    /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
+    /// The tokens `ids [N]`, as many behind each of the `caches` as `counts` says, to their normalized hidden states
     /// `[N, hidden]`, and what to commit for them; `None`, and nothing done, where the caches are not in pages.
     pub(crate) fn hidden_states_of_each(
         &self,
         ids: &Array,
         caches: &[&mut Cache],
+        counts: &[i32],
     ) -> Result<Option<(Array, Added)>> {
         let (x, inputs) = self.embed(ids)?;
-        match self.layers.forward_each(&x, inputs.as_ref(), caches)? {
+        let layers = &self.layers;
+        match layers.forward_each(&x, inputs.as_ref(), caches, counts)? {
             Some((x, added)) => Ok(Some((self.norm.forward(&x)?, added))),
             None => Ok(None),
         }

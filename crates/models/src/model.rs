@@ -18,6 +18,7 @@ use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
 mod pass;
+mod texts;
 
 pub use pass::{Pass, Passed};
 
@@ -206,7 +207,8 @@ impl Model {
             true => {
                 let keys = config.model.states.iter();
                 let keys: Vec<arch::Keys> = keys.filter_map(arch::State::keys).copied().collect();
-                States::new(&keys, info.dtype)
+                let states = States::new(&keys, info.dtype);
+                states.map(|states| states.bidirectional(config.model.bidirectional))
             }
             false => None,
         };
@@ -251,7 +253,10 @@ impl Model {
     pub fn new_cache(&self) -> Cache {
         match &self.states {
             Some(states) if graph::on_cpu().is_ok_and(|on_cpu| on_cpu) => Cache::in_pages(states),
-            _ => Cache::new(&self.config.model.states),
+            _ => {
+                let model = &self.config.model;
+                Cache::new(&model.states).bidirectional(model.bidirectional)
+            }
         }
     }
 
@@ -304,6 +309,7 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`]; all caches then hold what that says.
     pub fn forward_each(&self, ids: &Array, caches: &mut [&mut Cache]) -> Result<Array> {
+        self.check_whole(1)?;
         let count = i32::try_from(caches.len()).unwrap_or(i32::MAX);
         if ids.shape() != [count] || count == 0 || ids.dtype() != Dtype::Int32 {
             return Err(Error::Input(format!(
@@ -341,7 +347,8 @@ impl Model {
         if let Some(logits) = self.decoder.next_logits(ids, caches)? {
             return Ok(logits);
         }
-        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches)? {
+        let counts = vec![1; caches.len()];
+        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches, &counts)? {
             let logits = self.decoder.logits(&hidden)?;
             added.commit();
             return Ok(logits);

@@ -108,6 +108,10 @@ pub(crate) fn steps(
                     our_attention(model, dtype, gpu),
                 ),
             ];
+            if model.bidirectional {
+                // It is never asked for a token alone.
+                steps.remove(0);
+            }
             if sparse(model) {
                 let by = ["our kernels", "MLX's products, of unpacked matrices"];
                 steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));

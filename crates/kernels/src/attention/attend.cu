@@ -40,7 +40,8 @@ __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, 
 
 /// Queries [tokens, heads, HEAD_DIM] to sums [tokens, heads, HEAD_DIM]; keys and values are
 /// [kv_heads, capacity, HEAD_DIM], of which the first `visible` are there, the queries' own the last of
-/// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`.
+/// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`. A query
+/// with a window that is not causal sees the keys that are less than `window` from its own.
 /// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read.
 extern "C" __global__ void BOUNDS
     attend(const Number* queries, const Number* keys, const Number* values, Number* sums, int kv_heads,
@@ -61,7 +62,9 @@ extern "C" __global__ void BOUNDS
 
   // The keys that any of the queries sees.
   const int from = window > 0 ? max(before + first - window + 1, 0) / KEYS : 0;
-  const int end = causal ? min(before + first + QUERIES, visible) : visible;
+  const int own_end = min(before + first + QUERIES, visible);
+  // No sum of a window, which may be larger than any text.
+  const int end = causal ? own_end : window > 0 ? own_end + min(window - 1, visible - own_end) : visible;
   const int tiles = (end - from * KEYS + KEYS - 1) / KEYS;
   auto fetch_tile = [&](const Number* all, int i, u32 to) {
     const int at = (from + i) * KEYS;
@@ -132,7 +135,7 @@ extern "C" __global__ void BOUNDS
     // beginning on.
     const int up_to = before + first + warp * 16 * PARTS, from_on = up_to + 16 * PARTS - 1 - window;
     const bool all_seen = (causal ? at + KEYS - 1 <= up_to : at + KEYS <= visible) &&
-                          (window <= 0 || at > from_on);
+                          (window <= 0 || (at > from_on && (causal || at + KEYS - 1 - up_to < window)));
     if (!all_seen) {
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
@@ -141,7 +144,8 @@ extern "C" __global__ void BOUNDS
 #pragma unroll
           for (int e = 0; e < 4; e++) {
             const int key = at + j * 8 + column + e % 2, own = before + row + p * 16 + e / 2 * 8;
-            const bool seen = (causal ? key <= own : key < visible) && (window <= 0 || key > own - window);
+            const bool seen = (causal ? key <= own : key < visible) &&
+                              (window <= 0 || (key > own - window && (causal || key - own < window)));
             if (!seen) score[p][j][e] = unseen;
           }
         }

@@ -118,7 +118,8 @@ pub(super) fn attention(
         Some(Rule::None) => (false, 0),
         Some(Rule::Causal) => (true, 0),
         Some(Rule::Window(width @ 1..)) => (true, i32::try_from(width).unwrap_or(i32::MAX)),
-        Some(Rule::Window(0) | Rule::Rows { .. }) | None => return Ok(None),
+        Some(Rule::Around(width @ 1..)) => (false, i32::try_from(width).unwrap_or(i32::MAX)),
+        Some(Rule::Window(0) | Rule::Around(0) | Rule::Rows { .. }) | None => return Ok(None),
     };
     let (kept, capacity, visible) = (slot.buffers.heads(), slot.buffers.capacity(), slot.visible);
     let &[1, length @ (1..), heads @ (1..), dim] = queries.shape() else {

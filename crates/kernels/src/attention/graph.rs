@@ -113,7 +113,9 @@ fn mlx(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Resul
             let mask = match mask {
                 Mask::None => fast::SdpaMask::None,
                 Mask::Causal => fast::SdpaMask::Causal,
-                Mask::Window { array, .. } | Mask::Array(array) => fast::SdpaMask::Array(array),
+                Mask::Window { array, .. } | Mask::Around { array, .. } | Mask::Array(array) => {
+                    fast::SdpaMask::Array(array)
+                }
             };
             fast::scaled_dot_product_attention(q, k, v, scores.scale, mask)?
         }
@@ -145,7 +147,9 @@ fn squashed(
     let scores = match mask {
         Mask::None => scores,
         Mask::Causal => hidden(&scores, &causal(queries, keys)?)?,
-        Mask::Window { array, .. } | Mask::Array(array) => hidden(&scores, array)?,
+        Mask::Window { array, .. } | Mask::Around { array, .. } | Mask::Array(array) => {
+            hidden(&scores, array)?
+        }
     };
     let weights = ops::softmax(&scores, -1, true)?.reshape(&[kv_heads, group * queries, keys])?;
     let mixed = ops::matmul(&weights, &v?)?.reshape(&[1, kv_heads * group, queries, dim])?;

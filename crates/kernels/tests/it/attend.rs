@@ -13,6 +13,7 @@ enum Sees {
     All,
     UpToItself,
     TheLast(usize),
+    Around(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,7 @@ impl Case {
             Sees::All => true,
             Sees::UpToItself => j <= own,
             Sees::TheLast(width) => j <= own && j + width > own,
+            Sees::Around(width) => j + width > own && own + width > j,
         }
     }
 
@@ -145,6 +147,10 @@ impl Case {
                     width: width as i32,
                     array: &allowed,
                 },
+                Sees::Around(width) => Mask::Around {
+                    width: width as i32,
+                    array: &allowed,
+                },
             };
             let scale = 1.5 / (dim as f32).sqrt();
             let scores = Scores {
@@ -211,15 +217,18 @@ fn queries_attend_to_what_the_cache_holds() {
                     case.run(&[37, 225, 1, 5], dtype, &mut rng);
                 }
             }
-            let case = Case {
-                heads,
-                kv_heads,
-                dim,
-                sees: Sees::All,
-                norms: true,
-                softcap: None,
-            };
-            case.run(&[1, 1, 70], dtype, &mut rng);
+            for sees in [Sees::All, Sees::Around(9), Sees::Around(60)] {
+                let case = Case {
+                    heads,
+                    kv_heads,
+                    dim,
+                    sees,
+                    norms: true,
+                    softcap: None,
+                };
+                case.run(&[1, 1, 70], dtype, &mut rng);
+                case.run(&[150], dtype, &mut rng);
+            }
         }
     }
 }
@@ -229,7 +238,11 @@ fn queries_attend_to_what_the_cache_holds() {
 fn many_heads_attend_as_few_do() {
     open_device();
     let mut rng = Rng::new(7);
-    for (dim, sees) in [(128, Sees::UpToItself), (64, Sees::TheLast(100))] {
+    for (dim, sees) in [
+        (128, Sees::UpToItself),
+        (64, Sees::TheLast(100)),
+        (64, Sees::Around(40)),
+    ] {
         let case = Case {
             heads: 256,
             kv_heads: 64,

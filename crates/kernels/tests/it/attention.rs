@@ -22,6 +22,7 @@ enum Kind {
     None,
     Causal,
     Window(usize),
+    Around(usize),
     Rows,
 }
 
@@ -30,6 +31,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         Just(Kind::None),
         Just(Kind::Causal),
         (1_usize..200).prop_map(Kind::Window),
+        (1_usize..200).prop_map(Kind::Around),
         Just(Kind::Rows),
     ]
 }
@@ -140,6 +142,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
         Kind::None => MaskView::None,
         Kind::Causal => MaskView::Causal,
         Kind::Window(size) => MaskView::Window(size),
+        Kind::Around(size) => MaskView::Around(size),
         Kind::Rows => MaskView::Rows {
             allowed: &allowed,
             stride,
@@ -155,6 +158,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
                 Kind::None => true,
                 Kind::Causal => j as i64 <= last,
                 Kind::Window(size) => j as i64 <= last && j as i64 > last - size as i64,
+                Kind::Around(size) => (j as i64 - last).abs() < size as i64,
                 Kind::Rows => allowed[i * stride + j] != 0,
             };
             wanted.push(reference(&q.row(head, i), &k, &v, scores, sees));
@@ -262,6 +266,7 @@ fn the_models_own_shapes_are_right() {
             };
             check(&cpus, shape, Kind::Causal, types, 0, 5);
             check(&cpus, shape, Kind::Window(32), types, 0, 6);
+            check(&cpus, shape, Kind::Around(17), types, 0, 7);
         }
     }
 }

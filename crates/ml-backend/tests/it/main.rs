@@ -11,4 +11,5 @@ mod chat_reference;
 mod demo;
 mod demo_accuracy;
 mod embedding;
+mod encoder;
 mod random_weights;
