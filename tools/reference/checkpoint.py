@@ -138,7 +138,7 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     elif leaf == "correct_output_scale":
         values = 1.5 * (1 + 0.4 * values)
     elif leaf in ("prediction_coefs", "correction_coefs"):
-        values = 0.3 * values
+        values = 0.15 * values
     elif leaf == "scale":
         # Of a norm that is called a router.
         values = 1.5 * (1 + 0.25 * values) * np.sqrt(shape[0])

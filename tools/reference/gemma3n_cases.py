@@ -207,6 +207,8 @@ WIDE = {
     "num_hidden_layers": 2,
     "num_kv_shared_layers": 0,
     "altup_num_inputs": 2,
+    # Or every token would be answered with itself.
+    "tie_word_embeddings": False,
     "vocab_size": 48,
     "vocab_size_per_layer_input": 40,
 }
@@ -261,7 +263,8 @@ GEMMA3N_CASES = [
         {
             key: value
             for key, value in text(
-                num_hidden_layers=11, num_kv_shared_layers=1, hidden_size=8, intermediate_size=12, num_attention_heads=1
+                num_hidden_layers=11, num_kv_shared_layers=1, hidden_size=8, intermediate_size=40, num_attention_heads=1,
+                rms_norm_eps=0.5,
             ).items()
             if key not in ("activation_sparsity_pattern", "layer_types", "rope_theta", "rope_local_base_freq")
         },
@@ -274,8 +277,8 @@ GEMMA3N_CASES = [
     Case(
         "gemma3n-bf16",
         text(
-            activation_sparsity_pattern=[0.6, 0.0, 0.0, 0.0],
-            intermediate_size=16, num_hidden_layers=4, layer_types=layers("sfsf"),
+            activation_sparsity_pattern=[0.5, 0.0, 0.0],
+            intermediate_size=32, num_hidden_layers=3, num_kv_shared_layers=1, layer_types=layers("sfs"),
         ),
         "bf16 weights",
         dtype="bf16",
@@ -293,8 +296,8 @@ GEMMA3N_CASES = [
     Case(
         "gemma3n-f16",
         text(
-            activation_sparsity_pattern=[0.6, 0.0, 0.0, 0.0],
-            intermediate_size=16, num_hidden_layers=4, layer_types=layers("sfsf"),
+            activation_sparsity_pattern=[0.5, 0.0, 0.0],
+            intermediate_size=32, num_hidden_layers=3, num_kv_shared_layers=1, layer_types=layers("sfs"),
         ),
         "f16 weights",
         dtype="f16",
@@ -304,12 +307,13 @@ GEMMA3N_CASES = [
     Case(
         "gemma3n-long",
         text(
-            activation_sparsity_pattern=[0.8, 0.0, 0.0, 0.0],
+            activation_sparsity_pattern=[0.5, 0.0, 0.0, 0.0],
             final_logit_softcapping=1000.0,
             head_dim=8,
-            intermediate_size=12,
+            intermediate_size=24,
             layer_types=layers("sfsf"),
             num_hidden_layers=4,
+            rms_norm_eps=0.1,
             sliding_window=64,
             vocab_size=40,
             vocab_size_per_layer_input=40,

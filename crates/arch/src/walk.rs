@@ -97,7 +97,9 @@ impl<T> AltUp<T> {
     fn parts(&self) -> Vec<Part<'_, T>> {
         let laurel = &self.laurel;
         let coefficients = [&self.router, &self.prediction, &self.correction];
-        let linears = coefficients.into_iter().chain([&laurel.left, &laurel.right]);
+        let linears = coefficients
+            .into_iter()
+            .chain([&laurel.left, &laurel.right]);
         let hidden = self.router.columns;
         let scale = self.output_scale.iter();
         linears

@@ -253,7 +253,9 @@ fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
     let Some(attention) = attention else {
         return Some(DELTA);
     };
-    if layer.per_layer.is_some() {
+    if layer.altup.is_some() {
+        Some(STREAMS)
+    } else if layer.per_layer.is_some() {
         Some("layers have inputs of their own")
     } else if attention.k.is_none() || attention.v.is_none() {
         Some("layers share keys, or values are made from keys")
@@ -283,6 +285,9 @@ pub(crate) fn recurrent(model: &Model<String>) -> bool {
 
 /// Why such a model is not run as a whole.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
+
+/// Why layers of several streams are not kernels on a GPU.
+const STREAMS: &str = "layers mix several streams by single operations";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
 const PARTIAL: &str = "heads are rotated in part";

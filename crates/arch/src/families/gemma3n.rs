@@ -141,7 +141,8 @@ fn widths(f: &Fields<'_>, layers: usize) -> Result<Vec<usize>> {
     let widths: Option<Vec<usize>> = list.iter().map(width).collect();
     let widths = widths.filter(|widths| widths.len() == layers);
     widths.ok_or_else(|| {
-        let problem = format!("expected {layers} whole numbers from 1 on, one a layer, or one for all");
+        let problem =
+            format!("expected {layers} whole numbers from 1 on, one a layer, or one for all");
         f.problem(key, problem)
     })
 }

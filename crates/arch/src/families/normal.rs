@@ -49,7 +49,10 @@ mod tests {
             (1e-9, -5.997_807_015_007_687),
         ] {
             let found = quantile(p);
-            assert!((found - expected).abs() < 1e-7_f64.min(1e-12 / p.min(1.0 - p)), "{p}: {found}");
+            assert!(
+                (found - expected).abs() < 1e-7_f64.min(1e-12 / p.min(1.0 - p)),
+                "{p}: {found}"
+            );
         }
     }
 }
