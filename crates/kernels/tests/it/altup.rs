@@ -47,7 +47,7 @@ proptest! {
             let made = Made { predicted: x.view(), activated: activated.view(), m: &m };
             correct(&cpu, made, &by, added.as_ref().map(Array::view), all.view_mut()).unwrap();
             corrected_active(&cpu, made, &by, one.view_mut()).unwrap();
-            [&y, &all, &one].map(Array::check_gaps);
+            [&y, &all, &one].into_iter().for_each(Array::check_gaps);
             for row in 0..rows {
                 let m = &m[row * n..][..n];
                 for (j, col) in (0..n).flat_map(|j| (0..hidden).map(move |col| (j, col))) {
