@@ -83,6 +83,7 @@ pub struct ModelInfo {
     /// What the files say that could not be used and was left out, one line each.
     pub warnings: Vec<String>,
     plans: [(DeviceKind, Vec<Step>); 3],
+    read: models::ModelInfo,
 }
 
 impl ModelInfo {
@@ -100,6 +101,11 @@ impl ModelInfo {
     pub fn plan(&self, device: DeviceKind) -> &[Step] {
         let plan = self.plans.iter().find(|(kind, _)| *kind == device);
         plan.map_or(&[], |(_, steps)| steps)
+    }
+
+    /// Bytes that so many tokens take in the caches: a sliding window holds no more than it sees.
+    pub fn cache_bytes(&self, tokens: usize) -> u64 {
+        self.read.cache_bytes(tokens as u64)
     }
 
     pub(crate) fn of(model: &models::ModelInfo) -> Self {
@@ -139,6 +145,7 @@ impl ModelInfo {
                 repetition_penalty: advice.repetition_penalty,
             },
             warnings: model.warnings.clone(),
+            read: model.clone(),
             plans: [
                 plan(mlx_core::DeviceKind::Cpu),
                 plan(mlx_core::DeviceKind::Cuda),

@@ -11,11 +11,13 @@ use ml_backend::{Device, Dtype, Options};
 /// What a person who has just met the program can type.
 const EXAMPLES: &str = "\
 Examples:
+  ml pull Qwen3-0.6B-4bit
   ml info --model DIR
   ml generate --model DIR --prompt \"What is 17 + 25?\"
   ml chat --model DIR --system \"Answer briefly.\"
 
-DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors.
+DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors; or the name
+of a model that was pulled.
 Answers go to standard output, everything else to standard error.";
 
 /// Run Gemma, Qwen, Llama and Mistral checkpoints on MLX.
@@ -43,6 +45,39 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Score how well documents fit a query, with a model such as Qwen3-Reranker.
     Rerank(RerankArgs),
+    /// Fetch a model from the hub by its name.
+    Pull(PullArgs),
+    /// List the models that were fetched.
+    List(ListArgs),
+    /// Remove models that were fetched.
+    Rm(RmArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// NAME, OWNER/NAME, or either with @REVISION; a bare name is one of mlx-community's.
+    #[arg(value_name = "NAME[@REV]")]
+    pub(crate) name: hub::Name,
+    /// Fetch nothing, but say what the model takes on disk and in memory.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print that as one JSON object.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Print a JSON list.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// The models; with @REVISION only that one.
+    #[arg(value_name = "NAME[@REV]", required = true)]
+    pub(crate) name: Vec<hub::Name>,
 }
 
 #[derive(Args, Debug)]
@@ -163,8 +198,8 @@ pub(crate) struct RerankArgs {
 /// Which model, on what.
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
-    /// The model directory: config.json, tokenizer.json, *.safetensors.
-    #[arg(long, value_name = "DIR")]
+    /// The model: a directory with config.json, tokenizer.json, *.safetensors, or the name of one that was pulled.
+    #[arg(long, value_name = "DIR|NAME")]
     pub(crate) model: PathBuf,
     /// The device to run on.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = DEVICES)]

@@ -7,11 +7,12 @@ use ml_backend::{Advice, Device, DeviceInfo, DeviceKind, ModelInfo};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
+use crate::models;
 use crate::output::{note, print};
 use crate::session::device_line;
 
 pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let model = ModelInfo::read(&args.model.model)?;
+    let model = ModelInfo::read(models::folder(&args.model.model)?)?;
     for warning in &model.warnings {
         note(&format!("warning: {warning}"));
     }
@@ -94,7 +95,11 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         ("draft head", drafts(model)),
         (
             "cache",
-            format!("{} bytes a token", grouped(model.cache_bytes_per_token)),
+            format!(
+                "{} bytes a token, {} for 32k",
+                grouped(model.cache_bytes_per_token),
+                grouped(model.cache_bytes(32768))
+            ),
         ),
         ("plan", plan),
         ("device", device),
@@ -158,6 +163,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "weight_bytes": model.weight_bytes,
         "weight_files": model.files,
         "cache_bytes_per_token": model.cache_bytes_per_token,
+        "cache_bytes_32k": model.cache_bytes(32768),
         "eos_token_ids": model.eos_token_ids,
         "device": device.as_ref().ok().map(|device| json!({
             "kind": device.kind.to_string(),

@@ -1,4 +1,5 @@
-//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts.
+//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts,
+//! fetch models by name.
 //!
 //! Standard output carries the result and nothing else; the device, progress and figures go to
 //! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
@@ -14,7 +15,9 @@ mod generate;
 mod info;
 mod lines;
 mod logits;
+mod models;
 mod output;
+mod pull;
 mod rerank;
 mod session;
 mod signals;
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Rerank(args) => rerank::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => models::list(args),
+        Command::Rm(args) => models::remove(args),
     };
     match outcome {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
 
 use crate::args::{ModelArgs, WiredLimit};
+use crate::models;
 use crate::output::note;
 
 /// Loads the model that `args` names.
@@ -34,7 +35,7 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
         Some(WiredLimit::Auto) => builder.auto_wired_limit(),
         Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
     };
-    let backend = builder.load(&args.model)?;
+    let backend = builder.load(models::folder(&args.model)?)?;
     let info = backend.info();
     note(&format!(
         "loaded {}: {} layers, {}, {:.1} s",
