@@ -93,8 +93,8 @@ proptest! {
                 let mean = g.iter().sum::<f64>() / cols as f64;
                 // Of all of the row, not of a sample.
                 let variance = g.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / cols as f64;
-                for col in 0..cols {
-                    let above = (g[col] - (mean + f64::from(cut) * variance.sqrt())).max(0.0);
+                for (col, g) in g.iter().enumerate() {
+                    let above = (g - (mean + f64::from(cut) * variance.sqrt())).max(0.0);
                     let inner = (2.0 / std::f64::consts::PI).sqrt() * (above + 0.044715 * above.powi(3));
                     let want = 0.5 * above * (1.0 + inner.tanh()) * up.get(0, row, col);
                     // What is left of numbers of some size has their errors.
