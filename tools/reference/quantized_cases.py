@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import gemma3n_cases as gemma3n
 from gemma4_cases import LARGE, MOE, nested, text
 from gemma_cases import gemma2
 from hybrid_cases import qwen3_5, qwen3_5_moe, qwen3_next
@@ -102,6 +103,21 @@ GEMMA4_ROUTERS = {
     f"{prefix}model.layers.{i}.router.proj": {"group_size": 64, "bits": 8}
     for i in range(2) for prefix in ("", "language_model.")
 }  # fmt: skip
+
+#: As mlx-lm has it, nested in any case.
+SMALL_GEMMA3N = {
+    "activation_sparsity_pattern": [0.5, 0.0, 0.0],
+    "head_dim": 32,
+    "hidden_size": 64,
+    "hidden_size_per_layer_input": 32,
+    "intermediate_size": [64, 128, 64],
+    "laurel_rank": 32,
+    "layer_types": gemma3n.layers("sfs"),
+    "num_hidden_layers": 3,
+    "num_kv_shared_layers": 1,
+    "vocab_size": 64,
+    "vocab_size_per_layer_input": 48,
+}
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -221,6 +237,18 @@ CASES = [
         overrides=GEMMA4_ROUTERS,
     ),
     QuantizedCase("gemma4-31b-mxfp4", text(**SMALL_GEMMA4 | LARGE), 4, 32, mode="mxfp4", dtype="f32"),
+    QuantizedCase("gemma3n-q4-g32", gemma3n.nested(gemma3n.text(**SMALL_GEMMA3N)), 4, 32),
+    QuantizedCase(
+        "gemma3n-q8-g64",
+        gemma3n.nested(gemma3n.text(**SMALL_GEMMA3N | {"laurel_rank": 6, "rms_norm_eps": 1e-3})),
+        8,
+        64,
+        dtype="f32",
+        overrides={
+            "model.language_model.layers.0.altup.modality_router": False,
+            "model.language_model.embed_tokens_per_layer": {"group_size": 32, "bits": 4},
+        },
+    ),
     # A window that 24 positions do not fill: mlx-lm has none.
     QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

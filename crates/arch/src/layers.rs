@@ -93,6 +93,7 @@ impl Dims {
                 scale: None,
             },
             per_layer: None,
+            streams: None,
             layers,
             norm: self.norm("norm", self.hidden),
             head: linear("lm_head", self.vocab, self.hidden, false),
@@ -215,6 +216,7 @@ impl At<'_> {
                 up: stacked(each.up),
                 down: stacked(each.down),
                 activation,
+                cut: None,
             },
             shared: None,
         }
@@ -230,6 +232,7 @@ impl At<'_> {
             up: linear("up_proj", width, hidden),
             down: linear("down_proj", hidden, width),
             activation,
+            cut: None,
         }
     }
 
@@ -241,6 +244,7 @@ impl At<'_> {
     /// The same with anything in place of the attention.
     pub(crate) fn mixed(&self, mixer: Mixer<String>, mlp: Mlp<String>) -> Layer<String> {
         Layer {
+            altup: None,
             mixer: Sub {
                 before: self.norm("input_layernorm"),
                 part: mixer,
@@ -264,6 +268,7 @@ impl At<'_> {
         activation: Activation,
     ) -> Layer<String> {
         Layer {
+            altup: None,
             mixer: Sub {
                 before: self.norm("input_layernorm"),
                 part: Mixer::Attention(attention),

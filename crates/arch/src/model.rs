@@ -12,6 +12,8 @@ pub struct Model<T> {
     pub embedding: Embedding<T>,
     /// What each layer has of a token beside the residual stream.
     pub per_layer: Option<PerLayerInputs<T>>,
+    /// What makes several residual streams of an embedding, and one of them in the end.
+    pub streams: Option<Streams<T>>,
     /// In order.
     pub layers: Vec<Layer<T>>,
     /// Of the residual stream behind the last layer.
@@ -56,9 +58,24 @@ pub struct PerLayerInputs<T> {
     pub width: usize,
 }
 
+/// The ends of several residual streams (Gemma 3n). The first one begins as the embedding, each other one as a
+/// projection of it; in the end each other one is projected again, and they are averaged. A projection is given
+/// the root mean square that the first stream has, whatever its own is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Streams<T> {
+    /// Of the embedding: for each other stream `[hidden, hidden]`.
+    pub projections: Vec<Linear<T>>,
+    /// Of each other stream in the end: `[hidden, hidden]`.
+    pub unprojections: Vec<Linear<T>>,
+    /// The least mean square that a projection counts for.
+    pub least: f64,
+}
+
 /// Two parts, each added to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
+    /// What turns several residual streams into the one that the layer sees, and back.
+    pub altup: Option<AltUp<T>>,
     /// What mixes positions.
     pub mixer: Sub<T, Mixer<T>>,
     /// What does not.
@@ -67,6 +84,49 @@ pub struct Layer<T> {
     pub per_layer: Option<PerLayer<T>>,
     /// `[1]`: what the residual stream is multiplied by in the end.
     pub scale: Option<T>,
+}
+
+/// Alternating updates (arXiv:2301.13310): of several residual streams a layer computes one, and what it does to
+/// that is what the others are corrected by.
+///
+/// With `m(x) = tanh(scale * router(norm(x)))`, a number for each stream: the prediction of stream `j` is
+/// `x_j + sum_k p_jk x_k`, with `p = prediction m(x_a)`, where `a` is the active stream. The layer makes `y` of the
+/// active prediction, and a stream becomes its prediction and `1 + c_j` times what `y` has more than the active
+/// prediction, with `c = correction m(y)`. What the layer adds of its own input is computed of the active stream,
+/// and added to all but the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AltUp<T> {
+    /// Streams.
+    pub streams: usize,
+    /// The one that the layer computes.
+    pub active: usize,
+    /// Of what the router sees.
+    pub router_norm: Norm<T>,
+    /// `[streams, hidden]`.
+    pub router: Linear<T>,
+    /// What the router's outputs are multiplied by.
+    pub router_scale: f64,
+    /// `[streams * streams, streams]`: row `j * streams + k` is for the part that stream `k` has in the
+    /// prediction of stream `j`.
+    pub prediction: Linear<T>,
+    /// `[streams, streams]`.
+    pub correction: Linear<T>,
+    /// `[hidden]`: what the active stream is multiplied by on its way to the layer's own input.
+    pub output_scale: Option<T>,
+    /// What stands beside the mixer.
+    pub laurel: Laurel<T>,
+}
+
+/// A learned augmented residual layer (arXiv:2411.07501): of what the mixer sees, `n`, a layer adds also
+/// `n + norm(right(left(n)))`, and divides the sum of both by the root of two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laurel<T> {
+    /// `[rank, hidden]`.
+    pub left: Linear<T>,
+    /// `[hidden, rank]`.
+    pub right: Linear<T>,
+    /// Of what these make.
+    pub norm: Norm<T>,
 }
 
 /// What a layer adds of its own input: `norm(projection(activation(gate(x)) * input))`.
@@ -261,7 +321,7 @@ pub struct Shared<T> {
     pub mlp: Gated<T>,
 }
 
-/// `down(activation(gate(x)) * up(x))`.
+/// `down(activation(gate(x)) * up(x))`; where a gate is cut, `cut(gate(x))` in place of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gated<T> {
     /// `[intermediate, hidden]`.
@@ -272,6 +332,9 @@ pub struct Gated<T> {
     pub down: Linear<T>,
     /// Of the gate.
     pub activation: Activation,
+    /// Of a token's gate only what is above its mean by more than so many times its standard deviation counts, and
+    /// by how much it is.
+    pub cut: Option<f64>,
 }
 
 /// The function of a gate.

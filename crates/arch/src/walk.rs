@@ -1,8 +1,8 @@
 //! Walks of a model: every tensor once, in the order of the forward pass.
 
 use crate::{
-    Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer, Mlp,
-    Model, Norm, PerLayer, PerLayerInputs, Recurrent, State,
+    AltUp, Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer,
+    Mlp, Model, Norm, PerLayer, PerLayerInputs, Recurrent, State, Streams,
 };
 
 /// A tensor of a model, or the tensors that are one matrix, or one stack of matrices.
@@ -56,8 +56,9 @@ impl<T> Layer<T> {
             Mixer::Attention(attention) => attention.parts(),
             Mixer::Delta(delta) => delta.parts(),
         };
-        before
-            .map(Part::Norm)
+        let altup = self.altup.iter().flat_map(AltUp::parts);
+        altup
+            .chain(before.map(Part::Norm))
             .chain(mixer)
             .chain(self.mixer.after.iter().map(Part::Norm))
             .chain(mlp.linears().into_iter().flat_map(Part::of))
@@ -89,6 +90,30 @@ impl<T> PerLayer<T> {
         let linears = [&self.gate, &self.projection].into_iter();
         let norm = std::iter::once(Part::Norm(&self.norm));
         linears.flat_map(Part::of).chain(norm)
+    }
+}
+
+impl<T> AltUp<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let laurel = &self.laurel;
+        let coefficients = [&self.router, &self.prediction, &self.correction];
+        let linears = coefficients
+            .into_iter()
+            .chain([&laurel.left, &laurel.right]);
+        let hidden = self.router.columns;
+        let scale = self.output_scale.iter();
+        linears
+            .flat_map(Part::of)
+            .chain([&self.router_norm, &laurel.norm].map(Part::Norm))
+            .chain(scale.map(|scale| Part::Factors(scale, hidden)))
+            .collect()
+    }
+}
+
+impl<T> Streams<T> {
+    /// Its linear maps.
+    fn linears(&self) -> impl Iterator<Item = &Linear<T>> {
+        self.projections.iter().chain(&self.unprojections)
     }
 }
 
@@ -235,8 +260,10 @@ impl<T> Model<T> {
     /// Every tensor but those of the head, which may be the embedding.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
         let per_layer = self.per_layer.iter().flat_map(PerLayerInputs::parts);
+        let streams = self.streams.iter().flat_map(Streams::linears);
         Part::of(&self.embedding.table)
             .chain(per_layer)
+            .chain(streams.flat_map(Part::of))
             .chain(self.layers.iter().flat_map(Layer::parts))
             .chain(std::iter::once(Part::Norm(&self.norm)))
     }

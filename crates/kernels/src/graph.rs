@@ -6,6 +6,7 @@
 
 use mlx_core::{DeviceKind, device};
 
+pub use crate::altup::Coefficients;
 pub use crate::argmax::drawn::Drawn;
 pub use crate::argmax::graph::argmax;
 pub use crate::arrays::{force_mlx, on_cpu};
@@ -14,7 +15,7 @@ pub use crate::attention::array_mask::Mask;
 pub use crate::attention::graph::{Seen, attend, attend_and_show, attend_to};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
-pub use crate::block::{Both, Mlp, OwnInput};
+pub use crate::block::{AltUp, Both, Laurel, Mlp, OwnInput};
 pub use crate::columns::Columns;
 pub use crate::delta::graph::{Delta, Deltas, gated_delta};
 pub use crate::dequantize::graph::dequantized;

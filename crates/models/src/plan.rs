@@ -112,6 +112,10 @@ pub(crate) fn steps(
                 // It is never asked for a token alone.
                 steps.remove(0);
             }
+            if model.streams.is_some() {
+                let why = Some(STREAMS.to_owned());
+                steps.push(step("streams of layers", ["", "MLX's operations"], why));
+            }
             if sparse(model) {
                 let by = ["our kernels", "MLX's products, of unpacked matrices"];
                 steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));
@@ -257,7 +261,9 @@ fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
     let Some(attention) = attention else {
         return Some(DELTA);
     };
-    if layer.per_layer.is_some() {
+    if layer.altup.is_some() {
+        Some(STREAMS)
+    } else if layer.per_layer.is_some() {
         Some("layers have inputs of their own")
     } else if attention.k.is_none() || attention.v.is_none() {
         Some("layers share keys, or values are made from keys")
@@ -287,6 +293,9 @@ pub(crate) fn recurrent(model: &Model<String>) -> bool {
 
 /// Why such a model is not run as a whole.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
+
+/// Why layers of several streams are not kernels on a GPU.
+const STREAMS: &str = "no kernel mixes several streams";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
 const PARTIAL: &str = "heads are rotated in part";
@@ -393,13 +402,16 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet, nor are
-                // gated delta nets anywhere.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 3n and 4 have is no kernel's yet,
+                // nor are gated delta nets anywhere.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
                 assert_eq!(odd == Some(DELTA), hybrid);
-                assert_eq!(odd.is_some(), hybrid || config.family.name == "Gemma 4");
+                let streams = config.model.streams.is_some();
+                assert_eq!(odd == Some(STREAMS), streams);
+                let alone = ["Gemma 3n", "Gemma 4"].contains(&config.family.name);
+                assert_eq!(odd.is_some(), hybrid || alone);
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
                 let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
                 assert!(served != (sparse || odd.is_some()), "{name} in 12 bits");
@@ -417,7 +429,10 @@ mod tests {
                             "a token" => odd,
                             "layers" if hybrid => Some(DELTA),
                             "attention of prompts" if hybrid => Some(PARTIAL),
-                            "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
+                            "streams of layers" => odd,
+                            "attention of prompts" if odd.is_some() && !streams => {
+                                Some("heads are 512 wide")
+                            }
                             "experts" if odd.is_some() && !hybrid => Some(ROUTER_OF_ITS_OWN),
                             _ => None,
                         };

@@ -116,7 +116,7 @@ fn context(rope: &Rope, max_positions: usize) -> usize {
 /// `rope_parameters`; old ones have `rope_theta`, `rope_local_base_freq` and a `rope_scaling` that
 /// holds for the global layers alone. Where both are, `rope_scaling` changes what the new one says of
 /// the global layers.
-fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope; 2]> {
+pub(super) fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope; 2]> {
     let nested = f.object("rope_parameters")?;
     let (full, sliding) = match &nested {
         Some(p) => (p.object("full_attention")?, p.object("sliding_attention")?),

@@ -6,6 +6,7 @@ mod common;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma4_heads;
 mod gemma4_published;
@@ -13,6 +14,7 @@ mod hybrid;
 mod llama;
 mod mistral;
 mod mixture;
+mod normal;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -41,6 +43,7 @@ pub const ALL: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma3n::FAMILY,
     &gemma4::FAMILY,
     &vaultgemma::FAMILY,
 ];
@@ -114,6 +117,9 @@ mod tests {
         ("qwen3-8b", 8_190_735_360),
         ("gemma3-270m", 268_098_176),
         ("gemma3-1b", 999_885_952),
+        // Of the text model, as transformers counts it.
+        ("gemma3n-e2b", 4_435_182_688),
+        ("gemma3n-e4b", 6_835_235_568),
         ("vaultgemma-1b", 1_038_741_120),
         ("embeddinggemma-300m", 302_863_104),
         ("qwen3-next-80b-a3b", 79_674_391_296),

@@ -7,10 +7,12 @@
 //! the allocator maps and unmaps. Here results live in [`Scratch`], and the new keys and values
 //! are written where the cache wants them.
 
+mod altup;
 mod both;
 pub(crate) mod graph;
 mod own_input;
 
+pub use altup::{AltUp, Laurel};
 pub use both::Both;
 pub use own_input::OwnInput;
 
@@ -56,8 +58,10 @@ impl<W, N, E> Mlp<W, N, E> {
 
 /// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, `E` all experts
 /// of a mixture, each as memory ([`block`]), as arrays or pinned ([`graph`]).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Block<W, N, R, E> {
+    /// Where rows are several streams, what makes one of them and back (Gemma 3n).
+    pub altup: Option<AltUp<W, N>>,
     /// Of what the attention sees.
     pub attention_norm: N,
     /// `[Hq · D, hidden]`.
@@ -102,6 +106,10 @@ impl<W, N, R, E> Block<W, N, R, E> {
         each: impl Fn(&'a E) -> Result<E2, X>,
     ) -> Result<Block<W2, N2, R2, E2>, X> {
         Ok(Block {
+            altup: match &self.altup {
+                Some(altup) => Some(altup.try_map(&weight, &norm)?),
+                None => None,
+            },
             attention_norm: norm(&self.attention_norm)?,
             queries: weight(&self.queries)?,
             keys: self.keys.as_ref().map(&weight).transpose()?,
@@ -159,7 +167,7 @@ pub struct SegmentView<'a> {
 }
 
 /// The stream `x` `[L, hidden]`, whose rows are those of the segments, through a block; adds their tokens to
-/// the caches.
+/// the caches. Where a block has several streams, `hidden` is the width of all of them.
 ///
 /// `y` is `[R, hidden]`. R is L; or less if there is one segment: what only its first rows would need is
 /// left out, which is for the last block of a prefill that writes keys. `inputs` `[L, ..]` are the inputs of all
@@ -192,15 +200,18 @@ pub fn block(
         y.layout().shape(),
         x.layout().shape()
     );
+    if let Some(altup) = &block.altup {
+        return altup.run(cpu, x, block, segments, inputs, y);
+    }
     let dtype = x.layout().dtype;
     let room = |rows: usize, cols: usize| Intermediate::take(dtype, rows, cols);
     let last = length - rows..length;
 
     let mut mixed = room(rows, hidden);
     {
-        let mut attended = room(rows, block.output.weight.cols());
-        attend(cpu, x, block, segments, attended.view_mut()?)?;
-        product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
+        let mut h = room(length, hidden);
+        rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
+        attend(cpu, h.view()?, block, segments, mixed.view_mut()?)?;
     }
     let x = x.slice_rows(last.clone())?;
     let (mut sum, mut h) = (room(rows, hidden), room(rows, hidden));
@@ -216,11 +227,7 @@ pub fn block(
         block.mlp_norm,
         h.view_mut()?,
     )?;
-    match &block.mlp {
-        Mlp::Gated(mlp) => gated_mlp(cpu, h.view()?, mlp, mixed.view_mut()?)?,
-        Mlp::Experts(mlp) => experts(cpu, h.view()?, mlp, mixed.view_mut()?)?,
-        Mlp::Both(mlp) => mlp.run(cpu, h.view()?, sum.view()?, mixed.view_mut()?)?,
-    }
+    feed_forward(cpu, block, h.view()?, sum.view()?, mixed.view_mut()?)?;
     let addend = Addend {
         x: mixed.view()?,
         norm: block.mlp_out_norm,
@@ -229,10 +236,7 @@ pub fn block(
         None => add_norm(cpu, sum.view()?, addend, y.reborrow())?,
         Some(own) => {
             add_norm(cpu, sum.view()?, addend, h.view_mut()?)?;
-            let inputs = inputs.ok_or(Error::Shape {
-                op: OP,
-                what: "there are no inputs of blocks".to_owned(),
-            })?;
+            let inputs = inputs.ok_or_else(no_inputs)?;
             own.add(cpu, h.view()?, inputs.slice_rows(last)?, y.reborrow())?;
         }
     }
@@ -242,15 +246,52 @@ pub fn block(
     Ok(())
 }
 
-/// The attention of the last rows of `x`, before its output projection: `y` is `[R, Hq · D]`.
+fn no_inputs() -> Error {
+    Error::Shape {
+        op: OP,
+        what: "there are no inputs of blocks".to_owned(),
+    }
+}
+
+/// The rows of `h`, the norm of those of `sum`, through the feed-forward layer.
+fn feed_forward(
+    cpu: &Cpu,
+    block: &BlockView<'_>,
+    h: View<'_>,
+    sum: View<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
+    match &block.mlp {
+        Mlp::Gated(mlp) => gated_mlp(cpu, h, mlp, y),
+        Mlp::Experts(mlp) => experts(cpu, h, mlp, y),
+        Mlp::Both(mlp) => mlp.run(cpu, h, sum, y),
+    }
+}
+
+/// The attention of the last of the normalized rows `h`: `y` is `[R, hidden]`.
 fn attend(
     cpu: &Cpu,
-    x: View<'_>,
+    h: View<'_>,
     block: &BlockView<'_>,
     segments: Vec<SegmentView<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
-    let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
+    let layout = y.layout();
+    let heads = block.output.weight.cols();
+    let mut attended = Intermediate::take(layout.dtype, layout.rows, heads);
+    attend_in_heads(cpu, h, block, segments, attended.view_mut()?)?;
+    product(cpu, attended.view()?, &block.output, y.reborrow())
+}
+
+/// The same before the output projection: `y` is `[R, Hq · D]`.
+fn attend_in_heads(
+    cpu: &Cpu,
+    h: View<'_>,
+    block: &BlockView<'_>,
+    segments: Vec<SegmentView<'_>>,
+    mut y: ViewMut<'_>,
+) -> Result<()> {
+    let (length, dtype) = (h.layout().rows, h.layout().dtype);
     let rows = y.layout().rows;
     let places = segments.first().map(|s| (s.cache.keys, s.cache.values));
     let (kv_heads, dim) = places.map_or((0, 0), |(keys, _)| (keys.heads, keys.dim));
@@ -262,8 +303,6 @@ fn attend(
         "{width} queries a token, and keys or values that do not fit {kv_heads} heads of {dim}"
     );
     let heads = width / dim;
-    let mut h = Intermediate::take(dtype, length, hidden);
-    rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
     let mut queries = Intermediate::take(dtype, rows, width);
     let room = |w: &Option<_>| {
         w.as_ref()
@@ -278,10 +317,10 @@ fn attend(
     }
     if rows == length {
         parts.insert(0, (&block.queries, queries.view_mut()?));
-        products(cpu, h.view()?, parts)?;
+        products(cpu, h, parts)?;
     } else {
-        products(cpu, h.view()?, parts)?;
-        let last = h.view()?.slice_rows(length - rows..length)?;
+        products(cpu, h, parts)?;
+        let last = h.slice_rows(length - rows..length)?;
         product(cpu, last, &block.queries, queries.view_mut()?)?;
     }
     // Values that are made from keys are read from them.

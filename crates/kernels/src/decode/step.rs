@@ -380,6 +380,7 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         let with_biases = [&block.queries, keys, values];
         let is_plain =
             block.value_norm.is_none() && block.own_input.is_none() && block.scale.is_none();
+        let is_plain = is_plain && block.altup.is_none() && mlp.cut.is_none();
         let without = [&block.output, &mlp.gate, &mlp.up, &mlp.down];
         let [score, position] = factors(*sliding);
         is_plain

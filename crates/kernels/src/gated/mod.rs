@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::error::ensure;
 use crate::isa::{Kernel, Simd, dispatch, sigmoid};
 use crate::scratch::Scratch;
-use crate::vector::{grain, load_row, store_row};
+use crate::vector::{dot, grain, load_row, store_row};
 use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
@@ -32,6 +32,22 @@ pub fn gated(
     activation: Activation,
     gate: View<'_>,
     up: View<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
+    gated_above(cpu, activation, None, gate, up, y)
+}
+
+/// The same of a gate that is `cut` first: of each row what is above its mean by more than so many times its
+/// standard deviation, less that; else 0.
+///
+/// # Errors
+/// When the sizes disagree.
+pub fn gated_above(
+    cpu: &Cpu,
+    activation: Activation,
+    cut: Option<f32>,
+    gate: View<'_>,
+    up: View<'_>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let shape = y.layout().shape();
@@ -52,6 +68,7 @@ pub fn gated(
                     cpu.isa(),
                     Gated {
                         activation,
+                        cut,
                         gate,
                         up,
                         y,
@@ -66,6 +83,7 @@ pub fn gated(
 /// Rows `range`, counted plane after plane.
 struct Gated<'a> {
     activation: Activation,
+    cut: Option<f32>,
     gate: View<'a>,
     up: View<'a>,
     y: Rows<'a>,
@@ -85,6 +103,9 @@ impl Kernel for Gated<'_> {
             // SAFETY: run by `dispatch`; scratch rows have room up to whole vectors.
             unsafe {
                 load_row::<S>(&self.gate, plane, row, gate);
+                if let Some(cut) = self.cut {
+                    keep_above::<S>(gate, up, cols, cut);
+                }
                 load_row::<S>(&self.up, plane, row, up);
                 for k in (0..cols).step_by(S::LANES) {
                     let (g, u) = (S::load_f32(gate.add(k)), S::load_f32(up.add(k)));
@@ -100,6 +121,31 @@ impl Kernel for Gated<'_> {
                 }
                 store_row::<S>(self.y, plane, row, gate);
             }
+        }
+    }
+}
+
+/// What of `n` numbers is above their mean by more than `cut` times their standard deviation, less that; else 0.
+///
+/// # Safety
+/// [`Simd`]'s contract; both rows have room up to whole vectors. `scratch` is written.
+#[inline(always)]
+unsafe fn keep_above<S: Simd>(row: *mut f32, scratch: *mut f32, n: usize, cut: f32) {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        let ones = S::splat(1.0);
+        for k in (0..n).step_by(S::LANES) {
+            S::store_f32(scratch.add(k), ones);
+        }
+        let mean = S::splat(dot::<S>(row, scratch, n) / n as f32);
+        for k in (0..n).step_by(S::LANES) {
+            S::store_f32(row.add(k), S::sub(S::load_f32(row.add(k)), mean));
+        }
+        let deviation = (dot::<S>(row, row, n) / n as f32).sqrt();
+        let threshold = S::splat(cut * deviation);
+        for k in (0..n).step_by(S::LANES) {
+            let above = S::sub(S::load_f32(row.add(k)), threshold);
+            S::store_f32(row.add(k), S::max(above, S::zero()));
         }
     }
 }

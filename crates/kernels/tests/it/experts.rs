@@ -35,6 +35,7 @@ impl Expert {
             up,
             down,
             activation: Activation::Silu,
+            cut: None,
         }
     }
 

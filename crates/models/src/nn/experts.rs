@@ -182,6 +182,7 @@ impl Experts {
             up,
             down,
             activation: self.activation,
+            cut: None,
         });
         let shared = self.shared.as_ref().map(|(gate, mlp)| Shared {
             gate: gate.as_linear(),

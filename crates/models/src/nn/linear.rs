@@ -360,6 +360,23 @@ impl Linear {
         self.matrix.apply_in_float32(x)
     }
 
+    /// The matrix as plain float32.
+    pub(super) fn plain_in_float32(&self) -> Result<Array> {
+        Ok(match &self.matrix {
+            Matrix::Dense(weight) => weight.cast(Dtype::Float32)?,
+            Matrix::Quantized {
+                weight,
+                scales,
+                biases,
+                scheme,
+            } => {
+                let dtype = Some(Dtype::Float32);
+                quant::dequantize(weight, scales, biases.as_ref(), scheme, dtype)?
+            }
+            Matrix::Bf12(_) => return Err(Error::Input("an encoded matrix".to_owned())),
+        })
+    }
+
     /// The matrix there, without a bias.
     pub(crate) fn unbiased(at: Loader<'_>) -> Result<Self> {
         Ok(Self {

@@ -131,7 +131,7 @@ impl Stack {
         };
         while let Some(block) = self.layers.get(at.layer) {
             let next = self.layers.get(at.layer + 1);
-            let next = next.map(|block| &block.attention_norm);
+            let (is_last, next) = (next.is_none(), next.and_then(DecoderBlock::norm_before));
             let (writer, before) = (self.last_writer(), at.residual.x.dim(0));
             // Behind the last block that adds to a state nobody sees the rows that are not asked for.
             let rows = if at.layer < writer { before } else { at.rows };
@@ -146,11 +146,11 @@ impl Stack {
             };
             let inputs = at.inputs.as_ref();
             at.residual = block.forward(&at.residual, inputs, place, rows, next)?;
-            if at.layer == writer && next.is_some() && rows < before {
+            if at.layer == writer && !is_last && rows < before {
                 at.masks = at.masks.of_last(rows)?;
             }
             at.layer += 1;
-            if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
+            if at.pace.submit(&at.residual.x)? && !is_last && !more() {
                 return Ok(None);
             }
         }

@@ -8,6 +8,7 @@ mod config;
 mod directories;
 mod edit;
 mod experts;
+mod gemma3n;
 mod gemma4;
 mod recurrent;
 mod reference;

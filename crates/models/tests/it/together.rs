@@ -107,6 +107,7 @@ fn other_paths_take_several_sequences_too() {
             "qwen2_moe-v5",
             "qwen3_5-hub",
             "qwen3_next-only",
+            "gemma3n-e2b-hub",
             "gemma4-e2b-hub",
             "gemma4-26b_moe-hub",
         ] {
