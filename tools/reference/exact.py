@@ -57,6 +57,8 @@ class Reference:
                 state |= load_file(file)
         state = experts.fused(state)
         config = AutoConfig.from_pretrained(directory)
+        # What was packed is not any more.
+        vars(config).pop("quantization_config", None)
         with self.context():
             self.model, info = MODEL_CLASSES[config.model_type].from_pretrained(
                 None,
