@@ -9,6 +9,7 @@ mod directories;
 mod edit;
 mod experts;
 mod gemma4;
+mod gpt_oss;
 mod recurrent;
 mod reference;
 mod small_tokenizer;
