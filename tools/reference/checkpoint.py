@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3nForCausalLM, Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration, Gemma4UnifiedForCausalLM, Gemma4UnifiedForConditionalGeneration, GemmaForCausalLM,
-    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
+    GptOssForCausalLM, LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
     Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
     Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
@@ -46,6 +46,7 @@ MODEL_CLASSES = {
     "gemma4_unified_text": Gemma4UnifiedForCausalLM,
     "gemma4_unified": Gemma4UnifiedForConditionalGeneration,
     "vaultgemma": VaultGemmaForCausalLM,
+    "gpt_oss": GptOssForCausalLM,
 }
 
 #: The families with gated delta nets.
@@ -104,6 +105,7 @@ NORM_MEANS = {
         "norm": 4.0,
     },
     "vaultgemma": {"input_layernorm": 1.25, "norm": 4.0},
+    "gpt_oss": {"norm": 1.4},
 }
 NORM_MEANS["gemma4_unified"] = NORM_MEANS["gemma4"]
 
@@ -113,7 +115,7 @@ EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
     "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9,
     "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "gemma3n": 0.3, "gemma4": 0.3, "gemma4_unified": 0.3,
-    "vaultgemma": 0.3,
+    "vaultgemma": 0.3, "gpt_oss": 0.9,
 }  # fmt: skip
 
 
@@ -146,8 +148,13 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
         values = 1 + 0.4 * values
     elif leaf == "layer_scalar":
         values = 0.8 * (1 + 0.2 * values)
-    elif name.endswith(".bias"):
+    elif leaf == "sinks":
+        values = 1 + values
+    elif name.endswith((".bias", "_bias")):
         values = 0.4 * values
+    elif family == "gpt_oss" and ".experts." in name:
+        # [E, in, out]; gate and up are large enough to be clamped.
+        values = values * ((2.5 if "gate_up" in leaf else 0.2) * 1.3 / np.sqrt(shape[1]))
     elif leaf == "embed_tokens_per_layer":
         # It is multiplied by the root of a layer's width, and added to what is normalized.
         values = values / np.sqrt(8)

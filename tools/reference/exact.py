@@ -58,6 +58,8 @@ class Reference:
         state = experts.fused(state)
         config, (stored, named) = text_alone(AutoConfig.from_pretrained(directory))
         state = {name.replace(stored, named, 1) if stored else name: tensor for name, tensor in state.items()}
+        # What was packed is not any more.
+        vars(config).pop("quantization_config", None)
         with self.context():
             self.model, info = MODEL_CLASSES[config.model_type].from_pretrained(
                 None,

@@ -79,7 +79,9 @@ def save_quantized(directory: Path, case: QuantizedCase) -> None:
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
         # Those of Gemma 4 and Qwen3.5 are released fused.
         is_fused = any(family in config["model_type"] for family in ("gemma4", "qwen3_5"))
-        state = experts.spelled(state, "fused" if is_fused else "hub")
+        # mlx-lm reads gpt-oss's own only if they are packed.
+        spelling = "switch" if config["model_type"] == "gpt_oss" else "fused" if is_fused else "hub"
+        state = experts.spelled(state, spelling)
     state = {prefix + k.removeprefix(named): v for k, v in state.items()}
     weights = [(k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 

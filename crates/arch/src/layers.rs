@@ -160,6 +160,7 @@ impl At<'_> {
             heads: d.heads,
             kv_heads: d.kv_heads,
             head_dim: d.head_dim,
+            sinks: None,
             rope,
             scale: (d.head_dim as f64).powf(-0.5),
             softcap: None,
@@ -303,5 +304,6 @@ pub(crate) fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Lin
         rows,
         columns,
         experts: None,
+        by_turns: false,
     }
 }

@@ -186,6 +186,8 @@ pub struct Attention<T> {
     pub kv_heads: usize,
     /// Width of one head; even, and at most 65536.
     pub head_dim: usize,
+    /// `[heads]`: a score of each head that joins those of its keys, and whose weight is given to no value.
+    pub sinks: Option<T>,
     /// Which of the model's rotations turns queries and keys.
     pub rope: usize,
     /// What queries times keys are multiplied by.
@@ -321,7 +323,8 @@ pub struct Shared<T> {
     pub mlp: Gated<T>,
 }
 
-/// `down(activation(gate(x)) * up(x))`; where a gate is cut, `cut(gate(x))` in place of it.
+/// `down(activation(gate(x)) * up(x))`, but where the activation says what becomes of `up`; where a gate is cut,
+/// `cut(gate(x))` in place of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gated<T> {
     /// `[intermediate, hidden]`.
@@ -338,12 +341,20 @@ pub struct Gated<T> {
 }
 
 /// The function of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
     /// The approximation of GELU by tanh.
     GeluTanh,
+    /// `x * sigmoid(alpha * x)` of a gate that is at most `limit`, times one more than `up`, which is held between
+    /// `-limit` and `limit` (gpt-oss).
+    Clamped {
+        /// Of gate and up.
+        limit: f64,
+        /// Of the sigmoid.
+        alpha: f64,
+    },
 }
 
 /// A matrix, stored in floats or packed, and perhaps a bias; or a stack of matrices of one size.
@@ -352,7 +363,7 @@ pub struct Linear<T> {
     /// `[rows, columns]`. Of a stack the path names the matrix as if experts had no number:
     /// `layers.0.mlp.experts.gate_proj` ([`stacks`](crate::stacks)).
     pub weight: T,
-    /// `[rows]`.
+    /// `[rows]`, of a stack `[experts, rows]`.
     pub bias: Option<T>,
     /// Features that come out.
     pub rows: usize,
@@ -360,6 +371,9 @@ pub struct Linear<T> {
     pub columns: usize,
     /// How many matrices there are, if this is a stack.
     pub experts: Option<usize>,
+    /// Of a stack, whether files that are not mlx-lm's have gate and up by turns in one tensor, and columns of floats
+    /// before rows (gpt-oss).
+    pub by_turns: bool,
 }
 
 /// Root-mean-square normalization (arXiv:1910.07467).

@@ -12,9 +12,11 @@ pub enum Part<'a, T> {
     Matrix(&'a Linear<T>),
     /// The bias of a matrix, and its length.
     Bias(&'a T, usize),
+    /// The biases of a stack of matrices.
+    Biases(&'a Linear<T>),
     /// The weight of a norm.
     Norm(&'a Norm<T>),
-    /// A number for each head of a gated delta net, and how many they are.
+    /// A number for each head, and how many they are.
     Heads(&'a T, usize),
     /// The weights of a convolution.
     Convolution(&'a Convolution<T>),
@@ -24,7 +26,10 @@ pub enum Part<'a, T> {
 
 impl<'a, T> Part<'a, T> {
     fn of(linear: &'a Linear<T>) -> impl Iterator<Item = Self> {
-        let bias = linear.bias.as_ref().map(|b| Self::Bias(b, linear.rows));
+        let bias = linear.bias.as_ref().map(|b| match linear.experts {
+            Some(_) => Self::Biases(linear),
+            None => Self::Bias(b, linear.rows),
+        });
         std::iter::once(Self::Matrix(linear)).chain(bias)
     }
 
@@ -35,6 +40,7 @@ impl<'a, T> Part<'a, T> {
                 let one = (m.rows as u64).saturating_mul(m.columns as u64);
                 one.saturating_mul(m.experts.unwrap_or(1) as u64)
             }
+            Self::Biases(m) => (m.rows as u64).saturating_mul(m.experts.unwrap_or(1) as u64),
             Self::Bias(_, length) | Self::Heads(_, length) | Self::Factors(_, length) => {
                 *length as u64
             }
@@ -132,6 +138,7 @@ impl<T> Attention<T> {
         projections
             .flat_map(Part::of)
             .chain(head_norms.map(Part::Norm))
+            .chain(self.sinks.iter().map(|s| Part::Heads(s, self.heads)))
             .chain(Part::of(&self.o))
             .collect()
     }
@@ -230,8 +237,8 @@ impl<T> Mlp<T> {
         let Some(experts) = self.experts() else {
             return 0;
         };
-        let linears = experts.each.linears();
-        let all = linears.iter().map(|m| Part::Matrix(m).parameters());
+        let linears = experts.each.linears().into_iter();
+        let all = linears.flat_map(Part::of).map(|part| part.parameters());
         let all = all.fold(0, u64::saturating_add);
         all / experts.count.max(1) as u64 * experts.count.saturating_sub(experts.top) as u64
     }

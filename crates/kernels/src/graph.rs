@@ -12,7 +12,7 @@ pub use crate::argmax::graph::argmax;
 pub use crate::arrays::{force_mlx, on_cpu};
 pub use crate::attention::Scores;
 pub use crate::attention::array_mask::Mask;
-pub use crate::attention::graph::{Seen, attend, attend_and_show, attend_to};
+pub use crate::attention::graph::{Seen, Sinks, attend, attend_and_show, attend_to};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
 pub use crate::block::{AltUp, Both, Laurel, Mlp, OwnInput};

@@ -227,7 +227,7 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
         };
         let linears = mlp.linears().into_iter();
         let mut plain = linears.chain([&attention.o]);
-        plain.all(|linear| linear.bias.is_none())
+        plain.all(|linear| linear.bias.is_none()) && attention.sinks.is_none()
     };
     let [layers, embedding, head] = packings;
     model.layers.iter().all(plain).then(|| Sizes {

@@ -42,10 +42,14 @@ __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, 
 /// [kv_heads, capacity, HEAD_DIM], of which the first `visible` are there, the queries' own the last of
 /// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`. A query
 /// with a window that is not causal sees the keys that are less than `window` from its own.
-/// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read.
+/// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read. With SINKS a score of
+/// each head joins them that has no value.
 extern "C" __global__ void BOUNDS
-    attend(const Number* queries, const Number* keys, const Number* values, Number* sums, int kv_heads,
-           int tokens, int visible, int capacity, bool causal, int window, float scale,
+    attend(const Number* queries, const Number* keys, const Number* values,
+#ifdef SINKS
+           const Number* sinks,
+#endif
+           Number* sums, int kv_heads, int tokens, int visible, int capacity, bool causal, int window, float scale,
            float cap) {
   extern __shared__ __align__(16) unsigned char shared[];
   const u32 keys_at = shared_address(shared), values_at = keys_at + 2 * TILE;
@@ -93,6 +97,15 @@ extern "C" __global__ void BOUNDS
   float sum[PARTS][HEAD_DIM / 8][4] = {}, most[PARTS][2], total[PARTS][2] = {};
 #pragma unroll
   for (int p = 0; p < PARTS; p++) most[p][0] = most[p][1] = unseen;
+#ifdef SINKS
+  // A quarter of the weight that it begins with, in each of the lanes that share a row.
+  const float sink = to_float(sinks[head]) * 1.44269504f / factor;
+#pragma unroll
+  for (int p = 0; p < PARTS; p++) {
+    most[p][0] = most[p][1] = sink;
+    total[p][0] = total[p][1] = 0.25f;
+  }
+#endif
 #pragma unroll 1
   for (int i = 0; i < tiles; i++) {
     copies_wait<1>();

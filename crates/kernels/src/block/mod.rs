@@ -16,10 +16,10 @@ pub use altup::{AltUp, Laurel};
 pub use both::Both;
 pub use own_input::OwnInput;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::add::multiply;
-use crate::attention::{MaskView, Scores, attention_in_pages};
+use crate::attention::{MaskView, Scores, Weighed, attention_in_pages};
 use crate::error::ensure;
 use crate::experts::{Each, Experts, experts};
 use crate::linear::{Intermediate, LinearView, product, products};
@@ -80,6 +80,8 @@ pub struct Block<W, N, R, E> {
     pub rotation: R,
     /// What becomes of scores.
     pub scores: Scores,
+    /// A score of each query head that joins those of its keys, and whose weight is given to no value (gpt-oss).
+    pub sinks: Option<Arc<[f32]>>,
     /// `[hidden, Hq · D]`.
     pub output: W,
     /// Of the attention's output, before it is added (Gemma).
@@ -119,6 +121,7 @@ impl<W, N, R, E> Block<W, N, R, E> {
             value_norm: self.value_norm,
             rotation: rotation(&self.rotation)?,
             scores: self.scores,
+            sinks: self.sinks.clone(),
             output: weight(&self.output)?,
             attended_norm: self.attended_norm.as_ref().map(&norm).transpose()?,
             mlp_norm: norm(&self.mlp_norm)?,
@@ -439,7 +442,10 @@ fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()>
         pages.tokens(&keys, new.end)?,
         pages.tokens(&values, new.end)?,
         block.scores,
-        segment.mask,
+        Weighed {
+            mask: segment.mask,
+            sinks: block.sinks.as_deref(),
+        },
         work.y,
     )
 }

@@ -321,7 +321,11 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
     let layers = packing(&first.queries.weight)?;
     let feed_forward = first.mlp.gated()?;
-    let gelu = feed_forward.activation == Activation::GeluTanh;
+    let gelu = match feed_forward.activation {
+        Activation::Silu => false,
+        Activation::GeluTanh => true,
+        Activation::Clamped { .. } => return None,
+    };
     let (norms_behind, head_norms) = (first.attended_norm.is_some(), first.query_norm.is_some());
     let (qkv_biases, score_cap) = (first.queries.bias.is_some(), first.scores.softcap);
     let eps = model.norm.eps;
@@ -397,7 +401,8 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
             && with_biases.iter().filter_map(|w| w.bias).all(is_bf16)
             && without.iter().all(|w| w.bias.is_none())
             && block.scores.softcap == score_cap
-            && (mlp.activation == Activation::GeluTanh) == gelu
+            && block.sinks.is_none()
+            && mlp.activation == feed_forward.activation
             && (block.scores.scale, block.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];

@@ -14,12 +14,20 @@ use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
 
 /// The function that the gate goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `g · sigmoid(g)`: Qwen3.
     Silu,
     /// `g/2 · (1 + tanh(√(2/π) (g + 0.044715 g³)))`: Gemma.
     GeluTanh,
+    /// `(u + 1) · g · sigmoid(alpha g)`, where `g` is the gate, but at most `limit`, and `u` is up, held between
+    /// `-limit` and `limit`: gpt-oss.
+    Clamped {
+        /// Above zero.
+        limit: f32,
+        /// Of the sigmoid.
+        alpha: f32,
+    },
 }
 
 /// `y = activation(gate) · up`, in float32 from and to any element types. `gate` and `up` may be
@@ -108,13 +116,19 @@ impl Kernel for Gated<'_> {
                 }
                 load_row::<S>(&self.up, plane, row, up);
                 for k in (0..cols).step_by(S::LANES) {
-                    let (g, u) = (S::load_f32(gate.add(k)), S::load_f32(up.add(k)));
+                    let (mut g, mut u) = (S::load_f32(gate.add(k)), S::load_f32(up.add(k)));
                     // 1 + tanh(x) is 2 sigmoid(2x), which keeps its accuracy where tanh nears -1.
                     let x = match self.activation {
                         Activation::Silu => g,
                         Activation::GeluTanh => {
                             let cubic = S::mul(S::mul(g, g), S::splat(0.044_715 * GELU));
                             S::mul(g, S::add(cubic, S::splat(GELU)))
+                        }
+                        Activation::Clamped { limit, alpha } => {
+                            g = S::min(g, S::splat(limit));
+                            u = S::max(S::min(u, S::splat(limit)), S::splat(-limit));
+                            u = S::add(u, S::splat(1.0));
+                            S::mul(g, S::splat(alpha))
                         }
                     };
                     S::store_f32(gate.add(k), S::mul(S::mul(g, sigmoid::<S>(x)), u));

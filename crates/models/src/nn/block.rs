@@ -1,6 +1,8 @@
 //! A decoder block: attention and a gated MLP, each on the normalized residual stream, each added to it,
 //! in some families through a norm of its own.
 
+use std::sync::Arc;
+
 use kernels::graph;
 use mlx_core::{Array, Dtype, ops};
 
@@ -219,6 +221,7 @@ impl DecoderBlock {
             value_norm: attention.v_norm.as_ref().map(|norm| norm.as_norm().eps),
             rotation: rope.at(0),
             scores: attention.scores(rope),
+            sinks: attention.sinks().map(|sinks| Arc::clone(sinks.numbers)),
             output: attention.o_proj.as_linear(),
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
             mlp_norm: self.mlp_norm.as_norm(),

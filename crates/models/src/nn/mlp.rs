@@ -164,5 +164,9 @@ pub(super) fn activation(of: arch::Activation) -> Activation {
     match of {
         arch::Activation::Silu => Activation::Silu,
         arch::Activation::GeluTanh => Activation::GeluTanh,
+        arch::Activation::Clamped { limit, alpha } => Activation::Clamped {
+            limit: (limit as f32).min(f32::MAX),
+            alpha: alpha as f32,
+        },
     }
 }

@@ -10,6 +10,7 @@ mod edit;
 mod experts;
 mod gemma3n;
 mod gemma4;
+mod gpt_oss;
 mod recurrent;
 mod reference;
 mod small_tokenizer;
