@@ -68,6 +68,7 @@ mod rerank;
 mod sample;
 mod scheduler;
 mod stream;
+mod structure;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -93,6 +94,7 @@ pub use options::{
 };
 pub use rerank::RerankOptions;
 pub use stream::GenerationStream;
+pub use structure::Structure;
 
 /// The README's example is compiled with the others.
 #[cfg(doctest)]

@@ -1,0 +1,71 @@
+//! The grammars of a model, compiled once each.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use models::tokenizer::Tokenizer;
+
+use super::Structure;
+use super::grammar::Grammar;
+use super::matcher::Matcher;
+use super::tokens::Tokens;
+use crate::Result;
+
+/// Grammars that are kept: those that were used last.
+const KEPT: usize = 32;
+
+/// What a model keeps for structures: nothing until one is asked for.
+#[derive(Default)]
+pub(crate) struct Structures {
+    tokens: OnceLock<Arc<Tokens>>,
+    /// The one that was used last is the last.
+    grammars: Mutex<Vec<(Structure, Arc<Grammar>)>>,
+}
+
+impl Structures {
+    /// The start of an answer of this form by a model whose logits are `rows` a position; `ends` are the ids that end
+    /// an answer, the same at each call.
+    ///
+    /// # Errors
+    /// A form that cannot be held to.
+    pub(crate) fn matcher(
+        &self,
+        structure: &Structure,
+        tokenizer: &Tokenizer,
+        rows: usize,
+        ends: &[u32],
+    ) -> Result<Matcher> {
+        if let Some(grammar) = self.kept(structure) {
+            return Ok(Matcher::new(grammar));
+        }
+        let tokens = match self.tokens.get() {
+            Some(tokens) => tokens,
+            None => {
+                let tokens = Arc::new(Tokens::new(tokenizer, rows, ends)?);
+                self.tokens.get_or_init(|| tokens)
+            }
+        };
+        let grammar = Arc::new(Grammar::new(structure, tokens)?);
+        let mut grammars = self.lock();
+        grammars.push((structure.clone(), Arc::clone(&grammar)));
+        if grammars.len() > KEPT {
+            grammars.remove(0);
+        }
+        drop(grammars);
+        Ok(Matcher::new(grammar))
+    }
+
+    fn kept(&self, structure: &Structure) -> Option<Arc<Grammar>> {
+        let mut grammars = self.lock();
+        let at = grammars.iter().position(|(kept, _)| kept == structure)?;
+        let one = grammars.remove(at);
+        let grammar = Arc::clone(&one.1);
+        grammars.push(one);
+        Some(grammar)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Structure, Arc<Grammar>)>> {
+        self.grammars
+            .lock()
+            .unwrap_or_else(|held| held.into_inner())
+    }
+}
