@@ -93,6 +93,7 @@ pub use options::{
     DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
 };
 pub use rerank::RerankOptions;
+pub use sample::LogitsProcessor;
 pub use stream::GenerationStream;
 pub use structure::Structure;
 
