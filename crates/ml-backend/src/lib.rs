@@ -101,3 +101,8 @@ pub use structure::Structure;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And that of the page on structure.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/structure.md")]
+struct StructurePage;

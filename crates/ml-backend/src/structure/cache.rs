@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use models::tokenizer::Tokenizer;
 
 use super::Structure;
+use super::constraint::Bound;
 use super::grammar::Grammar;
-use super::matcher::Matcher;
 use super::tokens::Tokens;
 use crate::Result;
 
@@ -22,20 +22,32 @@ pub(crate) struct Structures {
 }
 
 impl Structures {
-    /// The start of an answer of this form by a model whose logits are `rows` a position; `ends` are the ids that end
-    /// an answer, the same at each call.
+    /// Holds answers to this form from behind the text `after` on, or from their beginning: those of a model whose
+    /// logits are `rows` a position. `ends` are the ids that end an answer; the first call's count.
     ///
     /// # Errors
     /// A form that cannot be held to.
-    pub(crate) fn matcher(
+    pub(crate) fn bind(
+        &self,
+        structure: &Structure,
+        after: Option<String>,
+        tokenizer: &Tokenizer,
+        rows: usize,
+        ends: &[u32],
+    ) -> Result<Bound> {
+        let grammar = self.grammar(structure, tokenizer, rows, ends)?;
+        Ok(Bound::new(grammar, after))
+    }
+
+    pub(super) fn grammar(
         &self,
         structure: &Structure,
         tokenizer: &Tokenizer,
         rows: usize,
         ends: &[u32],
-    ) -> Result<Matcher> {
+    ) -> Result<Arc<Grammar>> {
         if let Some(grammar) = self.kept(structure) {
-            return Ok(Matcher::new(grammar));
+            return Ok(grammar);
         }
         let tokens = match self.tokens.get() {
             Some(tokens) => tokens,
@@ -50,8 +62,7 @@ impl Structures {
         if grammars.len() > KEPT {
             grammars.remove(0);
         }
-        drop(grammars);
-        Ok(Matcher::new(grammar))
+        Ok(grammar)
     }
 
     fn kept(&self, structure: &Structure) -> Option<Arc<Grammar>> {

@@ -7,7 +7,7 @@ use super::numbers::Numbers;
 use crate::{Error, Result};
 
 /// Where an answer is in its grammar.
-pub(crate) struct Matcher {
+pub(super) struct Matcher {
     grammar: Arc<Grammar>,
     inner: llguidance::Matcher,
     /// Of a JSON text.
@@ -31,7 +31,14 @@ impl Matcher {
     ///
     /// # Errors
     /// A grammar that became too large on this answer.
-    pub(crate) fn mask(&mut self) -> Result<&[u32]> {
+    #[cfg(test)]
+    pub(super) fn mask(&mut self) -> Result<&[u32]> {
+        self.make_mask()?;
+        Ok(self.allowed())
+    }
+
+    /// [`mask`](Self::mask), which [`allowed`](Self::allowed) then gives.
+    pub(super) fn make_mask(&mut self) -> Result<()> {
         let allowed = self.inner.compute_mask_or_eos();
         let allowed = allowed.map_err(|error| self.failed(&error.to_string()))?;
         let words = allowed.len().div_ceil(32);
@@ -55,14 +62,25 @@ impl Matcher {
                 self.mask.copy_from_slice(allowed);
             }
         }
-        Ok(&self.mask)
+        Ok(())
+    }
+
+    /// The mask that was made last.
+    pub(super) fn allowed(&self) -> &[u32] {
+        &self.mask
+    }
+
+    /// Whether a token is in it.
+    pub(super) fn allows(&self, id: u32) -> bool {
+        let word = self.mask.get(id as usize / 32);
+        word.is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 
     /// Goes on with a token; true where nothing can follow it.
     ///
     /// # Errors
     /// A token that may not come here, and a grammar that became too large on this answer.
-    pub(crate) fn accept(&mut self, id: u32) -> Result<bool> {
+    pub(super) fn accept(&mut self, id: u32) -> Result<bool> {
         let accepted = self.inner.consume_token(id);
         accepted.map_err(|error| self.failed(&error.to_string()))?;
         if let Some(numbers) = &mut self.numbers {
@@ -74,7 +92,8 @@ impl Matcher {
     }
 
     /// Whether the answer may end here.
-    pub(crate) fn may_end(&mut self) -> bool {
+    #[cfg(test)]
+    pub(super) fn may_end(&mut self) -> bool {
         self.inner.is_accepting().unwrap_or(false)
     }
 

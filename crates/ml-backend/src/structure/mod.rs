@@ -7,6 +7,7 @@
 //! before anything runs.
 
 mod cache;
+mod constraint;
 mod disjoint;
 mod formats;
 mod grammar;
@@ -14,11 +15,13 @@ mod matcher;
 mod numbers;
 mod schema;
 mod tokens;
+mod worker;
 
 use serde_json::Value;
 
 pub(crate) use cache::Structures;
-pub(crate) use matcher::Matcher;
+pub(crate) use constraint::Bound;
+use matcher::Matcher;
 
 /// What an answer has to be: see [`Options::structure`](crate::Options::structure).
 ///

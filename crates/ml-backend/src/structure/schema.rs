@@ -65,6 +65,7 @@ fn walk(schema: &mut Value, whole: &Value, path: &str) -> Result<(), String> {
         return Ok(());
     };
     leave_out(object);
+    bound_integers(object);
     count_properties(object, path)?;
     if let Some(Value::Array(parts)) = object.get("oneOf")
         && all_disjoint(parts, whole)
@@ -131,6 +132,30 @@ fn leave_out(object: &mut Map<String, Value>) {
     let empty = empty.into_iter();
     idle.extend(empty.filter(|&key| object.get(key).is_some_and(says_nothing)));
     object.retain(|key, _| !idle.contains(&key.as_str()));
+}
+
+/// Bounds whole numbers by the formats that programs give them. Those of 64 bits have as many digits as any.
+fn bound_integers(object: &mut Map<String, Value>) {
+    let (least, most) = match object.get("format").and_then(Value::as_str) {
+        Some("int8") => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        Some("int16") => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        Some("uint8") => (0, i64::from(u8::MAX)),
+        Some("uint16") => (0, i64::from(u16::MAX)),
+        Some("uint32") => (0, i64::from(u32::MAX)),
+        _ => return,
+    };
+    let has = |key: &str| object.contains_key(key);
+    let (low, high) = (
+        has("minimum") || has("exclusiveMinimum"),
+        has("maximum") || has("exclusiveMaximum"),
+    );
+    if !low {
+        object.insert("minimum".to_owned(), least.into());
+    }
+    if !high {
+        object.insert("maximum".to_owned(), most.into());
+    }
 }
 
 /// Refuses a number of properties that one key written twice could pretend to reach.

@@ -48,8 +48,10 @@ fn models() -> [Model; 2] {
 impl Model {
     fn matcher(&self, structure: &Structure) -> Result<Matcher> {
         let ends = self.tokenizer.eos_ids();
-        self.structures
-            .matcher(structure, &self.tokenizer, self.rows, ends)
+        let grammar = self
+            .structures
+            .grammar(structure, &self.tokenizer, self.rows, ends)?;
+        Ok(Matcher::new(grammar))
     }
 
     /// An answer drawn at random.
