@@ -12,8 +12,12 @@ use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
+use crate::structure::Bound;
 use crate::vocabulary::vocabulary;
-use crate::{CancelToken, Error, Generation, Options, Result};
+use crate::{CancelToken, Error, Generation, Options, Result, Structure};
+
+/// What ends the reasoning of most models that can be told to reason.
+const END_OF_REASONING: &str = "</think>";
 
 /// A loaded model.
 ///
@@ -82,7 +86,8 @@ impl MlxBackend {
     pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
         self.check_generates()?;
         self.check_length(prompt)?;
-        self.stream_ids(&self.encode(prompt)?, options)
+        let request = Request::new(self.encode(prompt)?, options, &self.loaded.limits)?;
+        self.start(request, options, Some(prompt))
     }
 
     /// [`chat`](Backend::chat) as an iterator.
@@ -99,7 +104,7 @@ impl MlxBackend {
         if !options.ignore_eos {
             request.eos.extend(end_of_turn);
         }
-        self.start(request, options)
+        self.start(request, options, Some(&prompt))
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -108,10 +113,8 @@ impl MlxBackend {
         if !options.stop.is_empty() {
             self.tokenizer()?;
         }
-        self.start(
-            Request::new(ids.to_vec(), options, &self.loaded.limits)?,
-            options,
-        )
+        let request = Request::new(ids.to_vec(), options, &self.loaded.limits)?;
+        self.start(request, options, None)
     }
 
     /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
@@ -175,10 +178,20 @@ impl MlxBackend {
         }
     }
 
-    fn start(&self, mut request: Request, options: &Options) -> Result<GenerationStream> {
+    /// `prompt` is its text, where there is one.
+    fn start(
+        &self,
+        mut request: Request,
+        options: &Options,
+        prompt: Option<&str>,
+    ) -> Result<GenerationStream> {
         self.check_generates()?;
         let tokenizer = self.loaded.tokenizer.as_ref();
         request.sampling.look_up(options, tokenizer)?;
+        if let Some(structure) = &options.structure {
+            let bound = self.bind(structure, options, prompt)?;
+            request.sampling.constraint = Some(Arc::new(bound));
+        }
         let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
         GenerationStream::start(
             self.engine.clone(),
@@ -186,6 +199,33 @@ impl MlxBackend {
             vocabulary,
             options.cancel.clone(),
         )
+    }
+
+    /// Holds a request to a form, from where its answer begins.
+    fn bind(
+        &self,
+        structure: &Structure,
+        options: &Options,
+        prompt: Option<&str>,
+    ) -> Result<Bound> {
+        let tokenizer = self.tokenizer()?;
+        let mut after = options.structure_after.clone();
+        if after.is_none() && options.enable_thinking == Some(true) {
+            let known = tokenizer.token_id(END_OF_REASONING);
+            after = known.map(|_| END_OF_REASONING.to_owned());
+        }
+        let is_over =
+            |marker: &String| prompt.is_some_and(|text| text.trim_end().ends_with(marker));
+        let after = after.filter(|marker| !is_over(marker));
+        let mut ends = self.loaded.limits.eos.clone();
+        // A model without a chat format has no turns.
+        let format = self.chat_format().ok();
+        let end_of_turn = format.and_then(ChatFormat::end_of_turn);
+        ends.extend(end_of_turn.and_then(|token| tokenizer.token_id(token)));
+        let rows = self.loaded.limits.vocab_size;
+        self.loaded
+            .structures
+            .bind(structure, after, tokenizer, rows, &ends)
     }
 
     /// Refuses a text that cannot fit the context before it is made into tokens, which takes many times

@@ -70,6 +70,7 @@ mod sample;
 mod scheduler;
 mod scores;
 mod stream;
+mod structure;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -99,8 +100,14 @@ pub use options::{
 pub use rerank::RerankOptions;
 pub use sample::{Dry, LogitsProcessor, Xtc};
 pub use stream::GenerationStream;
+pub use structure::Structure;
 
 /// The README's example is compiled with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And that of the page on structure.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/structure.md")]
+struct StructurePage;

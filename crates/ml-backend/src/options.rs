@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chat::Variables;
 use crate::sample::check_stages;
-use crate::{Dry, Error, LogitsProcessor, Result, Xtc};
+use crate::{Dry, Error, LogitsProcessor, Result, Structure, Xtc};
 
 /// The temperature of [`Options`] that name none, for a model whose files advise none.
 pub const DEFAULT_TEMPERATURE: f32 = 0.1;
@@ -92,6 +92,14 @@ pub struct Options {
     /// Change the logits before each token is drawn, in their order, after penalties and biases and before all
     /// filters.
     pub logits_processors: Vec<LogitsProcessor>,
+    /// What the answer has to be, such as a JSON text under a schema: no other tokens are drawn. What cannot be held
+    /// to is refused before anything runs.
+    pub structure: Option<Structure>,
+    /// The text behind which the answer begins that has the [`structure`](Self::structure), such as `</think>`, which
+    /// ends a model's reasoning; what comes before it is free. Unset is the beginning, or with
+    /// [`enable_thinking`](Self::enable_thinking) `</think>` where the vocabulary has that token. A prompt that ends
+    /// with it counts.
+    pub structure_after: Option<String>,
     /// Texts that end the generation. They are not part of the result, and no piece of a stream
     /// holds a part of one.
     pub stop: Vec<String>,
@@ -176,6 +184,8 @@ impl Options {
         prompt_logprobs(prompt_logprobs: usize);
         /// Sets [`prefill_chunk`](Self::prefill_chunk).
         prefill_chunk(prefill_chunk: usize);
+        /// Sets [`structure`](Self::structure).
+        structure(structure: Structure);
         /// Sets [`enable_thinking`](Self::enable_thinking).
         enable_thinking(enable_thinking: bool);
     }
@@ -225,6 +235,13 @@ impl Options {
     #[must_use]
     pub fn logits_processor(mut self, processor: LogitsProcessor) -> Self {
         self.logits_processors.push(processor);
+        self
+    }
+
+    /// Sets [`structure_after`](Self::structure_after).
+    #[must_use]
+    pub fn structure_after(mut self, marker: impl Into<String>) -> Self {
+        self.structure_after = Some(marker.into());
         self
     }
 
@@ -348,6 +365,20 @@ impl Options {
                 });
             }
         }
+        if self.structure_after.as_deref() == Some("") {
+            return Err(Error::InvalidOption {
+                name: "structure_after",
+                value: "an empty text".to_owned(),
+                expected: "at least one character",
+            });
+        }
+        if self.structure.is_some() && self.ignore_eos {
+            return Err(Error::InvalidOption {
+                name: "ignore_eos",
+                value: "set beside a structure".to_owned(),
+                expected: "left alone: an answer that has a form ends where that ends",
+            });
+        }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::InvalidOption {
                 name: "stop",
@@ -441,6 +472,11 @@ mod tests {
             ("logit_bias", base().logit_bias(3, f32::INFINITY)),
             ("logprobs", base().logprobs(21)),
             ("prompt_logprobs", base().prompt_logprobs(21)),
+            ("structure_after", base().structure_after("")),
+            (
+                "ignore_eos",
+                base().structure(Structure::JsonObject).ignore_eos(true),
+            ),
         ];
         for (name, options) in bad {
             let error = options.check().expect_err(name).to_string();

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options};
 
+use crate::structure::StructureArgs;
+
 /// What a person who has just met the program can type.
 const EXAMPLES: &str = "\
 Examples:
@@ -309,6 +311,8 @@ pub(crate) struct SamplingArgs {
     /// the answer's text.
     #[arg(long, value_name = "FILE", value_parser = tools)]
     tools: Option<Tools>,
+    #[command(flatten)]
+    structure: StructureArgs,
 }
 
 /// Objects for a chat template.
@@ -337,6 +341,7 @@ impl SamplingArgs {
         options.prefill_chunk = self.prefill_chunk;
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
         options.tools = self.tools.clone().map(|tools| tools.0).unwrap_or_default();
+        self.structure.apply(&mut options);
         options
     }
 }

@@ -21,6 +21,7 @@ mod pull;
 mod rerank;
 mod session;
 mod signals;
+mod structure;
 mod tensor;
 
 use std::process::ExitCode;

@@ -13,3 +13,4 @@ mod demo_accuracy;
 mod embedding;
 mod encoder;
 mod random_weights;
+mod structure;

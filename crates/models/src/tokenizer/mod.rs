@@ -11,6 +11,7 @@
 //! what [`Tokenizer::encode`] puts around a text.
 
 mod assembly;
+mod bytes;
 mod cut;
 mod error;
 mod files;
