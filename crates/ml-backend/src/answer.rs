@@ -150,7 +150,8 @@ impl AnswerStream {
                 AnswerEvent::ToolCallEnd { .. } => {
                     if let Some((mut call, arguments)) = self.call.take() {
                         // The parser has read it, so it is an object.
-                        call.arguments = serde_json::from_str(&arguments).unwrap_or(arguments.into());
+                        call.arguments =
+                            serde_json::from_str(&arguments).unwrap_or(arguments.into());
                         self.answer.tool_calls.push(call);
                     }
                 }
@@ -207,9 +208,14 @@ impl MlxBackend {
         let tools = options.tools_to_call();
         if !options.ignore_eos && !tools.is_empty() {
             let ends = syntax.ends().iter();
-            request.eos.extend(ends.filter_map(|token| tokenizer.token_id(token)));
+            request
+                .eos
+                .extend(ends.filter_map(|token| tokenizer.token_id(token)));
         }
-        let tokens = syntax.tokens().into_iter().filter_map(|token| tokenizer.token_id(token));
+        let tokens = syntax
+            .tokens()
+            .into_iter()
+            .filter_map(|token| tokenizer.token_id(token));
         let kept: HashSet<u32> = tokens.filter(|id| tokenizer.is_special(*id)).collect();
         let vocabulary = keeping(tokenizer, kept.into_iter().collect());
         let seed = RandomState::new().hash_one(prompt.len());
@@ -221,7 +227,10 @@ impl MlxBackend {
 
     /// How the model writes calls and thoughts.
     fn syntax(&self) -> Result<Syntax> {
-        let template = self.tokenizer()?.chat_template().map_err(crate::chat::ChatError::from)?;
+        let template = self
+            .tokenizer()?
+            .chat_template()
+            .map_err(crate::chat::ChatError::from)?;
         let source = template.map(|template| template.source.as_str());
         Ok(Syntax::of(source, &self.loaded.info.model.model_type))
     }

@@ -217,7 +217,9 @@ mod tests {
     #[test]
     fn a_finish_reason_has_one_name() {
         use FinishReason::*;
-        for reason in [Stop, ToolCalls, StopText, Length, Context, Cancelled, Callback, Failed] {
+        for reason in [
+            Stop, ToolCalls, StopText, Length, Context, Cancelled, Callback, Failed,
+        ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }

@@ -85,7 +85,8 @@ const FORMS: [Form; 9] = [
 fn arguments() -> Value {
     json!({
         "unit": null, "town": "Zürich \"กรุงเทพ\" {a: 1}, [b] </x> \\ it's\nline", "days": 3, "limit": -0.5, "exact": true,
-        "where": {"z": 1, "b": [1, 2.5, "c, d", false, null], "empty": {}}, "hours": [],
+        // In order, as `pprint` has it.
+        "where": {"b": [1, 2.5, "c, d", false, null], "empty": {}, "z": 1}, "hours": [],
     })
 }
 

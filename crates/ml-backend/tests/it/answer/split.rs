@@ -87,6 +87,28 @@ const WORDS: [&str; 78] = [
     "}}",
 ];
 
+/// A call in each syntax.
+const CALLS: [&str; 9] = [
+    "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"days\": 3}}\n</tool_call>",
+    "<tool_call>\n<function=weather>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+    "<|tool_call>call:weather{town:<|\"|>a<|\"|>,days:3}<tool_call|>",
+    "<start_function_call>call:weather{town:<escape>a<escape>}<end_function_call>",
+    "```tool_code\nweather(town='a', days=3)\n```",
+    "<|python_tag|>{\"name\": \"weather\", \"parameters\": {\"days\": 3}}",
+    "[TOOL_CALLS]weather[ARGS]{\"days\": 3}",
+    "[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": {}}, {\"name\": \"now\"}]",
+    "<|start|>assistant<|channel|>commentary to=functions.weather<|message|>{\"days\": 3}<|call|>",
+];
+
+/// An answer of words, and now and then a call.
+fn answer_of(random: &mut Random) -> String {
+    let word = |random: &mut Random| match random.below(6) {
+        0 => CALLS[random.below(CALLS.len())],
+        _ => WORDS[random.below(WORDS.len())],
+    };
+    (0..1 + random.below(14)).map(|_| word(random)).collect()
+}
+
 fn syntaxes() -> Vec<Syntax> {
     use CallSyntax::*;
     let mut all: Vec<Syntax> = [Tags, Xml, Gemma4, FunctionGemma, Python, Llama, Mistral]
@@ -126,10 +148,8 @@ fn an_answer_may_be_cut_anywhere() {
     for round in 0..6_000 {
         let syntaxes = syntaxes();
         let syntax = syntaxes[round % syntaxes.len()];
-        let answer: String = (0..1 + random.below(14))
-            .map(|_| WORDS[random.below(WORDS.len())])
-            .collect();
         let opened = random.below(4) == 0;
+        let answer = answer_of(&mut random);
         let whole = events(syntax, opened, [answer.as_str()]);
         let of_whole = found(&whole);
         whole_calls += of_whole.calls.len();

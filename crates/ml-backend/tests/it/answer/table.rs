@@ -72,7 +72,7 @@ fn json_in_tags() {
             ),
             // As chat APIs write it, and with its arguments as a text.
             (
-                r#"<tool_call>{"id": "x", "type": "function", "function": {"name": "weather", "arguments": "{\"town\": \"Bern\", \"days\": 3}"}}</tool_call>"#,
+                r#"<tool_call>{"id": "model-s", "type": "function", "function": {"name": "weather", "arguments": "{\"town\": \"Bern\", \"days\": 3}"}}</tool_call>"#,
                 &[bern.clone()],
                 "",
             ),
@@ -305,7 +305,7 @@ d''')]"#,
             (
                 "```tool_code\n[now(), now()]\n```\nThen.",
                 &[now(), now()],
-                "\nThen.",
+                "Then.",
             ),
         ],
     );
