@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::language_model::{LanguageModel, SequenceId};
+use crate::language_model::{LanguageModel, Sampled, SequenceId};
 use crate::memory::MemoryWatch;
 use crate::metrics::{Counts, FinishReason, Generation, Metrics, Piece, Times};
 use crate::request::Request;
@@ -257,7 +257,7 @@ impl<T> Run<T> {
         let (State::Token(token), Some(sequence)) = (state, self.sequence) else {
             return Ok(None);
         };
-        let id = model.read(sequence, token)?;
+        let Sampled { id, ends } = model.read(sequence, token)?;
         self.note_time();
         if self.request.eos.contains(&id) {
             return Ok(Some(FinishReason::Stop));
@@ -268,6 +268,9 @@ impl<T> Run<T> {
         }
         if stopped {
             return Ok(Some(FinishReason::StopText));
+        }
+        if ends {
+            return Ok(Some(FinishReason::Stop));
         }
         let Some(next) = next else {
             return Ok(Some(self.request.at_max));

@@ -21,6 +21,20 @@ pub(crate) enum Reading {
     Next(Vec<u32>),
 }
 
+/// A token that was drawn and read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sampled {
+    pub(crate) id: u32,
+    /// Whether the answer ends with it, and it is part of that.
+    pub(crate) ends: bool,
+}
+
+impl From<u32> for Sampled {
+    fn from(id: u32) -> Self {
+        Self { id, ends: false }
+    }
+}
+
 /// A model and the sequences that it holds.
 pub(crate) trait LanguageModel {
     /// A sampled token that the device may still be computing.
@@ -69,7 +83,7 @@ pub(crate) trait LanguageModel {
     fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Result<Self::Token>>>;
 
     /// Waits for a token.
-    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<u32>;
+    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<Sampled>;
 
     /// The sequence goes on no more. Its caches may serve a prompt that begins like it, until the next
     /// [`begin`](Self::begin).

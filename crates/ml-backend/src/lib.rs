@@ -94,6 +94,7 @@ pub use options::{
     DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options, ToolChoice,
 };
 pub use rerank::RerankOptions;
+pub use sample::LogitsProcessor;
 pub use stream::GenerationStream;
 
 /// The README's example is compiled with the others.

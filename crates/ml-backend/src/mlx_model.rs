@@ -8,10 +8,10 @@ use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
 use crate::embedding::{Pool, Pooling};
-use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
-use crate::sample::{self, Sampler};
+use crate::sample::{self, Outcome, Sampler};
 use crate::token::Token;
 use crate::{Error, Result};
 
@@ -166,9 +166,15 @@ impl MlxModel {
         Self::draw(sequence, &logits)
     }
 
+    /// Draws a token that was left for the host.
+    fn settle(&mut self, id: SequenceId, token: &Token) {
+        let sampler = &mut self.sequence(id).sampler;
+        token.settle(|logits| sampler.draw_now(logits));
+    }
+
     /// Submits the drawing of a token from `logits`.
     fn draw(sequence: &mut Sequence, logits: &Array) -> Result<Token> {
-        let token = Token::alone(sequence.sampler.draw(logits)?);
+        let token = sequence.sampler.draw(logits)?;
         mlx_core::async_eval(&token.arrays())?;
         Ok(token)
     }
@@ -409,6 +415,9 @@ impl LanguageModel for MlxModel {
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
         self.make_way();
+        for (id, token) in steps {
+            self.settle(*id, token);
+        }
         let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
         let ids = Token::ids(&tokens)?;
         if let [(id, _)] = steps {
@@ -421,13 +430,19 @@ impl LanguageModel for MlxModel {
         model.submit_each(sequences, &ids)
     }
 
-    fn read(&mut self, id: SequenceId, token: Token) -> Result<u32> {
-        let Some(token) = token.read()? else {
+    fn read(&mut self, id: SequenceId, token: Token) -> Result<Sampled> {
+        self.settle(id, &token);
+        let drawn = token.read()?;
+        let Outcome { ends, failed } = self.sequence(id).sampler.outcome();
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let Some(token) = drawn else {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };
         self.sequence(id).held.tokens.push(token);
-        Ok(token)
+        Ok(Sampled { id: token, ends })
     }
 
     fn end(&mut self, id: SequenceId) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chat::Variables;
-use crate::{Error, Result};
+use crate::{Error, LogitsProcessor, Result};
 
 /// The temperature of [`Options`] that name none, for a model whose files advise none.
 pub const DEFAULT_TEMPERATURE: f32 = 0.1;
@@ -59,6 +59,9 @@ pub struct Options {
     pub repetition_penalty: Option<f32>,
     /// How many of the last tokens, prompt included, `repetition_penalty` looks at. Unset is 20.
     pub repetition_context: Option<usize>,
+    /// Change the logits before each token is drawn, in their order, after penalties and biases and before all
+    /// filters.
+    pub logits_processors: Vec<LogitsProcessor>,
     /// Texts that end the generation. They are not part of the result, and no piece of a stream
     /// holds a part of one.
     pub stop: Vec<String>,
@@ -137,6 +140,13 @@ impl Options {
     #[must_use]
     pub fn stop(mut self, stop: impl Into<String>) -> Self {
         self.stop.push(stop.into());
+        self
+    }
+
+    /// Adds one to [`logits_processors`](Self::logits_processors).
+    #[must_use]
+    pub fn logits_processor(mut self, processor: LogitsProcessor) -> Self {
+        self.logits_processors.push(processor);
         self
     }
 

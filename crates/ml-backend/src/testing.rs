@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::request::{ModelLimits, Request};
 use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
@@ -62,6 +62,8 @@ pub(crate) struct Script {
     paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
+    /// The token of this step ends the answer.
+    pub(crate) last: Option<usize>,
     /// Reading this step's token fails.
     pub(crate) fail_at: Option<usize>,
     /// Submitting the step after this one fails.
@@ -95,6 +97,7 @@ impl Script {
             layers: 1,
             paused: Vec::new(),
             held_prefix: 0,
+            last: None,
             fail_at: None,
             fail_after: None,
             panic_at: None,
@@ -271,7 +274,7 @@ impl LanguageModel for Script {
         Ok(steps.iter().map(next).collect())
     }
 
-    fn read(&mut self, sequence: SequenceId, token: usize) -> Result<u32> {
+    fn read(&mut self, sequence: SequenceId, token: usize) -> Result<Sampled> {
         assert!(self.held_sequences[sequence.0], "it has ended");
         self.calls.push(Call::Read(token));
         if let Some(gate) = &self.gate {
@@ -285,7 +288,9 @@ impl LanguageModel for Script {
             self.panic_at = None;
             panic!("scripted panic");
         }
-        Ok(self.script.get(token).copied().unwrap_or(EOS))
+        let id = self.script.get(token).copied().unwrap_or(EOS);
+        let ends = self.last == Some(token);
+        Ok(Sampled { id, ends })
     }
 
     fn end(&mut self, sequence: SequenceId) {

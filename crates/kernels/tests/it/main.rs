@@ -14,6 +14,7 @@ mod dequantize;
 mod encoded;
 mod experts;
 mod experts_on_gpu;
+mod filters;
 mod matmul;
 mod operations;
 mod quantized_matmul;
