@@ -4,16 +4,14 @@
 //! that the chat template chose, so that a program need not know how a model writes calls. Special tokens that the
 //! syntax is made of are seen by the parser; all others are left out of the text, as everywhere.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use serde::Serialize;
 
-use crate::chat::{AnswerEvent, AnswerParser, Message, Syntax, ToolCall};
+use crate::chat::{AnswerEvent, AnswerParser, Message, ToolCall};
 use crate::handle::MlxBackend;
 use crate::metrics::{FinishReason, Generation, Metrics, Piece};
 use crate::stream::GenerationStream;
-use crate::vocabulary::keeping;
 use crate::{Error, Options, Result};
 
 /// An answer of a model.
@@ -202,36 +200,19 @@ impl MlxBackend {
     /// # Errors
     /// As [`stream_chat`](Self::stream_chat).
     pub fn stream_answer(&self, messages: &[Message], options: &Options) -> Result<AnswerStream> {
-        let (mut request, prompt) = self.chat_request(messages, options)?;
+        let (mut request, mut chat) = self.chat_request(messages, options)?;
         let tokenizer = self.tokenizer()?;
-        let syntax = self.syntax()?;
         let tools = options.tools_to_call();
         if !options.ignore_eos && !tools.is_empty() {
-            let ends = syntax.ends().iter();
+            let ends = chat.syntax.ends().iter();
             request
                 .eos
                 .extend(ends.filter_map(|token| tokenizer.token_id(token)));
         }
-        let tokens = syntax
-            .tokens()
-            .into_iter()
-            .filter_map(|token| tokenizer.token_id(token));
-        let kept: HashSet<u32> = tokens.filter(|id| tokenizer.is_special(*id)).collect();
-        let vocabulary = keeping(tokenizer, kept.into_iter().collect());
-        let seed = RandomState::new().hash_one(prompt.len());
-        let opened = syntax.opened_by(&prompt);
-        let parser = AnswerParser::new(syntax, &tools, opened, seed);
-        let stream = self.start(request, Some(vocabulary), options)?;
+        chat.markers = true;
+        let seed = RandomState::new().hash_one(request.prompt.len());
+        let parser = AnswerParser::new(chat.syntax, &tools, chat.opened, seed);
+        let stream = self.start(request, options, Some(&chat))?;
         Ok(AnswerStream::new(stream, parser))
-    }
-
-    /// How the model writes calls and thoughts.
-    fn syntax(&self) -> Result<Syntax> {
-        let template = self
-            .tokenizer()?
-            .chat_template()
-            .map_err(crate::chat::ChatError::from)?;
-        let source = template.map(|template| template.source.as_str());
-        Ok(Syntax::of(source, &self.loaded.info.model.model_type))
     }
 }

@@ -6,14 +6,14 @@ use std::sync::mpsc::channel;
 use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
-use crate::chat::{ChatFormat, Message};
+use crate::budget::Budget;
+use crate::chat::{ChatError, ChatFormat, Message, Syntax};
 use crate::engine::{Engine, Job};
 use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
-use crate::text::Vocabulary;
-use crate::vocabulary::vocabulary;
+use crate::vocabulary::{keeping, vocabulary};
 use crate::{Error, Generation, Options, Result};
 
 /// A loaded model.
@@ -25,6 +25,16 @@ use crate::{Error, Generation, Options, Result};
 pub struct MlxBackend {
     pub(crate) loaded: Arc<Loaded>,
     engine: Arc<Engine>,
+}
+
+/// What is known of the answer to a chat.
+pub(crate) struct ChatPrompt {
+    /// How the model writes calls and thoughts.
+    pub(crate) syntax: Syntax,
+    /// Whether the prompt ends inside of a thought.
+    pub(crate) opened: bool,
+    /// Whether the text has the special tokens that these are marked by.
+    pub(crate) markers: bool,
 }
 
 impl MlxBackend {
@@ -74,16 +84,16 @@ impl MlxBackend {
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
-        let (request, _) = self.chat_request(messages, options)?;
-        self.start(request, self.vocabulary(), options)
+        let (request, chat) = self.chat_request(messages, options)?;
+        self.start(request, options, Some(&chat))
     }
 
-    /// What is asked of the engine for a chat, and the text of its prompt.
+    /// What is asked of the engine for a chat, and what is known of its answer.
     pub(crate) fn chat_request(
         &self,
         messages: &[Message],
         options: &Options,
-    ) -> Result<(Request, String)> {
+    ) -> Result<(Request, ChatPrompt)> {
         let prompt = self.render_chat(messages, options)?;
         self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
@@ -95,7 +105,15 @@ impl MlxBackend {
         if !options.ignore_eos {
             request.eos.extend(end_of_turn);
         }
-        Ok((request, prompt))
+        let template = tokenizer.chat_template().map_err(ChatError::from)?;
+        let template = template.map(|template| template.source.as_str());
+        let syntax = Syntax::of(template, &self.loaded.info.model.model_type);
+        let chat = ChatPrompt {
+            opened: syntax.opened_by(&prompt),
+            syntax,
+            markers: false,
+        };
+        Ok((request, chat))
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -104,11 +122,8 @@ impl MlxBackend {
         if !options.stop.is_empty() {
             self.tokenizer()?;
         }
-        self.start(
-            Request::new(ids.to_vec(), options, &self.loaded.limits)?,
-            self.vocabulary(),
-            options,
-        )
+        let request = Request::new(ids.to_vec(), options, &self.loaded.limits)?;
+        self.start(request, options, None)
     }
 
     /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
@@ -144,16 +159,26 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    fn vocabulary(&self) -> Option<Arc<dyn Vocabulary>> {
-        self.loaded.tokenizer.as_ref().map(vocabulary)
-    }
-
+    /// `chat` is what is known of the answer to a chat.
     pub(crate) fn start(
         &self,
-        request: Request,
-        vocabulary: Option<Arc<dyn Vocabulary>>,
+        mut request: Request,
         options: &Options,
+        chat: Option<&ChatPrompt>,
     ) -> Result<GenerationStream> {
+        let tokenizer = self.loaded.tokenizer.as_ref();
+        if let (Some(tokens), Some(chat), Some(tokenizer)) =
+            (options.reasoning_budget, chat, tokenizer)
+        {
+            // Around any other, which sees the marker that it draws.
+            let then = request.sampling.constraint.take();
+            request.sampling.constraint =
+                Budget::around(tokens, (chat.syntax, chat.opened), tokenizer, then)?;
+        }
+        let vocabulary = tokenizer.map(|tokenizer| match chat {
+            Some(chat) if chat.markers => keeping(tokenizer, chat.syntax.special_tokens(tokenizer)),
+            _ => vocabulary(tokenizer),
+        });
         GenerationStream::start(
             self.engine.clone(),
             request,

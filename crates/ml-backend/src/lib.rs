@@ -46,6 +46,7 @@
 mod account;
 mod answer;
 mod backend;
+mod budget;
 mod builder;
 /// How conversations are written down. For this repository's own tests; no part of the API.
 #[doc(hidden)]

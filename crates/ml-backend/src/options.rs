@@ -82,6 +82,9 @@ pub struct Options {
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
     /// reason before it answers. Unset leaves it to the template.
     pub enable_thinking: Option<bool>,
+    /// The most tokens of reasoning in an answer to a chat: after them the marker that ends it is put there, and the
+    /// model answers. A model whose reasoning has no known markers thinks as it likes. Unset is no bound.
+    pub reasoning_budget: Option<usize>,
     /// Tools that the model may call, as chat APIs write them: objects with a `function` of a name, a description
     /// and a JSON schema of its parameters. They go into the chat template; a built-in format knows none.
     pub tools: Vec<serde_json::Value>,
@@ -134,6 +137,8 @@ impl Options {
         prefill_chunk(prefill_chunk: usize);
         /// Sets [`enable_thinking`](Self::enable_thinking).
         enable_thinking(enable_thinking: bool);
+        /// Sets [`reasoning_budget`](Self::reasoning_budget).
+        reasoning_budget(reasoning_budget: usize);
     }
 
     /// Adds a text to [`stop`](Self::stop).

@@ -17,6 +17,7 @@ mod logits;
 mod output;
 mod rerank;
 mod session;
+mod shown;
 mod signals;
 mod tensor;
 

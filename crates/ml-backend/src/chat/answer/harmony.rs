@@ -53,6 +53,10 @@ impl Harmony {
         }
     }
 
+    pub(super) fn in_reasoning(&self) -> bool {
+        matches!(self.at, At::Reasoning)
+    }
+
     pub(super) fn step(&mut self, c: char, out: &mut Out) {
         self.held.push(c);
         match self.at {

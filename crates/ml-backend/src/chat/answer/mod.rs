@@ -137,6 +137,15 @@ impl AnswerParser {
         Self { mode, out }
     }
 
+    /// Whether what comes next is reasoning, as far as can be told.
+    pub(crate) fn in_reasoning(&self) -> bool {
+        match &self.mode {
+            Mode::Plain => false,
+            Mode::Marked(marked) => matches!(marked.at, At::Reasoning(_)),
+            Mode::Harmony(harmony) => harmony.in_reasoning(),
+        }
+    }
+
     /// Takes a piece of the answer. Says what is certain now; neighbours of one kind are one event.
     pub fn push(&mut self, piece: &str) -> Vec<AnswerEvent> {
         match &mut self.mode {

@@ -3,6 +3,8 @@
 //! A template shows the model its own earlier calls and thoughts, and most show it how to write them; what a template
 //! does not say is what models of its family are known to write.
 
+use models::tokenizer::Tokenizer;
+
 use super::gemma::{FUNCTION_GEMMA, GEMMA4};
 use super::{harmony, llama, mistral, python, tags, xml};
 
@@ -83,7 +85,7 @@ impl Syntax {
             Some(CallSyntax::Tags)
         } else if has("tool_code") || has("func_name1(") || has("func_name(") || has(python::TAG) {
             Some(CallSyntax::Python)
-        } else if has(llama::TAG) || has("\"parameters\": ") {
+        } else if has(llama::TAG) || (has("{\"name\": ") && has("\"parameters\": ")) {
             Some(CallSyntax::Llama)
         } else if family(&["qwen"]) {
             Some(CallSyntax::Tags)
@@ -113,8 +115,15 @@ impl Syntax {
         Self { calls, reasoning }
     }
 
-    /// The markers that may be special tokens, which a text leaves out and a parser has to see.
-    pub(crate) fn tokens(&self) -> Vec<&'static str> {
+    /// The ids of its markers that are special tokens, which a text leaves out and a parser has to see.
+    pub(crate) fn special_tokens(&self, tokenizer: &Tokenizer) -> Vec<u32> {
+        let tokens = self.tokens().into_iter();
+        let ids = tokens.filter_map(|token| tokenizer.token_id(token));
+        ids.filter(|id| tokenizer.is_special(*id)).collect()
+    }
+
+    /// The markers that a tokenizer may have as tokens.
+    fn tokens(&self) -> Vec<&'static str> {
         let calls: &[&str] = match self.calls {
             Some(CallSyntax::Tags | CallSyntax::Xml) => &[tags::OPEN, tags::CLOSE],
             Some(CallSyntax::Gemma4) => &[GEMMA4.open, GEMMA4.close, GEMMA4.quote],
@@ -166,6 +175,16 @@ impl ReasoningSyntax {
             Self::Gemma4 => "<channel|>",
             Self::Mistral => "[/THINK]",
             Self::Harmony => "<|end|>",
+        }
+    }
+
+    /// What ends a thought and begins the answer, as templates write it.
+    pub(crate) fn closing(self) -> &'static str {
+        match self {
+            Self::Think => "\n</think>\n\n",
+            Self::Gemma4 => "\n<channel|>",
+            Self::Mistral => "[/THINK]",
+            Self::Harmony => "<|end|><|start|>assistant<|channel|>final<|message|>",
         }
     }
 
