@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::files::join;
-use crate::{Target, config, safetensors, template, tokenizer};
+use crate::{Target, answer, config, safetensors, template, tokenizer};
 
 /// Where the fixtures lie.
 pub(crate) struct Fixtures {
@@ -36,6 +36,7 @@ pub(crate) fn read(file: &Path) -> Vec<u8> {
 #[must_use]
 pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     match target {
+        Target::Answer => answer::seeds(),
         Target::Config => {
             let mut seeds = each_model(|dir| present(dir, &config::FILES));
             seeds.extend(embeddings());

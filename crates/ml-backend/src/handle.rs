@@ -6,14 +6,15 @@ use std::sync::mpsc::channel;
 use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
-use crate::chat::{ChatFormat, Message};
+use crate::budget::Budget;
+use crate::chat::{ChatError, ChatFormat, Message, Syntax};
 use crate::engine::{Engine, Job, ReadJob};
 use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
 use crate::structure::Bound;
-use crate::vocabulary::vocabulary;
+use crate::vocabulary::{keeping, vocabulary};
 use crate::{CancelToken, Error, Generation, Options, Result, Structure};
 
 /// What ends the reasoning of most models that can be told to reason.
@@ -28,6 +29,40 @@ const END_OF_REASONING: &str = "</think>";
 pub struct MlxBackend {
     pub(crate) loaded: Arc<Loaded>,
     engine: Arc<Engine>,
+}
+
+/// What is known of the answer to a chat.
+pub(crate) struct ChatPrompt {
+    /// As the chat format writes it.
+    text: String,
+    /// How the model writes calls and thoughts.
+    pub(crate) syntax: Syntax,
+    /// Whether the prompt ends inside of a thought.
+    pub(crate) opened: bool,
+    /// Whether the text has the special tokens that these are marked by.
+    pub(crate) markers: bool,
+}
+
+/// What an answer continues.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// Tokens of the caller's.
+    Ids,
+    /// A text.
+    Text(&'a str),
+    /// A chat.
+    Chat(&'a ChatPrompt),
+}
+
+impl<'a> Origin<'a> {
+    /// Its text, where it has one.
+    fn prompt(self) -> Option<&'a str> {
+        match self {
+            Self::Ids => None,
+            Self::Text(text) => Some(text),
+            Self::Chat(chat) => Some(&chat.text),
+        }
+    }
 }
 
 impl MlxBackend {
@@ -87,11 +122,21 @@ impl MlxBackend {
         self.check_generates()?;
         self.check_length(prompt)?;
         let request = Request::new(self.encode(prompt)?, options, &self.loaded.limits)?;
-        self.start(request, options, Some(prompt))
+        self.start(request, options, Origin::Text(prompt))
     }
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        let (request, chat) = self.chat_request(messages, options)?;
+        self.start(request, options, Origin::Chat(&chat))
+    }
+
+    /// What is asked of the engine for a chat, and what is known of its answer.
+    pub(crate) fn chat_request(
+        &self,
+        messages: &[Message],
+        options: &Options,
+    ) -> Result<(Request, ChatPrompt)> {
         self.check_generates()?;
         let prompt = self.render_chat(messages, options)?;
         self.check_length(&prompt)?;
@@ -104,7 +149,16 @@ impl MlxBackend {
         if !options.ignore_eos {
             request.eos.extend(end_of_turn);
         }
-        self.start(request, options, Some(&prompt))
+        let template = tokenizer.chat_template().map_err(ChatError::from)?;
+        let template = template.map(|template| template.source.as_str());
+        let syntax = Syntax::of(template, &self.loaded.info.model.model_type);
+        let chat = ChatPrompt {
+            opened: syntax.opened_by(&prompt),
+            text: prompt,
+            syntax,
+            markers: false,
+        };
+        Ok((request, chat))
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -114,7 +168,7 @@ impl MlxBackend {
             self.tokenizer()?;
         }
         let request = Request::new(ids.to_vec(), options, &self.loaded.limits)?;
-        self.start(request, options, None)
+        self.start(request, options, Origin::Ids)
     }
 
     /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
@@ -178,21 +232,36 @@ impl MlxBackend {
         }
     }
 
-    /// `prompt` is its text, where there is one.
-    fn start(
+    /// Has the engine generate.
+    pub(crate) fn start(
         &self,
         mut request: Request,
         options: &Options,
-        prompt: Option<&str>,
+        origin: Origin<'_>,
     ) -> Result<GenerationStream> {
         self.check_generates()?;
         let tokenizer = self.loaded.tokenizer.as_ref();
         request.sampling.look_up(options, tokenizer)?;
         if let Some(structure) = &options.structure {
-            let bound = self.bind(structure, options, prompt)?;
+            let bound = self.bind(structure, options, origin.prompt())?;
             request.sampling.constraint = Some(Arc::new(bound));
         }
-        let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
+        let chat = match origin {
+            Origin::Chat(chat) => Some(chat),
+            Origin::Ids | Origin::Text(_) => None,
+        };
+        if let (Some(tokens), Some(chat), Some(tokenizer)) =
+            (options.reasoning_budget, chat, tokenizer)
+        {
+            // Around any other, which sees the marker that it draws.
+            let then = request.sampling.constraint.take();
+            request.sampling.constraint =
+                Budget::around(tokens, (chat.syntax, chat.opened), tokenizer, then)?;
+        }
+        let vocabulary = tokenizer.map(|tokenizer| match chat {
+            Some(chat) if chat.markers => keeping(tokenizer, chat.syntax.special_tokens(tokenizer)),
+            _ => vocabulary(tokenizer),
+        });
         GenerationStream::start(
             self.engine.clone(),
             request,

@@ -122,8 +122,24 @@ pub(crate) struct ChatArgs {
     /// A system message at the start of the conversation.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
+    /// Whether to print what the model thinks before it answers: dimmed on a terminal [default: show on a terminal,
+    /// else hide].
+    #[arg(
+        long,
+        value_enum,
+        value_name = "show|hide",
+        hide_possible_values = true
+    )]
+    pub(crate) reasoning: Option<Reasoning>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+}
+
+/// What to do with reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reasoning {
+    Show,
+    Hide,
 }
 
 #[derive(Args, Debug)]
@@ -307,8 +323,11 @@ pub(crate) struct SamplingArgs {
     /// Whether a model that can reason before it answers does so [default: its template's].
     #[arg(long, value_enum, value_name = "ON|OFF")]
     thinking: Option<OnOff>,
-    /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. Calls are part of
-    /// the answer's text.
+    /// Let the model think for N tokens at most, then have it answer [default: as long as it likes].
+    #[arg(long, value_name = "N")]
+    reasoning_budget: Option<usize>,
+    /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. `ml chat` prints a
+    /// call as a line of JSON and takes the next line as what the tool gave; of `ml generate` it is part of the text.
     #[arg(long, value_name = "FILE", value_parser = tools)]
     tools: Option<Tools>,
     #[command(flatten)]
@@ -340,6 +359,7 @@ impl SamplingArgs {
         options.stop = self.stop.clone();
         options.prefill_chunk = self.prefill_chunk;
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
+        options.reasoning_budget = self.reasoning_budget;
         options.tools = self.tools.clone().map(|tools| tools.0).unwrap_or_default();
         self.structure.apply(&mut options);
         options

@@ -20,6 +20,7 @@ mod output;
 mod pull;
 mod rerank;
 mod session;
+mod shown;
 mod signals;
 mod structure;
 mod tensor;
