@@ -72,6 +72,7 @@ mod stream;
 mod testing;
 mod text;
 mod token;
+mod tokens;
 mod vocabulary;
 
 pub use backend::{Backend, OnPiece, StreamingBackend};
