@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Score how well documents fit a query, with a model such as Qwen3-Reranker.
     Rerank(RerankArgs),
+    /// Serve models over HTTP, by OpenAI's and Anthropic's APIs.
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::ServeArgs),
 }
 
 #[derive(Args, Debug)]
@@ -166,6 +169,13 @@ pub(crate) struct ModelArgs {
     /// The model directory: config.json, tokenizer.json, *.safetensors.
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// On what a model runs, and what it may take there.
+#[derive(Args, Debug)]
+pub(crate) struct LoadArgs {
     /// The device to run on.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = DEVICES)]
     device: String,
@@ -207,7 +217,7 @@ enum DtypeArg {
     F16,
 }
 
-impl ModelArgs {
+impl LoadArgs {
     pub(crate) fn device(&self) -> Device {
         match self.device.as_str() {
             "metal" => Device::Metal,
@@ -332,7 +342,7 @@ fn tools(path: &str) -> Result<Tools, String> {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("must be a whole number, 1 or more".to_owned()),

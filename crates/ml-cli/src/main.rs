@@ -1,4 +1,5 @@
-//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts.
+//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts,
+//! serve models over HTTP.
 //!
 //! Standard output carries the result and nothing else; the device, progress and figures go to
 //! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
@@ -16,6 +17,8 @@ mod lines;
 mod logits;
 mod output;
 mod rerank;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod signals;
 mod tensor;
@@ -27,7 +30,8 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // As long as the process: what loads models later looks into it from other threads.
+    let cli: &'static Cli = Box::leak(Box::new(Cli::parse()));
     output::log_to_stderr(cli.verbose);
     let outcome = match &cli.command {
         Command::Generate(args) => generate::run(args),
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Rerank(args) => rerank::run(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
     };
     match outcome {
         Ok(code) => code,

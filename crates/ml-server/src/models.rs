@@ -44,12 +44,15 @@ impl Models {
         entries.map(|entry| (entry.model.name.as_str(), entry.loaded.get()))
     }
 
-    /// The name of the model, if there is one only.
-    pub(crate) fn only(&self) -> Option<&str> {
-        match &self.entries[..] {
-            [entry] => Some(&entry.model.name),
-            _ => None,
+    /// Loads the model, if there is one only.
+    pub(crate) fn load_only(&self) -> ml_backend::Result<()> {
+        if let [entry] = &self.entries[..]
+            && !entry.loaded.initialized()
+        {
+            // Who loads it at the same time has loaded the same.
+            let _ = entry.loaded.set((self.load)(&entry.model.dir)?);
         }
+        Ok(())
     }
 
     /// The model of that name, loaded. Without a name it is the first one, and so it is for names of Claude, which

@@ -41,13 +41,8 @@ pub enum Error {
     Runtime(#[source] std::io::Error),
 
     /// The only model cannot be loaded.
-    #[error("cannot load the model {name}: {message}")]
-    Load {
-        /// The model's name.
-        name: String,
-        /// What loading says.
-        message: String,
-    },
+    #[error(transparent)]
+    Load(#[from] ml_backend::Error),
 }
 
 /// A server that listens.
@@ -104,10 +99,18 @@ impl Server {
         Stopper(Arc::clone(&self.app))
     }
 
-    /// Serves until it is stopped. A single model is loaded first.
+    /// Loads the model, where there is one only, so that it is not the first request that waits for it.
     ///
     /// # Errors
-    /// That model cannot be loaded, and threads that cannot be started.
+    /// What loading says.
+    pub fn load_only_model(&self) -> Result<(), Error> {
+        Ok(self.app.models.load_only()?)
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// Threads that cannot be started.
     pub fn run(self) -> Result<(), Error> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // The processor is the engine's; what is done here is little.
@@ -123,14 +126,6 @@ impl Server {
     }
 
     async fn serve(self) -> Result<(), Error> {
-        let alone = self.app.models.only();
-        if let Some(name) = alone {
-            let loaded = self.app.models.get(Some(name)).await;
-            loaded.map_err(|error| Error::Load {
-                name: name.to_owned(),
-                message: error.message,
-            })?;
-        }
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(Error::Runtime)?;
         let routes = routes::all(&self.app);
         let places = Arc::new(Semaphore::new(self.max_connections));
