@@ -37,6 +37,16 @@ pub(crate) struct Job {
 pub(crate) enum Event {
     /// Some of its text.
     Text(String),
+    /// Some of what the model thinks before it.
+    Reasoning(String),
+    /// A call of a tool begins, the answer's `call`th.
+    Call {
+        call: usize,
+        id: String,
+        name: String,
+    },
+    /// Some of the JSON of its arguments.
+    Arguments { call: usize, json: String },
     /// Why there is no more, and what it took.
     End(End),
 }
@@ -53,6 +63,7 @@ pub(crate) enum Finish {
     Stop,
     StopText,
     Length,
+    ToolCalls,
 }
 
 /// Tokens of an answer.
@@ -77,7 +88,18 @@ impl Usage {
 #[derive(Clone, Debug)]
 pub(crate) struct Whole {
     pub(crate) text: String,
+    pub(crate) reasoning: Option<String>,
+    pub(crate) calls: Vec<Call>,
     pub(crate) end: End,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// A JSON object.
+    pub(crate) arguments: String,
 }
 
 enum Report {
@@ -206,23 +228,14 @@ impl Run {
 
     /// Waits for all of it.
     pub(crate) async fn whole(mut self) -> Result<Vec<Whole>> {
-        let mut texts = vec![String::new(); self.left];
-        let mut ends = vec![None; self.left];
+        let mut answers = vec![Parts::default(); self.left];
         while let Some(event) = poll_fn(|context| self.poll_event(context)).await {
             let (index, event) = event?;
-            match event {
-                Event::Text(text) => texts
-                    .get_mut(index)
-                    .into_iter()
-                    .for_each(|all| all.push_str(&text)),
-                Event::End(end) => ends
-                    .get_mut(index)
-                    .into_iter()
-                    .for_each(|slot| *slot = Some(end)),
+            if let Some(answer) = answers.get_mut(index) {
+                answer.add(event);
             }
         }
-        let whole = |(text, end): (String, Option<End>)| end.map(|end| Whole { text, end });
-        let all: Option<Vec<_>> = texts.into_iter().zip(ends).map(whole).collect();
+        let all: Option<Vec<_>> = answers.into_iter().map(Parts::whole).collect();
         all.ok_or_else(engine_gone)
     }
 
@@ -238,6 +251,47 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.cancel.cancel();
+    }
+}
+
+/// An answer that is being put together.
+#[derive(Clone, Default)]
+struct Parts {
+    text: String,
+    reasoning: Option<String>,
+    calls: Vec<Call>,
+    end: Option<End>,
+}
+
+impl Parts {
+    fn add(&mut self, event: Event) {
+        match event {
+            Event::Text(text) => self.text.push_str(&text),
+            Event::Reasoning(text) => self.reasoning.get_or_insert_default().push_str(&text),
+            Event::Call { id, name, .. } => {
+                let arguments = String::new();
+                self.calls.push(Call {
+                    id,
+                    name,
+                    arguments,
+                });
+            }
+            Event::Arguments { call, json } => {
+                if let Some(call) = self.calls.get_mut(call) {
+                    call.arguments.push_str(&json);
+                }
+            }
+            Event::End(end) => self.end = Some(end),
+        }
+    }
+
+    fn whole(self) -> Option<Whole> {
+        self.end.map(|end| Whole {
+            text: self.text,
+            reasoning: self.reasoning,
+            calls: self.calls,
+            end,
+        })
     }
 }
 
@@ -262,7 +316,7 @@ impl Reader {
             Err(error) => return self.report(Report::Failed(ApiError::from(&error))),
         };
         self.report(Report::Admitted(stream.prompt_tokens()));
-        while let Some(piece) = stream.next() {
+        for piece in stream.by_ref() {
             match piece {
                 Ok(piece) => {
                     under_way.piece();

@@ -183,7 +183,8 @@ async fn connection(stream: TcpStream, routes: axum::Router, app: Arc<App>, head
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(2 * MAX_HEAD);
     let service = TowerToHyperService::new(routes);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);

@@ -24,10 +24,10 @@ pub(crate) struct Completions {
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Texts {
-    Text(String),
-    Texts(Vec<String>),
+    One(String),
+    Several(Vec<String>),
     Ids(Vec<u32>),
-    ManyIds(Vec<Vec<u32>>),
+    SeveralIds(Vec<Vec<u32>>),
 }
 
 impl Texts {
@@ -40,10 +40,10 @@ impl Texts {
             ApiError::field(fields.path(name), message)
         })?;
         let prompts: Vec<_> = match texts {
-            Self::Text(text) => vec![Prompt::Text(text)],
-            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::One(text) => vec![Prompt::Text(text)],
+            Self::Several(texts) => texts.into_iter().map(Prompt::Text).collect(),
             Self::Ids(ids) => vec![Prompt::Ids(ids)],
-            Self::ManyIds(lists) => lists.into_iter().map(Prompt::Ids).collect(),
+            Self::SeveralIds(lists) => lists.into_iter().map(Prompt::Ids).collect(),
         };
         match prompts.is_empty() {
             true => Err(ApiError::field(

@@ -213,7 +213,7 @@ fn user_turn(
                 let calls = messages.iter().flat_map(|message| &message.tool_calls);
                 let called = calls
                     .filter(|call| call.id.as_ref() == Some(&tool_use_id))
-                    .last();
+                    .next_back();
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": tool_use_id, "name": name, "content": parts(&content),
