@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::Config;
+use crate::conversations::Conversations;
 use crate::errors::{ApiError, Result};
 use crate::host_check::Hosts;
 use crate::keys::Keys;
@@ -18,6 +19,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) hosts: Hosts,
     pub(crate) metrics: Metrics,
+    pub(crate) conversations: Conversations,
     pub(crate) limits: Limits,
     places: Arc<Semaphore>,
     stage: watch::Sender<Stage>,
@@ -56,6 +58,7 @@ impl App {
             keys: Keys::new(config.keys),
             hosts: Hosts::new(config.hosts, config.origins),
             metrics: Metrics::default(),
+            conversations: Conversations::default(),
             limits,
             places: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
             stage: watch::Sender::new(Stage::Open),

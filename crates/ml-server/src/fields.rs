@@ -26,6 +26,11 @@ impl Fields {
         format!("{}{name}", self.prefix)
     }
 
+    /// Looks at a field.
+    pub(crate) fn seen(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
     /// Takes a field as it is.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.map.shift_remove(name).filter(|value| !value.is_null())

@@ -28,6 +28,7 @@
 mod app;
 mod base64;
 mod config;
+mod conversations;
 mod errors;
 mod fields;
 mod gate;

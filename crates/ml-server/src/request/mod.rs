@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod messages;
 pub(crate) mod rerank;
+pub(crate) mod responses;
 mod sampling;
 pub(crate) mod tokens;
 

@@ -6,6 +6,7 @@ mod embeddings;
 mod messages;
 mod models;
 mod rerank;
+mod responses;
 mod status;
 mod tokens;
 
@@ -30,6 +31,7 @@ pub(crate) fn all(app: &Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/responses", post(responses::respond))
         .route("/v1/messages", post(messages::answer))
         .route("/v1/messages/count_tokens", post(messages::count))
         .route("/rerank", post(rerank::rerank))

@@ -8,6 +8,7 @@ mod end;
 mod errors;
 mod load;
 mod messages;
+mod responses;
 mod safety;
 mod tokens;
 
