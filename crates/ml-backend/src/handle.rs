@@ -12,6 +12,7 @@ use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
+use crate::text::Vocabulary;
 use crate::vocabulary::vocabulary;
 use crate::{Error, Generation, Options, Result};
 
@@ -73,6 +74,16 @@ impl MlxBackend {
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        let (request, _) = self.chat_request(messages, options)?;
+        self.start(request, self.vocabulary(), options)
+    }
+
+    /// What is asked of the engine for a chat, and the text of its prompt.
+    pub(crate) fn chat_request(
+        &self,
+        messages: &[Message],
+        options: &Options,
+    ) -> Result<(Request, String)> {
         let prompt = self.render_chat(messages, options)?;
         self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
@@ -84,7 +95,7 @@ impl MlxBackend {
         if !options.ignore_eos {
             request.eos.extend(end_of_turn);
         }
-        self.start(request, options)
+        Ok((request, prompt))
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -95,6 +106,7 @@ impl MlxBackend {
         }
         self.start(
             Request::new(ids.to_vec(), options, &self.loaded.limits)?,
+            self.vocabulary(),
             options,
         )
     }
@@ -132,8 +144,16 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    fn start(&self, request: Request, options: &Options) -> Result<GenerationStream> {
-        let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
+    fn vocabulary(&self) -> Option<Arc<dyn Vocabulary>> {
+        self.loaded.tokenizer.as_ref().map(vocabulary)
+    }
+
+    pub(crate) fn start(
+        &self,
+        request: Request,
+        vocabulary: Option<Arc<dyn Vocabulary>>,
+        options: &Options,
+    ) -> Result<GenerationStream> {
         GenerationStream::start(
             self.engine.clone(),
             request,

@@ -44,6 +44,7 @@
 #![deny(unsafe_code)]
 
 mod account;
+mod answer;
 mod backend;
 mod builder;
 /// How conversations are written down. For this repository's own tests; no part of the API.
@@ -75,9 +76,10 @@ mod token;
 mod tokens;
 mod vocabulary;
 
+pub use answer::{Answer, AnswerPiece, AnswerStream};
 pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use builder::{MlxBackendBuilder, Progress};
-pub use chat::{Message, Role, ToolCall};
+pub use chat::{AnswerEvent, Message, Role, ToolCall};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
 pub use embedding::EmbedOptions;
 pub use error::{BoxError, Cause, Error, Result};
@@ -90,7 +92,7 @@ pub use model_info::{Advice, ModelInfo};
 pub use models::Step;
 pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK_ON_CPU,
-    DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
+    DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options, ToolChoice,
 };
 pub use rerank::RerankOptions;
 pub use stream::GenerationStream;

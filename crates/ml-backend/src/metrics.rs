@@ -52,6 +52,8 @@ impl Generation {
 pub enum FinishReason {
     /// The model said so, with an end-of-sequence token.
     Stop,
+    /// The same, after calls of tools: of an [`Answer`](crate::Answer).
+    ToolCalls,
     /// The text reached one of [`Options::stop`](crate::Options::stop).
     StopText,
     /// [`Options::max_tokens`](crate::Options::max_tokens) tokens are there.
@@ -71,6 +73,7 @@ impl FinishReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
             Self::StopText => "stop_text",
             Self::Length => "length",
             Self::Context => "context",
@@ -214,7 +217,9 @@ mod tests {
     #[test]
     fn a_finish_reason_has_one_name() {
         use FinishReason::*;
-        for reason in [Stop, StopText, Length, Context, Cancelled, Callback, Failed] {
+        for reason in [
+            Stop, ToolCalls, StopText, Length, Context, Cancelled, Callback, Failed,
+        ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }

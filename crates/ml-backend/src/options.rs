@@ -82,6 +82,8 @@ pub struct Options {
     /// Tools that the model may call, as chat APIs write them: objects with a `function` of a name, a description
     /// and a JSON schema of its parameters. They go into the chat template; a built-in format knows none.
     pub tools: Vec<serde_json::Value>,
+    /// Whether the model may call [`tools`](Self::tools), of [`respond`](crate::MlxBackend::respond).
+    pub tool_choice: ToolChoice,
     /// Documents for chat templates that know the variable `documents`.
     pub documents: Vec<serde_json::Value>,
     /// Further variables of the chat template, which count before all others: what chat APIs call
@@ -166,6 +168,13 @@ impl Options {
         self
     }
 
+    /// Sets [`tool_choice`](Self::tool_choice).
+    #[must_use]
+    pub fn tool_choice(mut self, tool_choice: ToolChoice) -> Self {
+        self.tool_choice = tool_choice;
+        self
+    }
+
     /// Adds a document to [`documents`](Self::documents).
     #[must_use]
     pub fn document(mut self, document: serde_json::Value) -> Self {
@@ -197,13 +206,26 @@ impl Options {
         if let Some(thinking) = self.enable_thinking {
             variables.insert("enable_thinking".to_owned(), thinking.into());
         }
-        for (name, values) in [("tools", &self.tools), ("documents", &self.documents)] {
+        let no_tools = Vec::new();
+        let tools = match self.tool_choice {
+            ToolChoice::None => &no_tools,
+            _ => &self.tools,
+        };
+        for (name, values) in [("tools", tools), ("documents", &self.documents)] {
             if !values.is_empty() {
                 variables.insert(name.to_owned(), values.clone().into());
             }
         }
         variables.extend(self.template_variables.clone());
         variables
+    }
+
+    /// The tools that an answer may call: what its template is told of.
+    pub(crate) fn tools_to_call(&self) -> Vec<serde_json::Value> {
+        match self.variables().remove("tools") {
+            Some(serde_json::Value::Array(tools)) => tools,
+            _ => Vec::new(),
+        }
     }
 
     /// Refuses values that no generation can use, with the option's name.
@@ -282,6 +304,17 @@ fn check<T: Copy + ToString>(
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a model may call tools, or has to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// It is told of no tools, and what looks like a call is text.
+    None,
 }
 
 /// Asks a generation to stop; clones share the request.

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answer;
 mod chat;
 mod chat_jinja;
 mod chat_reference;
