@@ -3,7 +3,7 @@
 use ml_backend::{Message, Options};
 use serde_json::{Map, Value};
 
-use super::{Streaming, count, is, is_empty, sampling, several, streaming};
+use super::{Streaming, count, is, sampling, several, streaming, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -36,7 +36,9 @@ impl Chat {
         let messages = messages(&mut fields)?;
         let mut options = sampling::options(&mut fields)?;
         reasoning(&mut fields, &mut options)?;
-        tools(&mut fields)?;
+        tools::chat(&mut fields, &mut options)?;
+        fields.refuse("functions", "use tools")?;
+        fields.refuse("function_call", "use tool_choice")?;
         if let Some(variables) = fields.take::<Map<String, Value>>("chat_template_kwargs")? {
             options.template_variables.extend(variables);
         }
@@ -116,16 +118,4 @@ pub(super) fn apply_effort(options: &mut Options, effort: Option<String>) {
         let name = "reasoning_effort".to_owned();
         options.template_variables.insert(name, effort.into());
     }
-}
-
-fn tools(fields: &mut Fields) -> Result<()> {
-    const WHY: &str = "calls of tools are not read out of answers yet; leave it out";
-    fields.refuse_unless("tools", is_empty, WHY)?;
-    let none = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
-    fields.refuse_unless("tool_choice", none, WHY)?;
-    fields.refuse("functions", "use tools")?;
-    fields.refuse("function_call", "use tool_choice")?;
-    // Without tools it says nothing.
-    fields.take::<bool>("parallel_tool_calls")?;
-    Ok(())
 }

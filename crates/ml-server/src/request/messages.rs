@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, is_empty};
+use super::{chat, is_empty, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -47,10 +47,7 @@ impl Messages {
         options.top_k = fields.take("top_k")?;
         options.stop = fields.take("stop_sequences")?.unwrap_or_default();
         thinking(&mut fields, &mut options)?;
-        const WHY: &str = "calls of tools are not read out of answers yet; leave it out";
-        fields.refuse_unless("tools", is_empty, WHY)?;
-        let none = |value: &Value| matches!(value["type"].as_str(), Some("auto" | "none"));
-        fields.refuse_unless("tool_choice", none, WHY)?;
+        tools::messages(&mut fields, &mut options)?;
         fields.refuse_unless("mcp_servers", is_empty, "there are none here")?;
         fields.refuse("container", "there is none here")?;
         fields.ignore(&IGNORED);

@@ -10,6 +10,7 @@ pub(crate) mod rerank;
 pub(crate) mod responses;
 mod sampling;
 pub(crate) mod tokens;
+mod tools;
 
 use ml_backend::Options;
 use serde_json::Value;

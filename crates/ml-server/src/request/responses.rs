@@ -4,7 +4,7 @@ use ml_backend::{Message, Options};
 use serde_json::{Map, Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, is, is_empty, is_false};
+use super::{chat, is, is_false, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -68,11 +68,7 @@ impl Responses {
             )?;
             text.end()?;
         }
-        const WHY: &str = "calls of tools are not read out of answers yet; leave it out";
-        fields.refuse_unless("tools", is_empty, WHY)?;
-        let none = |value: &Value| matches!(value.as_str(), Some("none" | "auto"));
-        fields.refuse_unless("tool_choice", none, WHY)?;
-        fields.take::<bool>("parallel_tool_calls")?;
+        tools::responses(&mut fields, &mut options)?;
         fields.take::<usize>("max_tool_calls")?;
         fields.refuse_unless(
             "truncation",

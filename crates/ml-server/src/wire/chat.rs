@@ -238,7 +238,8 @@ impl Writer for Chunks {
         let mut delta = Delta::default();
         let mut reason = None;
         match event {
-            Event::Text(text) => delta.content = Some(text),
+            // A client has seen the call begin; its arguments stay half an object.
+            Event::Text(text) | Event::Undone { text, .. } => delta.content = Some(text),
             Event::Reasoning(text) => delta.reasoning = Some(Reasoning::new(text)),
             Event::Call { call, id, name } => {
                 delta.tool_calls = Some([ToolCall::begun(call, id, name, String::new())]);

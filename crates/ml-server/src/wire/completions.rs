@@ -102,7 +102,10 @@ impl Writer for Completions {
         let choice = match event {
             Event::Text(text) => self.choice(index, text, None),
             // A text that is continued has no parts but itself.
-            Event::Reasoning(_) | Event::Call { .. } | Event::Arguments { .. } => return,
+            Event::Reasoning(_)
+            | Event::Call { .. }
+            | Event::Arguments { .. }
+            | Event::Undone { .. } => return,
             Event::End(end) => {
                 self.total.add(index, end.usage);
                 self.choice(index, String::new(), Some(finish_reason(end.finish)))

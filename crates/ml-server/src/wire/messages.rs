@@ -213,7 +213,7 @@ impl Writer for Events {
 
     fn event(&mut self, _index: usize, event: Event, out: &mut String) {
         match event {
-            Event::Text(text) => {
+            Event::Text(text) | Event::Undone { text, .. } => {
                 let block = || Block::Text {
                     text: String::new(),
                 };

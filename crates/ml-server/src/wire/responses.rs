@@ -142,7 +142,7 @@ impl Response {
         if self.open.as_ref().is_some_and(|item| item.kind == kind) {
             return;
         }
-        self.close(out);
+        self.close("completed", out);
         let item = Item {
             id: ids::new(kind.prefix()),
             kind,
@@ -178,7 +178,8 @@ impl Response {
         self.tell(&name, event, out);
     }
 
-    fn close(&mut self, out: &mut String) {
+    /// Ends the item that is open.
+    fn close(&mut self, status: &str, out: &mut String) {
         let Some(item) = self.open.take() else { return };
         let output_index = self.output.len();
         let at = json!({"item_id": item.id, "output_index": output_index});
@@ -204,7 +205,7 @@ impl Response {
             done["part"] = part(&item.text);
             self.tell("response.content_part.done", done, out);
         }
-        let object = item.object("completed");
+        let object = item.object(status);
         let done = json!({"output_index": output_index, "item": object});
         self.tell("response.output_item.done", done, out);
         self.output.push(object);
@@ -216,7 +217,12 @@ impl Response {
             return;
         };
         let mut turn = Message::assistant("");
-        for item in &self.output {
+        // A call that came to nothing is no part of what was said.
+        for item in self
+            .output
+            .iter()
+            .filter(|item| item["status"] == "completed")
+        {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             match item["type"].as_str() {
                 Some("message") => turn.content.push_str(&text(&item["content"][0]["text"])),
@@ -300,8 +306,13 @@ impl Writer for Response {
             }
             Event::Call { call, id, name } => self.open(Kind::Call { call, id, name }, out),
             Event::Arguments { json, .. } => self.add(&json, out),
+            Event::Undone { text, .. } => {
+                self.close("incomplete", out);
+                self.open(Kind::Message, out);
+                self.add(&text, out);
+            }
             Event::End(end) => {
-                self.close(out);
+                self.close("completed", out);
                 self.end = Some(end);
             }
         }

@@ -102,6 +102,28 @@ fn each_refusal_names_what_is_wrong() {
         (path, chat(json!({"stop": ""})), 400, Some("stop"), invalid),
         (
             path,
+            chat(json!({"tool_choice": "required"})),
+            400,
+            Some("tool_choice"),
+            unsupported,
+        ),
+        (
+            path,
+            chat(json!({"tools": [{"type": "retrieval"}]})),
+            400,
+            Some("tools[0].type"),
+            unsupported,
+        ),
+        // The demo model's template knows no tools.
+        (
+            path,
+            chat(json!({"tools": [{"type": "function", "function": {"name": "now"}}]})),
+            422,
+            None,
+            "unsupported_by_model",
+        ),
+        (
+            path,
             chat(json!({"audio": {}})),
             400,
             Some("audio"),

@@ -5,17 +5,23 @@
 //! all of an answer. A client that goes away drops its [`Run`], which cancels the answer; the engine sees that
 //! before the next token.
 
+mod event;
+mod reader;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
-use ml_backend::{CancelToken, FinishReason, GenerationStream, Message, MlxBackend, Options};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use ml_backend::{CancelToken, Message, MlxBackend, Options};
+use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::app::{App, Stage};
 use crate::errors::{ApiError, Result};
+use event::Parts;
+pub(crate) use event::{Call, End, Event, Finish, Usage, Whole};
+use reader::Reader;
 
 /// What is to be answered.
 #[derive(Clone, Debug)]
@@ -30,76 +36,6 @@ pub(crate) enum Prompt {
 pub(crate) struct Job {
     pub(crate) prompt: Prompt,
     pub(crate) options: Options,
-}
-
-/// What comes of an answer, in the order in which it comes.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// Some of its text.
-    Text(String),
-    /// Some of what the model thinks before it.
-    Reasoning(String),
-    /// A call of a tool begins, the answer's `call`th.
-    Call {
-        call: usize,
-        id: String,
-        name: String,
-    },
-    /// Some of the JSON of its arguments.
-    Arguments { call: usize, json: String },
-    /// Why there is no more, and what it took.
-    End(End),
-}
-
-/// How an answer ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct End {
-    pub(crate) finish: Finish,
-    pub(crate) usage: Usage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
-    Stop,
-    StopText,
-    Length,
-    ToolCalls,
-}
-
-/// Tokens of an answer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usage {
-    pub(crate) prompt: usize,
-    /// Of the prompt, those that were known.
-    pub(crate) cached: usize,
-    pub(crate) generated: usize,
-}
-
-impl Usage {
-    /// Of several answers, one prompt each.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.prompt += other.prompt;
-        self.cached += other.cached;
-        self.generated += other.generated;
-    }
-}
-
-/// A whole answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Whole {
-    pub(crate) text: String,
-    pub(crate) reasoning: Option<String>,
-    pub(crate) calls: Vec<Call>,
-    pub(crate) end: End,
-}
-
-/// A call of a tool.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// A JSON object.
-    pub(crate) arguments: String,
 }
 
 enum Report {
@@ -254,117 +190,7 @@ impl Drop for Run {
     }
 }
 
-/// An answer that is being put together.
-#[derive(Clone, Default)]
-struct Parts {
-    text: String,
-    reasoning: Option<String>,
-    calls: Vec<Call>,
-    end: Option<End>,
-}
-
-impl Parts {
-    fn add(&mut self, event: Event) {
-        match event {
-            Event::Text(text) => self.text.push_str(&text),
-            Event::Reasoning(text) => self.reasoning.get_or_insert_default().push_str(&text),
-            Event::Call { id, name, .. } => {
-                let arguments = String::new();
-                self.calls.push(Call {
-                    id,
-                    name,
-                    arguments,
-                });
-            }
-            Event::Arguments { call, json } => {
-                if let Some(call) = self.calls.get_mut(call) {
-                    call.arguments.push_str(&json);
-                }
-            }
-            Event::End(end) => self.end = Some(end),
-        }
-    }
-
-    fn whole(self) -> Option<Whole> {
-        self.end.map(|end| Whole {
-            text: self.text,
-            reasoning: self.reasoning,
-            calls: self.calls,
-            end,
-        })
-    }
-}
-
 fn engine_gone() -> ApiError {
     let message = "the answer broke off without a reason";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).code("internal_error")
-}
-
-/// Reads one answer on a thread of its own.
-struct Reader {
-    app: Arc<App>,
-    backend: MlxBackend,
-    index: usize,
-    sender: Sender<(usize, Report)>,
-}
-
-impl Reader {
-    fn read(&self, job: &Job) {
-        let mut under_way = self.app.metrics.begin();
-        let mut stream = match start(&self.backend, job) {
-            Ok(stream) => stream,
-            Err(error) => return self.report(Report::Failed(ApiError::from(&error))),
-        };
-        self.report(Report::Admitted(stream.prompt_tokens()));
-        for piece in stream.by_ref() {
-            match piece {
-                Ok(piece) => {
-                    under_way.piece();
-                    self.report(Report::Event(Event::Text(piece.text)));
-                }
-                Err(error) => {
-                    under_way.broke_off();
-                    tracing::debug!("an answer broke off: {error}");
-                    return self.report(Report::Failed(ApiError::from(&error)));
-                }
-            }
-            if self.sender.is_closed() {
-                // The engine says when it has let go, and until then the answer counts as running.
-                job.options.cancel.cancel();
-            }
-        }
-        if let Some(generation) = stream.generation() {
-            under_way.piece();
-            under_way.ended(&generation.metrics);
-            let usage = Usage {
-                prompt: generation.metrics.prompt_tokens,
-                cached: generation.metrics.reused_tokens,
-                generated: generation.metrics.generated_tokens,
-            };
-            let finish = match generation.finish_reason {
-                FinishReason::Length | FinishReason::Context => Finish::Length,
-                FinishReason::StopText => Finish::StopText,
-                _ => Finish::Stop,
-            };
-            self.report(Report::Event(Event::End(End { finish, usage })));
-        }
-    }
-
-    /// Nobody may be there any more, which the caller sees at the channel.
-    fn report(&self, report: Report) {
-        let _ = self.sender.blocking_send((self.index, report));
-    }
-}
-
-fn start(backend: &MlxBackend, job: &Job) -> ml_backend::Result<GenerationStream> {
-    let mut options = job.options.clone();
-    if options.max_tokens.is_none() && backend.info().model.context.is_some() {
-        // What is left of the context.
-        options.max_tokens = Some(usize::MAX);
-    }
-    match &job.prompt {
-        Prompt::Chat(messages) => backend.stream_chat(messages, &options),
-        Prompt::Text(text) => backend.stream(text, &options),
-        Prompt::Ids(ids) => backend.stream_ids(ids, &options),
-    }
 }
