@@ -70,7 +70,7 @@ def check_openai():
 
 def check_anthropic():
     client = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
-    request = {"model": "claude-sonnet-4-5", "max_tokens": 100, "temperature": 0}
+    request = {"model": "claude-demo", "max_tokens": 100}
     answer = client.messages.create(messages=QUESTION, **request)
     assert answer.content[0].text == "42", answer
     assert answer.stop_reason == "end_turn", answer

@@ -1,7 +1,7 @@
 //! `cargo xtask test-clients`: programs of others, unchanged and pinned, talk to `ml serve`.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -17,7 +17,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run_task(args: &Args) -> Result<()> {
     run(&mut cargo(&["build", "--release", "--package", "ml-cli"]))?;
-    let (clients, venv) = (root().join("tools/clients"), root().join("target/clients"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    let target = root().join(target);
+    let (clients, venv) = (root().join("tools/clients"), target.join("clients"));
     let python = venv.join("bin/python");
     if !python.exists() {
         run(Command::new(&args.python).args(["-m", "venv"]).arg(&venv))?;
@@ -25,7 +27,7 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
     run(install.arg(clients.join("requirements.txt")))?;
-    let (server, url) = serve()?;
+    let (server, url) = serve(&target.join("release/ml"))?;
     run(Command::new(&python).arg(clients.join("check.py")).arg(url))?;
     drop(server);
     Ok(())
@@ -42,8 +44,8 @@ impl Drop for Server {
 }
 
 /// A server of the demo model, and its address.
-fn serve() -> Result<(Server, String)> {
-    let mut ml = Command::new(root().join("target/release/ml"));
+fn serve(program: &Path) -> Result<(Server, String)> {
+    let mut ml = Command::new(program);
     ml.args(["serve", "--port", "0", "--model"]);
     ml.arg(root().join("assets/models/qwen3-demo"));
     let mut child = ml

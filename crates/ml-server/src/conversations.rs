@@ -68,12 +68,12 @@ mod tests {
             "long".into(),
             vec![Message::user("x".repeat(MOST_BYTES / 2))],
         );
-        assert!(conversations.get("1").is_some());
+        assert!(conversations.get("1").is_none() && conversations.get("2").is_some());
         conversations.keep(
             "longer".into(),
             vec![Message::user("x".repeat(MOST_BYTES - 10_000))],
         );
-        assert!(conversations.get("1").is_none() && conversations.get("long").is_none());
+        assert!(conversations.get("2").is_none() && conversations.get("long").is_none());
         assert!(conversations.get("longer").is_some());
     }
 }
