@@ -97,6 +97,12 @@ impl AnswerStream {
         }
     }
 
+    /// Tokens of the prompt.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.stream.prompt_tokens()
+    }
+
     /// What was given so far. Once the stream ended, with the figures and the reason, also after an error that has a
     /// part of a generation ([`Error::partial`]).
     #[must_use]

@@ -318,7 +318,7 @@ impl MlxBackend {
         self.loaded.tokenizer.as_ref().ok_or_else(missing)
     }
 
-    fn chat_format(&self) -> Result<&ChatFormat> {
+    pub(crate) fn chat_format(&self) -> Result<&ChatFormat> {
         if let Some(format) = self.loaded.format.get() {
             return Ok(format);
         }

@@ -77,6 +77,7 @@ mod structure;
 mod testing;
 mod text;
 mod token;
+mod tokens;
 mod vocabulary;
 
 pub use answer::{Answer, AnswerPiece, AnswerStream};

@@ -82,6 +82,11 @@ impl GenerationStream {
         })
     }
 
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
     /// The whole answer and its figures, once the stream ended without an error.
     pub fn generation(&self) -> Option<&Generation> {
         self.whole.as_ref()

@@ -53,6 +53,9 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Remove models that were fetched.
     Rm(RmArgs),
+    /// Serve models over HTTP, by OpenAI's and Anthropic's APIs.
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::ServeArgs),
 }
 
 #[derive(Args, Debug)]
@@ -219,6 +222,13 @@ pub(crate) struct ModelArgs {
     /// The model: a directory with config.json, tokenizer.json, *.safetensors, or the name of one that was pulled.
     #[arg(long, value_name = "DIR|NAME")]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// On what a model runs, and what it may take there.
+#[derive(Args, Debug)]
+pub(crate) struct LoadArgs {
     /// The device to run on.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = DEVICES)]
     device: String,
@@ -260,7 +270,7 @@ enum DtypeArg {
     F16,
 }
 
-impl ModelArgs {
+impl LoadArgs {
     pub(crate) fn device(&self) -> Device {
         match self.device.as_str() {
             "metal" => Device::Metal,
@@ -392,7 +402,7 @@ fn tools(path: &str) -> Result<Tools, String> {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("must be a whole number, 1 or more".to_owned()),

@@ -16,10 +16,10 @@ pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     for warning in &model.warnings {
         note(&format!("warning: {warning}"));
     }
-    let device = ml_backend::device_info(args.model.device());
+    let device = ml_backend::device_info(args.model.load.device());
     let device = match device {
         // A device that was asked for by name has to be there.
-        Err(error) if args.model.device() != Device::Auto => return Err(error.into()),
+        Err(error) if args.model.load.device() != Device::Auto => return Err(error.into()),
         device => device.map_err(|error| error.to_string()),
     };
     if let Ok(device) = &device {

@@ -1,5 +1,5 @@
 //! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts,
-//! fetch models by name.
+//! fetch models by name, serve models over HTTP.
 //!
 //! Standard output carries the result and nothing else; the device, progress and figures go to
 //! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
@@ -19,6 +19,8 @@ mod models;
 mod output;
 mod pull;
 mod rerank;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod shown;
 mod signals;
@@ -32,7 +34,8 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // As long as the process: what loads models later looks into it from other threads.
+    let cli: &'static Cli = Box::leak(Box::new(Cli::parse()));
     output::log_to_stderr(cli.verbose);
     let outcome = match &cli.command {
         Command::Generate(args) => generate::run(args),
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Command::Pull(args) => pull::run(args),
         Command::List(args) => models::list(args),
         Command::Rm(args) => models::remove(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
     };
     match outcome {
         Ok(code) => code,
