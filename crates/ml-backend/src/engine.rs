@@ -27,7 +27,8 @@ use threads::Running;
 
 /// A request to the engine.
 pub(crate) enum Job {
-    Generate(GenerateJob),
+    /// Answers to one prompt; mostly one.
+    Generate(Vec<GenerateJob>),
     Logits {
         ids: Vec<u32>,
         reply: Sender<Result<Vec<f32>>>,
@@ -189,7 +190,11 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
         };
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {
-                Job::Generate(job) => accept(&mut scheduler, job),
+                Job::Generate(jobs) => {
+                    for (i, job) in jobs.into_iter().enumerate() {
+                        accept(&mut scheduler, job, i > 0);
+                    }
+                }
                 Job::Logits { ids, reply } => asides.push_back((ids, None, reply)),
                 Job::Read { ids, want, reply } => asides.push_back((ids, Some(want), reply)),
             }
@@ -214,7 +219,7 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
     }
 }
 
-fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
+fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob, is_copy: bool) {
     let GenerateJob {
         request,
         vocabulary,
@@ -228,7 +233,10 @@ fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
         events,
         place,
     };
-    scheduler.add(request, vocabulary, asker, since);
+    match is_copy {
+        true => scheduler.add_copy(request, vocabulary, asker, since),
+        false => scheduler.add(request, vocabulary, asker, since),
+    }
 }
 
 /// Whoever sent a request, on the other end of its channel.

@@ -40,34 +40,38 @@ pub struct GenerationStream {
 }
 
 impl GenerationStream {
+    /// A stream for each of `requests`, which have one prompt.
     pub(crate) fn start(
-        engine: Arc<Engine>,
-        request: Request,
-        vocabulary: Option<Arc<dyn Vocabulary>>,
-        cancel: CancelToken,
-    ) -> Result<Self> {
-        let (events, receiver) = channel();
-        let abandoned = CancelToken::new();
-        let prompt_tokens = request.prompt.len();
-        let place = Some(engine.place()?);
-        engine.submit(Job::Generate(GenerateJob {
-            request,
-            vocabulary,
-            cancel: [cancel.clone(), abandoned.clone()],
-            events,
-            place,
-            since: Instant::now(),
-        }))?;
-        Ok(Self {
-            events: receiver,
-            cancel,
-            abandoned,
-            prompt_tokens,
-            ended: false,
-            handed_out: (0, 0),
-            whole: None,
-            _engine: engine,
-        })
+        engine: &Arc<Engine>,
+        requests: Vec<Request>,
+        vocabulary: Option<&Arc<dyn Vocabulary>>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Self>> {
+        let (mut jobs, mut streams) = (Vec::new(), Vec::new());
+        for request in requests {
+            let (events, receiver) = channel();
+            let abandoned = CancelToken::new();
+            streams.push(Self {
+                events: receiver,
+                cancel: cancel.clone(),
+                abandoned: abandoned.clone(),
+                prompt_tokens: request.prompt.len(),
+                ended: false,
+                handed_out: (0, 0),
+                whole: None,
+                _engine: Arc::clone(engine),
+            });
+            jobs.push(GenerateJob {
+                request,
+                vocabulary: vocabulary.cloned(),
+                cancel: [cancel.clone(), abandoned],
+                events,
+                place: Some(engine.place()?),
+                since: Instant::now(),
+            });
+        }
+        engine.submit(Job::Generate(jobs))?;
+        Ok(streams)
     }
 
     /// The whole answer and its figures, once the stream ended without an error.

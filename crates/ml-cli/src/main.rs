@@ -18,6 +18,7 @@ mod output;
 mod rerank;
 mod session;
 mod signals;
+mod stage_args;
 mod tensor;
 
 use std::process::ExitCode;

@@ -12,3 +12,4 @@ mod demo;
 mod demo_accuracy;
 mod embedding;
 mod random_weights;
+mod sampling;
