@@ -14,4 +14,5 @@ mod demo_accuracy;
 mod embedding;
 mod encoder;
 mod random_weights;
+mod sampling;
 mod structure;
