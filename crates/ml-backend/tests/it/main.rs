@@ -13,3 +13,4 @@ mod demo;
 mod demo_accuracy;
 mod embedding;
 mod random_weights;
+mod respond;
