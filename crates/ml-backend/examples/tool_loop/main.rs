@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let question = args.next().unwrap_or_else(|| "What is 17 + 25?".to_owned());
 
     let backend = MlxBackend::load(&model)?;
-    let options = Options::new()
+    let mut options = Options::new()
         .temperature(0.0)
         .max_tokens(1024)
         .tool(json!({
@@ -43,8 +43,12 @@ fn main() -> Result<()> {
                 }
             }
         }));
-    // A template that knows no tools would refuse them, or leave them out.
     let mut messages = vec![Message::user(question)];
+    // A template that knows no tools refuses them.
+    if let Err(error) = backend.render_chat(&messages, &options) {
+        eprintln!("{error}");
+        options.tools.clear();
+    }
     for _ in 0..MOST_ROUNDS {
         let mut stream = backend.stream_answer(&messages, &options)?;
         for piece in &mut stream {
