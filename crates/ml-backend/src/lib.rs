@@ -117,3 +117,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/structure.md")]
 struct StructurePage;
+
+/// And that of the page on tools.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tools.md")]
+struct ToolsPage;
