@@ -42,7 +42,7 @@ impl Responses {
         let mut shown = Map::new();
         for (name, unset) in SHOWN {
             let value = fields.seen(name).cloned();
-            shown.insert((*name).to_owned(), value.unwrap_or_else(|| unset()));
+            shown.insert((*name).to_owned(), value.unwrap_or_else(unset));
         }
         let mut options = Options::new();
         options.temperature = fields.take("temperature")?;
@@ -161,6 +161,9 @@ struct Turns {
 
 impl Turns {
     fn add(&mut self, path: &str, mut item: Value) -> Result<()> {
+        if !item.is_object() {
+            return Err(ApiError::field(path, "an item is an object"));
+        }
         let kind = item["type"].as_str().unwrap_or("message").to_owned();
         match kind.as_str() {
             "message" if item["role"] == "assistant" => {
@@ -202,10 +205,8 @@ impl Turns {
             "function_call_output" => {
                 self.end(path)?;
                 let id = item["call_id"].take();
-                let calls = self.messages.iter().flat_map(|message| &message.tool_calls);
-                let called = calls
-                    .filter(|call| call.id.as_deref() == id.as_str())
-                    .next_back();
+                let mut calls = self.messages.iter().flat_map(|message| &message.tool_calls);
+                let called = calls.rfind(|call| call.id.as_deref() == id.as_str());
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": id, "name": name, "content": item["output"].take(),
