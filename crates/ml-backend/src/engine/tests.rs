@@ -34,7 +34,12 @@ fn gated(text: &'static str) -> (Arc<Engine>, Sender<()>) {
 fn stream(engine: &Arc<Engine>, options: &Options) -> GenerationStream {
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
     let requests = vec![request(1, options)];
-    let streams = GenerationStream::start(engine, requests, Some(&vocabulary), &options.cancel);
+    let streams = GenerationStream::start(
+        engine,
+        requests.into_iter(),
+        Some(&vocabulary),
+        &options.cancel,
+    );
     streams.unwrap().remove(0)
 }
 
@@ -503,7 +508,12 @@ fn a_full_queue_says_so_and_takes_requests_again_later() {
         let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
         let options = Options::new();
         let requests = vec![request(1, &options)];
-        let streams = GenerationStream::start(engine, requests, Some(&vocabulary), &options.cancel);
+        let streams = GenerationStream::start(
+            engine,
+            requests.into_iter(),
+            Some(&vocabulary),
+            &options.cancel,
+        );
         streams.map(|mut streams| streams.remove(0))
     };
     // The first is taken up sooner or later, and two may wait.
