@@ -3,6 +3,7 @@
 mod answers;
 mod ends;
 mod refusals;
+mod structure;
 
 use std::fs;
 use std::io::Write;
