@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::passes::{Load, Weigh};
 use crate::error::ensure;
-use crate::isa::{dispatch, with_float};
+use crate::isa::{Float, dispatch, with_float};
 use crate::scratch::{Scratch, Shared};
 use crate::{Cpu, Result, View};
 
@@ -108,7 +108,7 @@ impl<'a> Row<'a> {
         with_float!(self.logits.layout().dtype, T => {
             // SAFETY: the index is within the row, whose elements may lie at any address.
             let x = unsafe { self.logits.row(0, 0).cast::<T>().add(index).read_unaligned() };
-            f32::from(x)
+            x.to_f32()
         })
     }
 
