@@ -86,7 +86,7 @@ impl Chain {
             Err(error) => (None, Outcome::failed(error)),
         };
         self.is_over = outcome.ends;
-        if self.sampling.tells() {
+        if self.sampling.tells() || outcome.failed.is_some() {
             self.outcomes.push_back(outcome);
         }
         id

@@ -142,7 +142,7 @@ fn probabilities_are_the_log_softmax_of_transformers_logits() {
             worst = worst.max(reference.check(at, found, 20));
         }
     }
-    println!("largest difference of a log-probability: {worst:.2e}");
+    eprintln!("largest difference of a log-probability: {worst:.2e}");
     assert!(worst <= BOUND, "{worst:e}");
 }
 
