@@ -207,10 +207,8 @@ fn user_turn(
                     None => Vec::new(),
                     Some(content) => texts(&format!("{path}.content"), content)?,
                 };
-                let calls = messages.iter().flat_map(|message| &message.tool_calls);
-                let called = calls
-                    .filter(|call| call.id.as_ref() == Some(&tool_use_id))
-                    .next_back();
+                let mut calls = messages.iter().flat_map(|message| &message.tool_calls);
+                let called = calls.rfind(|call| call.id.as_ref() == Some(&tool_use_id));
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": tool_use_id, "name": name, "content": parts(&content),

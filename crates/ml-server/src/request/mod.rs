@@ -9,6 +9,8 @@ pub(crate) mod messages;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 mod sampling;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tokens;
 mod tools;
 

@@ -42,7 +42,7 @@ impl Responses {
         let mut shown = Map::new();
         for (name, unset) in SHOWN {
             let value = fields.seen(name).cloned();
-            shown.insert((*name).to_owned(), value.unwrap_or_else(|| unset()));
+            shown.insert((*name).to_owned(), value.unwrap_or_else(unset));
         }
         let mut options = Options::new();
         options.temperature = fields.take("temperature")?;
@@ -202,10 +202,8 @@ impl Turns {
             "function_call_output" => {
                 self.end(path)?;
                 let id = item["call_id"].take();
-                let calls = self.messages.iter().flat_map(|message| &message.tool_calls);
-                let called = calls
-                    .filter(|call| call.id.as_deref() == id.as_str())
-                    .next_back();
+                let mut calls = self.messages.iter().flat_map(|message| &message.tool_calls);
+                let called = calls.rfind(|call| call.id.as_deref() == id.as_str());
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": id, "name": name, "content": item["output"].take(),

@@ -65,7 +65,7 @@ impl Reader {
 
 /// The engine's streams: of a conversation in its parts, of a text as it is.
 enum Stream {
-    Answer(AnswerStream),
+    Answer(Box<AnswerStream>),
     Text(GenerationStream),
 }
 
@@ -77,7 +77,9 @@ impl Stream {
             options.max_tokens = Some(usize::MAX);
         }
         match &job.prompt {
-            Prompt::Chat(messages) => backend.stream_answer(messages, &options).map(Self::Answer),
+            Prompt::Chat(messages) => backend
+                .stream_answer(messages, &options)
+                .map(|stream| Self::Answer(Box::new(stream))),
             Prompt::Text(text) => backend.stream(text, &options).map(Self::Text),
             Prompt::Ids(ids) => backend.stream_ids(ids, &options).map(Self::Text),
         }
