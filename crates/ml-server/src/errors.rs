@@ -59,7 +59,7 @@ impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
-            message: message.into(),
+            message: line(&message.into(), 1000),
             param: None,
             code: None,
             retry_after: None,
@@ -73,13 +73,12 @@ impl ApiError {
 
     /// A field whose value cannot be used.
     pub(crate) fn field(param: impl Into<String>, message: impl std::fmt::Display) -> Self {
-        let param = param.into();
+        let param = line(&param.into(), 200);
         Self {
-            message: format!("{param}: {message}"),
-            param: Some(param),
             code: Some("invalid_value"),
-            ..Self::bad("")
+            ..Self::bad(format!("{param}: {message}"))
         }
+        .param(param)
     }
 
     /// A field that nobody here knows.
@@ -205,6 +204,22 @@ impl From<&Error> for ApiError {
     }
 }
 
+/// A text on one line of at most so many characters: it may be what a client sent.
+fn line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == most => {
+                line.push_str(" ...");
+                break;
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// An error and its causes on one line, what was said already left out.
 pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -237,6 +252,17 @@ mod tests {
         let anthropic: serde_json::Value = serde_json::from_str(&anthropic).unwrap();
         assert_eq!(anthropic["type"], "error");
         assert_eq!(anthropic["error"]["type"], "not_found_error");
+    }
+
+    #[test]
+    fn what_a_client_sent_does_not_make_a_message_long_or_many_lines() {
+        let error = ApiError::unknown_field("x\n\u{1b}".repeat(1000));
+        assert!(!error.message.contains(char::is_control) && error.message.len() < 2000);
+        assert!(
+            error
+                .param
+                .is_some_and(|param| param.starts_with("x\\n\\u{1b}x") && param.len() < 2000)
+        );
     }
 
     #[test]

@@ -161,6 +161,9 @@ struct Turns {
 
 impl Turns {
     fn add(&mut self, path: &str, mut item: Value) -> Result<()> {
+        if !item.is_object() {
+            return Err(ApiError::field(path, "an item is an object"));
+        }
         let kind = item["type"].as_str().unwrap_or("message").to_owned();
         match kind.as_str() {
             "message" if item["role"] == "assistant" => {

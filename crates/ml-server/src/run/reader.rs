@@ -66,7 +66,7 @@ impl Reader {
 /// The engine's streams: of a conversation in its parts, of a text as it is.
 enum Stream {
     Answer(Box<AnswerStream>),
-    Text(GenerationStream),
+    Text(Box<GenerationStream>),
 }
 
 impl Stream {
@@ -77,11 +77,12 @@ impl Stream {
             options.max_tokens = Some(usize::MAX);
         }
         match &job.prompt {
-            Prompt::Chat(messages) => backend
-                .stream_answer(messages, &options)
-                .map(|stream| Self::Answer(Box::new(stream))),
-            Prompt::Text(text) => backend.stream(text, &options).map(Self::Text),
-            Prompt::Ids(ids) => backend.stream_ids(ids, &options).map(Self::Text),
+            Prompt::Chat(messages) => {
+                let stream = backend.stream_answer(messages, &options)?;
+                Ok(Self::Answer(Box::new(stream)))
+            }
+            Prompt::Text(text) => Ok(Self::Text(Box::new(backend.stream(text, &options)?))),
+            Prompt::Ids(ids) => Ok(Self::Text(Box::new(backend.stream_ids(ids, &options)?))),
         }
     }
 
