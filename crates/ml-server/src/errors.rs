@@ -110,6 +110,14 @@ impl ApiError {
         self
     }
 
+    /// The same of the field `to`, if it is about `from`: what the engine calls by one name has another in some API.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
+        if self.param.as_deref() == Some(from) {
+            self.param = Some(to.to_owned());
+        }
+        self
+    }
+
     /// The server ends and takes nothing more.
     pub(crate) fn shutting_down() -> Self {
         let message = "the server is shutting down; try again when it is back";
@@ -173,6 +181,9 @@ impl From<&Error> for ApiError {
             }
             Error::PromptTooLong { .. } | Error::PromptTooLarge { .. } => {
                 with(StatusCode::BAD_REQUEST, "context_length_exceeded")
+            }
+            Error::Structure { .. } => {
+                with(StatusCode::BAD_REQUEST, "invalid_value").param("response_format")
             }
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")

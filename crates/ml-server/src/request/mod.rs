@@ -5,6 +5,7 @@
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
+mod form;
 pub(crate) mod messages;
 pub(crate) mod rerank;
 pub(crate) mod responses;

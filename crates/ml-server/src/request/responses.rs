@@ -4,7 +4,7 @@ use ml_backend::{Message, Options};
 use serde_json::{Map, Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, is, is_false, tools};
+use super::{chat, form, is, is_false, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -55,12 +55,7 @@ impl Responses {
             reasoning.end()?;
         }
         if let Some(mut text) = fields.object("text")? {
-            let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
-            text.refuse_unless(
-                "format",
-                plain,
-                "leave it out, or ask for {\"type\": \"text\"}",
-            )?;
+            form::format(&mut text, &mut options)?;
             text.refuse_unless(
                 "verbosity",
                 is("medium"),
@@ -69,6 +64,7 @@ impl Responses {
             text.end()?;
         }
         tools::responses(&mut fields, &mut options)?;
+        form::check(&options, "text.format")?;
         fields.take::<usize>("max_tool_calls")?;
         fields.refuse_unless(
             "truncation",

@@ -8,6 +8,7 @@ mod completions;
 mod embeddings;
 mod end;
 mod errors;
+mod fields;
 mod load;
 mod messages;
 mod responses;
