@@ -188,11 +188,17 @@ impl From<&Error> for ApiError {
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }
-            // The request is sound, and this model cannot do it.
-            Error::Chat(_)
-            | Error::NoTokenizer { .. }
-            | Error::Tokenizer(_)
-            | Error::Embedding { .. } => {
+            // The request is sound, and this model cannot do it. Where its files lie is nobody's business.
+            Error::Embedding { path, problem } => {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                let message = format!("{file}: {problem}");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
+            }
+            Error::NoTokenizer { .. } => {
+                let message = "the model has no tokenizer, so it takes token ids and no text";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
+            }
+            Error::Chat(_) | Error::Tokenizer(_) => {
                 with(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_by_model")
             }
             Error::QueueFull { waiting } => {

@@ -24,8 +24,8 @@ fn log_softmax(ids: &[u32]) -> Vec<Vec<f64>> {
     let logits = direct().logits(ids).unwrap();
     let rows = logits.chunks(logits.len() / ids.len());
     let row = |row: &[f32]| {
-        let most: f64 = row.iter().copied().fold(f32::MIN, f32::max).into();
-        let sum: f64 = row.iter().map(|x| f64::exp(f64::from(*x) - most)).sum();
+        let most = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
+        let sum: f64 = row.iter().map(|x| (f64::from(*x) - most).exp()).sum();
         row.iter()
             .map(|x| f64::from(*x) - most - sum.ln())
             .collect()
