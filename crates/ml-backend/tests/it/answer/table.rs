@@ -416,7 +416,8 @@ fn mistral_calls() {
 fn harmony_channels() {
     let harmony = syntax(Harmony, ReasoningSyntax::Harmony);
     let thought = "<|channel|>analysis<|message|>Hm. <|end|>";
-    let cases: [(String, Vec<(&str, Value)>, &str, &str); 9] = [
+    type Case<'a> = (String, Vec<(&'a str, Value)>, &'a str, &'a str);
+    let cases: [Case<'_>; 9] = [
         (format!("{thought}<|start|>assistant<|channel|>final<|message|>Yes.<|return|>"), vec![], "Hm.", "Yes."),
         (
             format!("{thought}<|start|>assistant<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{{\"town\": \"Bern\"}}<|call|>"),
