@@ -204,9 +204,7 @@ impl Model {
         let config = opened.config;
         let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
             true => {
-                let keys = config.model.states.iter();
-                let keys: Vec<arch::Keys> = keys.filter_map(arch::State::keys).copied().collect();
-                States::new(&keys, info.dtype)
+                States::new(&config.model.states, info.dtype)
             }
             false => None,
         };

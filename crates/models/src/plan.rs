@@ -93,7 +93,7 @@ pub(crate) fn steps(
         DeviceKind::Cpu => vec![step(
             "layers",
             ["one operation for all", "single operations"],
-            one_operation(model, dtype),
+            one_operation(dtype),
         )],
         DeviceKind::Cuda => {
             let mut steps = vec![
@@ -123,10 +123,7 @@ pub(crate) fn steps(
 }
 
 /// Why a processor does not run all layers as one operation.
-fn one_operation(model: &Model<String>, dtype: Dtype) -> Option<String> {
-    if recurrent(model) {
-        return Some(DELTA.to_owned());
-    }
+fn one_operation(dtype: Dtype) -> Option<String> {
     match dtype {
         Dtype::Bfloat16 | Dtype::Float32 => None,
         other => Some(format!(
@@ -281,7 +278,7 @@ pub(crate) fn recurrent(model: &Model<String>) -> bool {
     gated || model.layers.iter().any(|layer| layer.delta().is_some())
 }
 
-/// Why such a model is not run as a whole.
+/// Why such a model is not run as a whole on a GPU.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
@@ -389,8 +386,8 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet, nor are
-                // gated delta nets anywhere.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet there,
+                // nor are gated delta nets.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
@@ -411,7 +408,6 @@ mod tests {
                         let expected = match step.part {
                             "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
-                            "layers" if hybrid => Some(DELTA),
                             "attention of prompts" if hybrid => Some(PARTIAL),
                             "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
                             "experts" if odd.is_some() && !hybrid => Some(ROUTER_OF_ITS_OWN),

@@ -1,6 +1,6 @@
 //! A gated delta net: a convolution, the gated delta rule, and a gated norm, between linear maps.
 
-use kernels::graph::{self, Columns, Deltas};
+use kernels::graph::{self, Columns, DeltaInputs, DeltaSizes, Deltas};
 use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
@@ -184,6 +184,27 @@ impl DeltaNet {
         let normed = normed.reshape(&[z.dim(0), self.heads * self.value_dim])?;
         let z = z.cast(Dtype::Float32)?;
         Ok(ops::mul(&normed, &ops::mul(&z, &ops::sigmoid(&z)?)?)?)
+    }
+
+    /// For operations that have it in them.
+    pub(super) fn as_one(&self) -> graph::DeltaNet<graph::Linear<'_>, graph::Norm<'_>, &Array> {
+        graph::DeltaNet {
+            inputs: match &self.inputs {
+                Inputs::Apart(maps) => DeltaInputs::Apart(maps.as_linears()),
+                Inputs::ByKeyHead(maps) => DeltaInputs::ByKeyHead(maps.as_linears()),
+            },
+            filter: &self.filter,
+            decay: &self.decay,
+            step: &self.step,
+            norm: self.norm.as_norm(),
+            sizes: DeltaSizes {
+                key_heads: self.key_heads.unsigned_abs() as usize,
+                heads: self.heads.unsigned_abs() as usize,
+                key_dim: self.key_dim.unsigned_abs() as usize,
+                value_dim: self.value_dim.unsigned_abs() as usize,
+                width: self.filter.dim(0).unsigned_abs() as usize,
+            },
+        }
     }
 
     /// The linear maps in front.
