@@ -203,9 +203,7 @@ impl Model {
         }
         let config = opened.config;
         let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
-            true => {
-                States::new(&config.model.states, info.dtype)
-            }
+            true => States::new(&config.model.states, info.dtype),
             false => None,
         };
         Ok(Self {

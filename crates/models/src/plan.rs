@@ -272,13 +272,7 @@ const EXPERTS_APART: &str = "its experts are kernels of their own";
 /// Why experts are not our kernels there.
 const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 
-/// Whether any layer is recurrent, or has gated attention as the others of such models do.
-pub(crate) fn recurrent(model: &Model<String>) -> bool {
-    let gated = model.attentions().any(|attention| attention.gated);
-    gated || model.layers.iter().any(|layer| layer.delta().is_some())
-}
-
-/// Why such a model is not run as a whole on a GPU.
+/// Why a model with gated delta nets is not run as a whole on a GPU.
 const DELTA: &str = "gated delta nets and gated attention are single operations";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
@@ -364,6 +358,12 @@ mod tests {
     use arch::{Config, Scheme, families, json};
 
     use super::*;
+
+    /// Whether any layer is recurrent, or has gated attention as the others of such models do.
+    fn recurrent(model: &Model<String>) -> bool {
+        let gated = model.attentions().any(|attention| attention.gated);
+        gated || model.layers.iter().any(|layer| layer.delta().is_some())
+    }
 
     /// What people run has a plan without anything slower: every published size, plain and in the ways in
     /// which it is mostly quantized, on processors and NVIDIA's GPUs.

@@ -98,12 +98,9 @@ impl<W, N, R, F> Mixer<W, N, R, F> {
             }),
             Self::Delta(net) => Mixer::Delta(DeltaNet {
                 inputs: match &net.inputs {
-                    DeltaInputs::Apart([qkv, z, b, a]) => DeltaInputs::Apart([
-                        weight(qkv)?,
-                        weight(z)?,
-                        weight(b)?,
-                        weight(a)?,
-                    ]),
+                    DeltaInputs::Apart([qkv, z, b, a]) => {
+                        DeltaInputs::Apart([weight(qkv)?, weight(z)?, weight(b)?, weight(a)?])
+                    }
                     DeltaInputs::ByKeyHead([qkvz, ba]) => {
                         DeltaInputs::ByKeyHead([weight(qkvz)?, weight(ba)?])
                     }

@@ -331,10 +331,7 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         first.attended_norm.is_some(),
         attention.query_norm.is_some(),
     );
-    let (qkv_biases, score_cap) = (
-        attention.queries.bias.is_some(),
-        attention.scores.softcap,
-    );
+    let (qkv_biases, score_cap) = (attention.queries.bias.is_some(), attention.scores.softcap);
     let eps = model.norm.eps;
     let head_dim = 2 * attention.rotation.periods.dim(0) as usize;
     let rows = |w: &Weight<'_>| shape(w)[0];

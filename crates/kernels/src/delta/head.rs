@@ -1,11 +1,11 @@
 //! One head of a sequence on its way through a gated delta net.
 
-use crate::isa::{Kernel, Simd, sigmoid, with_float};
+use crate::View;
 use crate::isa::Float;
+use crate::isa::{Kernel, Simd, sigmoid, with_float};
 use crate::scratch::Scratch;
 use crate::vector::{dot, load_row, scale, store_row};
 use crate::view::Rows;
-use crate::View;
 
 use super::net::{NetView, StateRows};
 use super::rule::{self, Brought};
@@ -184,7 +184,14 @@ impl Head<'_> {
                 let (filter, inputs, to) =
                     (room.part(i), room.part(INPUTS), room.part(QUERIES + i));
                 let start = self.first + done;
-                run.convolve::<S>([start, done, count], sizes.width, filter, inputs, to, room.widths[i]);
+                run.convolve::<S>(
+                    [start, done, count],
+                    sizes.width,
+                    filter,
+                    inputs,
+                    to,
+                    room.widths[i],
+                );
             }
             let [queries, keys, values] = [0, 1, 2].map(|i| room.part(QUERIES + i));
             let mut gates = Gates {
@@ -331,7 +338,8 @@ impl Run<'_> {
             let from = &net.filter[i * channels + self.channel..][..cols];
             // SAFETY: by this function's own contract; a row has room for `cols`.
             unsafe {
-                to.add(i * stride).copy_from_nonoverlapping(from.as_ptr(), cols);
+                to.add(i * stride)
+                    .copy_from_nonoverlapping(from.as_ptr(), cols);
                 // What no column has is nobody's, but has to be numbers.
                 for rest in cols..stride {
                     to.add(i * stride + rest).write(0.0);

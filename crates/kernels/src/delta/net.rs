@@ -141,7 +141,9 @@ pub fn delta_net(
                 first,
                 rows: sequence.rows,
                 runs: columns.runs(entered, net, before)?,
-                z: entered.z.slice_cols(columns.z..columns.z + net.sizes.value_dim)?,
+                z: entered
+                    .z
+                    .slice_cols(columns.z..columns.z + net.sizes.value_dim)?,
                 b: entered.b.slice_cols(columns.b..columns.b + 1)?,
                 a: entered.a.slice_cols(columns.a..columns.a + 1)?,
                 before: before.map(|state| state.matrices),
@@ -295,7 +297,10 @@ fn check(
             sequence.rows > 0
                 && read.is_none_or(|s| is_state(s.tail.layout(), s.matrices.layout()))
                 && written.all(|s| is_state(s.tail.layout(), s.matrices.layout()))
-                && sequence.aligned.as_ref().is_none_or(|(rows, _)| (1..=sequence.rows).contains(rows)),
+                && sequence
+                    .aligned
+                    .as_ref()
+                    .is_none_or(|(rows, _)| (1..=sequence.rows).contains(rows)),
             "states that are none of {sizes:?}"
         );
     }

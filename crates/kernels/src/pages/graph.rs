@@ -310,7 +310,9 @@ impl Held {
     pub(crate) unsafe fn slots(&self) -> Option<Slots<'_>> {
         // SAFETY: the pages live as long as this. What else touches them is another operation of this thread's
         // stream, which does not run now: no other segment of this one writes them.
-        self.slots.as_ref().map(|slots| unsafe { slots.addresses() })
+        self.slots
+            .as_ref()
+            .map(|slots| unsafe { slots.addresses() })
     }
 
     /// The pages of each kind, and the first of them that is written.

@@ -35,10 +35,7 @@ impl SlotPlace {
             plane_stride: s.key_dim * s.value_dim,
             row_stride: s.value_dim,
         };
-        [
-            Layout::matrix(self.dtype, s.tail(), s.channels()),
-            matrices,
-        ]
+        [Layout::matrix(self.dtype, s.tail(), s.channels()), matrices]
     }
 }
 
@@ -153,7 +150,10 @@ impl HeldSlots {
         Slots {
             before: self.before.as_ref().map(address),
             behind: address(&self.behind),
-            aligned: self.aligned.as_ref().map(|(rows, page)| (*rows, address(page))),
+            aligned: self
+                .aligned
+                .as_ref()
+                .map(|(rows, page)| (*rows, address(page))),
             life: PhantomData,
         }
     }

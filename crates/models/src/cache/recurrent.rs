@@ -89,6 +89,8 @@ impl RecurrentCache {
 
     /// Of all states.
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.history.states().flat_map(|slot| [&slot.tail, &slot.matrices])
+        self.history
+            .states()
+            .flat_map(|slot| [&slot.tail, &slot.matrices])
     }
 }
