@@ -16,7 +16,9 @@ pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
 pub use crate::block::{Attention, Both, DeltaInputs, DeltaNet, Mixer, Mlp, OwnInput};
 pub use crate::columns::Columns;
-pub use crate::delta::graph::{Delta, Deltas, gated_delta};
+pub use crate::delta::graph::{
+    Delta, Deltas, Entered as NetEntered, Made as NetMade, Net, Remembered, delta_net, gated_delta,
+};
 pub use crate::delta::net::Sizes as DeltaSizes;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::Filters;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use arch::{Attention, Experts, Gated, Layer, Mlp, Mode, Model};
+use arch::{Attention, Delta, Experts, Gated, Layer, Mlp, Mode, Model};
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::{DeviceKind, Dtype};
 
@@ -108,6 +108,10 @@ pub(crate) fn steps(
                     our_attention(model, dtype, gpu),
                 ),
             ];
+            if let Some(delta) = model.layers.iter().find_map(Layer::delta) {
+                let by = ["our kernels", "single operations"];
+                steps.push(step("gated delta nets", by, our_delta(delta, gpu)));
+            }
             if sparse(model) {
                 let by = ["our kernels", "MLX's products, of unpacked matrices"];
                 steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));
@@ -273,7 +277,8 @@ const EXPERTS_APART: &str = "its experts are kernels of their own";
 const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 
 /// Why a model with gated delta nets is not run as a whole on a GPU.
-const DELTA: &str = "gated delta nets and gated attention are single operations";
+const DELTA: &str =
+    "gated delta nets are kernels of their own, and gated attention several operations";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
 const PARTIAL: &str = "heads are rotated in part";
@@ -308,6 +313,16 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
+}
+
+/// Why gated delta nets are not our kernels on a GPU.
+fn our_delta(delta: &Delta<String>, gpu: Option<Target>) -> Option<String> {
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
+    let [keys, values] = [delta.key_dim, delta.value_dim];
+    let fits = kernels::delta::cuda::fits([keys, values]);
+    (!fits).then(|| format!("keys are {keys} wide, and values {values}"))
 }
 
 /// Why experts are not our kernels on a GPU.
