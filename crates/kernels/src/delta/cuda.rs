@@ -46,6 +46,9 @@ impl Variant {
             format!("-DWIDTH={}", self.width),
             format!("-DCOLS={}", self.cols()),
         ];
+        if self.few {
+            options.push("-DFEW".to_owned());
+        }
         if self.by_key_head {
             options.push("-DBY_KEY_HEAD".to_owned());
         }

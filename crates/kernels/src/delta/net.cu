@@ -8,7 +8,8 @@
 //
 // Compiled behind number.cuh with KEY_DIM (a multiple of 32), VALUE_DIM (a multiple of COLS), COLS (a multiple of 8)
 // and WIDTH (of the convolution), and with
-//   BY_KEY_HEAD   where what comes in has the columns of each key head together.
+//   BY_KEY_HEAD   where what comes in has the columns of each key head together,
+//   FEW           for the kernel of few rows alone, with COLS as many as VALUE_DIM.
 
 constexpr int TOKENS = 16;
 constexpr int EACH = KEY_DIM / 16;
@@ -205,6 +206,7 @@ __device__ __forceinline__ void keep_tail(const Seen& seen, Sizes sizes, int cou
 #define ENTERED_OF                                                                                         \
   { mixed, z, b, a, mixed_at, mixed_apart, z_at, z_apart, b_at, b_apart, a_at, a_apart }
 
+#ifdef FEW
 /// Few rows: a block a head, `COLS == VALUE_DIM`.
 extern "C" __global__ void __launch_bounds__(4 * COLS) delta_few(
     ENTERED, const Number* tail, const float* state, const float* norm, Number* out, Number* tail_behind,
@@ -254,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(4 * COLS) delta_few(
   column.store(state_behind + matrix);
   keep_tail(seen, sizes, rows, tail_behind, blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
 }
-
+#else
 /// What many rows bring: a block of 256 threads a row. Queries, keys and values `[rows, channels]`; what is kept, how
 /// much is learned and keys times queries, `[rows, heads, 4]`.
 extern "C" __global__ void __launch_bounds__(256) delta_prepare(
@@ -365,3 +367,4 @@ extern "C" __global__ void __launch_bounds__(128) delta_norm(
   keep_tail(seen, sizes, rows, tail_behind, thread, threads);
   if (aligned > 0) keep_tail(seen, sizes, aligned, tail_aligned, thread, threads);
 }
+#endif
