@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma4ForCausalLM,
+    AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3nForCausalLM, Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration, Gemma4UnifiedForCausalLM, Gemma4UnifiedForConditionalGeneration, GemmaForCausalLM,
-    LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
+    GptOssForCausalLM, LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
     Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
     Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
 )  # fmt: skip
@@ -40,11 +40,13 @@ MODEL_CLASSES = {
     "gemma2": Gemma2ForCausalLM,
     "gemma3_text": Gemma3ForCausalLM,
     "gemma3": Gemma3ForConditionalGeneration,
+    "gemma3n_text": Gemma3nForCausalLM,
     "gemma4_text": Gemma4ForCausalLM,
     "gemma4": Gemma4ForConditionalGeneration,
     "gemma4_unified_text": Gemma4UnifiedForCausalLM,
     "gemma4_unified": Gemma4UnifiedForConditionalGeneration,
     "vaultgemma": VaultGemmaForCausalLM,
+    "gpt_oss": GptOssForCausalLM,
 }
 
 #: The families with gated delta nets.
@@ -85,6 +87,15 @@ NORM_MEANS = {
         "norm": 4.0,
     },
     # Scores are not divided by the root of the head's width.
+    "gemma3n": {
+        "q_norm": 0.65,
+        "k_norm": 0.65,
+        "post_attention_layernorm": 1.4,
+        "post_feedforward_layernorm": 0.8,
+        "post_laurel_norm": 0.6,
+        "post_per_layer_input_norm": 0.8,
+        "norm": 4.0,
+    },
     "gemma4": {
         "q_norm": 0.65,
         "k_norm": 0.65,
@@ -94,6 +105,7 @@ NORM_MEANS = {
         "norm": 4.0,
     },
     "vaultgemma": {"input_layernorm": 1.25, "norm": 4.0},
+    "gpt_oss": {"norm": 1.4},
 }
 NORM_MEANS["gemma4_unified"] = NORM_MEANS["gemma4"]
 
@@ -102,8 +114,8 @@ NORM_MEANS["gemma4_unified"] = NORM_MEANS["gemma4"]
 EMBEDDING_LENGTHS = {
     "qwen2": 0.9, "qwen3": 0.9, "qwen2_moe": 0.9, "qwen3_moe": 0.9, "llama": 0.9, "mistral": 0.9, "ministral": 0.9,
     "qwen3_next": 0.9, "qwen3_5": 0.9, "qwen3_5_moe": 0.9,
-    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "gemma4": 0.3, "gemma4_unified": 0.3,
-    "vaultgemma": 0.3,
+    "gemma": 0.3, "gemma2": 0.3, "gemma3": 0.3, "gemma3n": 0.3, "gemma4": 0.3, "gemma4_unified": 0.3,
+    "vaultgemma": 0.3, "gpt_oss": 0.9,
 }  # fmt: skip
 
 
@@ -119,9 +131,16 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     if "norm" in leaf:
         mean = NORM_MEANS[family].get(leaf, 1.0)
         # The first Gemmas multiply by 1 + weight, and so do hybrids but in gated norms.
-        centered = "gemma" in family and "gemma4" not in family
+        centered = "gemma" in family and family not in ("gemma3n", "gemma4", "gemma4_unified")
         centered |= family in HYBRIDS and "linear_attn" not in name
         values = mean * (1 + 0.25 * values) - centered
+        if leaf == "router_norm":
+            # Its router is given a hidden size-th of that.
+            values = values * shape[0]
+    elif leaf == "correct_output_scale":
+        values = 1.5 * (1 + 0.4 * values)
+    elif leaf in ("prediction_coefs", "correction_coefs"):
+        values = 0.15 * values
     elif leaf == "scale":
         # Of a norm that is called a router.
         values = 1.5 * (1 + 0.25 * values) * np.sqrt(shape[0])
@@ -129,8 +148,13 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
         values = 1 + 0.4 * values
     elif leaf == "layer_scalar":
         values = 0.8 * (1 + 0.2 * values)
-    elif name.endswith(".bias"):
+    elif leaf == "sinks":
+        values = 1 + values
+    elif name.endswith((".bias", "_bias")):
         values = 0.4 * values
+    elif family == "gpt_oss" and ".experts." in name:
+        # [E, in, out]; gate and up are large enough to be clamped.
+        values = values * ((2.5 if "gate_up" in leaf else 0.2) * 1.3 / np.sqrt(shape[1]))
     elif leaf == "embed_tokens_per_layer":
         # It is multiplied by the root of a layer's width, and added to what is normalized.
         values = values / np.sqrt(8)
@@ -142,12 +166,20 @@ def draw(name: str, shape, rng: np.random.Generator, family: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def text_alone(config) -> tuple:
+    """The config that stands for `config`, and what its tensors' names have more in the file: of a nested Gemma 3n
+    the text model, since transformers makes the encoders with another library."""
+    if config.model_type == "gemma3n":
+        return config.text_config, ("model.language_model.", "model.")
+    return config, ("", "")
+
+
 def random_state_dict(config_path: Path, seed, dtype: torch.dtype, own_head: bool = False) -> dict[str, torch.Tensor]:
     """Weights for the config in `config_path`, named as in the model's state_dict.
 
     With `own_head` there is a head of other values even where the config ties it to the embedding.
     """
-    config = AutoConfig.from_pretrained(config_path)
+    config, (stored, named) = text_alone(AutoConfig.from_pretrained(config_path))
     with torch.device("meta"):
         model = MODEL_CLASSES[config.model_type](config)
     family = config.model_type.removesuffix("_text")
@@ -157,7 +189,8 @@ def random_state_dict(config_path: Path, seed, dtype: torch.dtype, own_head: boo
     for name, parameter in sorted(model.state_dict().items()):
         if name == "lm_head.weight" and tied and not own_head:
             continue
-        state[name] = torch.from_numpy(draw(name, tuple(parameter.shape), rng, family)).to(dtype)
+        values = torch.from_numpy(draw(name, tuple(parameter.shape), rng, family)).to(dtype)
+        state[name.replace(named, stored, 1) if stored else name] = values
     return state
 
 

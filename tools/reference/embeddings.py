@@ -71,16 +71,18 @@ def write_model(folder):
     )
 
 
-def embed(folder, files, prompt_name, dimensions):
+def embed(folder, files, prompt_name, dimensions, texts=TEXTS):
     with tempfile.TemporaryDirectory() as copy:
         copytree(folder, copy, dirs_exist_ok=True)
         for name, value in files.items():
             path = Path(copy) / name
             path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(value))
-        model = SentenceTransformer(copy, device="cpu", model_kwargs={"dtype": torch.float64})
-        normalised = any(module["type"].endswith("Normalize") for module in files["modules.json"])
-        rows = model.encode(TEXTS, prompt_name=prompt_name, truncate_dim=dimensions, normalize_embeddings=normalised)
+            # Of a file that is there, these keys.
+            there = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps({**there, **value} if there else value))
+        model = SentenceTransformer(copy, device="cpu", model_kwargs={"dtype": torch.float64}).double()
+        normalised = files["modules.json"][-1]["type"].endswith("Normalize")
+        rows = model.encode(texts, prompt_name=prompt_name, truncate_dim=dimensions, normalize_embeddings=normalised)
         return [[round(float(x), 8) for x in row] for row in rows]
 
 
@@ -133,4 +135,5 @@ def main():
     (folder / "cases.json").write_text(json.dumps({"texts": TEXTS, "embeddings": cases, "rerank": ranks}) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig
 
 import experts
-from checkpoint import MODEL_CLASSES
+from checkpoint import MODEL_CLASSES, text_alone
 
 
 class Float64(TorchFunctionMode):
@@ -56,7 +56,10 @@ class Reference:
             for file in sorted(directory.glob("model*.safetensors")):
                 state |= load_file(file)
         state = experts.fused(state)
-        config = AutoConfig.from_pretrained(directory)
+        config, (stored, named) = text_alone(AutoConfig.from_pretrained(directory))
+        state = {name.replace(stored, named, 1) if stored else name: tensor for name, tensor in state.items()}
+        # What was packed is not any more.
+        vars(config).pop("quantization_config", None)
         with self.context():
             self.model, info = MODEL_CLASSES[config.model_type].from_pretrained(
                 None,

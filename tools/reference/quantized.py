@@ -27,11 +27,11 @@ import mlx_lm
 import numpy as np
 import torch
 import transformers
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from mlx_lm.utils import _get_classes, load_model, quantize_model, save_config, save_model
 
 import experts
-from checkpoint import DTYPE_NAMES, DTYPES, HYBRIDS, MODEL_CLASSES, random_state_dict, rng_for, write_json
+from checkpoint import DTYPE_NAMES, DTYPES, HYBRIDS, MODEL_CLASSES, draw, random_state_dict, rng_for, write_json
 from dequantize import dequantize
 from exact import Reference, relative_error, save_expected
 from quantized_cases import CASES, QuantizedCase
@@ -61,29 +61,38 @@ def as_float32(module) -> None:
     module.update(tree_map(floating, module.parameters()))
 
 
-def text_only(config: dict) -> tuple[dict, str]:
-    """The config of the language model alone, and the prefix of its tensors."""
+def text_only(config: dict) -> tuple[dict, tuple[str, str]]:
+    """The config of the language model alone, and with what its tensors' names begin there and in the file."""
     config = {k: v for k, v in config.items() if not k.startswith("quantization")}
     if "text_config" in config:
         text = config["text_config"]
-        return text | {"architectures": [MODEL_CLASSES[text["model_type"]].__name__]}, "language_model."
-    return config, ""
+        names = ("model.", "model.language_model.") if config["model_type"] == "gemma3n" else ("", "language_model.")
+        return text | {"architectures": [MODEL_CLASSES[text["model_type"]].__name__]}, names
+    return config, ("", "")
 
 
 def save_quantized(directory: Path, case: QuantizedCase) -> None:
     """Draws dense weights and has mlx-lm quantize and save them."""
     with tempfile.TemporaryDirectory() as dense:
-        config, prefix = text_only(case.config)
+        config, (named, prefix) = text_only(case.config)
         write_json(Path(dense) / "config.json", config)
         state = random_state_dict(dense, case.name, DTYPES[case.dtype], case.own_head)
         # Those of Gemma 4 and Qwen3.5 are released fused.
         is_fused = any(family in config["model_type"] for family in ("gemma4", "qwen3_5"))
-        state = experts.spelled(state, "fused" if is_fused else "hub")
-    weights = [(prefix + k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
+        # mlx-lm reads gpt-oss's own only if they are packed.
+        spelling = "switch" if config["model_type"] == "gpt_oss" else "fused" if is_fused else "hub"
+        state = experts.spelled(state, spelling)
+    state = {prefix + k.removeprefix(named): v for k, v in state.items()}
+    weights = [(k, mx.array(v.float().numpy()).astype(MX_DTYPES[case.dtype])) for k, v in state.items()]
 
     model_class, arguments = _get_classes(case.config)
     model = model_class(arguments.from_dict(json.loads(json.dumps(case.config))))
     weights = dict(weights)
+    for name, parameter in tree_flatten(model.parameters()):
+        if case.config["model_type"] == "gemma3n" and name not in weights:
+            # Keys of layers that share others' are in the files, and nobody uses them.
+            values = draw(name, parameter.shape, rng_for(case.name, name), "gemma3n")
+            weights[name] = mx.array(values).astype(MX_DTYPES[case.dtype])
     if hasattr(model, "sanitize"):
         weights = model.sanitize(weights)
     model.load_weights(list(weights.items()))
@@ -106,7 +115,9 @@ def mlx_logits(directory: Path, ids, float32: bool) -> np.ndarray:
     model, _ = load_model(directory)
     if float32:
         as_float32(model)
-    logits = model(mx.array(ids)[None])[0]
+    # Without a cache mlx-lm's layers of Gemma 3n share nothing.
+    cache = model.make_cache() if model.model_type == "gemma3n" else None
+    logits = model(mx.array(ids)[None], cache=cache)[0]
     return np.array(logits.astype(mx.float32)).astype(np.float64)
 
 
@@ -118,7 +129,7 @@ def parameters_for(path: str, quantization: dict) -> tuple[str, int, int]:
     return mode, own.get("group_size", group_size), own.get("bits", bits)
 
 
-def decoded_state(directory: Path, config: dict, prefix: str) -> dict[str, torch.Tensor]:
+def decoded_state(directory: Path, config: dict, named: str, prefix: str) -> dict[str, torch.Tensor]:
     """Every weight of the checkpoint in float64, by our own decoding."""
     stored = mx.load(str(directory / "model.safetensors"))
     plain = lambda a: np.array(a.astype(mx.float32) if mx.issubdtype(a.dtype, mx.floating) else a)
@@ -136,7 +147,7 @@ def decoded_state(directory: Path, config: dict, prefix: str) -> dict[str, torch
                 None if biases is None else plain(biases),
                 *parameters_for(path, config["quantization"]),
             )
-        state[name.removeprefix(prefix)] = torch.from_numpy(values)
+        state[named + name.removeprefix(prefix)] = torch.from_numpy(values)
     return as_released(state) if config["model_type"] in HYBRIDS else state
 
 
@@ -155,10 +166,10 @@ def as_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def exact_logits(directory: Path, ids) -> np.ndarray:
     config = json.loads((directory / "config.json").read_text())
-    dense, prefix = text_only(config)
+    dense, names = text_only(config)
     with tempfile.TemporaryDirectory() as other:
         write_json(Path(other) / "config.json", dense)
-        return Reference(Path(other), state=decoded_state(directory, config, prefix)).logits(ids)
+        return Reference(Path(other), state=decoded_state(directory, config, *names)).logits(ids)
 
 
 def make(case: QuantizedCase) -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+import gemma3n_cases as gemma3n
 from gemma4_cases import LARGE, MOE, nested, text
 from gemma_cases import gemma2
+from gpt_oss_cases import gpt_oss
 from hybrid_cases import qwen3_5, qwen3_5_moe, qwen3_next
 from llama_cases import llama, mistral, qwen2
 from logits_cases import gemma3, qwen3
@@ -102,6 +104,39 @@ GEMMA4_ROUTERS = {
     f"{prefix}model.layers.{i}.router.proj": {"group_size": 64, "bits": 8}
     for i in range(2) for prefix in ("", "language_model.")
 }  # fmt: skip
+
+#: As mlx-lm has it, nested in any case.
+SMALL_GEMMA3N = {
+    "activation_sparsity_pattern": [0.5, 0.0, 0.0],
+    "head_dim": 32,
+    "hidden_size": 64,
+    "hidden_size_per_layer_input": 32,
+    "intermediate_size": [64, 128, 64],
+    "laurel_rank": 32,
+    "layer_types": gemma3n.layers("sfs"),
+    "num_hidden_layers": 3,
+    "num_kv_shared_layers": 1,
+    "vocab_size": 64,
+    "vocab_size_per_layer_input": 48,
+}
+
+#: mlx-lm clamps at 7 whatever the configuration says, and rounds YaRN's borders.
+GPT_OSS = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_local_experts": 4,
+    "vocab_size": 64,
+    "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+}
+
+GPT_OSS_ROUTERS = {f"model.layers.{i}.mlp.router": {"group_size": 64, "bits": 8} for i in range(2)}
+
+#: As the released model becomes where mlx-lm quantizes what is not packed: experts mxfp4, the others of 8 bits.
+GPT_OSS_MXFP4 = {"model.embed_tokens": {"group_size": 64, "bits": 8}, "lm_head": {"group_size": 64, "bits": 8}} | {
+    f"model.layers.{i}.{path}": {"group_size": 64, "bits": 8}
+    for i in range(2)
+    for path in ("mlp.router", *(f"self_attn.{name}_proj" for name in "qkvo"))
+}
 
 UNTIED = {"tie_word_embeddings": False}
 
@@ -221,6 +256,21 @@ CASES = [
         overrides=GEMMA4_ROUTERS,
     ),
     QuantizedCase("gemma4-31b-mxfp4", text(**SMALL_GEMMA4 | LARGE), 4, 32, mode="mxfp4", dtype="f32"),
+    QuantizedCase("gemma3n-q4-g32", gemma3n.nested(gemma3n.text(**SMALL_GEMMA3N)), 4, 32),
+    QuantizedCase(
+        "gemma3n-q8-g64",
+        gemma3n.nested(gemma3n.text(**SMALL_GEMMA3N | {"laurel_rank": 6, "rms_norm_eps": 1e-3})),
+        8,
+        64,
+        dtype="f32",
+        overrides={
+            "model.language_model.layers.0.altup.modality_router": False,
+            "model.language_model.embed_tokens_per_layer": {"group_size": 32, "bits": 4},
+        },
+    ),
+    QuantizedCase("gpt_oss-q4-g64", gpt_oss(**GPT_OSS), 4, 64, dtype="f32", overrides=GPT_OSS_ROUTERS),
+    QuantizedCase("gpt_oss-q8-g32", gpt_oss(**GPT_OSS), 8, 32, dtype="f32"),
+    QuantizedCase("gpt_oss-mxfp4", gpt_oss(**GPT_OSS), 4, 32, mode="mxfp4", overrides=GPT_OSS_MXFP4),
     # A window that 24 positions do not fill: mlx-lm has none.
     QuantizedCase("gemma2-q4-g64", gemma2(**SMALL | {"sliding_window": 64, "num_hidden_layers": 2}), 4, 64),
 ]

@@ -29,7 +29,8 @@ const COVERAGE: [&str; 8] = [
 ];
 
 /// Names as in `crates/fuzz-targets`, with the longest input in bytes.
-const TARGETS: [(&str, usize); 5] = [
+const TARGETS: [(&str, usize); 6] = [
+    ("answer", 512),
     ("config", 4096),
     ("safetensors", 8192),
     ("tokenizer", 8192),

@@ -18,6 +18,7 @@ mod rust_std;
 mod soak;
 mod test;
 mod test_arm64;
+mod test_clients;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ enum Task {
     Test(test::Args),
     /// Lint arm64 Linux, and run its tests under qemu: before a release
     TestArm64(test_arm64::Args),
+    /// Let pinned clients of others talk to `ml serve`: needs Python and its package index
+    TestClients(test_clients::Args),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run_task(&args),
         Task::Test(args) => test::run_task(&args),
         Task::TestArm64(args) => test_arm64::run_task(&args),
+        Task::TestClients(args) => test_clients::run_task(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

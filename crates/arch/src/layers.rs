@@ -93,12 +93,14 @@ impl Dims {
                 scale: None,
             },
             per_layer: None,
+            streams: None,
             layers,
             norm: self.norm("norm", self.hidden),
             head: linear("lm_head", self.vocab, self.hidden, false),
             softcap: None,
             ropes,
             states,
+            bidirectional: false,
         }
     }
 
@@ -158,6 +160,7 @@ impl At<'_> {
             heads: d.heads,
             kv_heads: d.kv_heads,
             head_dim: d.head_dim,
+            sinks: None,
             rope,
             scale: (d.head_dim as f64).powf(-0.5),
             softcap: None,
@@ -214,6 +217,7 @@ impl At<'_> {
                 up: stacked(each.up),
                 down: stacked(each.down),
                 activation,
+                cut: None,
             },
             shared: None,
         }
@@ -229,6 +233,7 @@ impl At<'_> {
             up: linear("up_proj", width, hidden),
             down: linear("down_proj", hidden, width),
             activation,
+            cut: None,
         }
     }
 
@@ -240,6 +245,7 @@ impl At<'_> {
     /// The same with anything in place of the attention.
     pub(crate) fn mixed(&self, mixer: Mixer<String>, mlp: Mlp<String>) -> Layer<String> {
         Layer {
+            altup: None,
             mixer: Sub {
                 before: self.norm("input_layernorm"),
                 part: mixer,
@@ -263,6 +269,7 @@ impl At<'_> {
         activation: Activation,
     ) -> Layer<String> {
         Layer {
+            altup: None,
             mixer: Sub {
                 before: self.norm("input_layernorm"),
                 part: Mixer::Attention(attention),
@@ -297,5 +304,6 @@ pub(crate) fn linear(path: &str, rows: usize, columns: usize, bias: bool) -> Lin
         rows,
         columns,
         experts: None,
+        by_turns: false,
     }
 }

@@ -27,9 +27,9 @@ pub use error::{Error, Result, one_line};
 pub use families::Family;
 pub use generation::GenerationDefaults;
 pub use model::{
-    Activation, Attention, Both, Convolution, Delta, DeltaInputs, Embedding, Experts, Gated, Keys,
-    Layer, Linear, Mixer, Mlp, Model, Norm, PerLayer, PerLayerInputs, Recurrent, Shared, State,
-    Sub,
+    Activation, AltUp, Attention, Both, Convolution, Delta, DeltaInputs, Embedding, Experts, Gated,
+    Keys, Laurel, Layer, Linear, Mixer, Mlp, Model, Norm, PerLayer, PerLayerInputs, Recurrent,
+    Shared, State, Streams, Sub,
 };
 pub use quantization::{LayerQuantization, Mode, Quantization, Scheme, unsupported};
 pub use rope::{Rope, RopeScaling};

@@ -5,13 +5,15 @@
 //! (`layers.0.mlp.up_proj`), since how the matrix is stored says what parts it has; of a vector the whole
 //! name (`layers.0.input_layernorm.weight`).
 
-/// A decoder-only transformer.
+/// A transformer of one stack: a decoder, or an encoder where it is bidirectional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model<T> {
     /// From token ids to the residual stream.
     pub embedding: Embedding<T>,
     /// What each layer has of a token beside the residual stream.
     pub per_layer: Option<PerLayerInputs<T>>,
+    /// What makes several residual streams of an embedding, and one of them in the end.
+    pub streams: Option<Streams<T>>,
     /// In order.
     pub layers: Vec<Layer<T>>,
     /// Of the residual stream behind the last layer.
@@ -25,6 +27,8 @@ pub struct Model<T> {
     pub ropes: Vec<crate::Rope>,
     /// The states that layers name.
     pub states: Vec<State>,
+    /// Whether positions see those behind them too: an encoder, which reads a text whole and writes none.
+    pub bidirectional: bool,
 }
 
 /// The token embedding: one row a token.
@@ -54,9 +58,24 @@ pub struct PerLayerInputs<T> {
     pub width: usize,
 }
 
+/// The ends of several residual streams (Gemma 3n). The first one begins as the embedding, each other one as a
+/// projection of it; in the end each other one is projected again, and they are averaged. A projection is given
+/// the root mean square that the first stream has, whatever its own is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Streams<T> {
+    /// Of the embedding: for each other stream `[hidden, hidden]`.
+    pub projections: Vec<Linear<T>>,
+    /// Of each other stream in the end: `[hidden, hidden]`.
+    pub unprojections: Vec<Linear<T>>,
+    /// The least mean square that a projection counts for.
+    pub least: f64,
+}
+
 /// Two parts, each added to the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer<T> {
+    /// What turns several residual streams into the one that the layer sees, and back.
+    pub altup: Option<AltUp<T>>,
     /// What mixes positions.
     pub mixer: Sub<T, Mixer<T>>,
     /// What does not.
@@ -65,6 +84,49 @@ pub struct Layer<T> {
     pub per_layer: Option<PerLayer<T>>,
     /// `[1]`: what the residual stream is multiplied by in the end.
     pub scale: Option<T>,
+}
+
+/// Alternating updates (arXiv:2301.13310): of several residual streams a layer computes one, and what it does to
+/// that is what the others are corrected by.
+///
+/// With `m(x) = tanh(scale * router(norm(x)))`, a number for each stream: the prediction of stream `j` is
+/// `x_j + sum_k p_jk x_k`, with `p = prediction m(x_a)`, where `a` is the active stream. The layer makes `y` of the
+/// active prediction, and a stream becomes its prediction and `1 + c_j` times what `y` has more than the active
+/// prediction, with `c = correction m(y)`. What the layer adds of its own input is computed of the active stream,
+/// and added to all but the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AltUp<T> {
+    /// Streams.
+    pub streams: usize,
+    /// The one that the layer computes.
+    pub active: usize,
+    /// Of what the router sees.
+    pub router_norm: Norm<T>,
+    /// `[streams, hidden]`.
+    pub router: Linear<T>,
+    /// What the router's outputs are multiplied by.
+    pub router_scale: f64,
+    /// `[streams * streams, streams]`: row `j * streams + k` is for the part that stream `k` has in the
+    /// prediction of stream `j`.
+    pub prediction: Linear<T>,
+    /// `[streams, streams]`.
+    pub correction: Linear<T>,
+    /// `[hidden]`: what the active stream is multiplied by on its way to the layer's own input.
+    pub output_scale: Option<T>,
+    /// What stands beside the mixer.
+    pub laurel: Laurel<T>,
+}
+
+/// A learned augmented residual layer (arXiv:2411.07501): of what the mixer sees, `n`, a layer adds also
+/// `n + norm(right(left(n)))`, and divides the sum of both by the root of two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Laurel<T> {
+    /// `[rank, hidden]`.
+    pub left: Linear<T>,
+    /// `[hidden, rank]`.
+    pub right: Linear<T>,
+    /// Of what these make.
+    pub norm: Norm<T>,
 }
 
 /// What a layer adds of its own input: `norm(projection(activation(gate(x)) * input))`.
@@ -94,13 +156,13 @@ pub struct Sub<T, P> {
 /// The part of a layer that mixes positions.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mixer<T> {
-    /// Every position sees those before it.
+    /// Every position sees those before it, or in a bidirectional model all.
     Attention(Attention<T>),
     /// Every position sees a state that those before it have written.
     Delta(Delta<T>),
 }
 
-/// Grouped-query attention under a causal mask.
+/// Grouped-query attention, under a causal mask unless the model is bidirectional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention<T> {
     /// Queries: `[heads * head_dim, hidden]`; with gates twice as many rows, behind each head's query its gate.
@@ -124,6 +186,8 @@ pub struct Attention<T> {
     pub kv_heads: usize,
     /// Width of one head; even, and at most 65536.
     pub head_dim: usize,
+    /// `[heads]`: a score of each head that joins those of its keys, and whose weight is given to no value.
+    pub sinks: Option<T>,
     /// Which of the model's rotations turns queries and keys.
     pub rope: usize,
     /// What queries times keys are multiplied by.
@@ -259,7 +323,8 @@ pub struct Shared<T> {
     pub mlp: Gated<T>,
 }
 
-/// `down(activation(gate(x)) * up(x))`.
+/// `down(activation(gate(x)) * up(x))`, but where the activation says what becomes of `up`; where a gate is cut,
+/// `cut(gate(x))` in place of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gated<T> {
     /// `[intermediate, hidden]`.
@@ -270,15 +335,26 @@ pub struct Gated<T> {
     pub down: Linear<T>,
     /// Of the gate.
     pub activation: Activation,
+    /// Of a token's gate only what is above its mean by more than so many times its standard deviation counts, and
+    /// by how much it is.
+    pub cut: Option<f64>,
 }
 
 /// The function of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,
     /// The approximation of GELU by tanh.
     GeluTanh,
+    /// `x * sigmoid(alpha * x)` of a gate that is at most `limit`, times one more than `up`, which is held between
+    /// `-limit` and `limit` (gpt-oss).
+    Clamped {
+        /// Of gate and up.
+        limit: f64,
+        /// Of the sigmoid.
+        alpha: f64,
+    },
 }
 
 /// A matrix, stored in floats or packed, and perhaps a bias; or a stack of matrices of one size.
@@ -287,7 +363,7 @@ pub struct Linear<T> {
     /// `[rows, columns]`. Of a stack the path names the matrix as if experts had no number:
     /// `layers.0.mlp.experts.gate_proj` ([`stacks`](crate::stacks)).
     pub weight: T,
-    /// `[rows]`.
+    /// `[rows]`, of a stack `[experts, rows]`.
     pub bias: Option<T>,
     /// Features that come out.
     pub rows: usize,
@@ -295,6 +371,9 @@ pub struct Linear<T> {
     pub columns: usize,
     /// How many matrices there are, if this is a stack.
     pub experts: Option<usize>,
+    /// Of a stack, whether files that are not mlx-lm's have gate and up by turns in one tensor, and columns of floats
+    /// before rows (gpt-oss).
+    pub by_turns: bool,
 }
 
 /// Root-mean-square normalization (arXiv:1910.07467).
@@ -326,7 +405,8 @@ pub struct Keys {
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Tokens that are kept, the latest ones; all if `None`.
+    /// Tokens that are kept, the latest ones; all if `None`. In a bidirectional model a position sees those that
+    /// are less than this far away, on either side.
     pub window: Option<usize>,
 }
 

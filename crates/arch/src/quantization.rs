@@ -61,7 +61,8 @@ impl Quantization {
     fn from_object(parent: &Fields<'_>, key: &str, f: &Fields<'_>) -> Result<Self> {
         let mut read = Self::default();
         // Other tools write `quantization_config` too, for formats that are not MLX's.
-        if let Some(method) = f.text("quant_method")? {
+        // mxfp4 is what gpt-oss is released in, and what MLX has.
+        if let Some(method) = f.text("quant_method")?.filter(|method| *method != "mxfp4") {
             let problem = format!(
                 "quant_method '{method}' is not supported; use the unquantized model, or convert that with mlx_lm.convert"
             );

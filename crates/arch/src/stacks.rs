@@ -1,8 +1,9 @@
 //! Where checkpoints have the matrices of a mixture's experts.
 //!
 //! A description names them once for all experts, `layers.0.mlp.experts.gate_proj`. Files have them in
-//! one of three ways: a matrix for each expert, as released; one tensor of all, as mlx-lm stores them; or
-//! as transformers 5 has them in memory, where gate and up are one tensor.
+//! one of four ways: a matrix for each expert, as released; one tensor of all, as mlx-lm stores them; as
+//! transformers 5 has them in memory, where gate and up are one tensor; or as gpt-oss does, whose one tensor has
+//! their rows by turns, packed or, as floats, turned on its side.
 
 /// What mlx-lm calls the module of the experts, in place of it or, in Gemma 4, below it.
 const SWITCH: &str = "switch_mlp";
@@ -25,14 +26,15 @@ pub fn of_expert(path: &str, expert: usize) -> String {
     format!("{module}.{expert}.{matrix}")
 }
 
-/// The stack as mlx-lm stores it, `[experts, rows, columns]`: `layers.0.mlp.switch_mlp.gate_proj`, or
-/// `layers.0.experts.switch_glu.gate_proj`.
-pub fn stacked(path: &str) -> [String; 2] {
+/// The stack as mlx-lm stores it, `[experts, rows, columns]`: `layers.0.mlp.switch_mlp.gate_proj`,
+/// `layers.0.experts.switch_glu.gate_proj`, or, of gpt-oss, `layers.0.mlp.experts.gate_proj`.
+pub fn stacked(path: &str) -> [String; 3] {
     let (module, matrix) = split(path);
     let above = module.rsplit_once('.').map_or("", |(above, _)| above);
     [
         format!("{above}.{SWITCH}.{matrix}"),
         format!("{module}.{SWITCH_BELOW}.{matrix}"),
+        path.to_owned(),
     ]
 }
 
@@ -49,6 +51,24 @@ pub fn fused(path: &str) -> Fused {
         tensor: format!("{module}.{matrix}"),
         part,
         parts,
+    }
+}
+
+impl Fused {
+    /// Of gpt-oss as released, in place of the tensor: mxfp4's codes, two a byte,
+    /// `[experts, parts * rows, columns / 32, 16]`.
+    pub fn blocks(&self) -> String {
+        format!("{}_blocks", self.tensor)
+    }
+
+    /// And their scales, `[experts, parts * rows, columns / 32]`.
+    pub fn scales(&self) -> String {
+        format!("{}_scales", self.tensor)
+    }
+
+    /// The biases of gpt-oss, `[experts, parts * rows]`.
+    pub fn bias(&self) -> String {
+        format!("{}_bias", self.tensor)
     }
 }
 

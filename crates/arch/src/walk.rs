@@ -1,8 +1,8 @@
 //! Walks of a model: every tensor once, in the order of the forward pass.
 
 use crate::{
-    Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer, Mlp,
-    Model, Norm, PerLayer, PerLayerInputs, Recurrent, State,
+    AltUp, Attention, Convolution, Delta, DeltaInputs, Experts, Gated, Keys, Layer, Linear, Mixer,
+    Mlp, Model, Norm, PerLayer, PerLayerInputs, Recurrent, State, Streams,
 };
 
 /// A tensor of a model, or the tensors that are one matrix, or one stack of matrices.
@@ -12,9 +12,11 @@ pub enum Part<'a, T> {
     Matrix(&'a Linear<T>),
     /// The bias of a matrix, and its length.
     Bias(&'a T, usize),
+    /// The biases of a stack of matrices.
+    Biases(&'a Linear<T>),
     /// The weight of a norm.
     Norm(&'a Norm<T>),
-    /// A number for each head of a gated delta net, and how many they are.
+    /// A number for each head, and how many they are.
     Heads(&'a T, usize),
     /// The weights of a convolution.
     Convolution(&'a Convolution<T>),
@@ -24,7 +26,10 @@ pub enum Part<'a, T> {
 
 impl<'a, T> Part<'a, T> {
     fn of(linear: &'a Linear<T>) -> impl Iterator<Item = Self> {
-        let bias = linear.bias.as_ref().map(|b| Self::Bias(b, linear.rows));
+        let bias = linear.bias.as_ref().map(|b| match linear.experts {
+            Some(_) => Self::Biases(linear),
+            None => Self::Bias(b, linear.rows),
+        });
         std::iter::once(Self::Matrix(linear)).chain(bias)
     }
 
@@ -35,6 +40,7 @@ impl<'a, T> Part<'a, T> {
                 let one = (m.rows as u64).saturating_mul(m.columns as u64);
                 one.saturating_mul(m.experts.unwrap_or(1) as u64)
             }
+            Self::Biases(m) => (m.rows as u64).saturating_mul(m.experts.unwrap_or(1) as u64),
             Self::Bias(_, length) | Self::Heads(_, length) | Self::Factors(_, length) => {
                 *length as u64
             }
@@ -56,8 +62,9 @@ impl<T> Layer<T> {
             Mixer::Attention(attention) => attention.parts(),
             Mixer::Delta(delta) => delta.parts(),
         };
-        before
-            .map(Part::Norm)
+        let altup = self.altup.iter().flat_map(AltUp::parts);
+        altup
+            .chain(before.map(Part::Norm))
             .chain(mixer)
             .chain(self.mixer.after.iter().map(Part::Norm))
             .chain(mlp.linears().into_iter().flat_map(Part::of))
@@ -92,6 +99,30 @@ impl<T> PerLayer<T> {
     }
 }
 
+impl<T> AltUp<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let laurel = &self.laurel;
+        let coefficients = [&self.router, &self.prediction, &self.correction];
+        let linears = coefficients
+            .into_iter()
+            .chain([&laurel.left, &laurel.right]);
+        let hidden = self.router.columns;
+        let scale = self.output_scale.iter();
+        linears
+            .flat_map(Part::of)
+            .chain([&self.router_norm, &laurel.norm].map(Part::Norm))
+            .chain(scale.map(|scale| Part::Factors(scale, hidden)))
+            .collect()
+    }
+}
+
+impl<T> Streams<T> {
+    /// Its linear maps.
+    fn linears(&self) -> impl Iterator<Item = &Linear<T>> {
+        self.projections.iter().chain(&self.unprojections)
+    }
+}
+
 impl<T> PerLayerInputs<T> {
     fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
         let linears = [&self.embedding.table, &self.projection].into_iter();
@@ -107,6 +138,7 @@ impl<T> Attention<T> {
         projections
             .flat_map(Part::of)
             .chain(head_norms.map(Part::Norm))
+            .chain(self.sinks.iter().map(|s| Part::Heads(s, self.heads)))
             .chain(Part::of(&self.o))
             .collect()
     }
@@ -205,8 +237,8 @@ impl<T> Mlp<T> {
         let Some(experts) = self.experts() else {
             return 0;
         };
-        let linears = experts.each.linears();
-        let all = linears.iter().map(|m| Part::Matrix(m).parameters());
+        let linears = experts.each.linears().into_iter();
+        let all = linears.flat_map(Part::of).map(|part| part.parameters());
         let all = all.fold(0, u64::saturating_add);
         all / experts.count.max(1) as u64 * experts.count.saturating_sub(experts.top) as u64
     }
@@ -235,8 +267,10 @@ impl<T> Model<T> {
     /// Every tensor but those of the head, which may be the embedding.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_, T>> {
         let per_layer = self.per_layer.iter().flat_map(PerLayerInputs::parts);
+        let streams = self.streams.iter().flat_map(Streams::linears);
         Part::of(&self.embedding.table)
             .chain(per_layer)
+            .chain(streams.flat_map(Part::of))
             .chain(self.layers.iter().flat_map(Layer::parts))
             .chain(std::iter::once(Part::Norm(&self.norm)))
     }

@@ -147,6 +147,13 @@ impl Shape {
             match part {
                 Part::Matrix(m) if m.experts.is_some() => all.extend(self.stack(m, weights)),
                 Part::Matrix(m) => all.extend(matrix(&format!("{ROOT}.{}", m.weight), m, weights)),
+                Part::Biases(m) => {
+                    let (top, count) = self.experts(m);
+                    let fill = Fill::Vector { around: 0.0 };
+                    let shape = vec![count, m.rows as u64];
+                    let name = format!("{ROOT}.{}", m.bias.as_deref().unwrap_or_default());
+                    all.push(Tensor::new(name, "BF16", shape, fill).of_experts(top, count));
+                }
                 Part::Bias(name, length) | Part::Heads(name, length) => {
                     all.push(vector(name, length, 0.0));
                 }
@@ -171,16 +178,22 @@ impl Shape {
 
     /// The matrices of all experts, as mlx-lm stores them.
     fn stack(&self, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> {
-        let mlps = self.model.layers.iter().map(|layer| &layer.mlp.part);
-        let top = mlps.filter_map(|mlp| Some(mlp.experts()?.top as u64));
-        let (top, count) = (top.max().unwrap_or(1), linear.experts.unwrap_or(1) as u64);
-        let [in_place, below] = stacks::stacked(&linear.weight);
+        let (top, count) = self.experts(linear);
+        let [in_place, below, as_described] = stacks::stacked(&linear.weight);
         let name = match linear.weight.contains(".mlp.experts.") {
+            _ if linear.by_turns => format!("{ROOT}.{as_described}"),
             true => format!("{ROOT}.{in_place}"),
             false => format!("{ROOT}.{below}"),
         };
         let parts = matrix(&name, linear, weights).into_iter();
         parts.map(|part| part.of_experts(top, count)).collect()
+    }
+
+    /// How many experts a token has, and how many there are in a stack.
+    fn experts(&self, stack: &Linear<String>) -> (u64, u64) {
+        let mlps = self.model.layers.iter().map(|layer| &layer.mlp.part);
+        let top = mlps.filter_map(|mlp| Some(mlp.experts()?.top as u64));
+        (top.max().unwrap_or(1), stack.experts.unwrap_or(1) as u64)
     }
 
     /// Bytes of keys and values, two bytes each, that `tokens` tokens take in the caches; a window

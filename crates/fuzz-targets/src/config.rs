@@ -1,16 +1,41 @@
-//! `config.json` and `generation_config.json`, as far as they can be read without weights.
+//! `config.json` and `generation_config.json`, as far as they can be read without weights, and what says how a model
+//! embeds.
 
 use arch::{Attention, Config, Delta, Model, Part, State};
+
+use ml_backend::check_embedding_files;
 
 use crate::check_refusal;
 use crate::files::{sections, with_files};
 
 pub(crate) const FILES: [&str; 2] = ["config.json", "generation_config.json"];
 
+/// `modules.json`, its neighbours, and what is in the folders that seeds name.
+pub(crate) const EMBEDDING_FILES: [&str; 7] = [
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+];
+
+/// Features of the states that poolings and dense layers are asked for.
+const HIDDEN: usize = 16;
+
 pub(crate) fn run(data: &[u8]) {
-    with_files(sections(data, &FILES), |dir| match Config::read(dir) {
-        Ok(config) => check(&config),
-        Err(error) => check_refusal(&error),
+    let names = [&FILES[..], &EMBEDDING_FILES].concat();
+    let files = sections(data, &names);
+    let embeds = files.iter().any(|(name, _)| EMBEDDING_FILES.contains(name));
+    with_files(files, |dir| {
+        match Config::read(dir) {
+            Ok(config) => check(&config),
+            Err(error) => check_refusal(&error),
+        }
+        if embeds && let Err(error) = check_embedding_files(dir, HIDDEN) {
+            check_refusal(&error);
+        }
     });
 }
 

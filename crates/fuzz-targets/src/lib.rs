@@ -5,6 +5,7 @@
 //! that its size does not justify. Fuzzers run these functions (`fuzz/`), and a test replays the
 //! committed corpus and the [`seeds`], on plain stable Rust.
 
+mod answer;
 mod config;
 mod files;
 mod safetensors;
@@ -26,13 +27,16 @@ pub enum Target {
     Tokenizer,
     /// A chat template, a conversation and further variables.
     Template,
+    /// An answer of a model, cut into pieces, through the parsers of calls and thoughts.
+    Answer,
     /// Token ids through the stream decoders of several tokenizers.
     Stream,
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Answer,
         Self::Config,
         Self::Safetensors,
         Self::Tokenizer,
@@ -44,6 +48,7 @@ impl Target {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Answer => "answer",
             Self::Config => "config",
             Self::Safetensors => "safetensors",
             Self::Tokenizer => "tokenizer",
@@ -64,6 +69,7 @@ impl Target {
     /// Where a promise is broken.
     pub fn run(self, data: &[u8]) {
         match self {
+            Self::Answer => answer::run(data),
             Self::Config => config::run(data),
             Self::Safetensors => safetensors::run(data),
             Self::Tokenizer => tokenizer::run(data),

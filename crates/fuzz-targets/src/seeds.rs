@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::files::join;
-use crate::{Target, config, safetensors, template, tokenizer};
+use crate::{Target, answer, config, safetensors, template, tokenizer};
 
 /// Where the fixtures lie.
 pub(crate) struct Fixtures {
@@ -36,7 +36,12 @@ pub(crate) fn read(file: &Path) -> Vec<u8> {
 #[must_use]
 pub fn seeds(target: Target) -> Vec<Vec<u8>> {
     match target {
-        Target::Config => each_model(|dir| present(dir, &config::FILES)),
+        Target::Answer => answer::seeds(),
+        Target::Config => {
+            let mut seeds = each_model(|dir| present(dir, &config::FILES));
+            seeds.extend(embeddings());
+            seeds
+        }
         Target::Safetensors => each_model(|dir| {
             let mut files = present(dir, &safetensors::FILES);
             for (name, content) in &mut files {
@@ -68,6 +73,25 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
 fn each_model(files: impl Fn(&Path) -> Vec<(&'static str, Vec<u8>)>) -> Vec<Vec<u8>> {
     let dirs = folders(&fixtures().models);
     dirs.iter().map(|dir| join(&files(dir))).collect()
+}
+
+/// What says how the encoder embeds, in each of its cases.
+fn embeddings() -> Vec<Vec<u8>> {
+    let encoder = fixtures().chats.with_file_name("encoder");
+    let cases: Value = serde_json::from_slice(&read(&encoder.join("cases.json"))).expect("JSON");
+    let cases = cases["embeddings"].as_array().expect("a list");
+    let of_case = |case: &Value| {
+        let mut files = present(&encoder.join("model"), &config::FILES);
+        files.extend(present(&encoder.join("model"), &config::EMBEDDING_FILES));
+        for name in config::EMBEDDING_FILES {
+            if let Some(content) = case["files"].get(name) {
+                files.retain(|(other, _)| *other != name);
+                files.push((name, content.to_string().into_bytes()));
+            }
+        }
+        join(&files)
+    };
+    cases.iter().map(of_case).collect()
 }
 
 fn present(dir: &Path, names: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {

@@ -24,6 +24,11 @@ fn replay(target: Target) {
 }
 
 #[test]
+fn answers_are_the_same_however_they_are_cut() {
+    replay(Target::Answer);
+}
+
+#[test]
 fn configurations_are_read_or_refused() {
     replay(Target::Config);
 }

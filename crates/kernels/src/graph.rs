@@ -6,23 +6,25 @@
 
 use mlx_core::{DeviceKind, device};
 
+pub use crate::altup::Coefficients;
 pub use crate::argmax::drawn::Drawn;
 pub use crate::argmax::graph::argmax;
 pub use crate::arrays::{force_mlx, on_cpu};
 pub use crate::attention::Scores;
 pub use crate::attention::array_mask::Mask;
-pub use crate::attention::graph::{Seen, attend, attend_and_show, attend_to};
+pub use crate::attention::graph::{Seen, Sinks, attend, attend_and_show, attend_to};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
-pub use crate::block::{Attention, Both, DeltaInputs, DeltaNet, Mixer, Mlp, OwnInput};
+pub use crate::block::{
+    AltUp, Attention, Both, DeltaInputs, DeltaNet, Laurel, Mixer, Mlp, OwnInput,
+};
 pub use crate::columns::Columns;
 pub use crate::delta::graph::{
     Delta, Deltas, Entered as NetEntered, Made as NetMade, Net, Remembered, delta_net, gated_delta,
 };
 pub use crate::delta::net::Sizes as DeltaSizes;
 pub use crate::dequantize::graph::dequantized;
-pub use crate::draw::Filters;
-pub use crate::draw::graph::draw;
+pub use crate::draw::graph::{draw_each, on_host};
 pub use crate::experts::graph::{Mixture, logits, mixture};
 pub use crate::experts::{Experts, Shared};
 pub use crate::gated::Activation;
@@ -55,6 +57,17 @@ pub const fn rows_apart(quantized: bool) -> usize {
         true => crate::quantized_matmul::FEW,
         false if crate::matmul::FEW < crate::bf12::FEW => crate::matmul::FEW,
         false => crate::bf12::FEW,
+    }
+}
+
+/// So many rows, and more, are multiplied in tiles by every product on a processor: there too none depends on the
+/// others.
+pub const fn rows_in_tiles() -> usize {
+    let (dense, encoded) = (crate::matmul::FEW, crate::bf12::FEW);
+    let few = if dense < encoded { encoded } else { dense };
+    match few < crate::quantized_matmul::FEW {
+        true => crate::quantized_matmul::FEW + 1,
+        false => few + 1,
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 pub mod add;
+pub mod altup;
 pub mod argmax;
 pub mod attention;
 pub mod bandwidth;

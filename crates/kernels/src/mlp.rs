@@ -1,6 +1,6 @@
 //! The gated MLP of a block.
 
-use crate::gated::{Activation, gated};
+use crate::gated::{Activation, gated_above};
 use crate::linear::{Intermediate, LinearView, product, products};
 use crate::{Cpu, Result, View, ViewMut};
 
@@ -15,6 +15,9 @@ pub struct Gated<W> {
     pub down: W,
     /// Of the gate.
     pub activation: Activation,
+    /// Of a row's gate only what is above its mean by more than so many times its standard deviation counts, and by
+    /// how much it is.
+    pub cut: Option<f32>,
 }
 
 impl<W> Gated<W> {
@@ -28,6 +31,7 @@ impl<W> Gated<W> {
             up: weight(&self.up)?,
             down: weight(&self.down)?,
             activation: self.activation,
+            cut: self.cut,
         })
     }
 }
@@ -48,9 +52,10 @@ pub(crate) fn gated_mlp(
     let parts = [(&mlp.gate, gate.view_mut()?), (&mlp.up, up.view_mut()?)];
     products(cpu, x, parts.into())?;
     let mut inner = room();
-    gated(
+    gated_above(
         cpu,
         mlp.activation,
+        mlp.cut,
         gate.view()?,
         up.view()?,
         inner.view_mut()?,

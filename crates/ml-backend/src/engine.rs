@@ -9,20 +9,25 @@
 //! Nothing a caller does can make another one hang: a panic becomes an error of the request that
 //! caused it, and if the thread ever ends, the channels say so.
 
+mod bell;
+mod texts;
 mod threads;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use crate::language_model::{LanguageModel, Reading};
+use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
 use crate::request::Request;
 use crate::scheduler::{Client, Scheduler, Service, catching};
 use crate::text::Vocabulary;
 use crate::{CancelToken, Error, Result};
+pub(crate) use bell::{Bell, Listener, bell};
+pub(crate) use texts::ReadJob;
+use texts::Texts;
 use threads::Running;
 
 /// A request to the engine.
@@ -32,12 +37,17 @@ pub(crate) enum Job {
         ids: Vec<u32>,
         reply: Sender<Result<Vec<f32>>>,
     },
-    /// A text that is read for something else than an answer.
-    Read {
+    /// Texts that are read for something else than an answer.
+    Read(ReadJob),
+}
+
+/// What is done between steps.
+enum Aside {
+    Logits {
         ids: Vec<u32>,
-        want: Reading,
         reply: Sender<Result<Vec<f32>>>,
     },
+    Texts(Texts),
 }
 
 pub(crate) struct GenerateJob {
@@ -50,6 +60,8 @@ pub(crate) struct GenerateJob {
     pub(crate) place: Option<Place>,
     /// When it began to.
     pub(crate) since: Instant,
+    /// Rings at each event. Behind `events`, so that it rings when those have ended.
+    pub(crate) bell: Bell,
 }
 
 /// A place in the queue, free again when this goes.
@@ -68,13 +80,14 @@ pub(crate) enum Event {
     Done(Result<Generation>),
 }
 
-/// The callers' end of the engine thread. Dropping it waits until the model is freed.
+/// The callers' end of the engine thread. Dropping it waits until the model is freed, unless it was closed.
 pub(crate) struct Engine {
     jobs: Option<Sender<Job>>,
     running: Running,
     /// Requests that wait, and how many may.
     waiting: Arc<AtomicUsize>,
     most_waiting: usize,
+    closed: AtomicBool,
 }
 
 /// From the thread to whoever started it.
@@ -107,6 +120,7 @@ impl Engine {
             running,
             waiting: Arc::default(),
             most_waiting,
+            closed: AtomicBool::new(false),
         };
         for report in reports {
             match report {
@@ -129,6 +143,16 @@ impl Engine {
         }
     }
 
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// From now on nobody waits for the thread.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
     /// Puts a request at the end of the queue.
     pub(crate) fn submit(&self, job: Job) -> Result<()> {
         let jobs = self.jobs.as_ref().ok_or(Error::EngineEnded)?;
@@ -145,7 +169,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Without a sender the thread's loop ends.
         self.jobs = None;
-        self.running.wait();
+        if !self.closed.load(Ordering::Relaxed) {
+            self.running.wait();
+        }
     }
 }
 
@@ -177,7 +203,7 @@ where
 /// Serves what comes, until nobody can send any more and all is done.
 fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job>) {
     let mut scheduler = Scheduler::new(service);
-    let mut asides = VecDeque::new();
+    let mut asides: VecDeque<Aside> = VecDeque::new();
     loop {
         let idle = scheduler.is_idle() && asides.is_empty();
         let first = match idle {
@@ -190,27 +216,38 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {
                 Job::Generate(job) => accept(&mut scheduler, job),
-                Job::Logits { ids, reply } => asides.push_back((ids, None, reply)),
-                Job::Read { ids, want, reply } => asides.push_back((ids, Some(want), reply)),
+                Job::Logits { ids, reply } => asides.push_back(Aside::Logits { ids, reply }),
+                Job::Read(job) => asides.push_back(Aside::Texts(Texts::new(job))),
             }
         }
         // One at the most between two steps of those that are served.
-        if let Some((ids, want, reply)) = asides.pop_front() {
-            let outcome = catching(|| match &want {
-                None => model.logits(&ids),
-                Some(want) => model.read_text(&ids, want),
-            });
-            if outcome.is_err() {
-                // Caches would keep what they took until the next request.
-                let _ = catching(|| model.drop_caches(None));
-            }
-            if scheduler.is_idle() {
+        if let Some(aside) = asides.pop_front() {
+            let alone = scheduler.is_idle();
+            // What is not done yet waits behind the others.
+            asides.extend(aside.step(model, alone));
+            if alone && asides.is_empty() {
                 model.rest();
             }
-            // A failed send means that the caller has gone; there is nobody to tell.
-            let _ = reply.send(outcome);
         }
         scheduler.step(model);
+    }
+}
+
+impl Aside {
+    /// Does some of it; the same again, if more is to be done. `alone` is nobody else served.
+    fn step<M: LanguageModel>(self, model: &mut M, alone: bool) -> Option<Self> {
+        let (ids, reply) = match self {
+            Self::Texts(texts) => return texts.step(model, alone).map(Self::Texts),
+            Self::Logits { ids, reply } => (ids, reply),
+        };
+        let outcome = catching(|| model.logits(&ids));
+        if outcome.is_err() {
+            // Caches would keep what they took until the next request.
+            let _ = catching(|| model.drop_caches(None));
+        }
+        // A failed send means that the caller has gone; there is nobody to tell.
+        let _ = reply.send(outcome);
+        None
     }
 }
 
@@ -222,11 +259,13 @@ fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
         events,
         place,
         since,
+        bell,
     } = job;
     let asker = Asker {
         cancel,
         events,
         place,
+        bell,
     };
     scheduler.add(request, vocabulary, asker, since);
 }
@@ -236,6 +275,8 @@ struct Asker {
     cancel: [CancelToken; 2],
     events: Sender<Event>,
     place: Option<Place>,
+    /// Behind `events`, so that it rings when those have ended.
+    bell: Bell,
 }
 
 impl Client for Asker {
@@ -245,6 +286,7 @@ impl Client for Asker {
 
     fn emit(&mut self, piece: Piece) {
         let _ = self.events.send(Event::Piece(piece));
+        self.bell.ring();
     }
 
     fn taken(&mut self) {
@@ -272,6 +314,7 @@ impl Client for Asker {
             );
         }
         let _ = self.events.send(Event::Done(outcome));
+        self.bell.ring();
     }
 }
 

@@ -168,6 +168,30 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// An answer of the form that was asked for ([`Options::structure`](crate::Options::structure)) cannot be held
+    /// to it.
+    #[error("the {kind} cannot be used: {problem}")]
+    Structure {
+        /// What the form was given as.
+        kind: &'static str,
+        /// What is wrong, in one line that names the keyword where one is not supported.
+        problem: String,
+    },
+
+    /// A [`LogitsProcessor`](crate::LogitsProcessor) failed; its error is the source.
+    #[error("the logits processor failed")]
+    Processor {
+        /// What it returned, or what was wrong with the logits that it left.
+        source: BoxError,
+    },
+
+    /// No token is left to be drawn.
+    #[error(
+        "no token may be drawn: what is allowed, what is banned and what a logits processor left out leave none; \
+         allow more"
+    )]
+    NothingAllowed,
+
     /// [`Options::cancel`](crate::Options::cancel) was used.
     #[error("cancelled after {} tokens", partial.token_ids.len())]
     Cancelled {

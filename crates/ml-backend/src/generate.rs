@@ -16,7 +16,7 @@ use crate::memory::MemoryWatch;
 use crate::metrics::{Counts, FinishReason, Generation, Metrics, Piece, Times};
 use crate::request::Request;
 use crate::text::{TextBuilder, Vocabulary};
-use crate::{Error, Result};
+use crate::{Error, Result, TokenLogprobs};
 
 /// Tokens of an answer that are run again at a time, by one that was put aside: as many steps.
 pub(crate) const REPLAY: usize = 8;
@@ -41,6 +41,8 @@ pub(crate) struct Run<T> {
     steps: usize,
     /// How often its caches were given up for others.
     put_aside: usize,
+    /// Once it is over.
+    prompt_logprobs: Vec<TokenLogprobs>,
 }
 
 /// How far a generation is.
@@ -74,6 +76,7 @@ impl<T> Run<T> {
             reused: 0,
             steps: 0,
             put_aside: 0,
+            prompt_logprobs: Vec::new(),
         }
     }
 
@@ -257,17 +260,21 @@ impl<T> Run<T> {
         let (State::Token(token), Some(sequence)) = (state, self.sequence) else {
             return Ok(None);
         };
-        let id = model.read(sequence, token)?;
+        let token = model.read(sequence, token)?;
+        let ends = token.ends;
         self.note_time();
-        if self.request.eos.contains(&id) {
+        if self.request.eos.contains(&token.id) {
             return Ok(Some(FinishReason::Stop));
         }
-        let (piece, stopped) = self.text.push(id)?;
+        let (piece, stopped) = self.text.push(token)?;
         if let Some(piece) = piece {
             emit(piece);
         }
         if stopped {
             return Ok(Some(FinishReason::StopText));
+        }
+        if ends {
+            return Ok(Some(FinishReason::Stop));
         }
         let Some(next) = next else {
             return Ok(Some(self.request.at_max));
@@ -296,6 +303,12 @@ impl<T> Run<T> {
             // A device that ran out of memory has it back for the next request. That this can fail too
             // is no news: the first failure is the one to tell.
             let _ = model.drop_caches(self.sequence);
+        }
+        if self.request.prompt_logprobs.is_some()
+            && let Some(sequence) = self.sequence
+            && outcome.is_ok()
+        {
+            self.prompt_logprobs = model.prompt_logprobs(sequence);
         }
         let tidied = self.memory.finish(model, self.sequence);
         if let Some(sequence) = self.sequence {
@@ -368,6 +381,8 @@ impl<T> Run<T> {
         Generation {
             text,
             token_ids,
+            logprobs: std::mem::take(&mut self.text.logprobs),
+            prompt_logprobs: std::mem::take(&mut self.prompt_logprobs),
             finish_reason,
             metrics,
         }

@@ -6,14 +6,19 @@ use std::sync::mpsc::channel;
 use models::tokenizer::Tokenizer;
 
 use crate::backend::{Backend, OnPiece, StreamingBackend};
-use crate::chat::{ChatFormat, Message};
-use crate::engine::{Engine, Job};
+use crate::budget::Budget;
+use crate::chat::{ChatError, ChatFormat, Message, Syntax};
+use crate::engine::{Engine, Job, ReadJob};
 use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
-use crate::vocabulary::vocabulary;
-use crate::{Error, Generation, Options, Result};
+use crate::structure::Bound;
+use crate::vocabulary::{keeping, vocabulary};
+use crate::{CancelToken, Error, Generation, Options, Result, Structure};
+
+/// What ends the reasoning of most models that can be told to reason.
+const END_OF_REASONING: &str = "</think>";
 
 /// A loaded model.
 ///
@@ -24,6 +29,40 @@ use crate::{Error, Generation, Options, Result};
 pub struct MlxBackend {
     pub(crate) loaded: Arc<Loaded>,
     engine: Arc<Engine>,
+}
+
+/// What is known of the answer to a chat.
+pub(crate) struct ChatPrompt {
+    /// As the chat format writes it.
+    text: String,
+    /// How the model writes calls and thoughts.
+    pub(crate) syntax: Syntax,
+    /// Whether the prompt ends inside of a thought.
+    pub(crate) opened: bool,
+    /// Whether the text has the special tokens that these are marked by.
+    pub(crate) markers: bool,
+}
+
+/// What an answer continues.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// Tokens of the caller's.
+    Ids,
+    /// A text.
+    Text(&'a str),
+    /// A chat.
+    Chat(&'a ChatPrompt),
+}
+
+impl<'a> Origin<'a> {
+    /// Its text, where it has one.
+    fn prompt(self) -> Option<&'a str> {
+        match self {
+            Self::Ids => None,
+            Self::Text(text) => Some(text),
+            Self::Chat(chat) => Some(&chat.text),
+        }
+    }
 }
 
 impl MlxBackend {
@@ -37,6 +76,19 @@ impl MlxBackend {
     /// What was loaded: layers, bytes, device, limits.
     pub fn info(&self) -> &LoadedModel {
         &self.loaded.info
+    }
+
+    /// Requests that wait to be taken up, answers and calls for texts: at most as many as
+    /// [`queue`](crate::MlxBackendBuilder::queue) lets wait.
+    pub fn waiting(&self) -> usize {
+        self.engine.waiting()
+    }
+
+    /// Lets go of the model without waiting for it: what is under way ends, and then, once other clones and streams
+    /// have gone too, the model is freed on its own thread. Dropping the last clone waits for that, unless one of
+    /// them was closed.
+    pub fn close(self) {
+        self.engine.close();
     }
 
     /// Whether the directory has a tokenizer. Without one only the functions that take and give
@@ -67,12 +119,25 @@ impl MlxBackend {
 
     /// [`generate`](Backend::generate) as an iterator.
     pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
+        self.check_generates()?;
         self.check_length(prompt)?;
-        self.stream_ids(&self.encode(prompt)?, options)
+        let request = Request::new(self.encode(prompt)?, options, &self.loaded.limits)?;
+        self.start(request, options, Origin::Text(prompt))
     }
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        let (request, chat) = self.chat_request(messages, options)?;
+        self.start(request, options, Origin::Chat(&chat))
+    }
+
+    /// What is asked of the engine for a chat, and what is known of its answer.
+    pub(crate) fn chat_request(
+        &self,
+        messages: &[Message],
+        options: &Options,
+    ) -> Result<(Request, ChatPrompt)> {
+        self.check_generates()?;
         let prompt = self.render_chat(messages, options)?;
         self.check_length(&prompt)?;
         let (tokenizer, format) = (self.tokenizer()?, self.chat_format()?);
@@ -84,7 +149,16 @@ impl MlxBackend {
         if !options.ignore_eos {
             request.eos.extend(end_of_turn);
         }
-        self.start(request, options)
+        let template = tokenizer.chat_template().map_err(ChatError::from)?;
+        let template = template.map(|template| template.source.as_str());
+        let syntax = Syntax::of(template, &self.loaded.info.model.model_type);
+        let chat = ChatPrompt {
+            opened: syntax.opened_by(&prompt),
+            text: prompt,
+            syntax,
+            markers: false,
+        };
+        Ok((request, chat))
     }
 
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
@@ -93,10 +167,8 @@ impl MlxBackend {
         if !options.stop.is_empty() {
             self.tokenizer()?;
         }
-        self.start(
-            Request::new(ids.to_vec(), options, &self.loaded.limits)?,
-            options,
-        )
+        let request = Request::new(ids.to_vec(), options, &self.loaded.limits)?;
+        self.start(request, options, Origin::Ids)
     }
 
     /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
@@ -111,6 +183,7 @@ impl MlxBackend {
     /// # Errors
     /// More tokens than the model's context holds, and more logits than there is memory for.
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.check_generates()?;
         self.loaded.limits.check_ids(ids)?;
         self.loaded
             .limits
@@ -123,23 +196,105 @@ impl MlxBackend {
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    /// What the engine reads of a text, as soon as those before it are done.
-    pub(crate) fn read(&self, ids: Vec<u32>, want: Reading) -> Result<Vec<f32>> {
-        self.loaded.limits.check_ids(&ids)?;
-        self.loaded.limits.check_context(ids.len())?;
+    /// What the engine reads of each text, in their order.
+    pub(crate) fn read(
+        &self,
+        texts: Vec<Vec<u32>>,
+        want: Reading,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Vec<f32>>> {
+        for ids in &texts {
+            self.loaded.limits.check_ids(ids)?;
+            self.loaded.limits.check_context(ids.len())?;
+        }
+        let place = Some(self.engine.place()?);
         let (reply, answer) = channel();
-        self.engine.submit(Job::Read { ids, want, reply })?;
+        self.engine.submit(Job::Read(ReadJob {
+            texts,
+            want,
+            cancel: cancel.clone(),
+            place,
+            reply,
+        }))?;
         answer.recv().unwrap_or(Err(Error::EngineEnded))
     }
 
-    fn start(&self, request: Request, options: &Options) -> Result<GenerationStream> {
-        let vocabulary = self.loaded.tokenizer.as_ref().map(vocabulary);
+    /// Refuses a model that only embeds.
+    pub(crate) fn check_generates(&self) -> Result<()> {
+        match self.loaded.info.model.bidirectional {
+            true => Err(Error::Embedding {
+                path: self.loaded.info.dir.clone(),
+                problem: "its tokens see those behind them (use_bidirectional_attention), so it embeds texts and \
+                          writes none; use embed, or ml embed"
+                    .to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Has the engine generate.
+    pub(crate) fn start(
+        &self,
+        mut request: Request,
+        options: &Options,
+        origin: Origin<'_>,
+    ) -> Result<GenerationStream> {
+        self.check_generates()?;
+        let tokenizer = self.loaded.tokenizer.as_ref();
+        request.sampling.look_up(options, tokenizer)?;
+        if let Some(structure) = &options.structure {
+            let bound = self.bind(structure, options, origin.prompt())?;
+            request.sampling.constraint = Some(Arc::new(bound));
+        }
+        let chat = match origin {
+            Origin::Chat(chat) => Some(chat),
+            Origin::Ids | Origin::Text(_) => None,
+        };
+        if let (Some(tokens), Some(chat), Some(tokenizer)) =
+            (options.reasoning_budget, chat, tokenizer)
+        {
+            // Around any other, which sees the marker that it draws.
+            let then = request.sampling.constraint.take();
+            request.sampling.constraint =
+                Budget::around(tokens, (chat.syntax, chat.opened), tokenizer, then)?;
+        }
+        let vocabulary = tokenizer.map(|tokenizer| match chat {
+            Some(chat) if chat.markers => keeping(tokenizer, chat.syntax.special_tokens(tokenizer)),
+            _ => vocabulary(tokenizer),
+        });
         GenerationStream::start(
             self.engine.clone(),
             request,
             vocabulary,
             options.cancel.clone(),
         )
+    }
+
+    /// Holds a request to a form, from where its answer begins.
+    fn bind(
+        &self,
+        structure: &Structure,
+        options: &Options,
+        prompt: Option<&str>,
+    ) -> Result<Bound> {
+        let tokenizer = self.tokenizer()?;
+        let mut after = options.structure_after.clone();
+        if after.is_none() && options.enable_thinking == Some(true) {
+            let known = tokenizer.token_id(END_OF_REASONING);
+            after = known.map(|_| END_OF_REASONING.to_owned());
+        }
+        let is_over =
+            |marker: &String| prompt.is_some_and(|text| text.trim_end().ends_with(marker));
+        let after = after.filter(|marker| !is_over(marker));
+        let mut ends = self.loaded.limits.eos.clone();
+        // A model without a chat format has no turns.
+        let format = self.chat_format().ok();
+        let end_of_turn = format.and_then(ChatFormat::end_of_turn);
+        ends.extend(end_of_turn.and_then(|token| tokenizer.token_id(token)));
+        let rows = self.loaded.limits.vocab_size;
+        self.loaded
+            .structures
+            .bind(structure, after, tokenizer, rows, &ends)
     }
 
     /// Refuses a text that cannot fit the context before it is made into tokens, which takes many times
@@ -163,7 +318,7 @@ impl MlxBackend {
         self.loaded.tokenizer.as_ref().ok_or_else(missing)
     }
 
-    fn chat_format(&self) -> Result<&ChatFormat> {
+    pub(crate) fn chat_format(&self) -> Result<&ChatFormat> {
         if let Some(format) = self.loaded.format.get() {
             return Ok(format);
         }

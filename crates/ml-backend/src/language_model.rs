@@ -4,9 +4,9 @@
 //! same for every model and every device, and they are where the mistakes hide. So they see the model
 //! through this trait alone, and their tests run a scripted model with no MLX at all.
 
-use crate::Result;
-use crate::embedding::Pooling;
+use crate::embedding::Mode;
 use crate::request::Request;
+use crate::{Result, TokenLogprobs};
 
 /// A sequence that a model holds: caches and a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,34 @@ pub(crate) struct SequenceId(pub(crate) usize);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reading {
     /// Its hidden states, made one.
-    Pooled(Pooling),
+    Pooled {
+        /// In each of these ways, one vector behind the other.
+        modes: Vec<Mode>,
+        /// Tokens at the beginning that do not count.
+        skip: usize,
+    },
     /// The logits of these tokens, each in the vocabulary.
     Next(Vec<u32>),
+}
+
+/// A token that was drawn and read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sampled {
+    pub(crate) id: u32,
+    /// Whether the answer ends with it, and it is part of that.
+    pub(crate) ends: bool,
+    /// How probable it was, where that is asked for.
+    pub(crate) logprobs: Option<TokenLogprobs>,
+}
+
+impl From<u32> for Sampled {
+    fn from(id: u32) -> Self {
+        Self {
+            id,
+            ends: false,
+            logprobs: None,
+        }
+    }
 }
 
 /// A model and the sequences that it holds.
@@ -69,7 +94,11 @@ pub(crate) trait LanguageModel {
     fn next(&mut self, steps: &[(SequenceId, &Self::Token)]) -> Result<Vec<Result<Self::Token>>>;
 
     /// Waits for a token.
-    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<u32>;
+    fn read(&mut self, sequence: SequenceId, token: Self::Token) -> Result<Sampled>;
+
+    /// How probable the tokens of the prompt were, all but the first, where its request asks for it. Once, when the
+    /// prompt has been read.
+    fn prompt_logprobs(&mut self, sequence: SequenceId) -> Vec<TokenLogprobs>;
 
     /// The sequence goes on no more. Its caches may serve a prompt that begins like it, until the next
     /// [`begin`](Self::begin).
@@ -78,8 +107,15 @@ pub(crate) trait LanguageModel {
     /// Float32 logits of every position, `[ids.len(), vocabulary]`, row by row.
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>>;
 
-    /// Of a text by itself: its hidden states as one vector, or float32 logits of some tokens behind it.
-    fn read_text(&mut self, ids: &[u32], want: &Reading) -> Result<Vec<f32>>;
+    /// How many of the texts, of so many tokens each, are best read at once: the first, and those behind it that give
+    /// the same beside it, to the bit, as by themselves.
+    fn texts_together(&self, lengths: &[usize], want: &Reading) -> usize;
+
+    /// Whether there is memory for reading texts of so many tokens beside the sequences that are held.
+    fn has_room_for_texts(&self, lengths: &[usize]) -> bool;
+
+    /// Of each text by itself: its hidden states as one vector, or float32 logits of some tokens behind it.
+    fn read_texts(&mut self, texts: &[&[u32]], want: &Reading) -> Result<Vec<Vec<f32>>>;
 
     /// What is held now, and the peak since a [`begin`](Self::begin) when no sequence was held.
     fn memory(&mut self) -> Result<MemoryUse>;

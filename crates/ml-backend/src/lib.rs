@@ -44,7 +44,9 @@
 #![deny(unsafe_code)]
 
 mod account;
+mod answer;
 mod backend;
+mod budget;
 mod builder;
 /// How conversations are written down. For this repository's own tests; no part of the API.
 #[doc(hidden)]
@@ -58,6 +60,7 @@ mod handle;
 mod language_model;
 mod load;
 mod loaded;
+mod logprobs;
 mod memory;
 mod metrics;
 mod mlx_model;
@@ -67,34 +70,48 @@ mod request;
 mod rerank;
 mod sample;
 mod scheduler;
+mod scores;
 mod stream;
+mod structure;
 #[cfg(test)]
 mod testing;
 mod text;
 mod token;
+mod tokens;
 mod vocabulary;
 
+pub use answer::{Answer, AnswerPiece, AnswerStream};
 pub use backend::{Backend, OnPiece, StreamingBackend};
 pub use builder::{MlxBackendBuilder, Progress};
-pub use chat::{Message, Role, ToolCall};
+pub use chat::{AnswerEvent, Message, Role, ToolCall};
 pub use device::{Device, DeviceInfo, DeviceKind, Dtype};
 pub use embedding::EmbedOptions;
+#[doc(hidden)]
+pub use embedding::check_embedding_files;
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
 pub use load::device_info;
 pub use loaded::LoadedModel;
+pub use logprobs::{Alternative, TokenLogprobs};
 pub use memory::MemoryLimits;
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};
 pub use models::Step;
 pub use options::{
     CancelToken, DEFAULT_MAX_TOKENS, DEFAULT_PREFILL_CHUNK, DEFAULT_PREFILL_CHUNK_ON_CPU,
-    DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options,
+    DEFAULT_TEMPERATURE, MAX_PREFILL_CHUNK, Options, ToolChoice,
 };
 pub use rerank::RerankOptions;
+pub use sample::{Dry, LogitsProcessor, Xtc};
 pub use stream::GenerationStream;
+pub use structure::Structure;
 
 /// The README's example is compiled with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// And that of the page on structure.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/structure.md")]
+struct StructurePage;

@@ -23,6 +23,7 @@ use crate::memory::{Kept, check_room, megabytes};
 use crate::mlx_model::MlxModel;
 use crate::request::ModelLimits;
 use crate::scheduler::Service;
+use crate::structure::Structures;
 use crate::{Device, DeviceInfo, DeviceKind, Dtype, Error, MemoryLimits, ModelInfo, Result};
 
 impl MlxBackend {
@@ -87,6 +88,7 @@ impl MlxBackendBuilder<'_> {
             tokenizer,
             format,
             recipe,
+            structures: Structures::default(),
         };
         Ok(MlxBackend::new(engine, loaded))
     }

@@ -9,6 +9,7 @@ use models::tokenizer::Tokenizer;
 use crate::chat::ChatFormat;
 use crate::embedding::Recipe;
 use crate::request::ModelLimits;
+use crate::structure::Structures;
 use crate::{DeviceInfo, MemoryLimits, ModelInfo};
 
 /// What was loaded, and how.
@@ -39,4 +40,6 @@ pub(crate) struct Loaded {
     pub(crate) format: OnceLock<ChatFormat>,
     /// Made at the first embedding: who generates needs no files for it.
     pub(crate) recipe: OnceLock<Recipe>,
+    /// Of answers that have a form.
+    pub(crate) structures: Structures,
 }

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::TokenLogprobs;
+
 /// Some of a generation's text, as a stream hands it out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Piece {
     /// Whole characters, never empty; where there is no tokenizer, always empty.
     pub text: String,
     /// The tokens that were generated since the previous piece.
     pub token_ids: Vec<u32>,
+    /// How probable each of these was, where [`Options::logprobs`](crate::Options::logprobs) asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
 }
 
 /// A finished or broken-off generation.
@@ -23,6 +27,13 @@ pub struct Generation {
     pub text: String,
     /// The generated tokens, without the end-of-sequence token that stopped it.
     pub token_ids: Vec<u32>,
+    /// How probable each of these was, where [`Options::logprobs`](crate::Options::logprobs) asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprobs>,
+    /// How probable each token of the prompt but the first was, where
+    /// [`Options::prompt_logprobs`](crate::Options::prompt_logprobs) asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompt_logprobs: Vec<TokenLogprobs>,
     /// Why there is no more.
     pub finish_reason: FinishReason,
     /// Counts, times and memory.
@@ -39,6 +50,8 @@ impl Generation {
         Self {
             text: String::new(),
             token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            prompt_logprobs: Vec::new(),
             finish_reason,
             metrics,
         }
@@ -52,6 +65,8 @@ impl Generation {
 pub enum FinishReason {
     /// The model said so, with an end-of-sequence token.
     Stop,
+    /// The same, after calls of tools: of an [`Answer`](crate::Answer).
+    ToolCalls,
     /// The text reached one of [`Options::stop`](crate::Options::stop).
     StopText,
     /// [`Options::max_tokens`](crate::Options::max_tokens) tokens are there.
@@ -71,6 +86,7 @@ impl FinishReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
             Self::StopText => "stop_text",
             Self::Length => "length",
             Self::Context => "context",
@@ -214,7 +230,9 @@ mod tests {
     #[test]
     fn a_finish_reason_has_one_name() {
         use FinishReason::*;
-        for reason in [Stop, StopText, Length, Context, Cancelled, Callback, Failed] {
+        for reason in [
+            Stop, ToolCalls, StopText, Length, Context, Cancelled, Callback, Failed,
+        ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }

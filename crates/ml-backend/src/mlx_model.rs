@@ -7,13 +7,14 @@ use models::cache::{Cache, GROWTH};
 use models::{Logits, Model, Pass, Passed};
 
 use crate::account::Share;
-use crate::embedding::{Pool, Pooling};
-use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
+use crate::embedding::{Mode, Pool};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
 use crate::request::Request;
 use crate::sample::{self, Sampler};
+use crate::scores::Scores;
 use crate::token::Token;
-use crate::{Error, Result};
+use crate::{Error, Result, TokenLogprobs};
 
 /// Positions whose logits are computed at once for [`LanguageModel::logits`]: a float32 row of a
 /// large vocabulary is a megabyte.
@@ -60,6 +61,8 @@ struct Sequence {
     sampler: Sampler,
     /// Of its prompt, where that has paused between two layers.
     pass: Option<Pass>,
+    /// Where the prompt's probabilities are asked for.
+    scores: Option<Scores>,
 }
 
 impl Sequence {
@@ -73,12 +76,23 @@ impl Sequence {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Option<Array>>> {
         let cache = &mut self.held.cache;
+        // Of one that was put aside the probabilities are known, and nothing follows the last token.
+        let is_last = ids.len() == 1 && want == Logits::Last;
+        let scores = self.scores.as_mut();
+        let scores = scores.filter(|scores| scores.wants_more() && !is_last);
         let pass = match self.pass.take() {
             Some(pass) => pass,
+            None if scores.is_some() => model.begin(&ids_array(ids)?, cache, Logits::Hidden)?,
             None => model.begin(&ids_array(ids)?, cache, want)?,
         };
         match model.go_on(pass, cache, more)? {
-            Passed::Whole(logits) => Ok(Some(logits)),
+            Passed::Whole(made) => match (scores, made) {
+                (Some(scores), Some(hidden)) => {
+                    let last = scores.add(model, &hidden)?;
+                    Ok(Some((want == Logits::Last).then_some(last)))
+                }
+                (_, logits) => Ok(Some(logits)),
+            },
             Passed::Part(pass) => {
                 self.pass = Some(pass);
                 Ok(None)
@@ -166,9 +180,15 @@ impl MlxModel {
         Self::draw(sequence, &logits)
     }
 
+    /// Draws a token that was left for the host.
+    fn settle(&mut self, id: SequenceId, token: &Token) {
+        let sampler = &mut self.sequence(id).sampler;
+        token.settle(|logits| sampler.draw_now(logits));
+    }
+
     /// Submits the drawing of a token from `logits`.
     fn draw(sequence: &mut Sequence, logits: &Array) -> Result<Token> {
-        let token = Token::alone(sequence.sampler.draw(logits)?);
+        let token = sequence.sampler.draw(logits)?;
         mlx_core::async_eval(&token.arrays())?;
         Ok(token)
     }
@@ -259,9 +279,23 @@ impl MlxModel {
 /// Texts that are read for something else than an answer. They are cut like nothing else, so that what a text gives is
 /// its own.
 impl MlxModel {
-    fn pooled(&self, ids: &[u32], pooling: Pooling, cache: &mut Cache) -> Result<Vec<f32>> {
-        let mut pool = Pool::new(pooling);
-        for chunk in ids.chunks(LOGITS_CHUNK) {
+    /// Tokens of a text that are read at once: all of them, where each sees those behind it.
+    fn text_chunk(&self) -> usize {
+        match self.model.info().bidirectional {
+            true => usize::MAX,
+            false => LOGITS_CHUNK,
+        }
+    }
+
+    fn pooled(
+        &self,
+        ids: &[u32],
+        modes: &[Mode],
+        skip: usize,
+        cache: &mut Cache,
+    ) -> Result<Vec<f32>> {
+        let mut pool = Pool::new(modes, skip);
+        for chunk in ids.chunks(self.text_chunk()) {
             let states = self
                 .model
                 .forward(&ids_array(chunk)?, cache, Logits::Hidden)?;
@@ -272,6 +306,29 @@ impl MlxModel {
             }
         }
         Ok(pool.finish())
+    }
+
+    /// The same of several texts, as one pass.
+    fn pooled_together(
+        &self,
+        texts: &[&[u32]],
+        modes: &[Mode],
+        skip: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut caches: Vec<Cache> = texts.iter().map(|_| self.model.new_cache()).collect();
+        let mut caches: Vec<&mut Cache> = caches.iter_mut().collect();
+        let lengths: Vec<i32> = texts.iter().map(|ids| ids.len() as i32).collect();
+        let ids = ids_array(&texts.concat())?;
+        let states = self.model.hidden_states_of(&ids, &lengths, &mut caches)?;
+        let hidden = states.dim(1).unsigned_abs() as usize;
+        let rows = states.cast(Dtype::Float32)?.to_vec::<f32>()?;
+        let mut rows = rows.chunks_exact(hidden.max(1));
+        let pooled = texts.iter().map(|ids| {
+            let mut pool = Pool::new(modes, skip);
+            rows.by_ref().take(ids.len()).for_each(|row| pool.add(row));
+            pool.finish()
+        });
+        Ok(pooled.collect())
     }
 
     fn next_logits(&self, ids: &[u32], tokens: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
@@ -322,6 +379,7 @@ impl LanguageModel for MlxModel {
             held,
             sampler: Sampler::new(&request.sampling, prompt)?,
             pass: None,
+            scores: request.prompt_logprobs.map(|n| Scores::new(prompt, n)),
         };
         let free = self.sequences.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sequences.len());
@@ -409,6 +467,9 @@ impl LanguageModel for MlxModel {
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
         self.make_way();
+        for (id, token) in steps {
+            self.settle(*id, token);
+        }
         let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
         let ids = Token::ids(&tokens)?;
         if let [(id, _)] = steps {
@@ -421,13 +482,28 @@ impl LanguageModel for MlxModel {
         model.submit_each(sequences, &ids)
     }
 
-    fn read(&mut self, id: SequenceId, token: Token) -> Result<u32> {
-        let Some(token) = token.read()? else {
+    fn read(&mut self, id: SequenceId, token: Token) -> Result<Sampled> {
+        self.settle(id, &token);
+        let drawn = token.read()?;
+        let outcome = self.sequence(id).sampler.outcome();
+        if let Some(error) = outcome.failed {
+            return Err(error);
+        }
+        let Some(token) = drawn else {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };
         self.sequence(id).held.tokens.push(token);
-        Ok(token)
+        Ok(Sampled {
+            id: token,
+            ends: outcome.ends,
+            logprobs: outcome.logprobs,
+        })
+    }
+
+    fn prompt_logprobs(&mut self, id: SequenceId) -> Vec<TokenLogprobs> {
+        let scores = self.sequence(id).scores.take();
+        scores.map_or_else(Vec::new, Scores::finish)
     }
 
     fn end(&mut self, id: SequenceId) {
@@ -450,14 +526,42 @@ impl LanguageModel for MlxModel {
         rows
     }
 
-    fn read_text(&mut self, ids: &[u32], want: &Reading) -> Result<Vec<f32>> {
-        self.last = None;
-        let mut cache = self.model.new_cache();
-        let read = match want {
-            Reading::Pooled(pooling) => self.pooled(ids, *pooling, &mut cache),
-            Reading::Next(tokens) => self.next_logits(ids, tokens, &mut cache),
+    fn texts_together(&self, lengths: &[usize], want: &Reading) -> usize {
+        let chunk = self.text_chunk();
+        let whole = lengths.iter().take_while(|length| **length <= chunk);
+        match want {
+            Reading::Pooled { .. } => self.model.texts_together(&lengths[..whole.count()]),
+            Reading::Next(_) => 1,
+        }
+    }
+
+    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+        let each = self.model.info().cache_bytes_per_token();
+        let bytes = |length: &usize| {
+            let tokens = (*length as u64).next_multiple_of(GROWTH as u64);
+            tokens.saturating_mul(each)
         };
-        drop(cache);
+        let texts = lengths.iter().map(bytes).fold(0, u64::saturating_add);
+        let [caches, _] = self.held_bytes();
+        let needed = self.weights.saturating_add(caches).saturating_add(texts);
+        needed <= self.limit
+    }
+
+    fn read_texts(&mut self, texts: &[&[u32]], want: &Reading) -> Result<Vec<Vec<f32>>> {
+        self.last = None;
+        let one = |ids: &&[u32]| {
+            let mut cache = self.model.new_cache();
+            match want {
+                Reading::Pooled { modes, skip } => self.pooled(ids, modes, *skip, &mut cache),
+                Reading::Next(tokens) => self.next_logits(ids, tokens, &mut cache),
+            }
+        };
+        let read = match want {
+            Reading::Pooled { modes, skip } if texts.len() > 1 => {
+                self.pooled_together(texts, modes, *skip)
+            }
+            _ => texts.iter().map(one).collect(),
+        };
         self.release_buffers()?;
         read
     }

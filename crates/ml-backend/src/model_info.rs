@@ -58,6 +58,8 @@ pub struct ModelInfo {
     pub context: Option<usize>,
     /// Whether the embedding is the head.
     pub tied_head: bool,
+    /// Whether tokens see those behind them too: the model embeds texts, and generates none.
+    pub bidirectional: bool,
     /// Such as `4-bit affine, group 64`.
     pub quantization: Option<String>,
     /// Dtype of the activations and of the caches.
@@ -83,6 +85,7 @@ pub struct ModelInfo {
     /// What the files say that could not be used and was left out, one line each.
     pub warnings: Vec<String>,
     plans: [(DeviceKind, Vec<Step>); 3],
+    read: models::ModelInfo,
 }
 
 impl ModelInfo {
@@ -102,6 +105,11 @@ impl ModelInfo {
         plan.map_or(&[], |(_, steps)| steps)
     }
 
+    /// Bytes that so many tokens take in the caches: a sliding window holds no more than it sees.
+    pub fn cache_bytes(&self, tokens: usize) -> u64 {
+        self.read.cache_bytes(tokens as u64)
+    }
+
     pub(crate) fn of(model: &models::ModelInfo) -> Self {
         let plan = |kind| (DeviceKind::of(kind), model.plan(kind));
         let advice = &model.generation;
@@ -117,6 +125,7 @@ impl ModelInfo {
             heads: model.heads,
             kv_heads: model.kv_heads,
             head_dim: model.head_dim,
+            bidirectional: model.bidirectional,
             max_position_embeddings: model.max_position_embeddings,
             context: model.context,
             tied_head: model.tied_head,
@@ -139,6 +148,7 @@ impl ModelInfo {
                 repetition_penalty: advice.repetition_penalty,
             },
             warnings: model.warnings.clone(),
+            read: model.clone(),
             plans: [
                 plan(mlx_core::DeviceKind::Cpu),
                 plan(mlx_core::DeviceKind::Cuda),

@@ -4,11 +4,13 @@
 //! `Options::new().max_tokens(64)`. The struct is `#[non_exhaustive]`: an option that is
 //! added later breaks nobody.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chat::Variables;
-use crate::{Error, Result};
+use crate::sample::check_stages;
+use crate::{Dry, Error, LogitsProcessor, Result, Structure, Xtc};
 
 /// The temperature of [`Options`] that name none, for a model whose files advise none.
 pub const DEFAULT_TEMPERATURE: f32 = 0.1;
@@ -59,6 +61,45 @@ pub struct Options {
     pub repetition_penalty: Option<f32>,
     /// How many of the last tokens, prompt included, `repetition_penalty` looks at. Unset is 20.
     pub repetition_context: Option<usize>,
+    /// Makes tokens that occurred less probable (above 0) or more (below 0): this is taken from their logits.
+    pub presence_penalty: Option<f32>,
+    /// The same, as many times as they occurred.
+    pub frequency_penalty: Option<f32>,
+    /// How many of the last tokens, prompt included, `presence_penalty` and `frequency_penalty` look at. Unset is all
+    /// of the answer and nothing of the prompt.
+    pub penalty_context: Option<usize>,
+    /// Makes tokens less probable that would go on with a repetition. Unset is none of that.
+    pub dry: Option<Dry>,
+    /// What is added to the logits of tokens, before the penalties; negative infinity bans a token.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// The only tokens that may be drawn, and those that end the answer if they are among them. Empty is all.
+    pub allowed_ids: Vec<u32>,
+    /// Draw only from the tokens whose information is nearest to what is expected, and which together reach this
+    /// probability, in (0, 1]. Unset is 1, which is all. <https://arxiv.org/abs/2202.00666>
+    pub typical_p: Option<f32>,
+    /// Leaves out the most probable tokens now and then. Unset is never.
+    pub xtc: Option<Xtc>,
+    /// Divide by the temperature before the filters and not after them, and have these in the order that transformers
+    /// has.
+    pub temperature_first: bool,
+    /// Tell how probable each generated token was, and so many most probable ones of its place, at most 20: see
+    /// [`TokenLogprobs`](crate::TokenLogprobs). Unset is nothing of that.
+    pub logprobs: Option<usize>,
+    /// The same of the prompt's tokens, of all but the first: in [`Generation`](crate::Generation)`::prompt_logprobs`.
+    pub prompt_logprobs: Option<usize>,
+    /// Tokens that end the answer, beside the model's own end-of-sequence tokens; they are not part of it.
+    pub stop_ids: Vec<u32>,
+    /// Change the logits before each token is drawn, in their order, after penalties and biases and before all
+    /// filters.
+    pub logits_processors: Vec<LogitsProcessor>,
+    /// What the answer has to be, such as a JSON text under a schema: no other tokens are drawn. What cannot be held
+    /// to is refused before anything runs.
+    pub structure: Option<Structure>,
+    /// The text behind which the answer begins that has the [`structure`](Self::structure), such as `</think>`, which
+    /// ends a model's reasoning; what comes before it is free. Unset is the beginning, or with
+    /// [`enable_thinking`](Self::enable_thinking) `</think>` where the vocabulary has that token. A prompt that ends
+    /// with it counts.
+    pub structure_after: Option<String>,
     /// Texts that end the generation. They are not part of the result, and no piece of a stream
     /// holds a part of one.
     pub stop: Vec<String>,
@@ -79,9 +120,14 @@ pub struct Options {
     /// For chat templates that know the variable `enable_thinking` (Qwen3): whether the model may
     /// reason before it answers. Unset leaves it to the template.
     pub enable_thinking: Option<bool>,
+    /// The most tokens of reasoning in an answer to a chat: after them the marker that ends it is put there, and the
+    /// model answers. A model whose reasoning has no known markers thinks as it likes. Unset is no bound.
+    pub reasoning_budget: Option<usize>,
     /// Tools that the model may call, as chat APIs write them: objects with a `function` of a name, a description
     /// and a JSON schema of its parameters. They go into the chat template; a built-in format knows none.
     pub tools: Vec<serde_json::Value>,
+    /// Whether the model may call [`tools`](Self::tools), of [`respond`](crate::MlxBackend::respond).
+    pub tool_choice: ToolChoice,
     /// Documents for chat templates that know the variable `documents`.
     pub documents: Vec<serde_json::Value>,
     /// Further variables of the chat template, which count before all others: what chat APIs call
@@ -125,16 +171,84 @@ impl Options {
         repetition_penalty(repetition_penalty: f32);
         /// Sets [`repetition_context`](Self::repetition_context).
         repetition_context(repetition_context: usize);
+        /// Sets [`presence_penalty`](Self::presence_penalty).
+        presence_penalty(presence_penalty: f32);
+        /// Sets [`frequency_penalty`](Self::frequency_penalty).
+        frequency_penalty(frequency_penalty: f32);
+        /// Sets [`penalty_context`](Self::penalty_context).
+        penalty_context(penalty_context: usize);
+        /// Sets [`dry`](Self::dry).
+        dry(dry: Dry);
+        /// Sets [`typical_p`](Self::typical_p).
+        typical_p(typical_p: f32);
+        /// Sets [`xtc`](Self::xtc).
+        xtc(xtc: Xtc);
+        /// Sets [`logprobs`](Self::logprobs).
+        logprobs(logprobs: usize);
+        /// Sets [`prompt_logprobs`](Self::prompt_logprobs).
+        prompt_logprobs(prompt_logprobs: usize);
         /// Sets [`prefill_chunk`](Self::prefill_chunk).
         prefill_chunk(prefill_chunk: usize);
+        /// Sets [`structure`](Self::structure).
+        structure(structure: Structure);
         /// Sets [`enable_thinking`](Self::enable_thinking).
         enable_thinking(enable_thinking: bool);
+        /// Sets [`reasoning_budget`](Self::reasoning_budget).
+        reasoning_budget(reasoning_budget: usize);
     }
 
     /// Adds a text to [`stop`](Self::stop).
     #[must_use]
     pub fn stop(mut self, stop: impl Into<String>) -> Self {
         self.stop.push(stop.into());
+        self
+    }
+
+    /// Adds a token to [`logit_bias`](Self::logit_bias).
+    #[must_use]
+    pub fn logit_bias(mut self, id: u32, bias: f32) -> Self {
+        self.logit_bias.insert(id, bias);
+        self
+    }
+
+    /// Adds a token that is never drawn: a [`logit_bias`](Self::logit_bias) of negative infinity.
+    #[must_use]
+    pub fn ban(self, id: u32) -> Self {
+        self.logit_bias(id, f32::NEG_INFINITY)
+    }
+
+    /// Sets [`allowed_ids`](Self::allowed_ids).
+    #[must_use]
+    pub fn allowed_ids(mut self, ids: impl Into<Vec<u32>>) -> Self {
+        self.allowed_ids = ids.into();
+        self
+    }
+
+    /// Sets [`temperature_first`](Self::temperature_first).
+    #[must_use]
+    pub fn temperature_first(mut self, temperature_first: bool) -> Self {
+        self.temperature_first = temperature_first;
+        self
+    }
+
+    /// Adds a token to [`stop_ids`](Self::stop_ids).
+    #[must_use]
+    pub fn stop_id(mut self, id: u32) -> Self {
+        self.stop_ids.push(id);
+        self
+    }
+
+    /// Adds one to [`logits_processors`](Self::logits_processors).
+    #[must_use]
+    pub fn logits_processor(mut self, processor: LogitsProcessor) -> Self {
+        self.logits_processors.push(processor);
+        self
+    }
+
+    /// Sets [`structure_after`](Self::structure_after).
+    #[must_use]
+    pub fn structure_after(mut self, marker: impl Into<String>) -> Self {
+        self.structure_after = Some(marker.into());
         self
     }
 
@@ -163,6 +277,13 @@ impl Options {
     #[must_use]
     pub fn tool(mut self, tool: serde_json::Value) -> Self {
         self.tools.push(tool);
+        self
+    }
+
+    /// Sets [`tool_choice`](Self::tool_choice).
+    #[must_use]
+    pub fn tool_choice(mut self, tool_choice: ToolChoice) -> Self {
+        self.tool_choice = tool_choice;
         self
     }
 
@@ -197,13 +318,26 @@ impl Options {
         if let Some(thinking) = self.enable_thinking {
             variables.insert("enable_thinking".to_owned(), thinking.into());
         }
-        for (name, values) in [("tools", &self.tools), ("documents", &self.documents)] {
+        let no_tools = Vec::new();
+        let tools = match self.tool_choice {
+            ToolChoice::None => &no_tools,
+            _ => &self.tools,
+        };
+        for (name, values) in [("tools", tools), ("documents", &self.documents)] {
             if !values.is_empty() {
                 variables.insert(name.to_owned(), values.clone().into());
             }
         }
         variables.extend(self.template_variables.clone());
         variables
+    }
+
+    /// The tools that an answer may call: what its template is told of.
+    pub(crate) fn tools_to_call(&self) -> Vec<serde_json::Value> {
+        match self.variables().remove("tools") {
+            Some(serde_json::Value::Array(tools)) => tools,
+            _ => Vec::new(),
+        }
     }
 
     /// Refuses values that no generation can use, with the option's name.
@@ -238,6 +372,7 @@ impl Options {
             "1 or more",
         )?;
         check("prefill_chunk", self.prefill_chunk, |n| n > 0, "1 or more")?;
+        check_stages(self)?;
         for (name, values) in [("tools", &self.tools), ("documents", &self.documents)] {
             if let Some(other) = values.iter().find(|value| !value.is_object()) {
                 return Err(Error::InvalidOption {
@@ -257,6 +392,20 @@ impl Options {
                 });
             }
         }
+        if self.structure_after.as_deref() == Some("") {
+            return Err(Error::InvalidOption {
+                name: "structure_after",
+                value: "an empty text".to_owned(),
+                expected: "at least one character",
+            });
+        }
+        if self.structure.is_some() && self.ignore_eos {
+            return Err(Error::InvalidOption {
+                name: "ignore_eos",
+                value: "set beside a structure".to_owned(),
+                expected: "left alone: an answer that has a form ends where that ends",
+            });
+        }
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::InvalidOption {
                 name: "stop",
@@ -268,7 +417,7 @@ impl Options {
     }
 }
 
-fn check<T: Copy + ToString>(
+pub(crate) fn check<T: Copy + ToString>(
     name: &'static str,
     value: Option<T>,
     good: impl Fn(T) -> bool,
@@ -282,6 +431,17 @@ fn check<T: Copy + ToString>(
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a model may call tools, or has to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// It is told of no tools, and what looks like a call is text.
+    None,
 }
 
 /// Asks a generation to stop; clones share the request.
@@ -327,6 +487,34 @@ mod tests {
             ("repetition_context", base().repetition_context(0)),
             ("prefill_chunk", base().prefill_chunk(0)),
             ("stop", base().stop("")),
+            ("typical_p", base().typical_p(0.0)),
+            ("xtc.probability", base().xtc(Xtc::new(1.5))),
+            (
+                "xtc.threshold",
+                base().xtc(Xtc {
+                    threshold: 0.6,
+                    ..Xtc::new(0.5)
+                }),
+            ),
+            ("dry.multiplier", base().dry(Dry::new(0.0))),
+            (
+                "dry.base",
+                base().dry(Dry {
+                    base: 0.5,
+                    ..Dry::new(1.0)
+                }),
+            ),
+            ("presence_penalty", base().presence_penalty(f32::NAN)),
+            ("frequency_penalty", base().frequency_penalty(f32::INFINITY)),
+            ("penalty_context", base().penalty_context(0)),
+            ("logit_bias", base().logit_bias(3, f32::INFINITY)),
+            ("logprobs", base().logprobs(21)),
+            ("prompt_logprobs", base().prompt_logprobs(21)),
+            ("structure_after", base().structure_after("")),
+            (
+                "ignore_eos",
+                base().structure(Structure::JsonObject).ignore_eos(true),
+            ),
         ];
         for (name, options) in bad {
             let error = options.check().expect_err(name).to_string();

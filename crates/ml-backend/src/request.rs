@@ -91,12 +91,23 @@ impl ModelLimits {
         if ids.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        match ids.iter().find(|&&id| id as usize >= self.vocab_size) {
-            Some(&id) => Err(Error::TokenOutOfRange {
+        ids.iter().try_for_each(|&id| self.check_id(id))
+    }
+
+    /// Refuses options that name tokens which the model has not.
+    fn check_named(&self, options: &Options) -> Result<()> {
+        let named = options.allowed_ids.iter().chain(&options.stop_ids);
+        let mut named = named.chain(options.logit_bias.keys());
+        named.try_for_each(|&id| self.check_id(id))
+    }
+
+    fn check_id(&self, id: u32) -> Result<()> {
+        match (id as usize) < self.vocab_size {
+            true => Ok(()),
+            false => Err(Error::TokenOutOfRange {
                 id,
                 vocab_size: self.vocab_size,
             }),
-            None => Ok(()),
         }
     }
 }
@@ -114,6 +125,8 @@ pub(crate) struct Request {
     pub(crate) eos: Vec<u32>,
     pub(crate) stop: Vec<String>,
     pub(crate) prefill_chunk: usize,
+    /// How many alternatives are told of each token of the prompt, where that is asked for.
+    pub(crate) prompt_logprobs: Option<usize>,
     /// Whether the caches' tokens may stand for the beginning of the prompt.
     pub(crate) reuse_prefix: bool,
     pub(crate) sampling: Sampling,
@@ -123,6 +136,7 @@ impl Request {
     pub(crate) fn new(prompt: Vec<u32>, options: &Options, limits: &ModelLimits) -> Result<Self> {
         options.check()?;
         limits.check_ids(&prompt)?;
+        limits.check_named(options)?;
         let mut max_tokens = options.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
         let mut at_max = FinishReason::Length;
         if let Some(context) = limits.context {
@@ -142,18 +156,19 @@ impl Request {
             prompt,
             max_tokens,
             at_max,
-            eos: if options.ignore_eos {
-                Vec::new()
-            } else {
-                limits.eos.clone()
+            eos: match options.ignore_eos {
+                true => options.stop_ids.clone(),
+                false => [&limits.eos[..], &options.stop_ids].concat(),
             },
+            prompt_logprobs: options.prompt_logprobs,
             stop: options.stop.clone(),
             prefill_chunk: options
                 .prefill_chunk
                 .unwrap_or(limits.prefill_chunk)
                 .min(MAX_PREFILL_CHUNK),
-            reuse_prefix: options.reuse_prefix,
-            sampling: Sampling::new(options, &limits.advice),
+            // What is not run has no probabilities.
+            reuse_prefix: options.reuse_prefix && options.prompt_logprobs.is_none(),
+            sampling: Sampling::new(options, limits),
         })
     }
 }

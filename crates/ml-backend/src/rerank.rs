@@ -19,7 +19,7 @@ const BEHIND: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n
 pub struct RerankOptions {
     /// What makes a document fit a query, in words; `None` is to be a passage that answers a web search.
     pub instruction: Option<String>,
-    /// Looked at before each document.
+    /// Looked at before each document is read.
     pub cancel: CancelToken,
 }
 
@@ -54,6 +54,7 @@ impl MlxBackend {
         documents: &[&str],
         options: &RerankOptions,
     ) -> Result<Vec<f32>> {
+        self.check_generates()?;
         let tokenizer = self.tokenizer()?;
         let answer = |token| {
             tokenizer.token_id(token).ok_or_else(|| Error::Embedding {
@@ -70,15 +71,17 @@ impl MlxBackend {
             tokenizer.encode(BEFORE, false)?,
             tokenizer.encode(BEHIND, false)?,
         );
-        let mut scores = Vec::new();
+        let mut texts = Vec::new();
         for document in documents {
-            check_cancel(&options.cancel, scores.len(), documents.len())?;
+            check_cancel(&options.cancel, 0, documents.len())?;
             let text =
                 format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}");
             self.check_length(&text)?;
             // Each by itself, as the model's card has it: no token reaches from one into the next.
-            let ids = [&before[..], &tokenizer.encode(&text, false)?, &behind].concat();
-            let logits = self.read(ids, Reading::Next(answers.clone()))?;
+            texts.push([&before[..], &tokenizer.encode(&text, false)?, &behind].concat());
+        }
+        let mut scores = Vec::new();
+        for logits in self.read(texts, Reading::Next(answers), &options.cancel)? {
             let [yes, no] = logits[..] else {
                 return Err(Error::EngineEnded);
             };

@@ -6,11 +6,15 @@
 //! The engine may be ahead of its reader. What counts as generated when the reader breaks off (its
 //! callback failed, or it cancelled) is what it was handed, to the byte; the rest is discarded.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, Event, GenerateJob, Job};
+use futures_core::Stream;
+
+use crate::engine::{Engine, Event, GenerateJob, Job, Listener, bell};
 use crate::metrics::{FinishReason, Generation, Piece};
 use crate::request::Request;
 use crate::text::Vocabulary;
@@ -20,7 +24,8 @@ use crate::{BoxError, CancelToken, Error, Result};
 /// its cancel token.
 const POLL: Duration = Duration::from_millis(20);
 
-/// An iterator over the pieces of one answer. Dropping it cancels the generation.
+/// The pieces of one answer: an iterator, and for tasks a [`Stream`], which never blocks and is woken by the engine.
+/// Dropping it cancels the generation.
 ///
 /// It ends after the last piece, or after an error; once it ended without one, [`generation`] has
 /// the whole text and the figures. It keeps the model loaded as long as it lives.
@@ -30,6 +35,9 @@ pub struct GenerationStream {
     events: Receiver<Event>,
     cancel: CancelToken,
     abandoned: CancelToken,
+    /// Whether the user has cancelled, and what still comes is discarded.
+    cancelled: bool,
+    listener: Listener,
     prompt_tokens: usize,
     ended: bool,
     /// Bytes of text and tokens that were handed out.
@@ -47,6 +55,7 @@ impl GenerationStream {
         cancel: CancelToken,
     ) -> Result<Self> {
         let (events, receiver) = channel();
+        let (bell, listener) = bell();
         let abandoned = CancelToken::new();
         let prompt_tokens = request.prompt.len();
         let place = Some(engine.place()?);
@@ -57,11 +66,14 @@ impl GenerationStream {
             events,
             place,
             since: Instant::now(),
+            bell,
         }))?;
         Ok(Self {
             events: receiver,
             cancel,
             abandoned,
+            cancelled: false,
+            listener,
             prompt_tokens,
             ended: false,
             handed_out: (0, 0),
@@ -70,9 +82,74 @@ impl GenerationStream {
         })
     }
 
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
     /// The whole answer and its figures, once the stream ended without an error.
     pub fn generation(&self) -> Option<&Generation> {
         self.whole.as_ref()
+    }
+
+    /// The next piece, if it is there: `Pending` where it is not, `None` behind the last one. Does not wait.
+    pub fn try_next(&mut self) -> Poll<Option<Result<Piece>>> {
+        while !self.ended {
+            let event = match self.events.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Empty) if self.is_given_up() => self.given_up(),
+                Err(TryRecvError::Empty) => return Poll::Pending,
+                Err(TryRecvError::Disconnected) => Event::Done(Err(Error::EngineEnded)),
+            };
+            if let Some(item) = self.take(event) {
+                return Poll::Ready(item);
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// What an event gives the reader; `None` where nothing.
+    fn take(&mut self, event: Event) -> Option<Option<Result<Piece>>> {
+        match event {
+            Event::Piece(_) if self.cancelled => None,
+            Event::Piece(_) if self.cancel.is_cancelled() => {
+                self.cancelled = true;
+                self.abandoned.cancel();
+                None
+            }
+            Event::Piece(piece) => {
+                self.handed_out.0 += piece.text.len();
+                self.handed_out.1 += piece.token_ids.len();
+                Some(Some(Ok(piece)))
+            }
+            Event::Done(outcome) => {
+                self.ended = true;
+                if self.cancelled {
+                    let partial = self.partial(outcome, FinishReason::Cancelled);
+                    let error = partial.map(|partial| Error::Cancelled {
+                        partial: partial.into(),
+                    });
+                    return Some(Some(Err(error.unwrap_or_else(|error| error))));
+                }
+                match outcome {
+                    Ok(generation) => {
+                        self.whole = Some(generation);
+                        Some(None)
+                    }
+                    Err(error) => Some(Some(Err(error))),
+                }
+            }
+        }
+    }
+
+    /// Whether the user has cancelled before there was anything: who waits behind others need not wait for that.
+    fn is_given_up(&self) -> bool {
+        self.handed_out.1 == 0 && !self.ended && self.cancel.is_cancelled()
+    }
+
+    fn given_up(&self) -> Event {
+        let partial = self.nothing(FinishReason::Cancelled).into();
+        Event::Done(Err(Error::Cancelled { partial }))
     }
 
     /// Waits for the end of the answer.
@@ -96,14 +173,10 @@ impl GenerationStream {
 
     /// The next event. Waiting for the first one ends when the user cancels.
     fn receive(&self) -> Event {
-        let none_yet = self.handed_out.1 == 0 && !self.ended;
         loop {
             match self.events.recv_timeout(POLL) {
                 Ok(event) => return event,
-                Err(RecvTimeoutError::Timeout) if none_yet && self.cancel.is_cancelled() => {
-                    let partial = self.nothing(FinishReason::Cancelled).into();
-                    return Event::Done(Err(Error::Cancelled { partial }));
-                }
+                Err(RecvTimeoutError::Timeout) if self.is_given_up() => return self.given_up(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Event::Done(Err(Error::EngineEnded));
@@ -121,6 +194,11 @@ impl GenerationStream {
                 break outcome;
             }
         };
+        self.partial(outcome, reason)
+    }
+
+    /// What was handed out, of an answer that ended so.
+    fn partial(&self, outcome: Result<Generation>, reason: FinishReason) -> Result<Generation> {
         let mut partial = match outcome {
             Ok(generation) => generation,
             Err(error) if error.partial().is_some() => {
@@ -131,6 +209,7 @@ impl GenerationStream {
         let (bytes, tokens) = self.handed_out;
         partial.text.truncate(bytes);
         partial.token_ids.truncate(tokens);
+        partial.logprobs.truncate(tokens);
         partial.metrics.generated_tokens = partial.token_ids.len();
         partial.finish_reason = reason;
         Ok(partial)
@@ -145,34 +224,24 @@ impl Iterator for GenerationStream {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
-        if self.ended {
-            return None;
-        }
-        match self.receive() {
-            Event::Piece(_) if self.cancel.is_cancelled() => {
-                let partial = self.break_off(FinishReason::Cancelled);
-                Some(partial.and_then(|partial| {
-                    Err(Error::Cancelled {
-                        partial: partial.into(),
-                    })
-                }))
-            }
-            Event::Piece(piece) => {
-                self.handed_out.0 += piece.text.len();
-                self.handed_out.1 += piece.token_ids.len();
-                Some(Ok(piece))
-            }
-            Event::Done(outcome) => {
-                self.ended = true;
-                match outcome {
-                    Ok(generation) => {
-                        self.whole = Some(generation);
-                        None
-                    }
-                    Err(error) => Some(Err(error)),
-                }
+        while !self.ended {
+            let event = self.receive();
+            if let Some(item) = self.take(event) {
+                return item;
             }
         }
+        None
+    }
+}
+
+impl Stream for GenerationStream {
+    type Item = Result<Piece>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        let this = self.get_mut();
+        // What comes from here on rings; what came before is there.
+        this.listener.wait(context.waker());
+        this.try_next()
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::language_model::{LanguageModel, MemoryUse, Reading, SequenceId};
+use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::request::{ModelLimits, Request};
 use crate::scheduler::Service;
 use crate::text::{Decoder, Vocabulary};
-use crate::{Error, Options, Result};
+use crate::{Error, Options, Result, TokenLogprobs};
 
 /// The end-of-sequence token of [`limits`].
 pub(crate) const EOS: u32 = 0;
@@ -28,6 +28,8 @@ pub(crate) enum Call {
     Read(usize),
     PutAside,
     Replay(usize),
+    /// So many texts were read at once.
+    Texts(usize),
     Release,
     Rest,
     DropCaches,
@@ -62,6 +64,8 @@ pub(crate) struct Script {
     paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
+    /// The token of this step ends the answer.
+    pub(crate) last: Option<usize>,
     /// Reading this step's token fails.
     pub(crate) fail_at: Option<usize>,
     /// Submitting the step after this one fails.
@@ -95,6 +99,7 @@ impl Script {
             layers: 1,
             paused: Vec::new(),
             held_prefix: 0,
+            last: None,
             fail_at: None,
             fail_after: None,
             panic_at: None,
@@ -271,7 +276,7 @@ impl LanguageModel for Script {
         Ok(steps.iter().map(next).collect())
     }
 
-    fn read(&mut self, sequence: SequenceId, token: usize) -> Result<u32> {
+    fn read(&mut self, sequence: SequenceId, token: usize) -> Result<Sampled> {
         assert!(self.held_sequences[sequence.0], "it has ended");
         self.calls.push(Call::Read(token));
         if let Some(gate) = &self.gate {
@@ -285,7 +290,13 @@ impl LanguageModel for Script {
             self.panic_at = None;
             panic!("scripted panic");
         }
-        Ok(self.script.get(token).copied().unwrap_or(EOS))
+        let id = self.script.get(token).copied().unwrap_or(EOS);
+        let ends = self.last == Some(token);
+        Ok(Sampled { ends, ..id.into() })
+    }
+
+    fn prompt_logprobs(&mut self, _: SequenceId) -> Vec<TokenLogprobs> {
+        Vec::new()
     }
 
     fn end(&mut self, sequence: SequenceId) {
@@ -296,8 +307,19 @@ impl LanguageModel for Script {
         Ok(ids.iter().map(|&id| id as f32).collect())
     }
 
-    fn read_text(&mut self, ids: &[u32], _: &Reading) -> Result<Vec<f32>> {
-        self.logits(ids)
+    fn texts_together(&self, lengths: &[usize], _: &Reading) -> usize {
+        // Two of one length.
+        let same = lengths.iter().take(2).filter(|n| **n == lengths[0]);
+        same.count()
+    }
+
+    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+        lengths.iter().sum::<usize>() <= self.room
+    }
+
+    fn read_texts(&mut self, texts: &[&[u32]], _: &Reading) -> Result<Vec<Vec<f32>>> {
+        self.calls.push(Call::Texts(texts.len()));
+        texts.iter().map(|ids| self.logits(ids)).collect()
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {

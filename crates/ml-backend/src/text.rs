@@ -5,8 +5,9 @@
 //! text: [`StopTexts`] keeps it until that is decided. Both only delay: what they keep comes out
 //! with the last piece.
 
-use crate::Result;
+use crate::language_model::Sampled;
 use crate::metrics::Piece;
+use crate::{Result, TokenLogprobs};
 
 /// Turns ids into text, remembering what was not yet whole.
 pub(crate) trait Decoder {
@@ -30,6 +31,8 @@ pub(crate) struct TextBuilder {
     pub(crate) text: String,
     /// All tokens so far.
     pub(crate) token_ids: Vec<u32>,
+    /// How probable they were, where that is asked for.
+    pub(crate) logprobs: Vec<TokenLogprobs>,
     /// Tokens that are in a piece already.
     handed_out: usize,
 }
@@ -42,13 +45,16 @@ impl TextBuilder {
             stops: StopTexts::new(stop),
             text: String::new(),
             token_ids: Vec::new(),
+            logprobs: Vec::new(),
             handed_out: 0,
         }
     }
 
     /// Adds a token. Says what can be shown now, and whether a stop text was reached.
-    pub(crate) fn push(&mut self, id: u32) -> Result<(Option<Piece>, bool)> {
+    pub(crate) fn push(&mut self, token: impl Into<Sampled>) -> Result<(Option<Piece>, bool)> {
+        let Sampled { id, logprobs, .. } = token.into();
         self.token_ids.push(id);
+        self.logprobs.extend(logprobs);
         let Some(decoder) = &mut self.decoder else {
             return Ok((self.piece(String::new(), true), false));
         };
@@ -76,8 +82,14 @@ impl TextBuilder {
         }
         self.text.push_str(&text);
         let token_ids = self.token_ids[self.handed_out..].to_vec();
+        let logprobs = self.logprobs.get(self.handed_out..);
+        let logprobs = logprobs.unwrap_or_default().to_vec();
         self.handed_out = self.token_ids.len();
-        Some(Piece { text, token_ids })
+        Some(Piece {
+            text,
+            token_ids,
+            logprobs,
+        })
     }
 }
 
@@ -214,8 +226,8 @@ mod tests {
             assert_eq!(
                 piece,
                 Some(Piece {
-                    text: String::new(),
-                    token_ids: vec![id]
+                    token_ids: vec![id],
+                    ..Piece::default()
                 })
             );
             assert!(!stopped);

@@ -23,6 +23,24 @@ impl Decoder for StreamDecoder {
     }
 }
 
+/// A tokenizer whose texts have these special tokens in them.
+struct Keeping {
+    tokenizer: Tokenizer,
+    kept: Vec<u32>,
+}
+
+impl Vocabulary for Keeping {
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(self.tokenizer.stream(true).keeping(&self.kept))
+    }
+}
+
+/// [`vocabulary`] whose texts have these special tokens in them, and no others.
+pub(crate) fn keeping(tokenizer: &Tokenizer, kept: Vec<u32>) -> Arc<dyn Vocabulary> {
+    let tokenizer = tokenizer.clone();
+    Arc::new(Keeping { tokenizer, kept })
+}
+
 /// Shares a tokenizer with the engine thread.
 pub(crate) fn vocabulary(tokenizer: &Tokenizer) -> Arc<dyn Vocabulary> {
     Arc::new(tokenizer.clone())

@@ -8,14 +8,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options};
 
+use crate::structure::StructureArgs;
+
 /// What a person who has just met the program can type.
 const EXAMPLES: &str = "\
 Examples:
+  ml pull Qwen3-0.6B-4bit
   ml info --model DIR
   ml generate --model DIR --prompt \"What is 17 + 25?\"
   ml chat --model DIR --system \"Answer briefly.\"
 
-DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors.
+DIR is a folder as it is downloaded: config.json, tokenizer.json and *.safetensors; or the name
+of a model that was pulled.
 Answers go to standard output, everything else to standard error.";
 
 /// Run Gemma, Qwen, Llama and Mistral checkpoints on MLX.
@@ -43,6 +47,42 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     /// Score how well documents fit a query, with a model such as Qwen3-Reranker.
     Rerank(RerankArgs),
+    /// Fetch a model from the hub by its name.
+    Pull(PullArgs),
+    /// List the models that were fetched.
+    List(ListArgs),
+    /// Remove models that were fetched.
+    Rm(RmArgs),
+    /// Serve models over HTTP, by OpenAI's and Anthropic's APIs.
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::ServeArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// NAME, OWNER/NAME, or either with @REVISION; a bare name is one of mlx-community's.
+    #[arg(value_name = "NAME[@REV]")]
+    pub(crate) name: hub::Name,
+    /// Fetch nothing, but say what the model takes on disk and in memory.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print that as one JSON object.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Print a JSON list.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RmArgs {
+    /// The models; with @REVISION only that one.
+    #[arg(value_name = "NAME[@REV]", required = true)]
+    pub(crate) name: Vec<hub::Name>,
 }
 
 #[derive(Args, Debug)]
@@ -85,8 +125,24 @@ pub(crate) struct ChatArgs {
     /// A system message at the start of the conversation.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
+    /// Whether to print what the model thinks before it answers: dimmed on a terminal [default: show on a terminal,
+    /// else hide].
+    #[arg(
+        long,
+        value_enum,
+        value_name = "show|hide",
+        hide_possible_values = true
+    )]
+    pub(crate) reasoning: Option<Reasoning>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+}
+
+/// What to do with reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reasoning {
+    Show,
+    Hide,
 }
 
 #[derive(Args, Debug)]
@@ -163,9 +219,16 @@ pub(crate) struct RerankArgs {
 /// Which model, on what.
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
-    /// The model directory: config.json, tokenizer.json, *.safetensors.
-    #[arg(long, value_name = "DIR")]
+    /// The model: a directory with config.json, tokenizer.json, *.safetensors, or the name of one that was pulled.
+    #[arg(long, value_name = "DIR|NAME")]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+}
+
+/// On what a model runs, and what it may take there.
+#[derive(Args, Debug)]
+pub(crate) struct LoadArgs {
     /// The device to run on.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = DEVICES)]
     device: String,
@@ -207,7 +270,7 @@ enum DtypeArg {
     F16,
 }
 
-impl ModelArgs {
+impl LoadArgs {
     pub(crate) fn device(&self) -> Device {
         match self.device.as_str() {
             "metal" => Device::Metal,
@@ -270,10 +333,15 @@ pub(crate) struct SamplingArgs {
     /// Whether a model that can reason before it answers does so [default: its template's].
     #[arg(long, value_enum, value_name = "ON|OFF")]
     thinking: Option<OnOff>,
-    /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. Calls are part of
-    /// the answer's text.
+    /// Let the model think for N tokens at most, then have it answer [default: as long as it likes].
+    #[arg(long, value_name = "N")]
+    reasoning_budget: Option<usize>,
+    /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. `ml chat` prints a
+    /// call as a line of JSON and takes the next line as what the tool gave; of `ml generate` it is part of the text.
     #[arg(long, value_name = "FILE", value_parser = tools)]
     tools: Option<Tools>,
+    #[command(flatten)]
+    structure: StructureArgs,
 }
 
 /// Objects for a chat template.
@@ -301,7 +369,9 @@ impl SamplingArgs {
         options.stop = self.stop.clone();
         options.prefill_chunk = self.prefill_chunk;
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
+        options.reasoning_budget = self.reasoning_budget;
         options.tools = self.tools.clone().map(|tools| tools.0).unwrap_or_default();
+        self.structure.apply(&mut options);
         options
     }
 }
@@ -332,7 +402,7 @@ fn tools(path: &str) -> Result<Tools, String> {
     }
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("must be a whole number, 1 or more".to_owned()),

@@ -3,15 +3,16 @@
 //! Ctrl-C stops an answer, and what was said of it stays in the conversation, as the person at the
 //! terminal saw it. A failure ends the program only where nobody is there to read it.
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
-use ml_backend::{Error, FinishReason, Generation, Message, MlxBackend, Options};
+use ml_backend::{Answer, Error, FinishReason, Message, MlxBackend, Options, Role, ToolCall};
 
-use crate::answer::follow;
-use crate::args::ChatArgs;
+use crate::args::{ChatArgs, Reasoning};
 use crate::lines::{Input, Lines};
-use crate::output::{self, note, print};
+use crate::output::{self, note};
 use crate::session::{self, figures};
+use crate::shown::Shown;
 use crate::signals::{self, Interruptible};
 
 const HELP: &str = "\
@@ -75,6 +76,9 @@ struct Conversation<'a> {
     messages: Vec<Message>,
     /// Messages that `/reset` keeps: the system message.
     fixed: usize,
+    /// Calls of the last answer that nobody has told the results of.
+    waiting: VecDeque<ToolCall>,
+    reasoning: Option<Reasoning>,
 }
 
 impl<'a> Conversation<'a> {
@@ -87,44 +91,82 @@ impl<'a> Conversation<'a> {
             options: args.sampling.options().reuse_prefix(true),
             messages,
             fixed,
+            waiting: VecDeque::new(),
+            reasoning: args.reasoning,
         }
     }
 
     fn reset(&mut self) {
         self.messages.truncate(self.fixed);
+        self.waiting.clear();
     }
 
-    /// Asks and prints the answer. What fails is taken out of the conversation again.
+    /// Asks and prints the answer, or takes the line as what a tool gave. What fails is taken out of the
+    /// conversation again.
     fn say(&mut self, line: &str) -> anyhow::Result<FinishReason> {
-        let before = self.messages.len();
-        self.messages.push(Message::user(line));
+        self.messages.push(match self.waiting.pop_front() {
+            Some(call) => Message::tool(&call, line),
+            None => Message::user(line),
+        });
+        if let Some(call) = self.waiting.front() {
+            ask_for(call);
+            return Ok(FinishReason::ToolCalls);
+        }
         let outcome = self.answer();
         match &outcome {
-            Ok(answer) if !answer.text.is_empty() => {
-                self.messages.push(Message::assistant(&answer.text));
+            Ok(answer) if !answer.text.is_empty() || !answer.tool_calls.is_empty() => {
+                self.messages.push(answer.to_message());
             }
-            _ => self.messages.truncate(before),
+            // The last answer stays, and its calls wait again.
+            _ => {
+                let whole = self
+                    .messages
+                    .iter()
+                    .rposition(|it| it.role == Role::Assistant);
+                let whole = whole.map_or(self.fixed, |last| last + 1);
+                self.messages.truncate(whole);
+            }
+        }
+        let last = self.messages.last().map(|last| last.tool_calls.clone());
+        self.waiting = last.unwrap_or_default().into();
+        if let Some(call) = self.waiting.front() {
+            ask_for(call);
         }
         outcome.map(|answer| answer.finish_reason)
     }
 
-    fn answer(&self) -> anyhow::Result<Generation> {
-        let answer = Interruptible::new();
-        let options = self.options.clone().cancel(answer.token());
-        let stream = self.backend.stream_chat(&self.messages, &options)?;
-        let outcome = follow(stream, |piece| print(&piece.text))?;
-        print("\n")?;
-        let generation = match outcome {
-            Err(Error::Cancelled { partial }) => *partial,
-            outcome => outcome?,
-        };
-        let reason = generation.finish_reason;
-        note(&figures(&generation.metrics, reason.as_str()));
+    fn answer(&self) -> anyhow::Result<Answer> {
+        let interruptible = Interruptible::new();
+        let options = self.options.clone().cancel(interruptible.token());
+        let mut stream = self.backend.stream_answer(&self.messages, &options)?;
+        let mut shown = Shown::new(self.reasoning);
+        let mut failure = None;
+        for piece in &mut stream {
+            match piece {
+                Ok(piece) => piece
+                    .events
+                    .iter()
+                    .try_for_each(|event| shown.show(event))?,
+                Err(Error::Cancelled { .. }) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        shown.finish()?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let answer = stream.answer().clone();
+        let reason = answer.finish_reason;
+        note(&figures(&answer.metrics, reason.as_str()));
         if reason == FinishReason::Context {
             note("the context is full; /reset starts again");
         }
-        Ok(generation)
+        Ok(answer)
     }
+}
+
+fn ask_for(call: &ToolCall) {
+    note(&format!("the next line is what {} gives", call.name));
 }
 
 #[cfg(test)]

@@ -7,18 +7,19 @@ use ml_backend::{Advice, Device, DeviceInfo, DeviceKind, ModelInfo};
 use serde_json::{Value, json};
 
 use crate::args::InfoArgs;
+use crate::models;
 use crate::output::{note, print};
 use crate::session::device_line;
 
 pub(crate) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let model = ModelInfo::read(&args.model.model)?;
+    let model = ModelInfo::read(models::folder(&args.model.model)?)?;
     for warning in &model.warnings {
         note(&format!("warning: {warning}"));
     }
-    let device = ml_backend::device_info(args.model.device());
+    let device = ml_backend::device_info(args.model.load.device());
     let device = match device {
         // A device that was asked for by name has to be there.
-        Err(error) if args.model.device() != Device::Auto => return Err(error.into()),
+        Err(error) if args.model.load.device() != Device::Auto => return Err(error.into()),
         device => device.map_err(|error| error.to_string()),
     };
     if let Ok(device) = &device {
@@ -64,6 +65,13 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
             "architecture",
             format!("{} (model_type {})", model.family, model.model_type),
         ),
+        (
+            "made for",
+            match model.bidirectional {
+                true => "embeddings (its tokens see those behind them)".to_owned(),
+                false => "text".to_owned(),
+            },
+        ),
         ("layers", model.layers.to_string()),
         ("hidden size", model.hidden_size.to_string()),
         (
@@ -94,7 +102,11 @@ fn as_text(model: &ModelInfo, device: &Result<DeviceInfo, String>) -> String {
         ("draft head", drafts(model)),
         (
             "cache",
-            format!("{} bytes a token", grouped(model.cache_bytes_per_token)),
+            format!(
+                "{} bytes a token, {} for 32k",
+                grouped(model.cache_bytes_per_token),
+                grouped(model.cache_bytes(32768))
+            ),
         ),
         ("plan", plan),
         ("device", device),
@@ -128,6 +140,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
     let object = json!({
         "model": args.model.model.display().to_string(),
         "model_type": model.model_type,
+        "bidirectional": model.bidirectional,
         "layers": model.layers,
         "sliding_layers": model.sliding_layers,
         "sliding_window": model.sliding_window,
@@ -158,6 +171,7 @@ fn as_json(args: &InfoArgs, model: &ModelInfo, device: &Result<DeviceInfo, Strin
         "weight_bytes": model.weight_bytes,
         "weight_files": model.files,
         "cache_bytes_per_token": model.cache_bytes_per_token,
+        "cache_bytes_32k": model.cache_bytes(32768),
         "eos_token_ids": model.eos_token_ids,
         "device": device.as_ref().ok().map(|device| json!({
             "kind": device.kind.to_string(),

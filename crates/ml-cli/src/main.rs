@@ -1,4 +1,5 @@
-//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts.
+//! The command `ml`: generate text, chat, look at a model, get its logits, embed and rerank texts,
+//! fetch models by name, serve models over HTTP.
 //!
 //! Standard output carries the result and nothing else; the device, progress and figures go to
 //! standard error. The exit code is 0, 1 for a failure (with one line that says what to do), 2 for
@@ -14,10 +15,16 @@ mod generate;
 mod info;
 mod lines;
 mod logits;
+mod models;
 mod output;
+mod pull;
 mod rerank;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
+mod shown;
 mod signals;
+mod structure;
 mod tensor;
 
 use std::process::ExitCode;
@@ -27,7 +34,8 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // As long as the process: what loads models later looks into it from other threads.
+    let cli: &'static Cli = Box::leak(Box::new(Cli::parse()));
     output::log_to_stderr(cli.verbose);
     let outcome = match &cli.command {
         Command::Generate(args) => generate::run(args),
@@ -36,6 +44,11 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::run(args),
         Command::Embed(args) => embed::run(args),
         Command::Rerank(args) => rerank::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::List(args) => models::list(args),
+        Command::Rm(args) => models::remove(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
     };
     match outcome {
         Ok(code) => code,

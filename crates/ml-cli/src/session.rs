@@ -1,15 +1,26 @@
 //! Opening a model, with its story on standard error: the device, progress, and what was loaded.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
 
-use crate::args::{ModelArgs, WiredLimit};
+use crate::args::{LoadArgs, ModelArgs, WiredLimit};
+use crate::models;
 use crate::output::note;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
+    Ok(load(&args.load, &models::folder(&args.model)?, None)?)
+}
+
+/// Loads the model of a directory, as `args` say; `at_once` is how many requests are served at the same time.
+pub(crate) fn load(
+    args: &LoadArgs,
+    dir: &Path,
+    at_once: Option<usize>,
+) -> ml_backend::Result<MlxBackend> {
     let mut meter = Meter::new();
     let mut builder = MlxBackend::builder()
         .device(args.device())
@@ -34,11 +45,14 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
         Some(WiredLimit::Auto) => builder.auto_wired_limit(),
         Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
     };
-    let backend = builder.load(&args.model)?;
+    if let Some(requests) = at_once {
+        builder = builder.at_once(requests);
+    }
+    let backend = builder.load(dir)?;
     let info = backend.info();
     note(&format!(
         "loaded {}: {} layers, {}, {:.1} s",
-        args.model.display(),
+        dir.display(),
         info.model.layers,
         megabytes(info.held_bytes),
         info.load_time.as_secs_f64(),

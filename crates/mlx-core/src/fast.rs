@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::ffi::{EMPTY, array_op, optional, optional_float, refusal};
+use crate::ffi::{array_op, optional, optional_float, refusal};
 use crate::{Array, Result};
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last axis, computed in float32 whatever the dtype.
@@ -77,6 +77,19 @@ pub fn scaled_dot_product_attention(
     scale: f32,
     mask: SdpaMask<'_>,
 ) -> Result<Array> {
+    attention_with_sinks(q, k, v, scale, mask, None)
+}
+
+/// [`scaled_dot_product_attention`] where a score of each query head, `sinks [Hq]` of a dtype no wider than the
+/// result's, joins those of its keys, and has no value.
+pub fn attention_with_sinks(
+    q: &Array,
+    k: &Array,
+    v: &Array,
+    scale: f32,
+    mask: SdpaMask<'_>,
+    sinks: Option<&Array>,
+) -> Result<Array> {
     let (mode, array): (&CStr, Option<&Array>) = match mask {
         SdpaMask::None => (c"", None),
         SdpaMask::Causal => (c"causal", None),
@@ -93,8 +106,8 @@ pub fn scaled_dot_product_attention(
             "there are no key heads",
         ));
     }
-    array_op!("scaled_dot_product_attention" [q, k, v, array] "scale {scale}, mask {mode:?}";
+    array_op!("scaled_dot_product_attention" [q, k, v, array, sinks] "scale {scale}, mask {mode:?}";
     mlx_fast_scaled_dot_product_attention(
-        q.raw(), k.raw(), v.raw(), scale, mode.as_ptr(), optional(array), EMPTY, false,
+        q.raw(), k.raw(), v.raw(), scale, mode.as_ptr(), optional(array), optional(sinks), false,
     ))
 }

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::cache::Cache;
 use crate::nn::{
     DecoderBlock, Embedding, Ends, Fused, Linear, Pass, PerLayerInputs, RmsNorm, RotaryEmbedding,
-    Stack,
+    Stack, Streams,
 };
 use crate::states::Added;
 use crate::weights::Source;
@@ -21,6 +21,8 @@ pub(crate) struct Decoder {
     per_layer: Option<PerLayerInputs>,
     /// Of embeddings: the number, and rounded to the dtype of the activations as the reference does.
     embed_scale: Option<(f64, Array)>,
+    /// What makes several streams of an embedding, and one of them behind the layers.
+    streams: Option<Streams>,
     layers: Stack,
     norm: RmsNorm,
     /// Absent where the embedding is the head.
@@ -39,10 +41,17 @@ impl Decoder {
         on_part(&embedding.arrays())?;
         let mut layers = Vec::with_capacity(model.layers.len());
         let per_layer = model.per_layer.as_ref();
-        let per_layer = per_layer.map(|inputs| PerLayerInputs::load(source, inputs));
+        let per_layer =
+            per_layer.map(|inputs| PerLayerInputs::load(source, inputs, model.vocab_size()));
         let per_layer = per_layer.transpose()?;
         if let Some(inputs) = &per_layer {
             on_part(&inputs.arrays())?;
+        }
+        let streams = model.streams.as_ref();
+        let streams = streams.map(|streams| Streams::load(source, streams));
+        let streams = streams.transpose()?;
+        if let Some(streams) = &streams {
+            on_part(&streams.arrays())?;
         }
         for layer in 0..model.layers.len() {
             let block = DecoderBlock::load(source, model, layer)?;
@@ -67,6 +76,7 @@ impl Decoder {
             embedding,
             per_layer,
             embed_scale,
+            streams,
             layers,
             norm,
             head,
@@ -91,19 +101,21 @@ impl Decoder {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Array>> {
         let x = self.layers.go_on(pass, cache, more)?;
-        x.map(|x| self.norm.forward(&x)).transpose()
+        x.map(|x| self.normalized(&x)).transpose()
     }
 
-    /// The tokens `ids [N]`, one behind each of the N `caches`, to their normalized hidden states
+    /// The tokens `ids [N]`, as many behind each of the `caches` as `counts` says, to their normalized hidden states
     /// `[N, hidden]`, and what to commit for them; `None`, and nothing done, where the caches are not in pages.
     pub(crate) fn hidden_states_of_each(
         &self,
         ids: &Array,
         caches: &[&mut Cache],
+        counts: &[i32],
     ) -> Result<Option<(Array, Added)>> {
         let (x, inputs) = self.embed(ids)?;
-        match self.layers.forward_each(&x, inputs.as_ref(), caches)? {
-            Some((x, added)) => Ok(Some((self.norm.forward(&x)?, added))),
+        let layers = &self.layers;
+        match layers.forward_each(&x, inputs.as_ref(), caches, counts)? {
+            Some((x, added)) => Ok(Some((self.normalized(&x)?, added))),
             None => Ok(None),
         }
     }
@@ -113,7 +125,16 @@ impl Decoder {
         Ok(self.layers.joined(dtype)?.is_some())
     }
 
-    /// `ids [L]` to the residual stream `[L, hidden]`, and what layers have beside it, `[L, ..]`.
+    /// What comes out of the layers, as the head sees it: `[L, hidden]`.
+    fn normalized(&self, x: &Array) -> Result<Array> {
+        match &self.streams {
+            Some(streams) => self.norm.forward(&streams.end(x)?),
+            None => self.norm.forward(x),
+        }
+    }
+
+    /// `ids [L]` to the residual stream `[L, hidden]`, or several of them side by side, and what layers have beside
+    /// it, `[L, ..]`.
     fn embed(&self, ids: &Array) -> Result<(Array, Option<Array>)> {
         let mut x = self.embedding.forward(ids)?;
         if let Some((_, scale)) = &self.embed_scale {
@@ -121,6 +142,9 @@ impl Decoder {
         }
         let inputs = self.per_layer.as_ref();
         let inputs = inputs.map(|inputs| inputs.forward(ids, &x)).transpose()?;
+        if let Some(streams) = &self.streams {
+            x = streams.begin(&x)?;
+        }
         Ok((x, inputs))
     }
 

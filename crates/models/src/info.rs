@@ -37,6 +37,8 @@ pub struct ModelInfo {
     pub head_dim: usize,
     /// Tokens that a sliding layer sees.
     pub sliding_window: Option<usize>,
+    /// Whether positions see those behind them too: the model embeds texts, and generates none.
+    pub bidirectional: bool,
     /// What the model is made of.
     pub(crate) made_of: Arc<Model<String>>,
     /// How its matrices are stored.
@@ -112,6 +114,7 @@ impl ModelInfo {
             kv_heads: attentions().map(|a| a.kv_heads).max().unwrap_or(0),
             head_dim: attentions().map(|a| a.head_dim).max().unwrap_or(0),
             sliding_window: windows().max(),
+            bidirectional: model.bidirectional,
             made_of: Arc::new(model.clone()),
             storage: Storage::of(manifest),
             gpu: Some(plan::TARGET),

@@ -27,3 +27,4 @@ pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use model::{LoadOptions, LoadProgress, Logits, Model, Pass, Passed};
 pub use plan::Step;
+pub use weights::{Floats, read_floats};

@@ -18,6 +18,7 @@ use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
 mod pass;
+mod texts;
 
 pub use pass::{Pass, Passed};
 
@@ -203,7 +204,10 @@ impl Model {
         }
         let config = opened.config;
         let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
-            true => States::new(&config.model.states, info.dtype),
+            true => {
+                let states = States::new(&config.model.states, info.dtype);
+                states.map(|states| states.bidirectional(config.model.bidirectional))
+            }
             false => None,
         };
         Ok(Self {
@@ -247,7 +251,10 @@ impl Model {
     pub fn new_cache(&self) -> Cache {
         match &self.states {
             Some(states) if graph::on_cpu().is_ok_and(|on_cpu| on_cpu) => Cache::in_pages(states),
-            _ => Cache::new(&self.config.model.states),
+            _ => {
+                let model = &self.config.model;
+                Cache::new(&model.states).bidirectional(model.bidirectional)
+            }
         }
     }
 
@@ -275,6 +282,14 @@ impl Model {
         }
     }
 
+    /// Hidden states as [`Logits::Hidden`] gives them, `[rows, hidden]`, through the head: logits `[rows, vocab]`.
+    ///
+    /// # Errors
+    /// Where an operation cannot be built.
+    pub fn through_head(&self, hidden: &Array) -> Result<Array> {
+        self.decoder.logits(hidden)
+    }
+
     /// Sequences whose next tokens [`Model::forward_each`] runs at once at the most: as many rows as products
     /// take without reading their weights again, and in which a row does not depend on how many there are. One
     /// where kernels of ours do not run the model, and on Metal.
@@ -292,6 +307,7 @@ impl Model {
     /// # Errors
     /// As [`Model::forward`]; all caches then hold what that says.
     pub fn forward_each(&self, ids: &Array, caches: &mut [&mut Cache]) -> Result<Array> {
+        self.check_whole(1)?;
         let count = i32::try_from(caches.len()).unwrap_or(i32::MAX);
         if ids.shape() != [count] || count == 0 || ids.dtype() != Dtype::Int32 {
             return Err(Error::Input(format!(
@@ -329,7 +345,8 @@ impl Model {
         if let Some(logits) = self.decoder.next_logits(ids, caches)? {
             return Ok(logits);
         }
-        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches)? {
+        let counts = vec![1; caches.len()];
+        if let Some((hidden, added)) = self.decoder.hidden_states_of_each(ids, caches, &counts)? {
             let logits = self.decoder.logits(&hidden)?;
             added.commit();
             return Ok(logits);

@@ -112,6 +112,14 @@ pub(crate) fn steps(
                 let by = ["our kernels", "single operations"];
                 steps.push(step("gated delta nets", by, our_delta(delta, gpu)));
             }
+            if model.bidirectional {
+                // It is never asked for a token alone.
+                steps.remove(0);
+            }
+            if model.streams.is_some() {
+                let why = Some(STREAMS.to_owned());
+                steps.push(step("streams of layers", ["", "MLX's operations"], why));
+            }
             if sparse(model) {
                 let by = ["our kernels", "MLX's products, of unpacked matrices"];
                 steps.push(step("experts", by, our_experts(model, storage, dtype, gpu)));
@@ -220,7 +228,7 @@ pub(crate) fn sizes(model: &Model<String>, packings: [Packing; 3]) -> Option<Siz
         };
         let linears = mlp.linears().into_iter();
         let mut plain = linears.chain([&attention.o]);
-        plain.all(|linear| linear.bias.is_none())
+        plain.all(|linear| linear.bias.is_none()) && attention.sinks.is_none()
     };
     let [layers, embedding, head] = packings;
     model.layers.iter().all(plain).then(|| Sizes {
@@ -254,7 +262,9 @@ fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
     let Some(attention) = attention else {
         return Some(DELTA);
     };
-    if layer.per_layer.is_some() {
+    if layer.altup.is_some() {
+        Some(STREAMS)
+    } else if layer.per_layer.is_some() {
         Some("layers have inputs of their own")
     } else if attention.k.is_none() || attention.v.is_none() {
         Some("layers share keys, or values are made from keys")
@@ -279,6 +289,9 @@ const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 /// Why a model with gated delta nets is not run as a whole on a GPU.
 const DELTA: &str =
     "gated delta nets are kernels of their own, and gated attention several operations";
+
+/// Why layers of several streams are not kernels on a GPU.
+const STREAMS: &str = "no kernel mixes several streams";
 
 /// Why keys are not put into the cache by our kernel, which attention then is not either.
 const PARTIAL: &str = "heads are rotated in part";
@@ -401,13 +414,16 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 4 has is no kernel's yet there,
-                // nor are gated delta nets.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 3n and 4 have is no kernel's yet
+                // there, nor are gated delta nets.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
                 assert_eq!(odd == Some(DELTA), hybrid);
-                assert_eq!(odd.is_some(), hybrid || config.family.name == "Gemma 4");
+                let streams = config.model.streams.is_some();
+                assert_eq!(odd == Some(STREAMS), streams);
+                let alone = ["Gemma 3n", "Gemma 4"].contains(&config.family.name);
+                assert_eq!(odd.is_some(), hybrid || alone);
                 let in_12_bits = sizes(&config.model, [Packing::Bf12; 3]);
                 let served = in_12_bits.is_some_and(|sizes| sizes.fit(TARGET));
                 assert!(served != (sparse || odd.is_some()), "{name} in 12 bits");
@@ -424,7 +440,10 @@ mod tests {
                             "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
                             "attention of prompts" if hybrid => Some(PARTIAL),
-                            "attention of prompts" if odd.is_some() => Some("heads are 512 wide"),
+                            "streams of layers" => odd,
+                            "attention of prompts" if odd.is_some() && !streams => {
+                                Some("heads are 512 wide")
+                            }
                             "experts" if odd.is_some() && !hybrid => Some(ROUTER_OF_ITS_OWN),
                             _ => None,
                         };

@@ -1,5 +1,6 @@
 //! Gemma 3, text (arXiv:2503.19786): norms around attention and MLP, five sliding-window layers to one full
 //! layer with rotary bases of their own, GeGLU, embeddings scaled by sqrt(hidden).
+//! EmbeddingGemma is one whose positions see both sides.
 //!
 //! Keys and defaults are those of transformers' `Gemma3TextConfig`, which stands at the top level
 //! (`gemma3_text`) or under `text_config` (`gemma3`). Published nested configurations leave out everything
@@ -41,7 +42,19 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
     let f = nested.as_ref().unwrap_or(root);
     // The older key `hidden_act` is read by no reference.
     check_activation(f, "hidden_activation", GELU_TANH)?;
-    check_causal(f)?;
+    let bidirectional = match nested {
+        // transformers' masks of a nested model stay causal, whatever this says.
+        Some(_) => {
+            check_causal(f)?;
+            false
+        }
+        None => f.flag("use_bidirectional_attention")?.unwrap_or(false),
+    };
+    let window = window(f, 4096)?.map(|window| match bidirectional {
+        // Half of it on either side, and the position itself: transformers' bound is exclusive.
+        true => window / 2 + 1,
+        false => window,
+    });
     let pattern = match f.size("sliding_window_pattern")? {
         Some(pattern) => pattern,
         None => f.size("_sliding_window_pattern")?.unwrap_or(6),
@@ -59,7 +72,7 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
         eps: eps(f, 1e-6)?,
         centered: true,
     };
-    let windows = windows(f, window(f, 4096)?, |i| (i + 1) % pattern != 0)?;
+    let windows = windows(f, window, |i| (i + 1) % pattern != 0)?;
     let biases = attention_biases(f)?;
     let scalar = f.positive("query_pre_attn_scalar")?.unwrap_or(256.0);
     let max_positions = f
@@ -80,6 +93,7 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
     let mut model = dims.model(layers, ropes.into());
     model.embedding.scale = dims.root_of_hidden();
     model.softcap = f.positive("final_logit_softcapping")?;
+    model.bidirectional = bidirectional;
     Ok(Config {
         // Of a nested model the top level's counts, in transformers.
         tie_word_embeddings: root.flag("tie_word_embeddings")?,
@@ -102,7 +116,7 @@ fn context(rope: &Rope, max_positions: usize) -> usize {
 /// `rope_parameters`; old ones have `rope_theta`, `rope_local_base_freq` and a `rope_scaling` that
 /// holds for the global layers alone. Where both are, `rope_scaling` changes what the new one says of
 /// the global layers.
-fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope; 2]> {
+pub(super) fn ropes(f: &Fields<'_>, head_dim: usize, max_positions: usize) -> Result<[Rope; 2]> {
     let nested = f.object("rope_parameters")?;
     let (full, sliding) = match &nested {
         Some(p) => (p.object("full_attention")?, p.object("sliding_attention")?),
@@ -168,5 +182,11 @@ const PUBLISHED: &[(&str, &str)] = &[
             "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208,
             "sliding_window": 1024, "max_position_embeddings": 131072,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0}}"#,
+    ),
+    (
+        "embeddinggemma-300m",
+        r#"{"model_type": "gemma3_text", "hidden_size": 768, "num_hidden_layers": 24, "intermediate_size": 1152,
+            "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144,
+            "sliding_window": 512, "use_bidirectional_attention": true, "max_position_embeddings": 2048}"#,
     ),
 ];

@@ -72,7 +72,14 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
         *last = None;
     }
     let heads = Heads::read(f, &windows, [base.kv_heads, base.head_dim])?;
-    let (donors, states) = shared(f, &windows, &heads)?;
+    let (donors, states) = shared(f, &windows, 0, |i| {
+        let [heads, head_dim] = heads.of(i);
+        State::Keys(Keys {
+            heads,
+            head_dim,
+            window: windows[i],
+        })
+    })?;
     let max_positions = f.limit("max_position_embeddings")?;
     let max_positions = max_positions.unwrap_or(if unified { 262_144 } else { 131_072 });
     let of_kind = |slides: bool| windows.iter().position(|w| w.is_some() == slides);
@@ -180,7 +187,8 @@ fn both(at: &At<'_>, mixture: &Mixture) -> Both<String> {
     }
 }
 
-fn per_layer(at: &At<'_>, width: usize) -> PerLayer<String> {
+/// What a layer adds of its own input of `width` features.
+pub(super) fn per_layer(at: &At<'_>, width: usize) -> PerLayer<String> {
     let norm = at.norm("post_per_layer_input_norm");
     PerLayer {
         gate: at.linear("per_layer_input_gate", width, norm.width),
@@ -203,15 +211,16 @@ fn check_causal(f: &Fields<'_>) -> Result<()> {
     }
 }
 
-/// The state of each layer, and the states: layers without keys of their own have that of the last layer of
-/// their kind which has some.
-fn shared(
+/// The state of each layer, and the states, of which `state` has those of layers with keys of their own: the
+/// last layers, `default` of them if nothing else is said, have that of the last layer of their kind which has some.
+pub(super) fn shared(
     f: &Fields<'_>,
     windows: &[Option<usize>],
-    heads: &Heads,
+    default: usize,
+    state: impl Fn(usize) -> State,
 ) -> Result<(Vec<usize>, Vec<State>)> {
     let key = "num_kv_shared_layers";
-    let count = f.count(key)?.unwrap_or(0);
+    let count = f.count(key)?.unwrap_or(default);
     let own = windows.len().checked_sub(count).filter(|own| *own > 0);
     let own = own.ok_or_else(|| {
         let problem = format!(
@@ -220,14 +229,6 @@ fn shared(
         );
         f.problem(key, problem)
     })?;
-    let state = |i: usize| {
-        let [heads, head_dim] = heads.of(i);
-        State::Keys(Keys {
-            heads,
-            head_dim,
-            window: windows[i],
-        })
-    };
     let mut donors: Vec<usize> = (0..own).collect();
     for i in own..windows.len() {
         let alike = |donor: &usize| windows[*donor] == windows[i];
@@ -288,13 +289,24 @@ fn inputs(
         let problem = format!("{rows} rows are too few for {} tokens", dims.vocab);
         return Err(f.problem(key, problem));
     }
+    inputs_of(f, dims, width, layers, rows).map(Some)
+}
+
+/// The inputs of so many layers, of `width` features each, by a table of `rows`.
+pub(super) fn inputs_of(
+    f: &Fields<'_>,
+    dims: &Dims,
+    width: usize,
+    layers: usize,
+    rows: usize,
+) -> Result<PerLayerInputs<String>> {
     let columns = width.checked_mul(layers);
     let columns = columns.filter(|n| i32::try_from(*n).is_ok());
     let columns = columns.ok_or_else(|| {
         let problem = format!("{width} features for {layers} layers are more than any model has");
         f.problem("hidden_size_per_layer_input", problem)
     })?;
-    Ok(Some(PerLayerInputs {
+    Ok(PerLayerInputs {
         embedding: Embedding {
             table: linear("embed_tokens_per_layer", rows, columns, false),
             scale: Some((width as f64).sqrt()),
@@ -304,7 +316,7 @@ fn inputs(
         norm: dims.norm("per_layer_projection_norm", width),
         scale: 0.5f64.sqrt(),
         width,
-    }))
+    })
 }
 
 /// The rotations of full and of sliding layers: without `rope_parameters` a quarter of a full layer's planes

@@ -6,13 +6,16 @@ mod common;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma4_heads;
 mod gemma4_published;
+mod gpt_oss;
 mod hybrid;
 mod llama;
 mod mistral;
 mod mixture;
+mod normal;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
@@ -41,8 +44,10 @@ pub const ALL: &[&Family] = &[
     &gemma::FAMILY,
     &gemma2::FAMILY,
     &gemma3::FAMILY,
+    &gemma3n::FAMILY,
     &gemma4::FAMILY,
     &vaultgemma::FAMILY,
+    &gpt_oss::FAMILY,
 ];
 
 /// A family of models.
@@ -114,7 +119,11 @@ mod tests {
         ("qwen3-8b", 8_190_735_360),
         ("gemma3-270m", 268_098_176),
         ("gemma3-1b", 999_885_952),
+        // Of the text model, as transformers counts it.
+        ("gemma3n-e2b", 4_435_182_688),
+        ("gemma3n-e4b", 6_835_235_568),
         ("vaultgemma-1b", 1_038_741_120),
+        ("embeddinggemma-300m", 302_863_104),
         ("qwen3-next-80b-a3b", 79_674_391_296),
         ("qwen3.5-0.8b", 752_393_024),
         ("qwen3.5-2b", 1_881_825_088),
@@ -127,6 +136,8 @@ mod tests {
         ("gemma4-12b", 11_907_350_320),
         ("gemma4-26b-a4b", 25_233_141_790),
         ("gemma4-31b", 30_697_345_340),
+        ("gpt-oss-20b", 20_914_757_184),
+        ("gpt-oss-120b", 116_829_156_672),
     ];
 
     fn published() -> Vec<(&'static str, Config)> {
@@ -178,6 +189,9 @@ mod tests {
             ("gemma4-26b-a4b", 4_500_000_000, 4_600_000_000),
             // 2.3 B, and the embedding twice.
             ("gemma4-e2b", 2_600_000_000, 2_800_000_000),
+            // 3.61 and 5.13 B, with one of embedding and head.
+            ("gpt-oss-20b", 4_170_000_000, 4_200_000_000),
+            ("gpt-oss-120b", 5_690_000_000, 5_720_000_000),
         ] {
             let (_, config) = all.iter().find(|(other, _)| *other == name).unwrap();
             let model = &config.model;
@@ -195,6 +209,7 @@ mod tests {
             for part in config.model.parts() {
                 let tensor = match part {
                     Part::Matrix(linear) => &linear.weight,
+                    Part::Biases(linear) => linear.bias.as_ref().unwrap(),
                     Part::Bias(name, _) | Part::Heads(name, _) | Part::Factors(name, _) => name,
                     Part::Convolution(convolution) => &convolution.weight,
                     Part::Norm(norm) => &norm.weight,

@@ -14,6 +14,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn read(f: &Fields<'_>, model_type: &str) -> Result<Config> {
     gemma2::read_as(&FAMILY, f, model_type, |at, attention| Layer {
+        altup: None,
         mixer: Sub {
             before: at.norm("input_layernorm"),
             part: Mixer::Attention(attention),

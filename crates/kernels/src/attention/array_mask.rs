@@ -18,6 +18,13 @@ pub enum Mask<'a> {
         /// The same as booleans `[L, S]`, for MLX.
         array: &'a Array,
     },
+    /// A query sees the keys that are less than `width` from its own, on either side.
+    Around {
+        /// Keys seen on each side, the query's own included.
+        width: i32,
+        /// The same as booleans `[L, S]`, for MLX.
+        array: &'a Array,
+    },
     /// Booleans `[L, S]`, true where the query sees the key.
     Array(&'a Array),
 }
@@ -29,6 +36,7 @@ impl Mask<'_> {
             Self::None => Some(MaskView::None),
             Self::Causal => Some(MaskView::Causal),
             Self::Window { width, .. } => Some(MaskView::Window((*width).max(0) as usize)),
+            Self::Around { width, .. } => Some(MaskView::Around((*width).max(0) as usize)),
             Self::Array(_) => None,
         }
     }

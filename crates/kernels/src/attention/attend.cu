@@ -40,11 +40,16 @@ __device__ __forceinline__ void fetch(const Number* from, u64 apart, int there, 
 
 /// Queries [tokens, heads, HEAD_DIM] to sums [tokens, heads, HEAD_DIM]; keys and values are
 /// [kv_heads, capacity, HEAD_DIM], of which the first `visible` are there, the queries' own the last of
-/// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`.
-/// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read.
+/// them. If `causal`, a query sees the keys up to its own; if `window` is not 0, of those the last `window`. A query
+/// with a window that is not causal sees the keys that are less than `window` from its own.
+/// With SQUASH scores times `scale` are squashed to the range of `cap`, else that is not read. With SINKS a score of
+/// each head joins them that has no value.
 extern "C" __global__ void BOUNDS
-    attend(const Number* queries, const Number* keys, const Number* values, Number* sums, int kv_heads,
-           int tokens, int visible, int capacity, bool causal, int window, float scale,
+    attend(const Number* queries, const Number* keys, const Number* values,
+#ifdef SINKS
+           const Number* sinks,
+#endif
+           Number* sums, int kv_heads, int tokens, int visible, int capacity, bool causal, int window, float scale,
            float cap) {
   extern __shared__ __align__(16) unsigned char shared[];
   const u32 keys_at = shared_address(shared), values_at = keys_at + 2 * TILE;
@@ -61,7 +66,9 @@ extern "C" __global__ void BOUNDS
 
   // The keys that any of the queries sees.
   const int from = window > 0 ? max(before + first - window + 1, 0) / KEYS : 0;
-  const int end = causal ? min(before + first + QUERIES, visible) : visible;
+  const int own_end = min(before + first + QUERIES, visible);
+  // No sum of a window, which may be larger than any text.
+  const int end = causal ? own_end : window > 0 ? own_end + min(window - 1, visible - own_end) : visible;
   const int tiles = (end - from * KEYS + KEYS - 1) / KEYS;
   auto fetch_tile = [&](const Number* all, int i, u32 to) {
     const int at = (from + i) * KEYS;
@@ -90,6 +97,15 @@ extern "C" __global__ void BOUNDS
   float sum[PARTS][HEAD_DIM / 8][4] = {}, most[PARTS][2], total[PARTS][2] = {};
 #pragma unroll
   for (int p = 0; p < PARTS; p++) most[p][0] = most[p][1] = unseen;
+#ifdef SINKS
+  // A quarter of the weight that it begins with, in each of the lanes that share a row.
+  const float sink = to_float(sinks[head]) * 1.44269504f / factor;
+#pragma unroll
+  for (int p = 0; p < PARTS; p++) {
+    most[p][0] = most[p][1] = sink;
+    total[p][0] = total[p][1] = 0.25f;
+  }
+#endif
 #pragma unroll 1
   for (int i = 0; i < tiles; i++) {
     copies_wait<1>();
@@ -132,7 +148,7 @@ extern "C" __global__ void BOUNDS
     // beginning on.
     const int up_to = before + first + warp * 16 * PARTS, from_on = up_to + 16 * PARTS - 1 - window;
     const bool all_seen = (causal ? at + KEYS - 1 <= up_to : at + KEYS <= visible) &&
-                          (window <= 0 || at > from_on);
+                          (window <= 0 || (at > from_on && (causal || at + KEYS - 1 - up_to < window)));
     if (!all_seen) {
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
@@ -141,7 +157,8 @@ extern "C" __global__ void BOUNDS
 #pragma unroll
           for (int e = 0; e < 4; e++) {
             const int key = at + j * 8 + column + e % 2, own = before + row + p * 16 + e / 2 * 8;
-            const bool seen = (causal ? key <= own : key < visible) && (window <= 0 || key > own - window);
+            const bool seen = (causal ? key <= own : key < visible) &&
+                              (window <= 0 || (key > own - window && (causal || key - own < window)));
             if (!seen) score[p][j][e] = unseen;
           }
         }

@@ -10,6 +10,7 @@ use mlx_core::cuda::{self, Launch, Scalar};
 use mlx_core::{Array, Result};
 
 use super::array_mask::Mask;
+use super::graph::Sinks;
 use super::{MaskView as Rule, Scores};
 use crate::Dtype;
 use crate::arrays::{dtype, exactly};
@@ -36,6 +37,8 @@ pub struct Variant {
     pub parts: u32,
     /// Whether scores are squashed.
     pub squashes: bool,
+    /// Whether a score of each head without a value joins them.
+    pub sinks: bool,
 }
 
 impl Variant {
@@ -51,6 +54,9 @@ impl Variant {
         if self.squashes {
             options.push("-DSQUASH".to_owned());
         }
+        if self.sinks {
+            options.push("-DSINKS".to_owned());
+        }
         options
     }
 
@@ -60,7 +66,7 @@ impl Variant {
         dtype: Option<Dtype>,
         heads: u32,
         length: u32,
-        scores: Scores,
+        [squashes, sinks]: [bool; 2],
     ) -> Result<Option<Self>> {
         let (Ok(head_dim @ 16..=256), Some(dtype @ (Dtype::Bf16 | Dtype::F16))) =
             (u32::try_from(head_dim), dtype)
@@ -82,7 +88,8 @@ impl Variant {
             head_dim,
             dtype,
             parts,
-            squashes: scores.softcap.is_some(),
+            squashes,
+            sinks,
         }))
     }
 
@@ -112,13 +119,15 @@ pub(super) fn attention(
     queries: &Array,
     slot: &mut Slot,
     scores: Scores,
+    sinks: Option<Sinks<'_>>,
     mask: Mask<'_>,
 ) -> Result<Option<Array>> {
     let (causal, window) = match mask.rule() {
         Some(Rule::None) => (false, 0),
         Some(Rule::Causal) => (true, 0),
         Some(Rule::Window(width @ 1..)) => (true, i32::try_from(width).unwrap_or(i32::MAX)),
-        Some(Rule::Window(0) | Rule::Rows { .. }) | None => return Ok(None),
+        Some(Rule::Around(width @ 1..)) => (false, i32::try_from(width).unwrap_or(i32::MAX)),
+        Some(Rule::Window(0) | Rule::Around(0) | Rule::Rows { .. }) | None => return Ok(None),
     };
     let (kept, capacity, visible) = (slot.buffers.heads(), slot.buffers.capacity(), slot.visible);
     let &[1, length @ (1..), heads @ (1..), dim] = queries.shape() else {
@@ -131,6 +140,7 @@ pub(super) fn attention(
         && visible <= capacity
         && scores.scale > 0.0
         && scores.softcap.is_none_or(|cap| cap > 0.0)
+        && sinks.is_none_or(|s| (s.array.dtype(), s.array.shape()) == (kept.dtype, &[heads][..]))
         // Squashed scores are no operation of MLX's.
         && !(length == 1
             && window == 0
@@ -138,7 +148,8 @@ pub(super) fn attention(
             && reads_in_place(dim, kept.dtype));
     let [heads_there, queries_there] = [heads, length].map(i32::unsigned_abs);
     let dtype = dtype(kept.dtype).filter(|_| fits);
-    let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there, scores)? else {
+    let with = [scores.softcap.is_some(), sinks.is_some()];
+    let Some(variant) = Variant::of(dim, dtype, heads_there, queries_there, with)? else {
         return Ok(None);
     };
     static COMPILED: Compiled<Variant> = Compiled::new();
@@ -161,10 +172,12 @@ pub(super) fn attention(
     let [keys, values] = slot.buffers.seen_in_place()?;
     let shape = [length, heads * dim];
     let outputs = [(&shape[..], kept.dtype)];
+    let mut inputs = vec![queries, keys, values];
+    inputs.extend(sinks.map(|sinks| sinks.array));
     // SAFETY: the parameters are the kernel's, compiled for such heads. It reads `length` queries of
     // `heads` heads and `visible` tokens of the buffers, which have `capacity`, and writes as many sums as
-    // there are queries. The queries come from the launch that last wrote the buffers.
-    let made = unsafe { kernel.launch(&[queries, keys, values], &outputs, &scalars, launch) }?;
+    // there are queries. Sinks are one a head. The queries come from the launch that last wrote the buffers.
+    let made = unsafe { kernel.launch(&inputs, &outputs, &scalars, launch) }?;
     let [mixed] = exactly(made);
     Ok(Some(mixed))
 }

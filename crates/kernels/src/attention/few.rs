@@ -352,11 +352,16 @@ impl Kernel for Join<'_> {
         for row in 0..self.heads * rows {
             let (head, row) = (row / rows, row % rows);
             let at = |part: usize| (head * parts + part) * rows + row;
+            let query_head = head * attention.group() + row / queries;
+            let sink = attention.sink(query_head).unwrap_or(f32::NEG_INFINITY);
             // SAFETY: all parts were written; the row of the result is within `out`.
             unsafe {
                 let state = |part: usize| *states.get().add(at(part));
-                let max = (0..parts).fold(f32::NEG_INFINITY, |max, part| max.max(state(part)[0]));
-                let mut sum = 0.0;
+                let max = (0..parts).fold(sink, |max, part| max.max(state(part)[0]));
+                let mut sum = match sink == f32::NEG_INFINITY {
+                    true => 0.0,
+                    false => (sink - max).exp(),
+                };
                 total.write_bytes(0, stride);
                 for part in 0..parts {
                     let [part_max, part_sum] = state(part);
@@ -372,8 +377,7 @@ impl Kernel for Join<'_> {
                     }
                 }
                 scale::<S>(total, stride, if sum == 0.0 { 0.0 } else { 1.0 / sum });
-                let head = head * attention.group() + row / queries;
-                store_row::<S>(attention.out, head, row % queries, total);
+                store_row::<S>(attention.out, query_head, row % queries, total);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Attention as a node of MLX's graph.
 
+use std::sync::Arc;
+
 use mlx_core::{Array, Dtype, Result, fast, host_op, ops};
 
 use super::array_mask::Mask;
@@ -13,6 +15,15 @@ use crate::rope;
 use crate::rope::entry::{Entered, Entry, Rotation};
 use crate::rope::graph::{in_parts, into_cache, norm_rope};
 
+/// A score of each query head that joins those of its keys, and whose weight is given to no value (gpt-oss).
+#[derive(Clone, Copy)]
+pub struct Sinks<'a> {
+    /// The numbers.
+    pub numbers: &'a Arc<[f32]>,
+    /// The same, of the dtype of queries.
+    pub array: &'a Array,
+}
+
 /// Attention of L tokens: queries and keys are normalized and rotated, keys and values put into `slot`,
 /// which has room for them, and the queries see what `mask` lets them of its visible tokens. The result is
 /// `[L, heads · head_dim]`.
@@ -24,17 +35,18 @@ pub fn attend(
     by: Rotation<'_>,
     slot: &mut Slot,
     scores: impl Into<Scores>,
+    sinks: Option<Sinks<'_>>,
     mask: Mask<'_>,
 ) -> Result<Array> {
     let scores = scores.into();
     let seen = match rope::cuda::into_cache(entry, by, slot)? {
-        Some(queries) => match cuda::attention(&queries, slot, scores, mask)? {
+        Some(queries) => match cuda::attention(&queries, slot, scores, sinks, mask)? {
             Some(mixed) => return Ok(mixed),
             None => Entered::of(&queries, slot)?,
         },
         None => in_parts(entry, by, slot)?,
     };
-    attention(&seen.queries, &seen.keys, &seen.values, scores, mask)
+    attention(&seen.queries, &seen.keys, &seen.values, scores, sinks, mask)
 }
 
 /// Keys and values `[1, kv_heads, S, head_dim]` that a layer saw, for layers behind it which see the same.
@@ -49,10 +61,12 @@ pub fn attend_and_show(
     by: Rotation<'_>,
     slot: &mut Slot,
     scores: impl Into<Scores>,
+    sinks: Option<Sinks<'_>>,
     mask: Mask<'_>,
 ) -> Result<(Array, Seen)> {
     let seen = into_cache(entry, by, slot)?;
-    let mixed = attention(&seen.queries, &seen.keys, &seen.values, scores.into(), mask)?;
+    let (keys, values) = (&seen.keys, &seen.values);
+    let mixed = attention(&seen.queries, keys, values, scores.into(), sinks, mask)?;
     let Entered { keys, values, .. } = seen;
     Ok((mixed, Seen { keys, values }))
 }
@@ -65,6 +79,7 @@ pub fn attend_to(
     by: Rotation<'_>,
     seen: &Seen,
     scores: impl Into<Scores>,
+    sinks: Option<Sinks<'_>>,
     mask: Mask<'_>,
 ) -> Result<Array> {
     let [tokens, _] = queries.rows();
@@ -72,18 +87,26 @@ pub fn attend_to(
         .to_array()?
         .reshape(&[1, tokens, -1, seen.keys.dim(3)])?;
     let queries = norm_rope(&by_head, norm, by)?;
-    attention(&queries, &seen.keys, &seen.values, scores.into(), mask)
+    let scores = scores.into();
+    attention(&queries, &seen.keys, &seen.values, scores, sinks, mask)
 }
 
 /// `softmax(scale · q kᵀ + mask) v`: `q` is `[1, Hq, L, D]`, `k` and `v` are `[1, Hkv, S, D]`, the
 /// result is `[L, Hq · D]`, as the projection after it takes it.
-fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Result<Array> {
+fn attention(
+    q: &Array,
+    k: &Array,
+    v: &Array,
+    scores: Scores,
+    sinks: Option<Sinks<'_>>,
+    mask: Mask<'_>,
+) -> Result<Array> {
     let &[1, heads, length, dim] = q.shape() else {
-        return mlx(q, k, v, scores, mask);
+        return mlx(q, k, v, scores, sinks, mask);
     };
     let same = k.shape() == v.shape() && k.dtype() == v.dtype() && k.ndim() == 4 && k.dim(0) == 1;
     if !same || !are_floats(&[q, k]) || !on_cpu()? {
-        return mlx(q, k, v, scores, mask);
+        return mlx(q, k, v, scores, sinks, mask);
     }
     let (rule, array) = match mask {
         Mask::Array(array) => (None, Some(array)),
@@ -91,6 +114,7 @@ fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) ->
     };
     let inputs: Vec<&Array> = [q, k, v].into_iter().chain(array).collect();
     let shape = [length, heads * dim];
+    let sinks = sinks.map(|sinks| Arc::clone(sinks.numbers));
     host_op::single("attention", &inputs, &shape, q.dtype(), move |inputs, y| {
         let mask = match rule {
             Some(rule) => rule,
@@ -102,20 +126,36 @@ fn attention(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) ->
         let (q, k) = (heads_outside(&inputs[0])?, heads_outside(&inputs[1])?);
         let v = heads_outside(&inputs[2])?;
         let out = heads_inside_mut(y, heads as usize)?;
-        Ok(super::attention(Cpu::shared(), q, k, v, scores, mask, out)?)
+        let sinks = sinks.as_deref();
+        let seen = super::Weighed { mask, sinks };
+        Ok(super::attention(Cpu::shared(), q, k, v, scores, seen, out)?)
     })
 }
 
-fn mlx(q: &Array, k: &Array, v: &Array, scores: Scores, mask: Mask<'_>) -> Result<Array> {
+fn mlx(
+    q: &Array,
+    k: &Array,
+    v: &Array,
+    scores: Scores,
+    sinks: Option<Sinks<'_>>,
+    mask: Mask<'_>,
+) -> Result<Array> {
+    let sinks = sinks.map(|sinks| sinks.array);
     let mixed = match scores.softcap {
+        Some(_) if sinks.is_some() => {
+            let what = "attention: no model has sinks beside scores that are squashed";
+            return Err(mlx_core::Error::Native(what.to_owned()));
+        }
         Some(cap) => squashed(q, k, v, scores.scale, cap, mask)?,
         None => {
             let mask = match mask {
                 Mask::None => fast::SdpaMask::None,
                 Mask::Causal => fast::SdpaMask::Causal,
-                Mask::Window { array, .. } | Mask::Array(array) => fast::SdpaMask::Array(array),
+                Mask::Window { array, .. } | Mask::Around { array, .. } | Mask::Array(array) => {
+                    fast::SdpaMask::Array(array)
+                }
             };
-            fast::scaled_dot_product_attention(q, k, v, scores.scale, mask)?
+            fast::attention_with_sinks(q, k, v, scores.scale, mask, sinks)?
         }
     };
     let (rows, width) = (mixed.dim(0) * mixed.dim(2), mixed.dim(1) * mixed.dim(3));
@@ -145,7 +185,9 @@ fn squashed(
     let scores = match mask {
         Mask::None => scores,
         Mask::Causal => hidden(&scores, &causal(queries, keys)?)?,
-        Mask::Window { array, .. } | Mask::Array(array) => hidden(&scores, array)?,
+        Mask::Window { array, .. } | Mask::Around { array, .. } | Mask::Array(array) => {
+            hidden(&scores, array)?
+        }
     };
     let weights = ops::softmax(&scores, -1, true)?.reshape(&[kv_heads, group * queries, keys])?;
     let mixed = ops::matmul(&weights, &v?)?.reshape(&[1, kv_heads * group, queries, dim])?;

@@ -131,7 +131,11 @@ impl Many<'_> {
             self.pack_queries::<A>(x, rows, words);
             out.write_bytes(0, rows * stride);
             for row in 0..rows {
-                *states.add(row) = [State::EMPTY.max, State::EMPTY.sum];
+                let state = match attention.sink(self.place(row).0) {
+                    Some(sink) => State::of(sink),
+                    None => State::EMPTY,
+                };
+                *states.add(row) = [state.max, state.sum];
             }
             let mut next = begin;
             while next < end {

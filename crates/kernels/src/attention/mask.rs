@@ -14,6 +14,8 @@ pub enum MaskView<'a> {
     Causal,
     /// Query `i` sees, of the keys up to `S - L + i`, the last so many: a sliding window.
     Window(usize),
+    /// Query `i` sees the keys that are less than so far from `S - L + i`, on either side.
+    Around(usize),
     /// Query `i` sees key `j` where byte `i * stride + j` is not zero, in every head.
     Rows {
         /// The bytes.
@@ -47,6 +49,10 @@ impl MaskView<'_> {
             MaskView::None | MaskView::Rows { .. } => 0..keys,
             MaskView::Causal => 0..end,
             MaskView::Window(size) => end.saturating_sub(size)..end,
+            MaskView::Around(size) => {
+                let behind = (keys + i).saturating_add(size).saturating_sub(queries);
+                end.saturating_sub(size)..behind.min(keys)
+            }
         }
     }
 

@@ -45,6 +45,22 @@ impl From<f32> for Scores {
     }
 }
 
+/// Which keys are weighed, and what beside them.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed<'a> {
+    /// The keys.
+    pub mask: MaskView<'a>,
+    /// A score of each query head, Hq, that joins those of the keys, and whose weight is given to no value
+    /// (gpt-oss).
+    pub sinks: Option<&'a [f32]>,
+}
+
+impl<'a> From<MaskView<'a>> for Weighed<'a> {
+    fn from(mask: MaskView<'a>) -> Self {
+        Self { mask, sinks: None }
+    }
+}
+
 /// The arguments of an attention, checked.
 #[derive(Clone, Copy)]
 struct Attention<'a> {
@@ -54,6 +70,7 @@ struct Attention<'a> {
     out: Rows<'a>,
     scores: Scores,
     mask: MaskView<'a>,
+    sinks: Option<&'a [f32]>,
 }
 
 impl Attention<'_> {
@@ -82,6 +99,11 @@ impl Attention<'_> {
         })
     }
 
+    /// The score of a query head that has no value.
+    fn sink(&self, head: usize) -> Option<f32> {
+        self.sinks.and_then(|sinks| sinks.get(head)).copied()
+    }
+
     /// Elements of a head: D.
     fn dim(&self) -> usize {
         self.q.layout().cols
@@ -96,34 +118,35 @@ impl Attention<'_> {
 ///
 /// # Errors
 /// When the sizes disagree, or `Hq` is not a multiple of `Hkv`.
-pub fn attention(
+pub fn attention<'a>(
     cpu: &Cpu,
     q: View<'_>,
     k: View<'_>,
     v: View<'_>,
     scores: impl Into<Scores>,
-    mask: MaskView<'_>,
+    seen: impl Into<Weighed<'a>>,
     out: ViewMut<'_>,
 ) -> Result<()> {
     let (k_piece, v_piece) = ([k.address()], [v.address()]);
     let (k, v) = (Tokens::of(&k, &k_piece), Tokens::of(&v, &v_piece));
-    attention_in_pages(cpu, q, k, v, scores, mask, out)
+    attention_in_pages(cpu, q, k, v, scores, seen, out)
 }
 
 /// [`attention`] to keys and values that may lie in pages. The result is the same to the bit.
 ///
 /// # Errors
 /// As [`attention`].
-pub fn attention_in_pages(
+pub fn attention_in_pages<'a>(
     cpu: &Cpu,
     q: View<'_>,
     k: Tokens<'_>,
     v: Tokens<'_>,
     scores: impl Into<Scores>,
-    mask: MaskView<'_>,
+    seen: impl Into<Weighed<'a>>,
     mut out: ViewMut<'_>,
 ) -> Result<()> {
     let op = "attention";
+    let Weighed { mask, sinks } = seen.into();
     let (ql, kl, vl, ol) = (q.layout(), k.layout(), v.layout(), out.layout());
     ensure!(
         op,
@@ -160,6 +183,13 @@ pub fn attention_in_pages(
         ql.planes,
         kl.planes
     );
+    ensure!(
+        op,
+        sinks.is_none_or(|sinks| sinks.len() == ql.planes),
+        "{:?} sinks for {} query heads",
+        sinks.map(<[f32]>::len),
+        ql.planes
+    );
     mask.check(ql.rows, kl.rows)?;
     if ql.planes == 0 || ql.rows == 0 || ql.cols == 0 {
         return Ok(());
@@ -171,6 +201,7 @@ pub fn attention_in_pages(
         out: out.rows(),
         scores: scores.into(),
         mask,
+        sinks,
     };
     if attention.group() * attention.queries() <= FEW {
         few::attend(cpu, &attention);

@@ -29,6 +29,14 @@ impl State {
         sum: 0.0,
     };
 
+    /// Of one score that has no value.
+    pub(super) const fn of(score: f32) -> Self {
+        Self {
+            max: score,
+            sum: 1.0,
+        }
+    }
+
     /// Takes in a block of scores, which become `exp(score - max)`, and gives back the factor
     /// for everything that was weighed by the old maximum.
     ///

@@ -4,26 +4,23 @@ use super::mixer::{DeltaInputs, DeltaNet};
 use crate::delta::net::{EnteredView, NetView, Sequence, delta_net};
 use crate::error::ensure;
 use crate::linear::{Intermediate, LinearView, products};
-use crate::rms_norm::{NormView, rms_norm};
+use crate::rms_norm::NormView;
 use crate::vector::copy;
 use crate::{Cpu, Result, View, ViewMut};
 
 impl DeltaNet<LinearView<'_>, NormView<'_>, &[f32]> {
-    /// The rows of `x` `[L, hidden]` through `norm` and the net, and its `sequences`; of the result the last R,
+    /// The normalized rows `h` `[L, hidden]` of the `sequences` through the net; of the result the last R,
     /// `y` `[R, Hv · Dv]`.
     pub(super) fn run(
         &self,
         cpu: &Cpu,
-        x: View<'_>,
-        norm: NormView<'_>,
+        h: View<'_>,
         sequences: Vec<Sequence<'_>>,
         y: ViewMut<'_>,
     ) -> Result<()> {
-        let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
+        let (length, dtype) = (h.layout().rows, h.layout().dtype);
         let rows = y.layout().rows;
         ensure!(super::OP, rows <= length, "{rows} rows of {length}");
-        let mut h = Intermediate::take(dtype, length, hidden);
-        rms_norm(cpu, x, norm, h.view_mut()?)?;
         let room = |w: &LinearView<'_>| Intermediate::take(dtype, length, w.weight.rows());
         let net = |by_key_head| NetView {
             sizes: self.sizes,
@@ -48,7 +45,7 @@ impl DeltaNet<LinearView<'_>, NormView<'_>, &[f32]> {
                 let parts = [&mut mixed, &mut z, &mut b, &mut a];
                 let parts = maps.iter().zip(parts);
                 let parts = parts.map(|(w, y)| Ok((w, y.view_mut()?)));
-                products(cpu, h.view()?, parts.collect::<Result<_>>()?)?;
+                products(cpu, h, parts.collect::<Result<_>>()?)?;
                 let entered = EnteredView {
                     mixed: mixed.view()?,
                     z: z.view()?,
@@ -61,7 +58,7 @@ impl DeltaNet<LinearView<'_>, NormView<'_>, &[f32]> {
                 let [mut qkvz, mut ba] = maps.each_ref().map(room);
                 let [of_qkvz, of_ba] = maps;
                 let parts = vec![(of_qkvz, qkvz.view_mut()?), (of_ba, ba.view_mut()?)];
-                products(cpu, h.view()?, parts)?;
+                products(cpu, h, parts)?;
                 let entered = EnteredView {
                     mixed: qkvz.view()?,
                     z: qkvz.view()?,

@@ -1,10 +1,12 @@
 //! What mixes positions in a block.
 
+use std::sync::Arc;
+
 use crate::attention::Scores;
 use crate::delta::net::Sizes;
 
 /// The part of a block that mixes positions: `W` is a linear map, `N` a norm, `R` a rotation, `F` a list of floats.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Mixer<W, N, R, F> {
     /// Every position sees those before it.
     Attention(Attention<W, N, R>),
@@ -13,7 +15,7 @@ pub enum Mixer<W, N, R, F> {
 }
 
 /// Grouped-query attention, before its output projection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Attention<W, N, R> {
     /// `[Hq · D, hidden]`; with gates twice as many rows, behind each head's query its gate.
     pub queries: W,
@@ -31,6 +33,8 @@ pub struct Attention<W, N, R> {
     pub rotation: R,
     /// What becomes of scores.
     pub scores: Scores,
+    /// A score of each query head that joins those of its keys, and whose weight is given to no value (gpt-oss).
+    pub sinks: Option<Arc<[f32]>>,
     /// Whether what a head gives is multiplied by the sigmoid of its gate.
     pub gated: bool,
 }
@@ -94,6 +98,7 @@ impl<W, N, R, F> Mixer<W, N, R, F> {
                 value_norm: a.value_norm,
                 rotation: rotation(&a.rotation)?,
                 scores: a.scores,
+                sinks: a.sinks.clone(),
                 gated: a.gated,
             }),
             Self::Delta(net) => Mixer::Delta(DeltaNet {

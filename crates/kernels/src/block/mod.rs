@@ -7,12 +7,14 @@
 //! the allocator maps and unmaps. Here results live in [`Scratch`], and the new keys and values
 //! are written where the cache wants them.
 
+mod altup;
 mod both;
 mod delta;
 pub(crate) mod graph;
 mod mixer;
 mod own_input;
 
+pub use altup::{AltUp, Laurel};
 pub use both::Both;
 pub use mixer::{Attention, DeltaInputs, DeltaNet, Mixer};
 pub use own_input::OwnInput;
@@ -20,7 +22,7 @@ pub use own_input::OwnInput;
 use std::sync::{Mutex, PoisonError};
 
 use crate::add::multiply;
-use crate::attention::{MaskView, attention_in_pages};
+use crate::attention::{MaskView, Weighed, attention_in_pages};
 use crate::delta::net::Sequence;
 use crate::error::ensure;
 use crate::experts::{Each, Experts, experts};
@@ -61,8 +63,10 @@ impl<W, N, E> Mlp<W, N, E> {
 
 /// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, `E` all experts
 /// of a mixture, `F` a list of floats, each as memory ([`block`]), as arrays or pinned ([`graph`]).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Block<W, N, R, E, F> {
+    /// Where rows are several streams, what makes one of them and back (Gemma 3n).
+    pub altup: Option<AltUp<W, N>>,
     /// Of what the mixer sees.
     pub attention_norm: N,
     /// What mixes positions.
@@ -94,6 +98,10 @@ impl<W, N, R, E, F> Block<W, N, R, E, F> {
         floats: impl Fn(&'a F) -> Result<F2, X>,
     ) -> Result<Block<W2, N2, R2, E2, F2>, X> {
         Ok(Block {
+            altup: match &self.altup {
+                Some(altup) => Some(altup.try_map(&weight, &norm)?),
+                None => None,
+            },
             attention_norm: norm(&self.attention_norm)?,
             mixer: self.mixer.try_map(&weight, &norm, rotation, floats)?,
             output: weight(&self.output)?,
@@ -167,7 +175,7 @@ impl Segments<'_> {
 }
 
 /// The stream `x` `[L, hidden]`, whose rows are those of the segments, through a block; adds their tokens to
-/// the caches.
+/// the caches. Where a block has several streams, `hidden` is the width of all of them.
 ///
 /// `y` is `[R, hidden]`. R is L; or less if there is one segment: what only its first rows would need is
 /// left out, which is for the last block of a prefill that writes keys. `inputs` `[L, ..]` are the inputs of all
@@ -199,20 +207,18 @@ pub fn block(
         y.layout().shape(),
         x.layout().shape()
     );
+    if let Some(altup) = &block.altup {
+        return altup.run(cpu, x, block, segments, inputs, y);
+    }
     let dtype = x.layout().dtype;
     let room = |rows: usize, cols: usize| Intermediate::take(dtype, rows, cols);
     let last = length - rows..length;
 
     let mut mixed = room(rows, hidden);
     {
-        let mut attended = room(rows, block.output.weight.cols());
-        let (norm, to) = (block.attention_norm, attended.view_mut()?);
-        match (&block.mixer, segments) {
-            (Mixer::Attention(by), Segments::Keys(all)) => attend(cpu, x, norm, by, all, to)?,
-            (Mixer::Delta(net), Segments::Recurrent(all)) => net.run(cpu, x, norm, all, to)?,
-            _ => ensure!(OP, false, "segments that are another mixer's"),
-        }
-        product(cpu, attended.view()?, &block.output, mixed.view_mut()?)?;
+        let mut h = room(length, hidden);
+        rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
+        mix(cpu, h.view()?, block, segments, mixed.view_mut()?)?;
     }
     let x = x.slice_rows(last.clone())?;
     let (mut sum, mut h) = (room(rows, hidden), room(rows, hidden));
@@ -228,11 +234,7 @@ pub fn block(
         block.mlp_norm,
         h.view_mut()?,
     )?;
-    match &block.mlp {
-        Mlp::Gated(mlp) => gated_mlp(cpu, h.view()?, mlp, mixed.view_mut()?)?,
-        Mlp::Experts(mlp) => experts(cpu, h.view()?, mlp, mixed.view_mut()?)?,
-        Mlp::Both(mlp) => mlp.run(cpu, h.view()?, sum.view()?, mixed.view_mut()?)?,
-    }
+    feed_forward(cpu, block, h.view()?, sum.view()?, mixed.view_mut()?)?;
     let addend = Addend {
         x: mixed.view()?,
         norm: block.mlp_out_norm,
@@ -241,10 +243,7 @@ pub fn block(
         None => add_norm(cpu, sum.view()?, addend, y.reborrow())?,
         Some(own) => {
             add_norm(cpu, sum.view()?, addend, h.view_mut()?)?;
-            let inputs = inputs.ok_or(Error::Shape {
-                op: OP,
-                what: "there are no inputs of blocks".to_owned(),
-            })?;
+            let inputs = inputs.ok_or_else(no_inputs)?;
             own.add(cpu, h.view()?, inputs.slice_rows(last)?, y.reborrow())?;
         }
     }
@@ -254,16 +253,57 @@ pub fn block(
     Ok(())
 }
 
-/// The attention of the last rows of `x`, before its output projection: `y` is `[R, Hq · D]`.
+fn no_inputs() -> Error {
+    Error::Shape {
+        op: OP,
+        what: "there are no inputs of blocks".to_owned(),
+    }
+}
+
+/// The rows of `h`, the norm of those of `sum`, through the feed-forward layer.
+fn feed_forward(
+    cpu: &Cpu,
+    block: &BlockView<'_>,
+    h: View<'_>,
+    sum: View<'_>,
+    y: ViewMut<'_>,
+) -> Result<()> {
+    match &block.mlp {
+        Mlp::Gated(mlp) => gated_mlp(cpu, h, mlp, y),
+        Mlp::Experts(mlp) => experts(cpu, h, mlp, y),
+        Mlp::Both(mlp) => mlp.run(cpu, h, sum, y),
+    }
+}
+
+/// What the mixer gives of the last of the normalized rows `h`: `y` is `[R, hidden]`.
+fn mix(
+    cpu: &Cpu,
+    h: View<'_>,
+    block: &BlockView<'_>,
+    segments: Segments<'_>,
+    mut y: ViewMut<'_>,
+) -> Result<()> {
+    let layout = y.layout();
+    let heads = block.output.weight.cols();
+    let mut mixed = Intermediate::take(layout.dtype, layout.rows, heads);
+    let to = mixed.view_mut()?;
+    match (&block.mixer, segments) {
+        (Mixer::Attention(by), Segments::Keys(all)) => attend(cpu, h, by, all, to)?,
+        (Mixer::Delta(net), Segments::Recurrent(all)) => net.run(cpu, h, all, to)?,
+        _ => ensure!(OP, false, "segments that are another mixer's"),
+    }
+    product(cpu, mixed.view()?, &block.output, y.reborrow())
+}
+
+/// The attention of the last of the normalized rows `h`, before its output projection: `y` is `[R, Hq · D]`.
 fn attend(
     cpu: &Cpu,
-    x: View<'_>,
-    norm: NormView<'_>,
+    h: View<'_>,
     block: &AttentionView<'_>,
     segments: Vec<SegmentView<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
-    let (length, hidden, dtype) = (x.layout().rows, x.layout().cols, x.layout().dtype);
+    let (length, dtype) = (h.layout().rows, h.layout().dtype);
     let rows = y.layout().rows;
     let places = segments.first().map(|s| (s.cache.keys, s.cache.values));
     let (kv_heads, dim) = places.map_or((0, 0), |(keys, _)| (keys.heads, keys.dim));
@@ -282,8 +322,6 @@ fn attend(
         "{all_queries} queries a token for {width}, and keys or values that do not fit {kv_heads} heads of {dim}"
     );
     let heads = width / dim;
-    let mut h = Intermediate::take(dtype, length, hidden);
-    rms_norm(cpu, x, norm, h.view_mut()?)?;
     let mut queries = Intermediate::take(dtype, rows, all_queries);
     let room = |w: &Option<_>| {
         w.as_ref()
@@ -298,10 +336,10 @@ fn attend(
     }
     if rows == length {
         parts.insert(0, (&block.queries, queries.view_mut()?));
-        products(cpu, h.view()?, parts)?;
+        products(cpu, h, parts)?;
     } else {
-        products(cpu, h.view()?, parts)?;
-        let last = h.view()?.slice_rows(length - rows..length)?;
+        products(cpu, h, parts)?;
+        let last = h.slice_rows(length - rows..length)?;
         product(cpu, last, &block.queries, queries.view_mut()?)?;
     }
     // Values that are made from keys are read from them.
@@ -426,7 +464,10 @@ fn attend_in_one(cpu: &Cpu, block: &AttentionView<'_>, work: Work<'_>) -> Result
         pages.tokens(&keys, new.end)?,
         pages.tokens(&values, new.end)?,
         block.scores,
-        segment.mask,
+        Weighed {
+            mask: segment.mask,
+            sinks: block.sinks.as_deref(),
+        },
         work.y,
     )
 }

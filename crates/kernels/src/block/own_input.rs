@@ -46,6 +46,21 @@ impl OwnInput<LinearView<'_>, NormView<'_>> {
         inputs: View<'_>,
         y: ViewMut<'_>,
     ) -> Result<()> {
+        let out = self.projected(cpu, x, inputs)?;
+        let addend = Addend {
+            x: out.view()?,
+            norm: Some(self.norm),
+        };
+        add_norm(cpu, x, addend, y)
+    }
+
+    /// What is added, before its norm.
+    pub(super) fn projected(
+        &self,
+        cpu: &Cpu,
+        x: View<'_>,
+        inputs: View<'_>,
+    ) -> Result<Intermediate> {
         let (layout, width) = (x.layout(), self.gate.weight.rows());
         let own = inputs.slice_cols(self.column..self.column + width)?;
         let room = |cols| Intermediate::take(layout.dtype, layout.rows, cols);
@@ -54,10 +69,6 @@ impl OwnInput<LinearView<'_>, NormView<'_>> {
         let to = inner.view_mut()?;
         gated(cpu, self.activation, gate.view()?, own, to)?;
         product(cpu, inner.view()?, &self.projection, out.view_mut()?)?;
-        let addend = Addend {
-            x: out.view()?,
-            norm: Some(self.norm),
-        };
-        add_norm(cpu, x, addend, y)
+        Ok(out)
     }
 }

@@ -326,7 +326,11 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
     let attention = first.mixer.attention()?;
     let layers = packing(&attention.queries.weight)?;
     let feed_forward = first.mlp.gated()?;
-    let gelu = feed_forward.activation == Activation::GeluTanh;
+    let gelu = match feed_forward.activation {
+        Activation::Silu => false,
+        Activation::GeluTanh => true,
+        Activation::Clamped { .. } => return None,
+    };
     let (norms_behind, head_norms) = (
         first.attended_norm.is_some(),
         attention.query_norm.is_some(),
@@ -393,6 +397,7 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
             && !attention.gated
             && block.own_input.is_none()
             && block.scale.is_none();
+        let is_plain = is_plain && block.altup.is_none() && mlp.cut.is_none();
         let without = [&block.output, &mlp.gate, &mlp.up, &mlp.down];
         let [score, position] = factors(*sliding);
         is_plain
@@ -409,7 +414,8 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
             && with_biases.iter().filter_map(|w| w.bias).all(is_bf16)
             && without.iter().all(|w| w.bias.is_none())
             && attention.scores.softcap == score_cap
-            && (mlp.activation == Activation::GeluTanh) == gelu
+            && attention.sinks.is_none()
+            && mlp.activation == feed_forward.activation
             && (attention.scores.scale, attention.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];

@@ -15,7 +15,7 @@ use crate::arrays::{dtype, exactly};
 use crate::block::graph::Weight;
 use crate::cuda::{Compiled, dtype_option, has_kernels};
 use crate::gated::Activation;
-use crate::gated::cuda::activation_option;
+use crate::gated::cuda::activation_options;
 
 /// Rows up to which each pair of a row and an expert reads the expert's matrices by itself.
 const FEW: i32 = 32;
@@ -76,7 +76,7 @@ pub enum Part {
 }
 
 /// A kernel and what its code depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// Which one.
     pub part: Part,
@@ -94,6 +94,8 @@ pub struct Variant {
     pub activation: Activation,
     /// Whether an expert that all tokens have is added.
     pub shared: bool,
+    /// Whether the matrices that it reads have biases.
+    pub biases: bool,
 }
 
 impl Variant {
@@ -103,14 +105,14 @@ impl Variant {
             Part::Sorted => SORTING,
             _ => THREADS,
         };
-        let mut options = vec![
+        let mut options = activation_options(self.activation);
+        options.extend([
             dtype_option(self.dtype),
-            activation_option(self.activation),
             format!("-DEXPERTS={}", self.experts),
             format!("-DTOP={}", self.top),
             format!("-DWARPS={WARPS}"),
             format!("-DROWS={ROWS}"),
-        ];
+        ]);
         match self.packing {
             Packing::Dense => options.push("-DDENSE".to_owned()),
             Packing::Affine { bits, group } => {
@@ -125,6 +127,9 @@ impl Variant {
         }
         if self.shared {
             options.push("-DSHARED".to_owned());
+        }
+        if self.biases {
+            options.push("-DBIASES".to_owned());
         }
         match self.part {
             Part::ManyInner => options.push("-DINNER".to_owned()),
@@ -254,6 +259,8 @@ struct Pass<'a> {
     up: Matrices<'a>,
     down: Matrices<'a>,
     shared: Option<(&'a Array, &'a Array)>,
+    /// Of router, gate, up and down.
+    biases: Option<[&'a Array; 4]>,
     any: Variant,
     rows: i32,
     hidden: i32,
@@ -298,27 +305,34 @@ pub(super) fn logits(x: &Array, weight: Weight<'_>) -> Result<Option<Array>> {
             renormalised: false,
             activation: Activation::Silu,
             shared: false,
+            biases: false,
         };
         Some((stack, variant))
     };
     match has_kernels()?.then(fitting).flatten() {
-        Some((stack, variant)) => launch_logits(x, &stack, variant).map(Some),
+        Some((stack, variant)) => launch_logits(x, &stack, None, variant).map(Some),
         None => Ok(None),
     }
 }
 
-/// The rows of `x` times the rows of `matrix`, `variant.experts` of them.
-fn launch_logits(x: &Array, matrix: &Matrices<'_>, variant: Variant) -> Result<Array> {
+/// The rows of `x` times the rows of `matrix`, `variant.experts` of them, and `bias`, if the variant has such.
+fn launch_logits(
+    x: &Array,
+    matrix: &Matrices<'_>,
+    bias: Option<&Array>,
+    variant: Variant,
+) -> Result<Array> {
     let (rows, count) = (x.dim(0), variant.experts as i32);
-    let [words, scales, biases] = matrix.inputs;
+    let mut inputs = vec![x];
+    inputs.extend(matrix.inputs.into_iter().chain(bias));
     let shape = [rows, count];
     let blocks = count.unsigned_abs().div_ceil(WARPS * LOGITS);
     let launch = Launch::new([blocks, rows.unsigned_abs(), 1], [32 * WARPS, 1, 1]);
     // SAFETY: the parameters are the kernel's. By `Matrices::of` it reads rows of one width, and it writes a logit an
-    // expert for each row of `x`; arrays are dense or copied.
+    // expert for each row of `x`; a bias is one an expert; arrays are dense or copied.
     let made = unsafe {
         variant.launch(
-            &[x, words, scales, biases],
+            &inputs,
             &[(&shape, mlx_core::Dtype::Float32)],
             &[x.dim(1) / 8],
             launch,
@@ -361,11 +375,17 @@ impl<'a> Pass<'a> {
             (out.dtype(), out.shape()) == (dtype, x.shape())
                 && (gate.dtype(), gate.size()) == (mlx_core::Dtype::Float32, rows as usize)
         });
+        let lengths: [&[i32]; 4] = [&[count], &[count, width], &[count, width], &[count, hidden]];
+        let biases_fit = by.biases.is_none_or(|biases| {
+            let mut all = biases.iter().zip(lengths);
+            all.all(|(bias, length)| (bias.dtype(), bias.shape()) == (dtype, length))
+        });
         let widths = [hidden, width].map(|n| n.unsigned_abs() as usize);
         let fits = fits(experts, by.top, widths)
             && gate.packing == up.packing
             && tiles(pairs, count) <= MOST_BLOCKS.unsigned_abs()
-            && shared_fits;
+            && shared_fits
+            && biases_fit;
         fits.then_some(Self {
             router: stack(by.router, &[count, hidden])?,
             down: stack(by.down, &[count, hidden, width])?,
@@ -378,7 +398,9 @@ impl<'a> Pass<'a> {
                 renormalised: by.renormalised,
                 activation: by.activation,
                 shared: shared.is_some(),
+                biases: by.biases.is_some(),
             },
+            biases: by.biases,
             x,
             gate,
             up,
@@ -403,6 +425,7 @@ impl<'a> Pass<'a> {
             packing,
             activation: if inner { of.activation } else { silu },
             shared: outer && of.shared,
+            biases: !matches!(part, Part::Routes | Part::Sorted | Part::Sums) && of.biases,
             renormalised: matches!(part, Part::FewOuter | Part::Routes) && of.renormalised,
             top: if part == Part::Logits { 1 } else { of.top },
             ..of
@@ -411,7 +434,12 @@ impl<'a> Pass<'a> {
 
     fn logits(&self) -> Result<Array> {
         let variant = self.variant(Part::Logits, self.router.packing);
-        launch_logits(self.x, &self.router, variant)
+        launch_logits(self.x, &self.router, self.bias(0), variant)
+    }
+
+    /// That of router, gate, up or down.
+    fn bias(&self, of: usize) -> Option<&'a Array> {
+        self.biases.map(|biases| biases[of])
     }
 
     /// What the last kernel takes of the expert that all tokens have; without one, arrays that it does not read.
@@ -426,6 +454,7 @@ impl<'a> Pass<'a> {
         let logits = self.logits()?;
         let mut inputs = vec![self.x, &logits];
         inputs.extend(self.gate.inputs.iter().chain(&self.up.inputs));
+        inputs.extend([self.bias(1), self.bias(2)].into_iter().flatten());
         let shape = [pairs as i32, self.width];
         let launch = |width: i32, count| {
             let blocks = width.unsigned_abs().div_ceil(WARPS);
@@ -443,13 +472,14 @@ impl<'a> Pass<'a> {
             )
         }?;
         let [inner] = exactly(made);
-        let [words, scales, biases] = self.down.inputs;
-        let [shared, gate] = self.shared_or([&inner, &logits]);
+        let mut inputs = vec![&inner, &logits];
+        inputs.extend(self.down.inputs.into_iter().chain(self.bias(3)));
+        inputs.extend(self.shared_or([&inner, &logits]));
         let variant = self.variant(Part::FewOuter, self.down.packing);
         // SAFETY: as above; it writes a row of `hidden` numbers a token, and reads as many of `shared`.
         let made = unsafe {
             variant.launch(
-                &[&inner, &logits, words, scales, biases, shared, gate],
+                &inputs,
                 &[(&[self.rows, self.hidden], dtype)],
                 &[self.width / 8, self.hidden],
                 launch(self.hidden, rows),
@@ -467,9 +497,10 @@ impl<'a> Pass<'a> {
         let [order, tiles] = self.sorted(&chosen)?;
         let mut inputs = vec![self.x, &order, &tiles];
         inputs.extend(self.gate.inputs.iter().chain(&self.up.inputs));
+        inputs.extend([self.bias(1), self.bias(2)].into_iter().flatten());
         let inner = self.product(Part::ManyInner, &inputs, [self.hidden, self.width])?;
         let mut inputs = vec![&inner, &order, &tiles];
-        inputs.extend(self.down.inputs);
+        inputs.extend(self.down.inputs.into_iter().chain(self.bias(3)));
         let outputs = self.product(Part::ManyOuter, &inputs, [self.width, self.hidden])?;
         let [shared, gate] = self.shared_or([&outputs, &shares]);
         let eights = self.hidden / 8;

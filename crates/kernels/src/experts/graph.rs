@@ -21,6 +21,8 @@ pub struct Mixture<'a> {
     pub up: Weight<'a>,
     /// `[count, hidden, width]`.
     pub down: Weight<'a>,
+    /// Of router, gate, up and down, if they have such: `[count]`, twice `[count, width]`, and `[count, hidden]`.
+    pub biases: Option<[&'a Array; 4]>,
     /// Of the gate.
     pub activation: Activation,
 }

@@ -16,7 +16,7 @@ pub const SOURCE: &str = crate::with_numbers!("activation.cuh", "gated.cu");
 const THREADS: u32 = 256;
 
 /// What the code depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Variant {
     /// Of the gate.
     pub activation: Activation,
@@ -27,21 +27,23 @@ pub struct Variant {
 impl Variant {
     /// What the source is compiled with.
     pub fn options(&self) -> Vec<String> {
-        vec![
-            activation_option(self.activation),
-            dtype_option(self.dtype),
-            format!("-DTHREADS={THREADS}"),
-        ]
+        let mut options = activation_options(self.activation);
+        options.extend([dtype_option(self.dtype), format!("-DTHREADS={THREADS}")]);
+        options
     }
 }
 
 /// What tells the source which function a gate goes through.
-pub(crate) fn activation_option(activation: Activation) -> String {
+pub(crate) fn activation_options(activation: Activation) -> Vec<String> {
     match activation {
-        Activation::Silu => "-DSILU",
-        Activation::GeluTanh => "-DGELU_TANH",
+        Activation::Silu => vec!["-DSILU".to_owned()],
+        Activation::GeluTanh => vec!["-DGELU_TANH".to_owned()],
+        Activation::Clamped { limit, alpha } => vec![
+            "-DCLAMPED".to_owned(),
+            format!("-DLIMIT={limit:e}f"),
+            format!("-DALPHA={alpha:e}f"),
+        ],
     }
-    .to_owned()
 }
 
 /// See [`super::graph::gated`]; `None` for what the kernel lacks.

@@ -17,6 +17,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   load(gate + gate_at + (u64)r * gate_apart + c, g);
   load(up + up_at + (u64)r * up_apart + c, u);
 #pragma unroll
-  for (int j = 0; j < 8; j++) g[j] = activation(g[j]) * u[j];
+  for (int j = 0; j < 8; j++) g[j] = gated_by(g[j], u[j]);
   store(g, y + (u64)i * 8);
 }

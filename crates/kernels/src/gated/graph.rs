@@ -21,7 +21,7 @@ pub fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Result<Arr
     }
     let fits = gate.shape() == up.shape() && gate.dtype() == up.dtype() && gate.ndim() >= 1;
     if !fits || !are_floats(&[gate]) || !on_cpu()? {
-        return ops::mul(&mlx(activation, gate)?, up);
+        return mlx(activation, gate, up);
     }
     host_op::single(
         "gated",
@@ -41,16 +41,26 @@ pub fn gated(activation: Activation, gate: &Columns, up: &Columns) -> Result<Arr
     )
 }
 
-fn mlx(activation: Activation, x: &Array) -> Result<Array> {
-    match activation {
+fn mlx(activation: Activation, x: &Array, up: &Array) -> Result<Array> {
+    let scalar = |v: f64| constant(v, x.dtype());
+    let gate = match activation {
         Activation::Silu => ops::mul(x, &ops::sigmoid(x)?),
+        Activation::Clamped { limit, alpha } => {
+            let [most, least] = [limit, -limit].map(|limit| scalar(limit.into()));
+            let (most, least) = (most?, least?);
+            let gate = ops::minimum(x, &most)?;
+            let up = ops::maximum(&ops::minimum(up, &most)?, &least)?;
+            let up = ops::add(&up, &scalar(1.0)?)?;
+            let sigmoid = ops::sigmoid(&ops::mul(&gate, &scalar(alpha.into())?)?)?;
+            return ops::mul(&ops::mul(&gate, &sigmoid)?, &up);
+        }
         Activation::GeluTanh => {
-            let scalar = |v: f64| constant(v, x.dtype());
             let cube = ops::mul(&ops::mul(x, x)?, x)?;
             let inner = ops::add(x, &ops::mul(&cube, &scalar(0.044715)?)?)?;
             let inner = ops::mul(&inner, &scalar((2.0 / PI).sqrt())?)?;
             let gate = ops::add(&ops::tanh(&inner)?, &scalar(1.0)?)?;
             ops::mul(&ops::mul(x, &scalar(0.5)?)?, &gate)
         }
-    }
+    };
+    ops::mul(&gate?, up)
 }

@@ -30,6 +30,9 @@ impl Simd for Neon {
         fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
             vbslq_f32(vcltq_f32(a, b), a, b)
         }
+        fn where_less(a: float32x4_t, b: float32x4_t, x: float32x4_t) -> float32x4_t {
+            vbslq_f32(vcltq_f32(a, b), x, vdupq_n_f32(0.0))
+        }
         fn mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
             vfmaq_f32(c, a, b)
         }

@@ -57,6 +57,10 @@ impl Simd for Portable {
         from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    unsafe fn where_less(a: V, b: V, x: V) -> V {
+        from_fn(|i| if a[i] < b[i] { x[i] } else { 0.0 })
+    }
+    #[inline(always)]
     unsafe fn mul_add(a: V, b: V, c: V) -> V {
         // Not `f32::mul_add`: without the instruction that is a call into the C library.
         from_fn(|i| a[i] * b[i] + c[i])

@@ -29,6 +29,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The smaller of each pair of lanes; `b` where either is not a number.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `x` in the lanes where `a` is less than `b`, 0 in the others.
+    unsafe fn where_less(a: Self::V, b: Self::V, x: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the machine can.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// To the nearest integer, for magnitudes below 2^22.

@@ -63,6 +63,24 @@ macro_rules! lanes {
 }
 
 #[test]
+fn what_is_not_less_becomes_zero() {
+    let run = lanes!(S, |x| S::where_less(
+        S::sub(S::zero(), x),
+        S::splat(-0.5),
+        x
+    ));
+    let mut xs = values();
+    xs.extend([f32::NAN, f32::NEG_INFINITY, 0.5, 0.500_000_06]);
+    xs.resize(xs.len().next_multiple_of(16), 1.5);
+    for isa in Isa::available() {
+        for (x, y) in xs.iter().zip(run(isa, &xs)) {
+            let want = if -x < -0.5 { *x } else { 0.0 };
+            assert_eq!(y, want, "{isa:?}: {x}");
+        }
+    }
+}
+
+#[test]
 fn exp_is_accurate_and_ends_in_zero() {
     let run = lanes!(S, |x| exp::<S>(x));
     let mut xs: Vec<f32> = (0..16_000)

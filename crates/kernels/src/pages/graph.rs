@@ -99,6 +99,8 @@ pub struct PageMap {
     states: Vec<Placed>,
     heads: Vec<Heads>,
     slots: SlotMap,
+    /// Whether rows see those behind them.
+    bidirectional: bool,
 }
 
 impl PageMap {
@@ -134,7 +136,15 @@ impl PageMap {
             states: placed,
             heads: states.iter().map(|(heads, _)| *heads).collect(),
             slots,
+            bidirectional: false,
         })
+    }
+
+    /// The same, of a model whose rows see those behind them too: all, or the ones less than a window away. A
+    /// sequence is one pass then.
+    pub fn bidirectional(mut self, is: bool) -> Self {
+        self.bidirectional = is;
+        self
     }
 
     /// The kinds of pages.
@@ -163,9 +173,13 @@ impl PageMap {
 
     /// What rows that follow each other see of a state.
     pub(crate) fn mask(&self, placed: &Placed) -> MaskView<'static> {
-        match self.kinds[placed.kind].window {
-            Some(width) => MaskView::Window(width.max(0) as usize),
-            None => MaskView::Causal,
+        let window = self.kinds[placed.kind].window;
+        let window = window.map(|width| width.max(0) as usize);
+        match (window, self.bidirectional) {
+            (Some(width), false) => MaskView::Window(width),
+            (None, false) => MaskView::Causal,
+            (Some(width), true) => MaskView::Around(width),
+            (None, true) => MaskView::None,
         }
     }
 }

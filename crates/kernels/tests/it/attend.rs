@@ -3,7 +3,7 @@
 
 use crate::common::{Rng, open_device, values};
 use kernels::graph::{
-    Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Scores, Slot, attend, into_cache,
+    Columns, Entry, Heads, KvBuffers, Mask, Norm, Rotation, Scores, Sinks, Slot, attend, into_cache,
 };
 use mlx_core::{Array, Dtype};
 
@@ -13,6 +13,7 @@ enum Sees {
     All,
     UpToItself,
     TheLast(usize),
+    Around(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ struct Case {
     /// Whether queries and keys are normalized.
     norms: bool,
     softcap: Option<f32>,
+    /// Whether a score of each head joins those of the keys.
+    sinks: bool,
 }
 
 fn random(shape: &[i32], dtype: Dtype, rng: &mut Rng) -> Array {
@@ -45,12 +48,19 @@ impl Case {
             Sees::All => true,
             Sees::UpToItself => j <= own,
             Sees::TheLast(width) => j <= own && j + width > own,
+            Sees::Around(width) => j + width > own && own + width > j,
         }
     }
 
     /// `softmax(scale · q kᵀ + mask) v` of q `[heads, tokens, dim]` and k, v `[kv_heads, visible, dim]`, as
     /// `[tokens, heads, dim]`.
-    fn attention(&self, [q, k, v]: [&[f64]; 3], tokens: usize, scale: f64) -> Vec<f64> {
+    fn attention(
+        &self,
+        [q, k, v]: [&[f64]; 3],
+        sinks: &[f64],
+        tokens: usize,
+        scale: f64,
+    ) -> Vec<f64> {
         let Self {
             heads,
             kv_heads,
@@ -74,9 +84,13 @@ impl Case {
                     self.softcap.map_or(score, squash)
                 };
                 let scores: Vec<f64> = seen.iter().map(score).collect();
-                let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sink = match self.sinks {
+                    true => sinks[head],
+                    false => f64::NEG_INFINITY,
+                };
+                let highest = scores.iter().copied().fold(sink, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - highest).exp()).collect();
-                let total: f64 = weights.iter().sum();
+                let total: f64 = weights.iter().sum::<f64>() + (sink - highest).exp();
                 for (j, weight) in seen.iter().zip(weights) {
                     let value = &v[(kv + j) * dim..][..dim];
                     to.iter_mut()
@@ -97,6 +111,9 @@ impl Case {
             .map(|weight| self.norms.then_some(Norm { weight, eps: 1e-6 }));
         let periods: Vec<f32> = (0..dim / 2).map(|i| 10.0 + i as f32).collect();
         let periods = Array::from_slice(&periods, &[dim / 2]).unwrap();
+        let sinks = random(&[heads], dtype, rng);
+        let numbers = values(&sinks);
+        let as_floats = numbers.iter().map(|x| *x as f32).collect::<Vec<_>>().into();
         let kind = Heads {
             count: kv_heads,
             dim,
@@ -145,6 +162,10 @@ impl Case {
                     width: width as i32,
                     array: &allowed,
                 },
+                Sees::Around(width) => Mask::Around {
+                    width: width as i32,
+                    array: &allowed,
+                },
             };
             let scale = 1.5 / (dim as f32).sqrt();
             let scores = Scores {
@@ -152,7 +173,11 @@ impl Case {
                 softcap: self.softcap,
             };
             let mut slots = [slot(one), slot(other)];
-            let mixed = attend(&entry, by, &mut slots[0], scores, mask).unwrap();
+            let sinks = self.sinks.then_some(Sinks {
+                numbers: &as_floats,
+                array: &sinks,
+            });
+            let mixed = attend(&entry, by, &mut slots[0], scores, sinks, mask).unwrap();
             mixed.eval().unwrap();
             let seen = into_cache(&entry, by, &mut slots[1]).unwrap();
             let parts = [&seen.queries, &seen.keys, &seen.values].map(values);
@@ -164,7 +189,8 @@ impl Case {
             one.write(&behind, &behind, offset).unwrap();
 
             assert_eq!(mixed.shape(), [rows, heads * dim]);
-            let want = self.attention(parts.each_ref().map(|p| &p[..]), tokens, scale.into());
+            let parts = parts.each_ref().map(|p| &p[..]);
+            let want = self.attention(parts, &numbers, tokens, scale.into());
             let got = values(&mixed);
             let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
             let wrong = norm(&mut got.iter().zip(&want).map(|(a, b)| a - b));
@@ -197,8 +223,12 @@ fn queries_attend_to_what_the_cache_holds() {
             (2, 2, 144),
         ] {
             for sees in [Sees::UpToItself, Sees::TheLast(50), Sees::TheLast(9)] {
-                // As Qwen3 and Gemma 3, and as Gemma 2 have it.
-                for (norms, softcap) in [(true, None), (false, Some(2.0))] {
+                // As Qwen3 and Gemma 3, as Gemma 2, and as gpt-oss have it.
+                for (norms, softcap, sinks) in [
+                    (true, None, false),
+                    (false, Some(2.0), false),
+                    (false, None, true),
+                ] {
                     let case = Case {
                         heads,
                         kv_heads,
@@ -206,20 +236,25 @@ fn queries_attend_to_what_the_cache_holds() {
                         sees,
                         norms,
                         softcap,
+                        sinks,
                     };
                     // Not a whole tile, several tiles of keys, one token, few behind many.
                     case.run(&[37, 225, 1, 5], dtype, &mut rng);
                 }
             }
-            let case = Case {
-                heads,
-                kv_heads,
-                dim,
-                sees: Sees::All,
-                norms: true,
-                softcap: None,
-            };
-            case.run(&[1, 1, 70], dtype, &mut rng);
+            for sees in [Sees::All, Sees::Around(9), Sees::Around(60)] {
+                let case = Case {
+                    heads,
+                    kv_heads,
+                    dim,
+                    sees,
+                    norms: true,
+                    softcap: None,
+                    sinks: false,
+                };
+                case.run(&[1, 1, 70], dtype, &mut rng);
+                case.run(&[150], dtype, &mut rng);
+            }
         }
     }
 }
@@ -229,7 +264,11 @@ fn queries_attend_to_what_the_cache_holds() {
 fn many_heads_attend_as_few_do() {
     open_device();
     let mut rng = Rng::new(7);
-    for (dim, sees) in [(128, Sees::UpToItself), (64, Sees::TheLast(100))] {
+    for (dim, sees) in [
+        (128, Sees::UpToItself),
+        (64, Sees::TheLast(100)),
+        (64, Sees::Around(40)),
+    ] {
         let case = Case {
             heads: 256,
             kv_heads: 64,
@@ -237,6 +276,7 @@ fn many_heads_attend_as_few_do() {
             sees,
             norms: false,
             softcap: None,
+            sinks: dim == 64,
         };
         case.run(&[30, 140], Dtype::Bfloat16, &mut rng);
     }
@@ -290,7 +330,7 @@ fn what_is_written_later_is_not_seen() {
                 start: 0,
                 visible: rows,
             };
-            let mixed = attend(&entry, by, &mut slot, 0.1, Mask::Causal).unwrap();
+            let mixed = attend(&entry, by, &mut slot, 0.1, None, Mask::Causal).unwrap();
             buffers = slot.buffers;
             mlx_core::async_eval(&[&mixed]).unwrap();
             if wait {

@@ -1,7 +1,7 @@
 //! Attention, compared with the textbook in float64.
 
 use crate::common::{self, Array, Rng, close, cpus, dot, dtypes, epsilon};
-use kernels::attention::{MaskView, Scores, attention, attention_in_pages};
+use kernels::attention::{MaskView, Scores, Weighed, attention, attention_in_pages};
 use kernels::pages::{Addresses, PAGE, Place};
 use kernels::{Cpu, Dtype, Isa};
 use proptest::prelude::*;
@@ -22,6 +22,7 @@ enum Kind {
     None,
     Causal,
     Window(usize),
+    Around(usize),
     Rows,
 }
 
@@ -30,6 +31,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         Just(Kind::None),
         Just(Kind::Causal),
         (1_usize..200).prop_map(Kind::Window),
+        (1_usize..200).prop_map(Kind::Around),
         Just(Kind::Rows),
     ]
 }
@@ -40,6 +42,7 @@ fn reference(
     k: &[Vec<f64>],
     v: &[Vec<f64>],
     scores: Scores,
+    sink: Option<f32>,
     sees: impl Fn(usize) -> bool,
 ) -> (Vec<f64>, Vec<f64>) {
     let dim = q.len();
@@ -54,12 +57,13 @@ fn reference(
             }
         })
         .collect();
-    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sink = sink.map_or(f64::NEG_INFINITY, f64::from);
+    let max = scores.iter().copied().fold(sink, f64::max);
     if max == f64::NEG_INFINITY {
         return (vec![0.0; dim], vec![0.0; dim]);
     }
     let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-    let total: f64 = weights.iter().sum();
+    let total: f64 = weights.iter().sum::<f64>() + (sink - max).exp();
     let (mut out, mut size) = (vec![0.0; dim], vec![0.0; dim]);
     for (w, v) in weights.iter().zip(v) {
         for d in 0..dim {
@@ -116,6 +120,10 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
     let mut rng = Rng::new(seed);
     // Every other model squashes.
     let softcap = seed.is_multiple_of(2).then_some(1.5);
+    let sinks: Vec<f32> = (0..shape.heads * shape.group)
+        .map(|_| 2.0 * rng.normal() as f32)
+        .collect();
+    let sinks = seed.is_multiple_of(3).then_some(&sinks[..]);
     let Shape {
         heads,
         group,
@@ -140,6 +148,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
         Kind::None => MaskView::None,
         Kind::Causal => MaskView::Causal,
         Kind::Window(size) => MaskView::Window(size),
+        Kind::Around(size) => MaskView::Around(size),
         Kind::Rows => MaskView::Rows {
             allowed: &allowed,
             stride,
@@ -155,11 +164,14 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
                 Kind::None => true,
                 Kind::Causal => j as i64 <= last,
                 Kind::Window(size) => j as i64 <= last && j as i64 > last - size as i64,
+                Kind::Around(size) => (j as i64 - last).abs() < size as i64,
                 Kind::Rows => allowed[i * stride + j] != 0,
             };
-            wanted.push(reference(&q.row(head, i), &k, &v, scores, sees));
+            let sink = sinks.map(|sinks| sinks[head]);
+            wanted.push(reference(&q.row(head, i), &k, &v, scores, sink, sees));
         }
     }
+    let seen = Weighed { mask, sinks };
     let squashed = f64::from(u8::from(softcap.is_some()));
     for cpu in cpus {
         let mut out = Array::new(out_type, [heads * group, queries, dim], 1, offset);
@@ -169,7 +181,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
             k.view(),
             v.view(),
             scores,
-            mask,
+            seen,
             out.view_mut(),
         )
         .unwrap();
@@ -188,7 +200,7 @@ fn check(cpus: &[Cpu], shape: Shape, kind: Kind, types: [Dtype; 3], offset: usiz
                 .places
                 .map(|place| held.tokens(&place, pages.tokens).unwrap());
             let mut again = Array::new(out_type, [heads * group, queries, dim], 1, offset);
-            attention_in_pages(cpu, q.view(), k, v, scores, mask, again.view_mut()).unwrap();
+            attention_in_pages(cpu, q.view(), k, v, scores, seen, again.view_mut()).unwrap();
             again.check_gaps();
             for head in 0..heads * group {
                 for i in 0..queries {
@@ -262,6 +274,8 @@ fn the_models_own_shapes_are_right() {
             };
             check(&cpus, shape, Kind::Causal, types, 0, 5);
             check(&cpus, shape, Kind::Window(32), types, 0, 6);
+            check(&cpus, shape, Kind::Around(17), types, 0, 7);
+            check(&cpus, shape, Kind::Window(32), types, 0, 9);
         }
     }
 }
@@ -293,4 +307,14 @@ fn sizes_that_disagree_are_refused() {
     };
     assert!(attend([4, 2, 32], [2, 5, 32], [2, 5, 32], rows(&[1; 10])).is_ok());
     assert!(attend([4, 2, 32], [2, 5, 32], [2, 5, 32], rows(&[1; 9])).is_err());
+    for (count, fits) in [(4, true), (2, false)] {
+        let (q, k, mut out) = (array([4, 2, 32]), array([2, 5, 32]), array([4, 2, 32]));
+        let seen = Weighed {
+            mask: MaskView::Causal,
+            sinks: Some(&[0.5; 4][..count]),
+        };
+        let views = (q.view(), k.view(), k.view());
+        let made = attention(&cpu, views.0, views.1, views.2, 1.0, seen, out.view_mut());
+        assert_eq!(made.is_ok(), fits);
+    }
 }

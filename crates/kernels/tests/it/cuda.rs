@@ -84,7 +84,7 @@ fn sources() -> Vec<Source> {
         for variant in expert_variants(dtype) {
             sources.push(Source::new(variant, variant.source(), variant.options()));
         }
-        for activation in [Activation::Silu, Activation::GeluTanh] {
+        for activation in [Activation::Silu, Activation::GeluTanh, CLAMPED] {
             let variant = gated::cuda::Variant { activation, dtype };
             sources.push(Source::new(variant, gated::cuda::SOURCE, variant.options()));
         }
@@ -135,18 +135,26 @@ fn attention_variants(dtype: Dtype) -> Vec<attention::cuda::Variant> {
     let of_one = [16, 64, 80, 128, 144, 240, 256].map(|dim| (dim, 1));
     let of_two = [16, 64, 80, 128].map(|dim| (dim, 2));
     let sizes = of_one.into_iter().chain(of_two);
+    let with = [(false, false), (true, false), (false, true)];
     let variants = sizes.flat_map(|(head_dim, parts)| {
-        [false, true].map(|squashes| attention::cuda::Variant {
+        with.map(|(squashes, sinks)| attention::cuda::Variant {
             head_dim,
             dtype,
             parts,
             squashes,
+            sinks,
         })
     });
     variants.collect()
 }
 
-/// Qwen3's 128 experts, plain and packed, and few that are all there is to choose from.
+/// gpt-oss's.
+const CLAMPED: Activation = Activation::Clamped {
+    limit: 7.0,
+    alpha: 1.702,
+};
+
+/// Qwen3's 128 experts, plain and packed, and gpt-oss's 32.
 fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
     use experts::{Packing, Part};
     if dtype == Dtype::F32 {
@@ -158,7 +166,7 @@ fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
         (Packing::Dense, 128, 8, Activation::Silu),
         (affine(4, 64), 128, 8, Activation::Silu),
         (affine(8, 32), 512, 10, Activation::Silu),
-        (Packing::Mxfp4, 32, 4, Activation::GeluTanh),
+        (Packing::Mxfp4, 32, 4, CLAMPED),
     ] {
         let of_packed = [
             Part::Logits,
@@ -176,9 +184,10 @@ fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
             packing,
             experts: count,
             top,
-            renormalised: top == 8,
+            renormalised: top != 10,
             activation,
             shared: top == 10,
+            biases: top == 4 && of_packed.contains(&part),
         }));
     }
     variants

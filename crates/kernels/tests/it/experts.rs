@@ -12,8 +12,11 @@ use proptest::prelude::*;
 /// Rows of which none depends on the others, with floats as weights.
 const FEW: usize = 8;
 
-/// The matrices of an expert: gate, up and down.
-struct Expert([Array; 3]);
+/// The matrices of an expert: gate, up and down; and their biases, with which its gate is clamped.
+struct Expert([Array; 3], Option<[Array; 3]>);
+
+const LIMIT: f32 = 1.5;
+const ALPHA: f32 = 1.702;
 
 impl Expert {
     fn random(rng: &mut Rng, dtype: Dtype, hidden: usize, width: usize) -> Self {
@@ -21,34 +24,67 @@ impl Expert {
             let size = (cols as f64).sqrt().recip();
             Array::new(dtype, [1, rows, cols], 0, 0).fill(|| rng.normal() * size)
         };
-        Self([
+        let matrices = [
             matrix(width, hidden),
             matrix(width, hidden),
             matrix(hidden, width),
-        ])
+        ];
+        Self(matrices, None)
+    }
+
+    /// The same with biases.
+    fn biased(self, rng: &mut Rng) -> Self {
+        let rows = self.0.each_ref().map(|matrix| matrix.layout);
+        let bias =
+            rows.map(|l| Array::new(l.dtype, [1, 1, l.rows], 0, 0).fill(|| 0.5 * rng.normal()));
+        Self(self.0, Some(bias))
     }
 
     fn view(&self) -> Gated<LinearView<'_>> {
-        let [gate, up, down] = self.0.each_ref().map(linear);
+        let [mut gate, mut up, mut down] = self.0.each_ref().map(linear);
+        let mut activation = Activation::Silu;
+        if let Some(biases) = &self.1 {
+            for (linear, bias) in [&mut gate, &mut up, &mut down].into_iter().zip(biases) {
+                linear.bias = Some(bias.view());
+            }
+            activation = Activation::Clamped {
+                limit: LIMIT,
+                alpha: ALPHA,
+            };
+        }
         Gated {
             gate,
             up,
             down,
-            activation: Activation::Silu,
+            activation,
+            cut: None,
         }
     }
 
     /// In float64, with the size of the terms of each sum.
     fn outputs(&self, x: &[f64]) -> Vec<(f64, f64)> {
         let [gate, up, down] = &self.0;
+        let bias = |which: usize, n: usize| {
+            let biases = self.1.as_ref();
+            biases.map_or(0.0, |biases| biases[which].get(0, 0, n))
+        };
         let inner: Vec<f64> = (0..gate.layout.rows)
             .map(|n| {
-                let (g, u) = (dot(x, &gate.row(0, n)).0, dot(x, &up.row(0, n)).0);
-                g / (1.0 + (-g).exp()) * u
+                let g = dot(x, &gate.row(0, n)).0 + bias(0, n);
+                let u = dot(x, &up.row(0, n)).0 + bias(1, n);
+                if self.1.is_none() {
+                    return g / (1.0 + (-g).exp()) * u;
+                }
+                let (limit, alpha) = (f64::from(LIMIT), f64::from(ALPHA));
+                let g = g.min(limit);
+                g / (1.0 + (-alpha * g).exp()) * (u.clamp(-limit, limit) + 1.0)
             })
             .collect();
         (0..down.layout.rows)
-            .map(|n| dot(&inner, &down.row(0, n)))
+            .map(|n| {
+                let (y, size) = dot(&inner, &down.row(0, n));
+                (y + bias(2, n), size + bias(2, n).abs())
+            })
             .collect()
     }
 }
@@ -158,14 +194,17 @@ proptest! {
     fn mixtures_are_right_and_rows_do_not_depend_on_others(
         (rows, hidden, width) in (1_usize..=40, 1_usize..=70, 1_usize..=50),
         (count, top) in (1_usize..=9).prop_flat_map(|count| (Just(count), 1..=count)),
-        (renormalised, shares, routes) in any::<(bool, bool, bool)>(),
+        (renormalised, shares, routes, biased) in any::<(bool, bool, bool, bool)>(),
         in_bf16 in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let mut rng = Rng::new(seed);
         let dtype = if in_bf16 { Dtype::Bf16 } else { Dtype::F32 };
         let router = Array::new(dtype, [1, count, hidden], 0, 0).fill(|| rng.normal());
-        let experts_of = (0..count).map(|_| Expert::random(&mut rng, dtype, hidden, width)).collect();
+        let experts_of = (0..count).map(|_| {
+            let expert = Expert::random(&mut rng, dtype, hidden, width);
+            if biased { expert.biased(&mut rng) } else { expert }
+        }).collect();
         let shared = shares.then(|| {
             let size = (hidden as f64).sqrt().recip();
             let gate = Array::new(dtype, [1, 1, hidden], 0, 0).fill(|| rng.normal() * size);

@@ -91,6 +91,7 @@ struct Case {
     hidden: usize,
     width: usize,
     shared: bool,
+    biases: bool,
 }
 
 struct Drawn {
@@ -98,6 +99,8 @@ struct Drawn {
     gate: Stack,
     up: Stack,
     down: Stack,
+    /// Of each.
+    biases: [Array; 4],
 }
 
 impl Case {
@@ -109,12 +112,29 @@ impl Case {
             gate: stack(&[experts, width, hidden], self.scheme),
             up: stack(&[experts, width, hidden], self.scheme),
             down: stack(&[experts, hidden, width], self.scheme),
+            biases: [
+                &[experts][..],
+                &[experts, width],
+                &[experts, width],
+                &[experts, hidden],
+            ]
+            .map(|shape| floats(rng, shape, self.dtype, 0.5)),
         }
     }
 
     /// What becomes of a row; `None` where it is a close choice.
     fn output(&self, of: &Drawn, x: &[f64]) -> Option<Vec<f64>> {
-        let logits = of.router.times(x, 0, self.experts);
+        let biases = of.biases.each_ref().map(values);
+        // A bias of each of the rows from the `first` on.
+        let biased = |rows: Vec<f64>, which: usize, first: usize| -> Vec<f64> {
+            let biases = biases[which][first..].iter();
+            let factor = f64::from(u8::from(self.biases));
+            rows.iter()
+                .zip(biases)
+                .map(|(y, b)| y + factor * b)
+                .collect()
+        };
+        let logits = biased(of.router.times(x, 0, self.experts), 0, 0);
         let mut order: Vec<usize> = (0..self.experts).collect();
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         let (chosen, left) = order.split_at(self.top);
@@ -131,21 +151,27 @@ impl Case {
         };
         let mut sums = vec![0.0; self.hidden];
         for e in chosen {
-            let gate = of.gate.times(x, e * self.width, self.width);
-            let up = of.up.times(x, e * self.width, self.width);
-            let activation = |g: f64| match self.activation {
-                Activation::Silu => g / (1.0 + (-g).exp()),
+            let first = e * self.width;
+            let gate = biased(of.gate.times(x, first, self.width), 1, first);
+            let up = biased(of.up.times(x, first, self.width), 2, first);
+            let activation = |g: f64, u: f64| match self.activation {
+                Activation::Silu => g / (1.0 + (-g).exp()) * u,
                 Activation::GeluTanh => {
                     let inner = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g.powi(3));
-                    g / 2.0 * (1.0 + inner.tanh())
+                    g / 2.0 * (1.0 + inner.tanh()) * u
+                }
+                Activation::Clamped { limit, alpha } => {
+                    let (limit, g) = (f64::from(limit), g.min(limit.into()));
+                    g / (1.0 + (-g * f64::from(alpha)).exp()) * (u.clamp(-limit, limit) + 1.0)
                 }
             };
             let inner: Vec<f64> = gate
                 .iter()
                 .zip(&up)
-                .map(|(g, u)| activation(*g) * u)
+                .map(|(g, u)| activation(*g, *u))
                 .collect();
-            let outer = of.down.times(&inner, e * self.hidden, self.hidden);
+            let first = e * self.hidden;
+            let outer = biased(of.down.times(&inner, first, self.hidden), 3, first);
             for (sum, y) in sums.iter_mut().zip(outer) {
                 *sum += exp(e) / total * y;
             }
@@ -162,6 +188,7 @@ impl Case {
             up: of.up.weight(),
             down: of.down.weight(),
             activation: self.activation,
+            biases: self.biases.then(|| of.biases.each_ref()),
         };
         mixture(x, &by, shared)
             .unwrap()
@@ -253,6 +280,7 @@ fn mixtures_on_a_gpu_are_right_and_rows_do_not_depend_on_others() {
         hidden: 136,
         width: 72,
         shared: false,
+        biases: false,
     };
     plain.check(&mut rng);
     let packed = |scheme, router| Case {
@@ -287,6 +315,20 @@ fn mixtures_on_a_gpu_are_right_and_rows_do_not_depend_on_others() {
     }
     .check(&mut rng);
     packed(Some(Mode::Mxfp4.defaults()), None).check(&mut rng);
+    // gpt-oss, whose gates and ups are clamped more often here.
+    let clamped = Activation::Clamped {
+        limit: 1.2,
+        alpha: 1.702,
+    };
+    for scheme in [Some(Mode::Mxfp4.defaults()), None] {
+        Case {
+            activation: clamped,
+            biases: true,
+            top: 4,
+            ..packed(scheme, None)
+        }
+        .check(&mut rng);
+    }
 }
 
 /// What is not renormalised, chosen by another rule, or multiplied with other matrices is told apart.
@@ -308,6 +350,7 @@ fn wrong_mixtures_on_a_gpu_are_seen() {
         hidden: 128,
         width: 64,
         shared: false,
+        biases: false,
     };
     let mut of = case.draw(&mut rng);
     for rows in [3, 64] {
@@ -323,6 +366,10 @@ fn wrong_mixtures_on_a_gpu_are_seen() {
                 ..case
             },
             Case { top: 3, ..case },
+            Case {
+                biases: true,
+                ..case
+            },
             Case {
                 activation: Activation::GeluTanh,
                 ..case

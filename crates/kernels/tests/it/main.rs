@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
+mod altup;
 mod attend;
 mod attention;
 mod bf12;
@@ -15,6 +16,7 @@ mod dequantize;
 mod encoded;
 mod experts;
 mod experts_on_gpu;
+mod filters;
 mod matmul;
 mod operations;
 mod quantized_matmul;

@@ -101,8 +101,16 @@ fn gates_are_applied_to_columns_of_one_array_and_of_two() {
                 Columns::of(&joint.array, 2 * width, width),
             );
             let apart = [&gate, &up].map(|part| Columns::all(part.to_array().unwrap()));
-            for activation in [Activation::Silu, Activation::GeluTanh] {
+            let clamped = Activation::Clamped {
+                limit: 1.75,
+                alpha: 1.702,
+            };
+            for activation in [Activation::Silu, Activation::GeluTanh, clamped] {
                 let activated = |g: f64| match activation {
+                    Activation::Clamped { limit, alpha } => {
+                        let g = g.min(limit.into());
+                        g / (1.0 + (-f64::from(alpha) * g).exp())
+                    }
                     Activation::Silu => g / (1.0 + (-g).exp()),
                     Activation::GeluTanh => {
                         let inner =
@@ -110,11 +118,20 @@ fn gates_are_applied_to_columns_of_one_array_and_of_two() {
                         0.5 * g * (1.0 + inner.tanh())
                     }
                 };
+                let factor = |u: f64| match activation {
+                    Activation::Clamped { limit, .. } => {
+                        u.clamp(-f64::from(limit), limit.into()) + 1.0
+                    }
+                    _ => u,
+                };
                 let width = width as usize;
                 let want = |i: i32| {
                     let (gates, ups) = (&row(i)[width..2 * width], &row(i)[2 * width..]);
                     let both = gates.iter().zip(ups);
-                    both.map(|(&g, &u)| [activated(g) * u, (g * u).abs() * (1.0 + g * g)])
+                    both.map(|(&g, &u)| {
+                        let u = factor(u);
+                        [activated(g) * u, (g * u).abs() * (1.0 + g * g)]
+                    })
                 };
                 let want: Vec<[f64; 2]> = (0..tokens).flat_map(want).collect();
                 let of_one = gated(activation, &gate, &up).unwrap();

@@ -3,6 +3,8 @@
 use crate::common::{Array, Rng, cpus, dtypes};
 use kernels::argmax::argmax;
 use kernels::draw::{Filters, draw};
+
+use crate::filters::plain;
 use proptest::prelude::*;
 
 /// Vocabularies of one block and of many.
@@ -13,35 +15,6 @@ fn sizes() -> impl Strategy<Value = usize> {
 /// Logits, flat or peaked, some of them equal.
 fn logits(dtype: kernels::Dtype, size: usize, spread: f64, rng: &mut Rng) -> Array {
     Array::new(dtype, [1, 1, size], 0, 1).fill(|| (rng.normal() * spread * 8.0).round() / 8.0)
-}
-
-/// The tokens that the filters leave, in descending order, each with its share of what is drawn.
-fn shares(row: &[f64], filters: &Filters) -> Vec<(usize, f64)> {
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
-    let max = row[order[0]];
-    let total: f64 = row.iter().map(|x| (x - max).exp()).sum();
-    let mut before = 0.0;
-    let mut kept = Vec::new();
-    for (rank, &token) in order.iter().enumerate() {
-        let probability = (row[token] - max).exp() / total;
-        let by_k = filters.top_k.is_none_or(|k| rank < k);
-        let by_p = filters
-            .top_p
-            .is_none_or(|p| rank == 0 || before < f64::from(p));
-        let by_min = filters
-            .min_p
-            .is_none_or(|p| row[token] >= max + f64::from(p).ln());
-        if by_k && by_p && by_min {
-            kept.push(token);
-        }
-        before += probability;
-    }
-    let weight = |token: usize| ((row[token] - max) / f64::from(filters.temperature)).exp();
-    let total: f64 = kept.iter().map(|&token| weight(token)).sum();
-    kept.iter()
-        .map(|&token| (token, weight(token) / total))
-        .collect()
 }
 
 proptest! {
@@ -72,44 +45,6 @@ proptest! {
             prop_assert_eq!(argmax(&cpu, x.view()).unwrap(), want, "{:?}", cpu.isa());
         }
     }
-
-    /// A draw with `uniform` is the token at which the running sum of shares, in some order of the
-    /// tokens that are left, passes `uniform`. So over evenly spaced numbers each token is drawn as
-    /// often as its share says, up to the spacing.
-    #[test]
-    fn tokens_are_drawn_as_often_as_their_probability_says(
-        dtype in dtypes(), size in sizes(), seed in any::<u64>(), spread in 0.5_f64..=6.0,
-        temperature in 0.3_f32..=2.0, top_k in prop::option::of(1_usize..=600),
-        top_p in prop::option::of(0.05_f32..=0.99), min_p in prop::option::of(0.001_f32..=0.5),
-    ) {
-        let x = logits(dtype, size, spread, &mut Rng::new(seed));
-        let filters = Filters { temperature, top_k, top_p, min_p };
-        let want = shares(&x.row(0, 0), &filters);
-        const DRAWS: usize = 200;
-        for cpu in cpus() {
-            let mut counts = std::collections::HashMap::new();
-            for i in 0..DRAWS {
-                let uniform = (i as f32 + 0.5) / DRAWS as f32;
-                let drawn = draw(&cpu, x.view(), &filters, uniform).unwrap();
-                *counts.entry(drawn.expect("they are numbers")).or_insert(0) += 1;
-            }
-            for (&token, &count) in &counts {
-                // Where top-p cuts, float32 and float64 may keep one token more or less.
-                let known = want.iter().find(|(t, _)| *t == token).map_or(0.0, |(_, share)| *share);
-                let slack = 1.5 + 0.02 * DRAWS as f64 * known + edge(&want, DRAWS);
-                prop_assert!(
-                    (f64::from(count) - known * DRAWS as f64).abs() <= slack,
-                    "{:?}: token {token} drawn {count} times of {DRAWS}, expected {}; {filters:?}",
-                    cpu.isa(), known * DRAWS as f64
-                );
-            }
-            for (token, share) in &want {
-                let count = counts.get(token).copied().unwrap_or(0);
-                let slack = 1.5 + 0.02 * DRAWS as f64 * share + edge(&want, DRAWS);
-                prop_assert!((f64::from(count) - share * DRAWS as f64).abs() <= slack);
-            }
-        }
-    }
 }
 
 proptest! {
@@ -124,7 +59,7 @@ proptest! {
     ) {
         let x = logits(dtype, size, 2.0, &mut Rng::new(seed));
         let at = at.index(size);
-        let filters = Filters { temperature: 0.7, top_k, top_p, min_p: None };
+        let filters = Filters { temperature: 0.7, top_k, top_p, ..plain() };
         for (value, all, none) in [
             (f64::NAN, false, true), (f64::INFINITY, false, true),
             (f64::NEG_INFINITY, true, true), (f64::NEG_INFINITY, false, size == 1),
@@ -143,11 +78,6 @@ proptest! {
             }
         }
     }
-}
-
-/// Draws of the least probable token that is left: what one token more or less moves.
-fn edge(shares: &[(usize, f64)], draws: usize) -> f64 {
-    shares.last().map_or(0.0, |(_, share)| share * draws as f64)
 }
 
 /// On the device that `ML_TEST_DEVICE` names, or else the CPU: of several rows at once.

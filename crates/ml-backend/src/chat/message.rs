@@ -98,6 +98,15 @@ impl ToolCall {
         self
     }
 
+    /// As chat APIs write it, the arguments as the text of their JSON.
+    fn to_wire(&self) -> Value {
+        let arguments = match &self.arguments {
+            Value::String(text) => text.clone(),
+            arguments => arguments.to_string(),
+        };
+        self.to_json(arguments.into())
+    }
+
     /// As chat APIs write it; `arguments` as they are.
     fn to_json(&self, arguments: Value) -> Value {
         let mut call = Map::new();
@@ -216,18 +225,18 @@ fn text_part(text: &str) -> Value {
     part.into()
 }
 
+impl Serialize for ToolCall {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_wire().serialize(serializer)
+    }
+}
+
 impl Serialize for Message {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seen = self.to_template(true, true);
         seen.shift_remove("thinking");
         if !self.tool_calls.is_empty() {
-            let calls = self.tool_calls.iter().map(|call| {
-                let arguments = match &call.arguments {
-                    Value::String(text) => text.clone(),
-                    arguments => arguments.to_string(),
-                };
-                call.to_json(arguments.into())
-            });
+            let calls = self.tool_calls.iter().map(ToolCall::to_wire);
             seen.insert("tool_calls".to_owned(), calls.collect());
         }
         seen.serialize(serializer)

@@ -5,6 +5,7 @@
 //! its output, and a space more or less is heard. The two built-in formats serve checkpoints
 //! without a template.
 
+pub(crate) mod answer;
 mod built_in;
 mod error;
 mod message;
@@ -12,6 +13,7 @@ pub mod template;
 
 use models::tokenizer::Tokenizer;
 
+pub use answer::{AnswerEvent, AnswerParser, CallSyntax, ReasoningSyntax, Syntax};
 pub use error::ChatError;
 pub use message::{Message, Role, ToolCall};
 pub use template::{JinjaTemplate, Variables};

@@ -1,13 +1,23 @@
 //! Embeddings: a vector of each text.
 
+mod dense;
+mod files;
 mod pooling;
 mod recipe;
 
-pub(crate) use pooling::{Pool, Pooling};
-pub(crate) use recipe::Recipe;
+use std::path::Path;
+
+use dense::Dense;
+use files::refused;
+pub(crate) use pooling::{Mode, Pool};
+use recipe::PROMPTS;
+pub(crate) use recipe::{Encoder, Recipe};
 
 use crate::language_model::Reading;
 use crate::{CancelToken, Error, MlxBackend, Result};
+
+/// Bytes of a text that is made into tokens although it cannot fit: they take many times its memory.
+const LONG_TEXT: usize = 1 << 20;
 
 /// How to embed. What is not set is as the model's directory says.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +29,7 @@ pub struct EmbedOptions {
     /// Features that are kept, the first ones, of models that were trained for it; the vector then has length 1
     /// again, where the model says so.
     pub dimensions: Option<usize>,
-    /// Looked at before each text.
+    /// Looked at before each pass.
     pub cancel: CancelToken,
 }
 
@@ -50,34 +60,47 @@ impl EmbedOptions {
 
 impl MlxBackend {
     /// The embedding of each text, float32, in their order: what sentence-transformers gives for the same directory,
-    /// after its `modules.json`. Without that file it is the last token's hidden state, with length 1.
+    /// after its `modules.json`. Without that file it is a vector of length 1: the mean of the hidden states of a
+    /// bidirectional model, the last token's of a causal one. Of a text that is longer than `max_seq_length`, or
+    /// else the model's context, the end is left out, as there.
     ///
-    /// Texts are read one by one, so that what one gives does not depend on the others; answers that are under way
-    /// take their steps between two of them.
+    /// On a processor texts of about one length are rows of one pass, elsewhere each is one; what one gives does
+    /// not depend on the others, not by a bit. Answers that are under way take their steps between two passes, and
+    /// other calls for texts their turns. A call has one place in the queue until its first pass.
     ///
     /// # Errors
-    /// Files for embeddings that cannot be used, an unknown prompt, more dimensions than the model has, and a text
-    /// that is longer than the context.
+    /// Files for embeddings that cannot be used, an unknown prompt, more dimensions than the model has, a text of more
+    /// than a MiB that cannot fit the context, and a queue that is full.
     pub fn embed(&self, texts: &[&str], options: &EmbedOptions) -> Result<Vec<Vec<f32>>> {
         let recipe = self.recipe()?;
-        let prompt = prompt(recipe, options)?;
+        let prompt = prompt(recipe, options, &self.loaded.info.dir)?;
+        check_dimensions(recipe, options)?;
         let tokenizer = self.tokenizer()?;
-        let mut embeddings = Vec::new();
+        let most = recipe.most_tokens.unwrap_or(usize::MAX);
+        let mut all = Vec::with_capacity(texts.len());
         for text in texts {
-            check_cancel(&options.cancel, embeddings.len(), texts.len())?;
+            check_cancel(&options.cancel, 0, texts.len())?;
             let text = format!("{prompt}{text}");
-            self.check_length(&text)?;
-            let ids = tokenizer.encode(&text, true)?;
-            embeddings.push(self.embed_one(recipe, ids, options)?);
+            if text.len() > LONG_TEXT {
+                self.check_length(&text)?;
+            }
+            all.push(tokenizer.encode_at_most(&text, most)?);
         }
-        Ok(embeddings)
+        let mut skip = 0;
+        if !recipe.pooling.includes_prompt && !prompt.is_empty() {
+            let ids = tokenizer.encode_at_most(prompt, most)?;
+            // What the tokenizer puts behind a text is not the prompt's.
+            let ends = ids.last().is_some_and(|id| tokenizer.is_special(*id));
+            skip = ids.len() - usize::from(ends);
+        }
+        self.embed_all(recipe, all, skip, options)
     }
 
-    /// The embedding of token ids as they are, without a prompt and without what the tokenizer adds. Needs no
-    /// tokenizer.
+    /// The embedding of token ids as they are, without a prompt and without what the tokenizer adds, and never cut.
+    /// Needs no tokenizer.
     ///
     /// # Errors
-    /// As [`embed`](Self::embed); a prompt that is named.
+    /// As [`embed`](Self::embed); a prompt that is named; more ids than the context holds.
     pub fn embed_ids(&self, ids: &[u32], options: &EmbedOptions) -> Result<Vec<f32>> {
         let recipe = self.recipe()?;
         if let Some(name) = &options.prompt_name {
@@ -87,65 +110,90 @@ impl MlxBackend {
                 expected: "unset where token ids are embedded, which have no prompt",
             });
         }
-        check_cancel(&options.cancel, 0, 1)?;
-        self.embed_one(recipe, ids.to_vec(), options)
+        check_dimensions(recipe, options)?;
+        let mut embeddings = self.embed_all(recipe, vec![ids.to_vec()], 0, options)?;
+        embeddings.pop().ok_or(Error::EngineEnded)
     }
 
-    fn embed_one(
+    fn embed_all(
         &self,
         recipe: &Recipe,
-        ids: Vec<u32>,
+        texts: Vec<Vec<u32>>,
+        skip: usize,
         options: &EmbedOptions,
-    ) -> Result<Vec<f32>> {
-        if options.dimensions == Some(0) {
-            return Err(dimensions(0, "1 or more"));
-        }
-        let mut embedding = self.read(ids, Reading::Pooled(recipe.pooling))?;
-        if embedding.iter().any(|x| !x.is_finite()) {
+    ) -> Result<Vec<Vec<f32>>> {
+        let modes = recipe.pooling.modes.clone();
+        let mut embeddings = self.read(texts, Reading::Pooled { modes, skip }, &options.cancel)?;
+        recipe.finish(&mut embeddings, options.dimensions);
+        if embeddings.iter().flatten().any(|x| !x.is_finite()) {
             let dtype = self.loaded.info.model.dtype;
             return Err(Error::NotNumbers { dtype });
         }
-        match options.dimensions {
-            Some(wanted) if wanted > embedding.len() => {
-                return Err(dimensions(wanted, "no more than the model's hidden size"));
-            }
-            Some(wanted) => embedding.truncate(wanted),
-            None => {}
-        }
-        if recipe.normalised {
-            normalise(&mut embedding);
-        }
-        Ok(embedding)
+        Ok(embeddings)
     }
 
     fn recipe(&self) -> Result<&Recipe> {
         if let Some(recipe) = self.loaded.recipe.get() {
             return Ok(recipe);
         }
-        let recipe = Recipe::read(&self.loaded.info.dir)?;
+        let model = &self.loaded.info.model;
+        let encoder = Encoder {
+            bidirectional: model.bidirectional,
+            hidden: model.hidden_size,
+            positions: model.max_position_embeddings,
+        };
+        let recipe = Recipe::read(&self.loaded.info.dir, &encoder)?;
         Ok(self.loaded.recipe.get_or_init(|| recipe))
     }
 }
 
-fn dimensions(value: usize, expected: &'static str) -> Error {
-    Error::InvalidOption {
-        name: "dimensions",
-        value: value.to_string(),
-        expected,
+/// Reads the files of `dir` that say how texts become embeddings, of a model with so many features. For this
+/// repository's own tests; no part of the API.
+///
+/// # Errors
+/// Files that cannot be used.
+#[doc(hidden)]
+pub fn check_embedding_files(dir: &Path, hidden: usize) -> Result<()> {
+    let encoder = Encoder {
+        bidirectional: true,
+        hidden,
+        positions: None,
+    };
+    Recipe::read(dir, &encoder).map(drop)
+}
+
+fn check_dimensions(recipe: &Recipe, options: &EmbedOptions) -> Result<()> {
+    match options.dimensions {
+        Some(wanted) if !(1..=recipe.width).contains(&wanted) => Err(Error::InvalidOption {
+            name: "dimensions",
+            value: wanted.to_string(),
+            expected: "from 1 to the number of features of the model's embeddings",
+        }),
+        _ => Ok(()),
     }
 }
 
 /// What stands before each text.
-fn prompt<'a>(recipe: &'a Recipe, options: &EmbedOptions) -> Result<&'a str> {
+fn prompt<'a>(recipe: &'a Recipe, options: &EmbedOptions, dir: &Path) -> Result<&'a str> {
     let name = options.prompt_name.as_ref();
     let Some(name) = name.or(recipe.default_prompt.as_ref()) else {
         return Ok("");
     };
     let found = recipe.prompts.get(name).map(String::as_str);
-    found.ok_or_else(|| Error::InvalidOption {
-        name: "prompt_name",
-        value: format!("{name:?}"),
-        expected: "a name of 'prompts' in the directory's config_sentence_transformers.json",
+    found.ok_or_else(|| {
+        let names: Vec<String> = recipe
+            .prompts
+            .keys()
+            .map(|name| format!("{name:?}"))
+            .collect();
+        let there = match names.is_empty() {
+            true => "this model has none".to_owned(),
+            false => format!("there are {}", names.join(", ")),
+        };
+        refused(
+            &dir.join(PROMPTS),
+            format!("has no prompt {name:?}; {there}"),
+        )
     })
 }
 

@@ -2,74 +2,123 @@
 //! sentence-transformers writes them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::Pooling;
-use crate::{Error, Result};
+use super::files::{folder, json, refused};
+use super::pooling::{Mode, Pooling};
+use super::{Dense, normalise};
+use crate::Result;
 
-/// None of these files is larger in honest directories.
-const MOST_BYTES: u64 = 1 << 20;
+/// The file of prompts.
+pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
+
+/// Modules of a directory, at the most.
+const MOST_MODULES: usize = 16;
 
 /// How texts become embeddings.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Recipe {
-    pub(crate) pooling: Pooling,
-    /// Whether each has length 1 in the end.
-    pub(crate) normalised: bool,
+    pub(super) pooling: Pooling,
+    /// What follows, in order.
+    stages: Vec<Stage>,
+    /// Features of an embedding.
+    pub(super) width: usize,
     /// What stands before a text, by name.
-    pub(crate) prompts: BTreeMap<String, String>,
+    pub(super) prompts: BTreeMap<String, String>,
     /// The prompt that a text has where none is named.
-    pub(crate) default_prompt: Option<String>,
+    pub(super) default_prompt: Option<String>,
+    /// Tokens of a text, at the most: others are left out.
+    pub(super) most_tokens: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Stage {
+    Dense(Dense),
+    Normalise,
+}
+
+/// What a recipe has to know of the model.
+pub(crate) struct Encoder {
+    /// Whether positions see those behind them.
+    pub(crate) bidirectional: bool,
+    /// Features of a hidden state.
+    pub(crate) hidden: usize,
+    /// `max_position_embeddings`.
+    pub(crate) positions: Option<usize>,
 }
 
 impl Recipe {
-    /// Of a model directory. Without `modules.json`, the last token's state with length 1, as a causal model has it.
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    /// Of a model directory. Without `modules.json`, a vector of length 1: the mean of the states of a bidirectional
+    /// model, the last token's of a causal one.
+    pub(crate) fn read(dir: &Path, encoder: &Encoder) -> Result<Self> {
+        let mode = match encoder.bidirectional {
+            true => Mode::Mean,
+            false => Mode::Last,
+        };
         let mut recipe = Self {
-            pooling: Pooling::Last,
-            normalised: true,
+            pooling: Pooling::of(mode),
+            stages: vec![Stage::Normalise],
+            width: encoder.hidden,
             prompts: BTreeMap::new(),
             default_prompt: None,
+            most_tokens: most_tokens(dir, encoder)?,
         };
         recipe.read_prompts(dir)?;
+        recipe.read_modules(dir, encoder.hidden)?;
+        Ok(recipe)
+    }
+
+    fn read_modules(&mut self, dir: &Path, hidden: usize) -> Result<()> {
         let path = dir.join("modules.json");
         let Some(modules) = json(&path)? else {
-            return Ok(recipe);
+            return Ok(());
         };
-        let Some(modules) = modules.as_array() else {
-            return Err(refused(&path, "is no list; fetch the file again"));
+        let modules = modules.as_array().filter(|list| list.len() <= MOST_MODULES);
+        let Some(modules) = modules else {
+            return Err(refused(
+                &path,
+                "is no list of a few modules; fetch the file again",
+            ));
         };
         let mut pooling = None;
-        recipe.normalised = false;
+        self.stages.clear();
         for (i, module) in modules.iter().enumerate() {
             let text = |key| module.get(key).and_then(Value::as_str);
-            let (Some(kind), Some(folder)) = (text("type"), text("path")) else {
+            let (Some(kind), Some(name)) = (text("type"), text("path")) else {
                 let problem = format!("module {i} has no text as 'type' or 'path'");
                 return Err(refused(&path, problem));
             };
             // Of the class's path, which differs between versions, the class.
             match (i, kind.rsplit('.').next().unwrap_or(kind)) {
-                (0, "Transformer") if folder.is_empty() => {}
-                (1, "Pooling") => pooling = Some(read_pooling(dir, &path, folder)?),
-                (2, "Normalize") => recipe.normalised = true,
+                (0, "Transformer") if name.is_empty() => {}
+                (1, "Pooling") => {
+                    let read = Pooling::read(&folder(dir, &path, name)?)?;
+                    self.width = hidden * read.modes.len();
+                    pooling = Some(read);
+                }
+                (2.., "Dense") => {
+                    let dense = Dense::read(&folder(dir, &path, name)?, self.width)?;
+                    self.width = dense.outputs;
+                    self.stages.push(Stage::Dense(dense));
+                }
+                (2.., "Normalize") => self.stages.push(Stage::Normalise),
                 _ => {
                     let problem = format!(
-                        "module {i} is {kind:?} in {folder:?}; what can be run is a Transformer in \"\", a Pooling, and perhaps a Normalize"
+                        "module {i} is {kind:?} in {name:?}; what can be run is a Transformer in \"\", a Pooling, \
+                         and behind them Dense and Normalize"
                     );
                     return Err(refused(&path, problem));
                 }
             }
         }
-        recipe.pooling = pooling.ok_or_else(|| refused(&path, "names no Pooling"))?;
-        Ok(recipe)
+        self.pooling = pooling.ok_or_else(|| refused(&path, "names no Pooling"))?;
+        Ok(())
     }
 
     fn read_prompts(&mut self, dir: &Path) -> Result<()> {
-        let path = dir.join("config_sentence_transformers.json");
+        let path = dir.join(PROMPTS);
         let Some(config) = json(&path)? else {
             return Ok(());
         };
@@ -96,93 +145,50 @@ impl Recipe {
         };
         Ok(())
     }
-}
 
-/// The mode of the pooling in `folder`, which `modules`, a file of `dir`, names.
-fn read_pooling(dir: &Path, modules: &Path, folder: &str) -> Result<Pooling> {
-    let mut parts = Path::new(folder).components();
-    let inside = parts.all(|part| matches!(part, Component::Normal(_)));
-    if folder.is_empty() || !inside {
-        let problem = format!("{folder:?} is no folder of this directory");
-        return Err(refused(modules, problem));
-    }
-    let path = dir.join(folder).join("config.json");
-    let Some(config) = json(&path)? else {
-        return Err(refused(&path, "is missing; fetch the directory whole"));
-    };
-    if config.get("include_prompt") == Some(&Value::Bool(false)) {
-        let problem = "'include_prompt' is false; only poolings of prompt and text can be run";
-        return Err(refused(&path, problem));
-    }
-    let modes: Vec<&str> = match config.get("pooling_mode") {
-        Some(Value::String(mode)) => vec![mode],
-        Some(Value::Array(modes)) => modes
-            .iter()
-            .map(|mode| mode.as_str().unwrap_or(""))
-            .collect(),
-        Some(other) => {
-            return Err(refused(
-                &path,
-                format!("'pooling_mode' is {other}, no text"),
-            ));
-        }
-        None => {
-            let on = |(key, value): (&'_ String, &Value)| {
-                (key.starts_with("pooling_mode_") && value == &Value::Bool(true)).then_some(())
-            };
-            let keys = config.as_object().into_iter().flatten();
-            let keys = keys.filter(|(key, value)| on((key, value)).is_some());
-            let mut modes: Vec<&str> = keys.map(|(key, _)| old_name(key)).collect();
-            if modes.is_empty() {
-                modes.push("mean");
+    /// From pooled states to embeddings, of which the first `dimensions` features are kept.
+    pub(super) fn finish(&self, vectors: &mut [Vec<f32>], dimensions: Option<usize>) {
+        for stage in &self.stages {
+            match stage {
+                Stage::Dense(dense) => dense.apply(vectors),
+                Stage::Normalise => vectors.iter_mut().for_each(|vector| normalise(vector)),
             }
-            modes
         }
-    };
-    let [mode] = modes[..] else {
-        let problem = format!("has the pooling modes {modes:?}; one can be run");
+        let Some(dimensions) = dimensions else {
+            return;
+        };
+        let is_normalised = self.stages.last() == Some(&Stage::Normalise);
+        for vector in vectors {
+            vector.truncate(dimensions);
+            if is_normalised {
+                normalise(vector);
+            }
+        }
+    }
+}
+
+/// Tokens of a text, as sentence-transformers bounds them: `max_seq_length` of `sentence_bert_config.json`, else
+/// what the tokenizer and the model were made for.
+fn most_tokens(dir: &Path, encoder: &Encoder) -> Result<Option<usize>> {
+    let path = dir.join("sentence_bert_config.json");
+    let config = json(&path)?.unwrap_or_default();
+    if config.get("do_lower_case") == Some(&Value::Bool(true)) {
+        let problem = "'do_lower_case' is true; only tokenizers that do it themselves can be run: set it to false there";
         return Err(refused(&path, problem));
-    };
-    Pooling::named(mode).ok_or_else(|| {
-        let problem = format!(
-            "pooling mode {mode:?} is none of cls, lasttoken, mean, mean_sqrt_len_tokens, weightedmean, max"
-        );
-        refused(&path, problem)
-    })
-}
-
-/// What a mode that has a key of its own is called where one key has its name.
-fn old_name(key: &str) -> &str {
-    match key.trim_start_matches("pooling_mode_") {
-        "cls_token" => "cls",
-        "max_tokens" => "max",
-        "mean_tokens" => "mean",
-        "weightedmean_tokens" => "weightedmean",
-        other => other,
     }
-}
-
-/// A file's JSON; `None` where there is no such file.
-fn json(path: &Path) -> Result<Option<Value>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refused(path, format!("cannot be read: {error}"))),
-    };
-    let mut text = String::new();
-    let read = file.take(MOST_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| refused(path, format!("cannot be read: {error}")))?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(refused(path, "is larger than 1 MiB; fetch the file again"));
+    let length = |value: &Value| value.as_u64().filter(|n| *n > 0).map(|n| n as usize);
+    match config.get("max_seq_length") {
+        None | Some(Value::Null) => {}
+        Some(value) => {
+            let problem = || format!("'max_seq_length' is {value}, no number of tokens");
+            return length(value)
+                .map(Some)
+                .ok_or_else(|| refused(&path, problem()));
+        }
     }
-    let value = serde_json::from_str(&text);
-    let value = value.map_err(|error| refused(path, format!("is no JSON: {error}")))?;
-    Ok(Some(value))
-}
-
-fn refused(path: &Path, problem: impl Into<String>) -> Error {
-    Error::Embedding {
-        path: path.to_owned(),
-        problem: problem.into(),
-    }
+    let tokenizer = json(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
+    // Who has no bound has a number that no integer holds.
+    let tokenizer = tokenizer.get("model_max_length").and_then(length);
+    let bounds = [tokenizer, encoder.positions];
+    Ok(bounds.into_iter().flatten().min())
 }

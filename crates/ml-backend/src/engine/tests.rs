@@ -1,13 +1,18 @@
 //! The thread and its callers, on a scripted model.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
+
 use super::*;
+use crate::language_model::Reading;
 use crate::stream::GenerationStream;
-use crate::testing::{Letters, Script, request, service};
+use crate::testing::{Call, Letters, Script, request, service};
 use crate::{FinishReason, Options};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -270,6 +275,182 @@ fn logits_are_served_like_everything_else() {
         })
         .unwrap();
     assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [3.0, 4.0]);
+}
+
+fn reading(texts: &[usize], cancel: &CancelToken) -> (ReadJob, Receiver<Result<Vec<Vec<f32>>>>) {
+    let (reply, answer) = channel();
+    let texts = texts.iter().map(|n| vec![*n as u32; *n]);
+    let job = ReadJob {
+        texts: texts.collect(),
+        want: Reading::Next(Vec::new()),
+        cancel: cancel.clone(),
+        place: None,
+        reply,
+    };
+    (job, answer)
+}
+
+/// A waker that sends a message.
+struct Sends(Mutex<Sender<()>>);
+
+impl Wake for Sends {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.lock().unwrap().send(());
+    }
+}
+
+/// No piece is asked for again before the engine says that there is one.
+#[test]
+fn a_task_is_woken_for_each_piece_and_for_the_end() {
+    let (engine, open) = gated("ab");
+    let mut stream = stream(&engine, &Options::new());
+    let (send, woken) = channel();
+    let waker = Waker::from(Arc::new(Sends(Mutex::new(send))));
+    let mut context = Context::from_waker(&waker);
+    let mut pieces = String::new();
+    assert!(stream.try_next().is_pending());
+    assert!(Pin::new(&mut stream).poll_next(&mut context).is_pending());
+    assert!(woken.try_recv().is_err());
+    loop {
+        open.send(()).unwrap();
+        woken
+            .recv_timeout(SOON)
+            .expect("the engine wakes who waits");
+        match Pin::new(&mut stream).poll_next(&mut context) {
+            Poll::Ready(Some(piece)) => pieces.push_str(&piece.unwrap().text),
+            Poll::Ready(None) => break,
+            Poll::Pending => {}
+        }
+        if pieces.len() < 2 {
+            assert!(Pin::new(&mut stream).poll_next(&mut context).is_pending());
+        } else {
+            let end = Pin::new(&mut stream).poll_next(&mut context);
+            assert!(matches!(end, Poll::Pending | Poll::Ready(None)));
+        }
+    }
+    assert_eq!(pieces, "ab");
+    assert_eq!(stream.generation().unwrap().text, "ab");
+    assert!(matches!(stream.try_next(), Poll::Ready(None)));
+}
+
+/// As the iterator does it, but what still comes is discarded when it is there.
+#[test]
+fn a_polled_answer_that_is_cancelled_has_what_was_handed_out() {
+    let (engine, open) = gated("abcdef");
+    let cancel = CancelToken::new();
+    let mut stream = stream(&engine, &Options::new().cancel(cancel.clone()));
+    open.send(()).unwrap();
+    let first = loop {
+        match stream.try_next() {
+            Poll::Ready(piece) => break piece.unwrap().unwrap(),
+            Poll::Pending => thread::yield_now(),
+        }
+    };
+    assert_eq!(first.text, "a");
+    cancel.cancel();
+    for _ in 0..6 {
+        let _ = open.send(());
+    }
+    let outcome = loop {
+        match stream.try_next() {
+            Poll::Ready(outcome) => break outcome.unwrap(),
+            Poll::Pending => thread::yield_now(),
+        }
+    };
+    let Err(Error::Cancelled { partial }) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (partial.text.as_str(), partial.finish_reason),
+        ("a", FinishReason::Cancelled)
+    );
+    assert!(matches!(stream.try_next(), Poll::Ready(None)));
+}
+
+#[test]
+fn who_has_closed_an_engine_does_not_wait_for_it() {
+    let (freed, told) = channel();
+    let (mut model, open) = Script::new("a").gated();
+    model.freed = Some(freed);
+    let engine = start(move || model);
+    let waits = stream(&engine, &Options::new());
+    engine.close();
+    drop(engine);
+    let start = Instant::now();
+    // Its model waits for the gate.
+    drop(waits);
+    assert!(start.elapsed() < SOON);
+    assert!(told.try_recv().is_err());
+    for _ in 0..2 {
+        let _ = open.send(());
+    }
+    told.recv_timeout(SOON)
+        .expect("the model is freed in the end");
+}
+
+/// In passes from the shortest to the longest, which the caller does not see.
+#[test]
+fn texts_come_back_in_their_order() {
+    let mut script = Script::new("");
+    let (job, answer) = reading(&[3, 1, 2, 3, 1, 1], &CancelToken::new());
+    let mut texts = Some(Texts::new(job));
+    while let Some(some) = texts {
+        texts = some.step(&mut script, true);
+    }
+    let lengths: Vec<usize> = answer
+        .recv()
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(Vec::len)
+        .collect();
+    assert_eq!(lengths, [3, 1, 2, 3, 1, 1]);
+    // Two of one length go together.
+    let passes = [2, 1, 1, 2].map(Call::Texts);
+    assert_eq!(script.calls, passes);
+}
+
+#[test]
+fn texts_wait_for_memory_beside_others_and_can_be_cancelled_there() {
+    let mut script = Script::new("");
+    script.room = 2;
+    let cancel = CancelToken::new();
+    let (job, answer) = reading(&[2, 5], &cancel);
+    let texts = Texts::new(job).step(&mut script, false).unwrap();
+    assert_eq!(script.calls, [Call::Texts(1)]);
+    let texts = texts.step(&mut script, false).unwrap();
+    assert_eq!(script.calls.len(), 1, "there is no room for five tokens");
+    cancel.cancel();
+    assert!(texts.step(&mut script, false).is_none());
+    let outcome = answer.recv().unwrap();
+    let Err(Error::CancelledTexts { done: 1, of: 2 }) = outcome else {
+        panic!("{outcome:?}")
+    };
+}
+
+#[test]
+fn texts_have_a_place_in_the_queue_until_they_are_read() {
+    let (model, open) = Script::new("a").gated();
+    let load = |_: &mut dyn FnMut(())| Ok((model, service(1), ()));
+    let engine = Arc::new(Engine::start(load, 1, &mut |()| ()).unwrap().0);
+    // The engine is stuck in an answer.
+    let first = stream(&engine, &Options::new());
+    while engine.place().is_err() {
+        thread::yield_now();
+    }
+    let (mut job, answer) = reading(&[4], &CancelToken::new());
+    job.place = Some(engine.place().unwrap());
+    engine.submit(Job::Read(job)).unwrap();
+    assert!(matches!(
+        engine.place(),
+        Err(Error::QueueFull { waiting: 1 })
+    ));
+    for _ in 0..2 {
+        open.send(()).unwrap();
+    }
+    assert_eq!(answer.recv_timeout(SOON).unwrap().unwrap(), [vec![4.0; 4]]);
+    assert!(engine.place().is_ok());
+    assert_eq!(first.wait().unwrap().text, "a");
 }
 
 /// MLX keeps a worker for each thread that ever used it.

@@ -361,3 +361,23 @@ fn a_stop_text_that_the_last_of_the_text_completes_is_the_reason() {
     let whole = run("one A", &stop.max_tokens(3));
     assert_eq!(whole, ("one".to_owned(), FinishReason::Length));
 }
+
+#[test]
+fn a_token_that_ends_the_answer_is_part_of_it() {
+    let mut model = Script::new("abcd");
+    model.last = Some(1);
+    let (pieces, outcome) = run(&mut model, &request(1, &options()));
+    let generation = outcome.unwrap();
+    assert_eq!(
+        (generation.text.as_str(), pieces.concat().as_str()),
+        ("ab", "ab")
+    );
+    assert_eq!(generation.finish_reason, FinishReason::Stop);
+    // A stop text that it completes counts before.
+    let mut model = Script::new("abcd");
+    model.last = Some(1);
+    let stop = run(&mut model, &request(1, &options().stop("b")))
+        .1
+        .unwrap();
+    assert_eq!(stop.finish_reason, FinishReason::StopText);
+}

@@ -98,6 +98,24 @@ impl Case {
     }
 }
 
+/// A checkpoint of Gemma 3n without a template has Gemma's turns.
+#[test]
+fn gemma_3n_has_the_turns_of_gemma() {
+    let fixture = fixture();
+    let built_in = |case: &&Case| case.template == "builtin-gemma" && case.text.is_some();
+    let mut equal = 0;
+    for case in fixture.cases.iter().filter(built_in) {
+        let messages = &fixture.conversations[&case.conversation];
+        for model_type in ["gemma3n", "gemma3n_text"] {
+            let format = ChatFormat::built_in(model_type).unwrap();
+            let ours = format.render(messages, case.add_generation_prompt, &case.variables);
+            assert_eq!(ours.ok(), case.text, "{}", case.name());
+            equal += 1;
+        }
+    }
+    assert!(equal > 2, "only {equal} chats");
+}
+
 #[test]
 fn every_chat_is_rendered_and_encoded_as_by_transformers() {
     let (fixture, tokenizers) = (fixture(), tokenizers());

@@ -19,25 +19,49 @@ fn cases() -> Value {
 /// The model's directory with these files.
 fn directory(files: &Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(fixture().join("model")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
-    }
-    for (name, value) in files.as_object().unwrap() {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, value.to_string()).unwrap();
-    }
+    copy_into(&fixture().join("model"), dir.path());
+    write_into(files, dir.path());
     dir
 }
 
-fn load(dir: &Path, plain: bool) -> MlxBackend {
+/// Copies what a folder holds.
+pub(crate) fn copy_into(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_into(&path, &to),
+            false => drop(fs::copy(&path, to).unwrap()),
+        }
+    }
+}
+
+/// Writes files; of one that is there, the keys that it is to have.
+pub(crate) fn write_into(files: &Value, dir: &Path) {
+    for (name, value) in files.as_object().unwrap() {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let there = fs::read_to_string(&path).ok();
+        let there = there.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let merged = match (there, value) {
+            (Some(Value::Object(mut there)), Value::Object(keys)) => {
+                there.extend(keys.clone());
+                Value::Object(there)
+            }
+            _ => value.clone(),
+        };
+        fs::write(path, merged.to_string()).unwrap();
+    }
+}
+
+pub(crate) fn load(dir: &Path, plain: bool) -> MlxBackend {
     let builder = MlxBackend::builder().device(crate::common::device());
     let builder = builder.dtype(Some(Dtype::Float32)).plain_mlx(plain);
     builder.load(dir).unwrap()
 }
 
-fn texts(cases: &Value) -> Vec<&str> {
+pub(crate) fn texts(cases: &Value) -> Vec<&str> {
     let texts = cases["texts"].as_array().unwrap().iter();
     texts.map(|text| text.as_str().unwrap()).collect()
 }
@@ -47,10 +71,24 @@ fn floats(value: &Value) -> Vec<f32> {
     values.map(|x| x.as_f64().unwrap() as f32).collect()
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let each = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     each.fold(0.0, f32::max)
+}
+
+/// How a case embeds.
+pub(crate) fn options(case: &Value) -> EmbedOptions {
+    let mut options = EmbedOptions::new();
+    options.prompt_name = case["prompt_name"].as_str().map(str::to_owned);
+    options.dimensions = case["dimensions"].as_u64().map(|n| n as usize);
+    options
+}
+
+/// What a case expects.
+pub(crate) fn expected(case: &Value) -> Vec<Vec<f32>> {
+    let rows = case["expected"].as_array().unwrap().iter();
+    rows.map(floats).collect()
 }
 
 #[test]
@@ -60,15 +98,7 @@ fn embeddings_equal_sentence_transformers() {
     let mut all: Vec<(String, Vec<Vec<f32>>)> = Vec::new();
     for case in cases["embeddings"].as_array().unwrap() {
         let dir = directory(&case["files"]);
-        let mut options = EmbedOptions::new();
-        options.prompt_name = case["prompt_name"].as_str().map(str::to_owned);
-        options.dimensions = case["dimensions"].as_u64().map(|n| n as usize);
-        let expected: Vec<_> = case["expected"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(floats)
-            .collect();
+        let (options, expected) = (options(case), expected(case));
         for plain in [false, true] {
             let backend = load(dir.path(), plain);
             let found = backend.embed(&texts, &options).unwrap();
@@ -157,8 +187,8 @@ fn what_cannot_be_used_is_refused_in_one_line() {
             "\"sum\" is none of",
         ),
         (
-            json!({"modules.json": stages(module("Pooling", "p")), "p/config.json": {"pooling_mode": ["mean", "max"]}}),
-            "one can be run",
+            json!({"modules.json": stages(module("Pooling", "p")), "p/config.json": {"pooling_mode": []}}),
+            "0 pooling modes",
         ),
         (
             json!({"config_sentence_transformers.json": {"prompts": []}}),
@@ -184,16 +214,34 @@ fn options_are_checked_and_cancelling_ends_it() {
     let dir = directory(&json!({}));
     let backend = load(dir.path(), false);
     for options in [
-        EmbedOptions::new().prompt_name("query"),
         EmbedOptions::new().dimensions(0),
         EmbedOptions::new().dimensions(33),
     ] {
         let error = backend.embed(&["a"], &options).unwrap_err();
         assert!(matches!(error, Error::InvalidOption { .. }), "{error}");
     }
+    let named = EmbedOptions::new().prompt_name("query");
+    let error = backend.embed(&["a"], &named).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("has no prompt \"query\"; this model has none"),
+        "{error}"
+    );
+    // A text is cut, as sentence-transformers does it, and what cannot fit by far is not made into tokens.
     let long = "garden ".repeat(3000);
-    let error = backend.embed(&[&long], &EmbedOptions::new()).unwrap_err();
+    let found = backend.embed(&[&long], &EmbedOptions::new()).unwrap();
+    let ids = backend.encode(&long).unwrap();
+    let cut = [&ids[..2047], &ids[ids.len() - 1..]].concat();
+    let of_cut = backend.embed_ids(&cut, &EmbedOptions::new()).unwrap();
+    assert_eq!(found[0], of_cut);
+    let error = backend.embed_ids(&ids, &EmbedOptions::new()).unwrap_err();
     assert!(error.to_string().contains("2048"), "{error}");
+    let endless = "garden ".repeat(300_000);
+    let error = backend
+        .embed(&[&endless], &EmbedOptions::new())
+        .unwrap_err();
+    assert!(matches!(error, Error::PromptTooLarge { .. }), "{error}");
     let token = CancelToken::new();
     token.cancel();
     let error = backend

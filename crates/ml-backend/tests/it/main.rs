@@ -5,10 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answer;
 mod chat;
 mod chat_jinja;
 mod chat_reference;
 mod demo;
 mod demo_accuracy;
 mod embedding;
+mod encoder;
 mod random_weights;
+mod structure;

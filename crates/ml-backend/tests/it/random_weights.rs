@@ -12,6 +12,13 @@ fn shape(model_type: &str) -> Shape {
         "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 64, "vocab_size": 1000, "sliding_window": 16,
         "tie_word_embeddings": model_type.starts_with("gemma"),
+        // What is left out is as large as the largest model that was published.
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+        "shared_expert_intermediate_size": 64,
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_key_head_dim": 64, "linear_value_head_dim": 64,
+        "vocab_size_per_layer_input": 1000, "hidden_size_per_layer_input": 64,
+        "num_kv_shared_layers": 0,
     });
     Shape::of("tiny", config).expect("a shape")
 }

@@ -9,7 +9,7 @@ mod two_models;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use ml_backend::{CancelToken, Error, MlxBackend, Options};
+use ml_backend::{CancelToken, Error, MlxBackend, Options, Structure};
 
 fn demo(name: &str) -> PathBuf {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models");
@@ -94,11 +94,16 @@ fn who_is_put_aside_for_others_gives_the_same() {
             let prompt: Vec<u32> = (0..length)
                 .map(|_| rng.below(model.vocab_size) as u32)
                 .collect();
-            let options = Options::new().max_tokens(800).ignore_eos(true);
-            let options = match i % 3 {
-                0 => options.temperature(0.0),
-                1 => options.temperature(0.8).seed(i),
-                _ => options.temperature(0.7).seed(i).repetition_penalty(1.2),
+            let options = Options::new().max_tokens(800);
+            let free = options.clone().ignore_eos(true);
+            let options = match i % 4 {
+                0 => free.temperature(0.0),
+                1 => free.temperature(0.8).seed(i),
+                2 => options
+                    .temperature(0.9)
+                    .seed(i)
+                    .structure(Structure::Regex("[a-z ,]{5000}".to_owned())),
+                _ => free.temperature(0.7).seed(i).repetition_penalty(1.2),
             };
             (prompt, options)
         })

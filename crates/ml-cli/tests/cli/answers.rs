@@ -1,6 +1,7 @@
 //! What the demo model answers, in each form that can be asked for.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -308,6 +309,30 @@ fn embeddings_of_texts_are_rows_of_one_tensor() {
         assert!((length - 1.0).abs() < 1e-5, "{length}");
     }
     assert_ne!(floats[..64], floats[64..]);
+}
+
+/// EmbeddingGemma, small: ids are embedded, and asked for text it says what it is for.
+#[test]
+fn a_bidirectional_model_embeds_and_writes_nothing() {
+    let model =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../ml-backend/tests/fixtures/encoder/model");
+    let on_model = |command: &str| {
+        let mut ml = ml();
+        ml.arg(command).arg("--model").arg(&model);
+        ml
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("embedding.safetensors");
+    let mut ml = on_model("embed");
+    ml.args(["--device", "cpu", "--tokens", "1,2,3", "--json", "--out"])
+        .arg(&file);
+    let object: Value = serde_json::from_str(&stdout(&mut ml)).unwrap();
+    assert_eq!(object["shape"], serde_json::json!([1, 16]));
+    assert!(file.is_file());
+    let line = failure(on_model("generate").args(["--device", "cpu", "--tokens", "1,2,3"]));
+    assert!(line.contains("embeds texts and writes none"), "{line}");
+    let info = stdout(&mut on_model("info"));
+    assert!(info.contains("embeddings"), "{info}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod answers;
 mod ends;
 mod refusals;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 
 use std::fs;
 use std::io::Write;

@@ -180,3 +180,49 @@ fn a_missing_accelerator_is_an_error_that_says_so() {
     let line = failure(&mut ml);
     assert!(line.contains(missing), "{line}");
 }
+
+#[test]
+fn a_model_that_was_not_pulled_is_told_how() {
+    let cache = tempfile::tempdir().unwrap();
+    for model in ["someone/small", "Some-Model-4bit@main"] {
+        let line = failure(
+            ml().env("HF_HUB_CACHE", cache.path())
+                .args(["info", "--model", model]),
+        );
+        assert!(line.contains("`ml pull ") && line.contains(model), "{line}");
+    }
+    let mut list = ml();
+    list.env("HF_HUB_CACHE", cache.path())
+        .args(["list", "--json"]);
+    assert_eq!(stdout(&mut list), "[]\n");
+    let line = failure(
+        ml().env("HF_HUB_CACHE", cache.path())
+            .args(["rm", "someone/small"]),
+    );
+    assert!(line.contains("is not in the cache"), "{line}");
+    let mut pull = ml();
+    pull.env("HF_HUB_CACHE", cache.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .args(["pull", "someone/small"]);
+    assert!(failure(&mut pull).contains("HF_HUB_OFFLINE"));
+}
+
+#[test]
+fn a_model_in_the_cache_is_run_by_its_name() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--someone--small");
+    std::fs::create_dir_all(model.join("snapshots")).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::os::unix::fs::symlink(demo().canonicalize().unwrap(), model.join("snapshots/ab12"))
+        .unwrap();
+    std::fs::write(model.join("refs/main"), "ab12").unwrap();
+    let mut info = ml();
+    info.env("HF_HUB_CACHE", cache.path())
+        .args(["info", "--model", "someone/small"]);
+    assert!(
+        stdout(&mut info).contains("cache_bytes") || stdout(&mut info).contains("bytes a token")
+    );
+    let mut list = ml();
+    list.env("HF_HUB_CACHE", cache.path()).arg("list");
+    assert!(stdout(&mut list).contains("someone/small"));
+}

@@ -20,6 +20,13 @@ pub(crate) enum AttentionMask {
         /// True where the query sees the key.
         array: Array,
     },
+    /// A query sees the keys that are less than `width` from its own, on either side.
+    Around {
+        /// Keys seen on each side, the query's own included.
+        width: i32,
+        /// True where the query sees the key.
+        array: Array,
+    },
     /// Booleans `[L, S]`, true where the query sees the key.
     Array(Array),
 }
@@ -67,6 +74,24 @@ impl AttentionMask {
         })
     }
 
+    /// Of a bidirectional layer: of `queries` tokens, which are all there are, each sees those that are less than
+    /// `window` away.
+    pub(super) fn around(queries: i32, window: i32) -> Result<Self> {
+        if queries <= window {
+            return Ok(Self::None);
+        }
+        let index =
+            |shape: &[i32]| Array::arange(0.0, queries.into(), 1.0, Dtype::Int32)?.reshape(shape);
+        let (query, key) = (index(&[queries, 1])?, index(&[1, queries])?);
+        let reach = Array::scalar(window)?;
+        let before = ops::greater(&ops::add(&key, &reach)?, &query)?;
+        let behind = ops::less(&key, &ops::add(&query, &reach)?)?;
+        Ok(Self::Around {
+            width: window,
+            array: ops::logical_and(&before, &behind)?,
+        })
+    }
+
     /// That of the last `rows` queries.
     pub(super) fn of_last(&self, rows: i32) -> Result<Self> {
         let last = |array: &Array| {
@@ -80,6 +105,10 @@ impl AttentionMask {
                 width: *width,
                 array: last(array)?,
             },
+            Self::Around { width, array } => Self::Around {
+                width: *width,
+                array: last(array)?,
+            },
             Self::Array(array) => Self::Array(last(array)?),
         })
     }
@@ -89,6 +118,10 @@ impl AttentionMask {
             Self::None => Mask::None,
             Self::Causal => Mask::Causal,
             Self::Window { width, array } => Mask::Window {
+                width: *width,
+                array,
+            },
+            Self::Around { width, array } => Mask::Around {
                 width: *width,
                 array,
             },

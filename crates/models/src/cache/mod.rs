@@ -80,6 +80,8 @@ pub struct Cache {
     /// None where the tokens are in pages.
     layers: Vec<LayerCache>,
     paged: Option<Paged>,
+    /// Whether tokens see those behind them: a sequence is one pass then.
+    bidirectional: bool,
 }
 
 impl Cache {
@@ -95,7 +97,14 @@ impl Cache {
         Self {
             layers: states.iter().map(layer).collect(),
             paged: None,
+            bidirectional: false,
         }
+    }
+
+    /// The same, of a bidirectional model.
+    pub(crate) fn bidirectional(mut self, is: bool) -> Self {
+        self.bidirectional = is;
+        self
     }
 
     /// An empty sequence of `states`.
@@ -103,6 +112,8 @@ impl Cache {
         Self {
             layers: Vec::new(),
             paged: Some(Paged::new(states)),
+            // The pages know.
+            bidirectional: false,
         }
     }
 
@@ -120,6 +131,7 @@ impl Cache {
         Ok(Self {
             layers: Vec::new(),
             paged: Some(paged.fork()?),
+            bidirectional: self.bidirectional,
         })
     }
 
@@ -340,11 +352,18 @@ impl Cache {
             if let LayerCache::Rotating(cache) = layer
                 && !sliding.iter().any(|(width, _)| *width == cache.window())
             {
-                sliding.push((cache.window(), cache.mask(count)?));
+                let mask = match self.bidirectional {
+                    true => AttentionMask::around(count, cache.window())?,
+                    false => cache.mask(count)?,
+                };
+                sliding.push((cache.window(), mask));
             }
         }
         Ok(Masks {
-            full: AttentionMask::full(count),
+            full: match self.bidirectional {
+                true => AttentionMask::None,
+                false => AttentionMask::full(count),
+            },
             sliding,
         })
     }

@@ -55,6 +55,7 @@ impl Model {
             )));
         }
         let before = cache.offset();
+        self.check_whole(before)?;
         match self.begin_at(ids, cache, want) {
             Ok(at) => Ok(Pass { at, want, before }),
             Err(error) => {

@@ -167,7 +167,10 @@ fn a_pass_that_pauses_gives_what_a_whole_one_gives() {
         recommended_working_set: 24 << 30,
     }));
     device::open(Choice::Metal).unwrap();
-    for name in CASES.into_iter().chain(["gemma4-e2b-hub", "qwen3_5-hub"]) {
+    for name in CASES
+        .into_iter()
+        .chain(["gemma4-e2b-hub", "gemma3n-e2b-hub", "qwen3_5-hub"])
+    {
         let model = load(name);
         let (mut cache, mut twin, mut other) =
             (model.new_cache(), model.new_cache(), model.new_cache());
@@ -258,6 +261,7 @@ fn forks_and_rewinds_change_no_bit() {
         // With keys that layers share.
         ("gemma4-e2b-hub", 4),
         ("gemma4-e4b-v5", 5),
+        ("gemma3n-e2b-hub", 6),
     ] {
         let model = load(name);
         let vocabulary = model.info().vocab_size as u64;

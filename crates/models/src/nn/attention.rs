@@ -1,6 +1,8 @@
 //! Grouped-query attention.
 
-use kernels::graph::{self, Columns, Entry, Heads, Scores};
+use std::sync::Arc;
+
+use kernels::graph::{self, Columns, Entry, Heads, Scores, Sinks};
 use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
@@ -24,6 +26,8 @@ pub(crate) struct Attention {
     pub(super) rope: usize,
     scale: f64,
     softcap: Option<f64>,
+    /// A score of each head that joins those of its keys: the numbers, and as an array, `[heads]`.
+    sinks: Option<(Arc<[f32]>, Array)>,
     /// Whether a gate lies behind each head's query.
     pub(super) gated: bool,
 }
@@ -61,6 +65,14 @@ impl Attention {
             rope: a.rope,
             scale: a.scale,
             softcap: a.softcap,
+            sinks: match &a.sinks {
+                Some(name) => {
+                    let sinks = source.cast(source.vector(name, 0.0)?)?;
+                    let numbers = sinks.cast(Dtype::Float32)?.to_vec::<f32>()?;
+                    Some((numbers.into(), sinks))
+                }
+                None => None,
+            },
             gated: a.gated,
         })
     }
@@ -119,6 +131,7 @@ impl Attention {
             key_norm: self.k_norm.as_ref().map(RmsNorm::as_norm),
         };
         let scores = self.scores(&place.ropes[self.rope]);
+        let sinks = self.sinks();
         let by = place.ropes[self.rope].at(place.position);
         let mask = place.mask.as_mask();
         let shown = &mut place.shown;
@@ -126,9 +139,9 @@ impl Attention {
             .cache
             .add(length, self.key_heads(place.dtype), |slot| {
                 let Some(shown) = shown else {
-                    return Ok(graph::attend(&entry, by, slot, scores, mask)?);
+                    return Ok(graph::attend(&entry, by, slot, scores, sinks, mask)?);
                 };
-                let (mixed, seen) = graph::attend_and_show(&entry, by, slot, scores, mask)?;
+                let (mixed, seen) = graph::attend_and_show(&entry, by, slot, scores, sinks, mask)?;
                 **shown = Some(seen);
                 Ok(mixed)
             })
@@ -151,6 +164,7 @@ impl Attention {
             by,
             seen,
             scores,
+            self.sinks(),
             place.mask.as_mask(),
         )?)
     }
@@ -184,6 +198,7 @@ impl Attention {
             value_norm: self.v_norm.as_ref().map(|norm| norm.as_norm().eps),
             rotation: rope.at(0),
             scores: self.scores(rope),
+            sinks: self.sinks.as_ref().map(|(numbers, _)| Arc::clone(numbers)),
             gated: self.gated,
         }
     }
@@ -194,6 +209,12 @@ impl Attention {
             scale: (self.scale * rope.score_factor()) as f32,
             softcap: self.softcap.map(|cap| cap as f32),
         }
+    }
+
+    /// What joins the scores of each head's keys.
+    pub(super) fn sinks(&self) -> Option<Sinks<'_>> {
+        let sinks = self.sinks.as_ref();
+        sinks.map(|(numbers, array)| Sinks { numbers, array })
     }
 
     /// What the cache holds.
@@ -210,6 +231,7 @@ impl Attention {
         let mut arrays = self.inputs.arrays();
         arrays.extend(self.o_proj.arrays());
         arrays.extend(norms.flat_map(RmsNorm::arrays));
+        arrays.extend(self.sinks.iter().map(|(_, array)| array));
         arrays
     }
 }

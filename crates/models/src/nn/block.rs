@@ -6,7 +6,7 @@ use mlx_core::{Array, Dtype, ops};
 
 use super::attention::Place;
 use super::linear::Matrix;
-use super::{Linear, Mixer, Mlp, OwnInput, RmsNorm, RotaryEmbedding};
+use super::{AltUp, Linear, Mixer, Mlp, OwnInput, RmsNorm, RotaryEmbedding};
 use crate::Result;
 use crate::weights::Source;
 
@@ -20,6 +20,8 @@ pub(crate) struct DecoderBlock {
     pub(crate) mlp: Mlp,
     /// Of the MLP's output.
     pub(crate) mlp_out_norm: Option<RmsNorm>,
+    /// Where rows are several streams, what makes one of them and back.
+    altup: Option<AltUp>,
     /// What is added of an input of its own.
     own_input: Option<OwnInput>,
     /// What the result is multiplied by: the number, and as an array.
@@ -32,7 +34,7 @@ pub(crate) struct DecoderBlock {
 
 /// The residual stream between two parts of a model.
 pub(crate) struct Residual {
-    /// `[L, hidden]`.
+    /// `[L, hidden]`, or several streams side by side.
     pub(crate) x: Array,
     /// The same through the norm of what follows; itself, if that is not known.
     normed: Array,
@@ -41,7 +43,7 @@ pub(crate) struct Residual {
 impl Residual {
     /// In front of the first block.
     pub(crate) fn new(x: &Array, first: &DecoderBlock) -> Result<Self> {
-        Self::before(x.clone(), Some(&first.attention_norm))
+        Self::before(x.clone(), first.norm_before())
     }
 
     /// In front of what has the norm `next`.
@@ -89,6 +91,10 @@ impl DecoderBlock {
             mlp_norm: norm(&mlp.before)?,
             mlp: Mlp::load(source, &mlp.part)?,
             mlp_out_norm: mlp.after.as_ref().map(norm).transpose()?,
+            altup: match &layer.altup {
+                Some(altup) => Some(AltUp::load(source, altup)?),
+                None => None,
+            },
             own_input: match &layer.per_layer {
                 Some(own) => Some(OwnInput::load(source, own, index)?),
                 None => None,
@@ -116,6 +122,10 @@ impl DecoderBlock {
         rows: i32,
         next: Option<&RmsNorm>,
     ) -> Result<Residual> {
+        if let Some(altup) = &self.altup {
+            let x = self.forward_streams(altup, &at.x, inputs, place, rows)?;
+            return Residual::before(x, next);
+        }
         let [qkv, o, gate_up, down] = match rows == at.x.dim(0) {
             // All products have as many rows.
             true => Matrix::unpacked(&at.x, self.matrices())?,
@@ -140,6 +150,53 @@ impl DecoderBlock {
         Residual::before(x, next)
     }
 
+    /// The same of rows that are several streams, `[L, streams * hidden]`.
+    fn forward_streams(
+        &self,
+        altup: &AltUp,
+        x: &Array,
+        inputs: Option<&Array>,
+        mut place: Place<'_>,
+        rows: i32,
+    ) -> Result<Array> {
+        let predicted = altup.predict(x)?;
+        let now = altup.active(&predicted)?;
+        let normed = self.attention_norm.forward(&now)?;
+        let [qkv, o, gate_up, down] = match rows == x.dim(0) {
+            true => Matrix::unpacked(&normed, self.matrices())?,
+            false => [const { None }; 4],
+        };
+        let mixed = self.mixer.forward(&normed, &mut place, [qkv, o])?;
+        let (predicted, now) = (last_rows(&predicted, rows)?, last_rows(&now, rows)?);
+        let (normed, mixed) = (last_rows(&normed, rows)?, last_rows(&mixed, rows)?);
+        let behind = self.attended_norm.as_ref().map(RmsNorm::as_norm);
+        let sum = graph::residual(&now, &mixed, behind)?;
+        let sum = graph::residual(&sum, &altup.laurel(&normed)?, None)?;
+        let half = Array::scalar_of(0.5f64.sqrt(), sum.dtype())?;
+        let stream = ops::mul(&sum, &half)?;
+        let normed = self.mlp_norm.forward(&stream)?;
+        let out = self.mlp.forward(&normed, &stream, [gate_up, down])?;
+        let behind = self.mlp_out_norm.as_ref().map(RmsNorm::as_norm);
+        let activated = graph::residual(&stream, &out, behind)?;
+        let corrected = altup.correct(&predicted, &activated)?;
+        let added = match (&self.own_input, inputs) {
+            (Some(own), Some(inputs)) => {
+                Some(own.of(&corrected.active, &last_rows(inputs, rows)?)?)
+            }
+            _ => None,
+        };
+        let x = corrected.with(added.as_ref())?;
+        match &self.scale {
+            Some((_, scale)) => Ok(ops::mul(&x, scale)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The norm that what comes before may make with its sum: of several streams there is none.
+    pub(super) fn norm_before(&self) -> Option<&RmsNorm> {
+        self.altup.is_none().then_some(&self.attention_norm)
+    }
+
     /// Whether this adds to its state.
     pub(super) fn writes(&self) -> bool {
         self.mixer.writes()
@@ -148,6 +205,7 @@ impl DecoderBlock {
     /// The block for operations that are whole blocks; `None` of experts that are held in one array.
     pub(super) fn as_one<'a>(&'a self, ropes: &'a [RotaryEmbedding]) -> Option<graph::Block<'a>> {
         Some(graph::Block {
+            altup: self.altup.as_ref().map(AltUp::as_one),
             attention_norm: self.attention_norm.as_norm(),
             mixer: self.mixer.as_one(ropes),
             output: self.mixer.output().as_linear(),
@@ -183,7 +241,12 @@ impl DecoderBlock {
             };
             outputs * (2 * rows.unsigned_abs() as usize + plain)
         });
-        let between = self.mlp.numbers_a_row() + self.mixer.numbers_a_row();
+        let mixed = self.altup.as_ref().map_or(0, |altup| {
+            let hidden = self.mixer.output().outputs().unsigned_abs() as usize;
+            // They are float32.
+            altup.numbers_a_row(hidden) * 4 / x.dtype().size()
+        });
+        let between = self.mlp.numbers_a_row() + self.mixer.numbers_a_row() + mixed;
         let between = between * rows.unsigned_abs() as usize;
         (numbers.sum::<usize>() + between) * x.dtype().size()
     }
@@ -192,7 +255,8 @@ impl DecoderBlock {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         let own = self.own_input.iter().flat_map(OwnInput::linears);
         let mixer = self.mixer.linears().into_iter();
-        mixer.chain(self.mlp.linears()).chain(own)
+        let altup = self.altup.iter().flat_map(AltUp::linears);
+        mixer.chain(self.mlp.linears()).chain(own).chain(altup)
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {
@@ -202,6 +266,7 @@ impl DecoderBlock {
         let mut arrays: Vec<&Array> = norms.flat_map(RmsNorm::arrays).collect();
         arrays.extend(self.mixer.arrays());
         arrays.extend(self.mlp.arrays());
+        arrays.extend(self.altup.iter().flat_map(AltUp::arrays));
         arrays.extend(self.own_input.iter().flat_map(OwnInput::arrays));
         arrays.extend(self.scale.iter().map(|(_, scale)| scale));
         arrays

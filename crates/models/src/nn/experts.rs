@@ -102,6 +102,17 @@ impl Experts {
         else {
             return Ok(None);
         };
+        let biases = [
+            self.router.bias(),
+            self.gate.biases(),
+            self.up.biases(),
+            self.down.biases(),
+        ];
+        let biases = match biases {
+            [None, None, None, None] => None,
+            [Some(router), Some(gate), Some(up), Some(down)] => Some([router, gate, up, down]),
+            _ => return Ok(None),
+        };
         let by = graph::Mixture {
             router: self.router.matrix().as_weight(),
             top: self.top.unsigned_abs() as usize,
@@ -109,6 +120,7 @@ impl Experts {
             gate: gate.as_weight(),
             up: up.as_weight(),
             down: down.as_weight(),
+            biases,
             activation: self.activation,
         };
         Ok(graph::mixture(x, &by, shared)?)
@@ -164,7 +176,7 @@ impl Experts {
 
     /// Rows `x [.., 1, hidden]` through the experts that `chosen` names: `[chosen.., 1, hidden]`.
     fn mlps(&self, x: &Array, chosen: &Array, sorted: bool) -> Result<Array> {
-        let product = |m: &Matrices, x: &Array| m.stacked()?.gathered(x, chosen, sorted);
+        let product = |m: &Matrices, x: &Array| m.gathered(x, chosen, sorted);
         let [gate, up] = [product(&self.gate, x)?, product(&self.up, x)?];
         let inner = graph::gated(self.activation, &Columns::all(gate), &Columns::all(up))?;
         product(&self.down, &inner)
@@ -182,6 +194,7 @@ impl Experts {
             up,
             down,
             activation: self.activation,
+            cut: None,
         });
         let shared = self.shared.as_ref().map(|(gate, mlp)| Shared {
             gate: gate.as_linear(),

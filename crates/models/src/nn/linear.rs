@@ -349,15 +349,37 @@ impl Linear {
 
     /// The same with its matrix as the files have it.
     pub(crate) fn as_stored(source: &Source<'_>, linear: &arch::Linear<String>) -> Result<Self> {
+        let bias = |name| source.cast(source.vector(name, 0.0)?);
         Ok(Self {
             matrix: Matrix::as_stored(&source.matrix(&linear.weight))?,
-            bias: None,
+            bias: linear.bias.as_deref().map(bias).transpose()?,
         })
     }
 
-    /// `x [.., in]` to `[.., out]`, both float32, without a bias.
+    /// `x [.., in]` to `[.., out]`, both float32.
     pub(super) fn forward_in_float32(&self, x: &Array) -> Result<Array> {
-        self.matrix.apply_in_float32(x)
+        let y = self.matrix.apply_in_float32(x)?;
+        match &self.bias {
+            Some(bias) => Ok(ops::add(&y, &bias.cast(Dtype::Float32)?)?),
+            None => Ok(y),
+        }
+    }
+
+    /// The matrix as plain float32.
+    pub(super) fn plain_in_float32(&self) -> Result<Array> {
+        Ok(match &self.matrix {
+            Matrix::Dense(weight) => weight.cast(Dtype::Float32)?,
+            Matrix::Quantized {
+                weight,
+                scales,
+                biases,
+                scheme,
+            } => {
+                let dtype = Some(Dtype::Float32);
+                quant::dequantize(weight, scales, biases.as_ref(), scheme, dtype)?
+            }
+            Matrix::Bf12(_) => return Err(Error::Input("an encoded matrix".to_owned())),
+        })
     }
 
     /// The matrix there, without a bias.
@@ -421,6 +443,11 @@ impl Linear {
             matrix,
             bias: bias.transpose()?,
         }))
+    }
+
+    /// What is added.
+    pub(super) fn bias(&self) -> Option<&Array> {
+        self.bias.as_ref()
     }
 
     /// The matrix.

@@ -1,7 +1,7 @@
 //! The gated MLP, and what stands in its place in mixtures of experts.
 
-use kernels::graph::{self, Activation, Gated, Linear as KernelLinear};
-use mlx_core::Array;
+use kernels::graph::{self, Activation, Columns, Gated, Linear as KernelLinear};
+use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
 use super::{Both, Experts, Linear, Projections};
@@ -93,6 +93,8 @@ pub(crate) struct GatedMlp {
     pub(super) gate_up: Projections<2>,
     pub(super) down_proj: Linear,
     pub(super) activation: Activation,
+    /// What is cut off a row's gate: see [`arch::Gated::cut`].
+    pub(super) cut: Option<f32>,
 }
 
 impl GatedMlp {
@@ -102,6 +104,7 @@ impl GatedMlp {
             gate_up: Projections::new([linear(&mlp.gate)?, linear(&mlp.up)?])?,
             down_proj: linear(&mlp.down)?,
             activation: activation(mlp.activation),
+            cut: mlp.cut.map(|cut| cut as f32),
         })
     }
 
@@ -113,7 +116,10 @@ impl GatedMlp {
     /// `x [.., hidden]` to the same shape. `plain` are the matrices, if they have been unpacked.
     pub(super) fn forward(&self, x: &Array, plain: [Option<Matrix>; 2]) -> Result<Array> {
         let [gate_up, down] = plain;
-        let [gate, up] = self.gate_up.forward(x, gate_up.as_ref())?;
+        let [mut gate, up] = self.gate_up.forward(x, gate_up.as_ref())?;
+        if let Some(cut) = self.cut {
+            gate = Columns::all(above(&gate.to_array()?, cut)?);
+        }
         let gated = graph::gated(self.activation, &gate, &up)?;
         self.down_proj.forward_with(&gated, down.as_ref())
     }
@@ -125,6 +131,7 @@ impl GatedMlp {
             up,
             down: self.down_proj.as_linear(),
             activation: self.activation,
+            cut: self.cut,
         }
     }
 
@@ -141,10 +148,25 @@ impl GatedMlp {
     }
 }
 
+/// What of each row of `x [.., N]` is above its mean by more than `cut` times its standard deviation, less that;
+/// else 0.
+fn above(x: &Array, cut: f32) -> Result<Array> {
+    let wide = x.cast(Dtype::Float32)?;
+    let centered = ops::sub(&wide, &ops::mean(&wide, &[-1], true)?)?;
+    let variance = ops::mean(&ops::square(&centered)?, &[-1], true)?;
+    let threshold = ops::mul(&ops::sqrt(&variance)?, &Array::scalar(cut)?)?;
+    let above = ops::sub(&centered, &threshold)?;
+    Ok(ops::maximum(&above, &Array::scalar(0.0f32)?)?.cast(x.dtype())?)
+}
+
 /// The kernels' name of an activation.
 pub(super) fn activation(of: arch::Activation) -> Activation {
     match of {
         arch::Activation::Silu => Activation::Silu,
         arch::Activation::GeluTanh => Activation::GeluTanh,
+        arch::Activation::Clamped { limit, alpha } => Activation::Clamped {
+            limit: (limit as f32).min(f32::MAX),
+            alpha: alpha as f32,
+        },
     }
 }

@@ -1,6 +1,7 @@
 //! What models are made of. Each holds its weights, made from a [`Source`](crate::weights::Source) as a
 //! description of [`arch`] says.
 
+mod altup;
 mod attention;
 mod block;
 mod both;
@@ -19,7 +20,9 @@ mod projections;
 mod rope;
 mod stack;
 mod stacked;
+mod streams;
 
+pub(crate) use altup::AltUp;
 pub(crate) use attention::Attention;
 pub(crate) use block::DecoderBlock;
 pub(crate) use both::Both;
@@ -36,3 +39,4 @@ pub(crate) use own_input::{OwnInput, PerLayerInputs};
 pub(crate) use projections::Projections;
 pub(crate) use rope::RotaryEmbedding;
 pub(crate) use stack::{Pass, Stack};
+pub(crate) use streams::Streams;

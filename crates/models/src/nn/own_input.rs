@@ -1,4 +1,4 @@
-//! Inputs that layers have of their own (Gemma 4): of each token a row of a table, together with a projection of
+//! Inputs that layers have of their own (Gemma 3n and 4): of each token a row of a table, together with a projection of
 //! its embedding.
 
 use kernels::graph::{self, Activation, Columns, OwnInput as KernelOwnInput};
@@ -18,10 +18,18 @@ pub(crate) struct PerLayerInputs {
     norm: RmsNorm,
     scale: Array,
     width: i32,
+    /// How many rows the table has, where a token may have none.
+    rows: Option<i32>,
 }
 
 impl PerLayerInputs {
-    pub(crate) fn load(source: &Source<'_>, of: &arch::PerLayerInputs<String>) -> Result<Self> {
+    /// Of a model of `vocab` tokens.
+    pub(crate) fn load(
+        source: &Source<'_>,
+        of: &arch::PerLayerInputs<String>,
+        vocab: usize,
+    ) -> Result<Self> {
+        let rows = of.embedding.table.rows;
         let scalar = |x: f64| Ok::<_, crate::Error>(Array::scalar_of(x, source.dtype())?);
         Ok(Self {
             table: Embedding::of_rows(source, &of.embedding.table)?,
@@ -31,12 +39,21 @@ impl PerLayerInputs {
             norm: RmsNorm::load(source, &of.norm)?,
             scale: scalar(of.scale)?,
             width: of.width as i32,
+            rows: (rows < vocab).then_some(rows as i32),
         })
     }
 
-    /// Of the tokens `ids [L]` with the embeddings `x [L, hidden]`: `[L, layers * width]`.
+    /// Of the tokens `ids [L]` with the embeddings `x [L, hidden]`: `[L, layers * width]`. Tokens for which the table
+    /// has no row have that of the first.
     pub(crate) fn forward(&self, ids: &Array, x: &Array) -> Result<Array> {
-        let mut rows = self.table.forward(ids)?;
+        let mut rows = match self.rows {
+            None => self.table.forward(ids)?,
+            Some(count) => {
+                let there = ops::less(ids, &Array::scalar(count)?)?;
+                let first = Array::scalar(0i32)?;
+                self.table.forward(&ops::where_(&there, ids, &first)?)?
+            }
+        };
         if let Some(scale) = &self.table_scale {
             rows = ops::mul(&rows, scale)?;
         }
@@ -84,11 +101,21 @@ impl OwnInput {
 
     /// `x [L, hidden]` with what is added to it; `inputs [L, ..]` are those of all layers.
     pub(super) fn add(&self, x: &Array, inputs: &Array) -> Result<Array> {
+        let out = self.projected(x, inputs)?;
+        Ok(graph::residual(x, &out, Some(self.norm.as_norm()))?)
+    }
+
+    /// What is added.
+    pub(super) fn of(&self, x: &Array, inputs: &Array) -> Result<Array> {
+        self.norm.forward(&self.projected(x, inputs)?)
+    }
+
+    /// The same before its norm.
+    fn projected(&self, x: &Array, inputs: &Array) -> Result<Array> {
         let gate = Columns::all(self.gate.forward(x)?);
         let own = Columns::of(inputs, self.column, self.gate.outputs());
         let inner = graph::gated(self.activation, &gate, &own)?;
-        let out = self.projection.forward(&inner)?;
-        Ok(graph::residual(x, &out, Some(self.norm.as_norm()))?)
+        self.projection.forward(&inner)
     }
 
     /// For operations that have it in them.

@@ -92,7 +92,7 @@ impl Stack {
         let length = x.dim(0);
         if let Some(paged) = cache.paged() {
             let (stack, inputs) = (self.serving(x)?, inputs.as_ref());
-            let (behind, added) = Added::run(stack, x, inputs, &[paged], length, rows)?;
+            let (behind, added) = Added::run(stack, x, inputs, &[paged], &[length], rows)?;
             let added = Some(added);
             return Ok(Pass::Over { behind, added });
         }
@@ -131,7 +131,7 @@ impl Stack {
         };
         while let Some(block) = self.layers.get(at.layer) {
             let next = self.layers.get(at.layer + 1);
-            let next = next.map(|block| &block.attention_norm);
+            let (is_last, next) = (next.is_none(), next.and_then(DecoderBlock::norm_before));
             let (writer, before) = (self.last_writer(), at.residual.x.dim(0));
             // Behind the last block that adds to a state nobody sees the rows that are not asked for.
             let rows = if at.layer < writer { before } else { at.rows };
@@ -146,11 +146,11 @@ impl Stack {
             };
             let inputs = at.inputs.as_ref();
             at.residual = block.forward(&at.residual, inputs, place, rows, next)?;
-            if at.layer == writer && next.is_some() && rows < before {
+            if at.layer == writer && !is_last && rows < before {
                 at.masks = at.masks.of_last(rows)?;
             }
             at.layer += 1;
-            if at.pace.submit(&at.residual.x)? && next.is_some() && !more() {
+            if at.pace.submit(&at.residual.x)? && !is_last && !more() {
                 return Ok(None);
             }
         }
@@ -159,20 +159,21 @@ impl Stack {
         Ok(Some(at.residual.x.clone()))
     }
 
-    /// A token of each of several sequences: their rows of the residual stream, `x [N, hidden]`, behind all
-    /// blocks, and what to commit for a token more in each of the N `caches`. `None`, and nothing done, where they are
-    /// not in pages.
+    /// Tokens of several sequences, as many of each as `counts` says: their rows of the residual stream,
+    /// `x [N, hidden]`, behind all blocks, and what to commit for those tokens more in the `caches`. `None`, and
+    /// nothing done, where they are not in pages.
     pub(crate) fn forward_each(
         &self,
         x: &Array,
         inputs: Option<&Array>,
         caches: &[&mut Cache],
+        counts: &[i32],
     ) -> Result<Option<(Array, Added)>> {
         let paged: Option<Vec<_>> = caches.iter().map(|cache| cache.paged()).collect();
         let Some(paged) = paged else {
             return Ok(None);
         };
-        Added::run(self.serving(x)?, x, inputs, &paged, 1, x.dim(0)).map(Some)
+        Added::run(self.serving(x)?, x, inputs, &paged, counts, x.dim(0)).map(Some)
     }
 
     /// The tokens `ids [N]` behind those in the N `caches` through `step`, which is made of these blocks: their

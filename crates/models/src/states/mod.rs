@@ -157,6 +157,12 @@ impl States {
         })
     }
 
+    /// The same, of a bidirectional model: each sequence is one pass.
+    pub fn bidirectional(mut self, is: bool) -> Self {
+        self.map = Arc::new(PageMap::clone(&self.map).bidirectional(is));
+        self
+    }
+
     /// An empty sequence.
     pub fn begin(&mut self) -> SequenceId {
         let kinds = self.map.kinds().iter().map(Pages::new).collect();

@@ -67,15 +67,15 @@ pub(crate) struct Added {
 }
 
 impl Added {
-    /// All blocks, `stack`, for `count` rows of the stream `x [L, hidden]` for each of the sequences, with the
-    /// inputs that blocks have beside it; of the result the last
+    /// All blocks, `stack`, for the rows of the stream `x [L, hidden]`, as many of each of the sequences as `counts`
+    /// says, with the inputs that blocks have beside it; of the result the last
     /// `rows`, `[rows, hidden]`.
     pub(crate) fn run(
         stack: &PinnedBlocks,
         x: &Array,
         inputs: Option<&Array>,
         sequences: &[&Paged],
-        count: i32,
+        counts: &[i32],
         rows: i32,
     ) -> Result<(Array, Self)> {
         let apart = || Error::Input("sequences of several models in one pass".to_owned());
@@ -86,9 +86,10 @@ impl Added {
         }
         let batch: Vec<Rows> = sequences
             .iter()
-            .map(|sequence| Rows {
+            .zip(counts)
+            .map(|(sequence, count)| Rows {
                 sequence: sequence.id,
-                count,
+                count: *count,
             })
             .collect();
         let mut states = first.states.borrow_mut();

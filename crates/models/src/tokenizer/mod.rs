@@ -11,6 +11,8 @@
 //! what [`Tokenizer::encode`] puts around a text.
 
 mod assembly;
+mod bytes;
+mod cut;
 mod error;
 mod files;
 mod guard;
@@ -31,7 +33,13 @@ use template::TemplateChoice;
 
 /// Tokens by which families end a turn or a document. One of these ends a generation when the
 /// checkpoint itself uses it: see [`Tokenizer::eos_ids`].
-const TURN_ENDS: [&str; 3] = ["<|im_end|>", "<end_of_turn>", "<|endoftext|>"];
+const TURN_ENDS: [&str; 5] = [
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|return|>",
+    "<|call|>",
+];
 
 /// The tokenizer of a model directory. Cloning is cheap, and a clone may be used from any thread.
 #[derive(Clone, Debug)]
@@ -203,8 +211,8 @@ impl Tokenizer {
     /// The ids at which a generation ends, as far as the tokenizer's files say, in ascending order.
     ///
     /// These are the tokens named `eos_token`, `eot_token` and `eom_token`, and of the well-known
-    /// ends of a turn or a document (`<|im_end|>`, `<end_of_turn>`, `<|endoftext|>`)
-    /// those that are special tokens here and that the checkpoint uses: by naming them for some
+    /// ends of a turn or a document (`<|im_end|>`, `<end_of_turn>`, `<|endoftext|>`, and gpt-oss's
+    /// `<|return|>` and `<|call|>`) those that are special tokens here and that the checkpoint uses: by naming them for some
     /// role, such as Qwen's `<|endoftext|>` for padding, or by writing them in its chat template.
     /// A special token never stands for text, so going on after one of these could only print
     /// another speaker's turn. Others may be named in `config.json` and `generation_config.json`.

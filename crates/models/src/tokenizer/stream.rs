@@ -31,6 +31,8 @@ const LONGEST_WAIT: usize = 3;
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     skip_special: bool,
+    /// Special tokens that are not left out.
+    kept: Vec<u32>,
     /// The character to leave out at the start of the text, and how often at most.
     strip: Option<(char, usize)>,
     /// Whether one space that encoding made is still to be left out.
@@ -81,10 +83,18 @@ impl StreamDecoder {
         Self {
             tokenizer,
             skip_special,
+            kept: Vec::new(),
             strip,
             strip_made_space,
             state,
         }
+    }
+
+    /// The same, but these special tokens are part of the text.
+    #[must_use]
+    pub fn keeping(mut self, kept: &[u32]) -> Self {
+        self.kept = kept.to_vec();
+        self
     }
 
     /// Takes the next id. Returns the text that is certain now and was not before, if there is
@@ -99,7 +109,7 @@ impl StreamDecoder {
             return Ok(None);
         };
         let added = self.tokenizer.shared.inner.get_added_vocabulary();
-        if self.skip_special && added.is_special_token(&token) {
+        if self.skip_special && added.is_special_token(&token) && !self.kept.contains(&id) {
             return Ok(None);
         }
         let text = match (&mut self.state, &self.tokenizer.shared.assembly) {
@@ -133,14 +143,14 @@ impl StreamDecoder {
                 .map_err(|cause| TokenizerError::Decode(one_line(&cause)))?,
             (State::Run(run), _) => run.end(),
             (State::Window { ids, shown, .. }, _) => {
-                let text = self.tokenizer.decode(ids, self.skip_special)?;
+                let text = self.tokenizer.decode(ids, false)?;
                 after(&text, shown).to_owned()
             }
         };
         Ok(self.start_of_text(text))
     }
 
-    /// A decoder of another kind: decodes the last token shown together with those that follow,
+    /// A decoder of another kind, to which special tokens that are left out never come: decodes the last token shown together with those that follow,
     /// and what is new in that is the piece. A token that is no text on its own, such as a byte,
     /// is no place to begin, so the window goes on until one that is.
     fn push_to_window(&mut self, id: u32) -> Result<String, TokenizerError> {
@@ -153,14 +163,14 @@ impl StreamDecoder {
             return Ok(String::new());
         };
         ids.push(id);
-        let text = self.tokenizer.decode(ids, self.skip_special)?;
+        let text = self.tokenizer.decode(ids, false)?;
         if text.ends_with(BROKEN) && *waiting < LONGEST_WAIT {
             *waiting += 1;
             return Ok(String::new());
         }
         *waiting = 0;
         let piece = after(&text, shown).to_owned();
-        let alone = self.tokenizer.decode(&[id], self.skip_special)?;
+        let alone = self.tokenizer.decode(&[id], false)?;
         if alone.contains(BROKEN) {
             *shown = text;
         } else {

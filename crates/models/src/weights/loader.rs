@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use arch::stacks::Fused;
+use arch::{Mode, Scheme};
 use mlx_core::{Array, DeviceKind, Dtype, device};
 
 use super::places::join;
@@ -33,6 +35,12 @@ pub(crate) enum StackLoader<'a> {
     One(Loader<'a>),
     /// Floats `[experts, rows, columns]`.
     Floats(Array),
+    /// All of them packed without biases, `[experts, rows, ..]`.
+    Packed {
+        weight: Array,
+        scales: Array,
+        scheme: Scheme,
+    },
 }
 
 /// Where a model's tensors come from, with the one dtype that all floats are given.
@@ -118,19 +126,96 @@ impl<'a> Source<'a> {
                 StackLoader::Each(paths.iter().map(|path| self.at(path.clone())).collect())
             }
             StackPlace::Rows(fused) => {
-                let before = self.loaded.get();
-                let all = self.read(&fused.tensor, |entry| {
+                let all = self.read_part(&fused.tensor, fused, None, |entry| {
                     random::matrix(&fused.tensor, "weight", entry, Stored::Dense)
                 })?;
-                if fused.part > 0 {
-                    // It counted when the first part was asked for.
-                    self.loaded.set(before);
-                }
                 let (rows, first) = (stack.rows as i32, (fused.part * stack.rows) as i32);
                 let ends = [all.dim(0), first + rows, all.dim(2)];
                 StackLoader::Floats(self.cast(all.slice(&[0, first, 0], &ends)?)?)
             }
+            StackPlace::Turned(fused) => {
+                let all = self.read_part(&fused.tensor, fused, None, |entry| {
+                    random::matrix(&fused.tensor, "weight", entry, Stored::Dense)
+                })?;
+                let rows = by_turns(&all, fused, 2)?.transpose(&[0, 2, 1])?;
+                let rows = self.cast(rows)?.contiguous()?;
+                StackLoader::Floats(self.instead_of(&fused.tensor, rows)?)
+            }
+            StackPlace::Blocks(fused) => self.blocks(fused)?,
         })
+    }
+
+    /// mxfp4 as gpt-oss is released: the bytes of a row are MLX's words. Rows that are there by turns are copied.
+    fn blocks(&self, fused: &Fused) -> Result<StackLoader<'a>> {
+        let (blocks, scales) = (fused.blocks(), fused.scales());
+        let shape = &self.entry(&blocks)?.shape;
+        let words = |last: i32| [&shape[..shape.len() - 1], &[last]].concat();
+        // Four bytes a word.
+        let as_words = (words(shape.last().map_or(0, |n| n / 4)), Dtype::Uint32);
+        let weight = self.read_part(&blocks, fused, Some(as_words), |entry| {
+            random::blocks(&fused.tensor, entry)
+        })?;
+        let weight = weight.flatten(2, 3)?;
+        let stored = Stored::Quantized(Mode::Mxfp4.defaults());
+        let exponents = self.read_part(&scales, fused, None, |entry| {
+            random::matrix(&fused.tensor, "scales", entry, stored)
+        })?;
+        let (mut parts, scheme) = ([weight, exponents], Mode::Mxfp4.defaults());
+        if fused.parts > 1 {
+            for (part, name) in parts.iter_mut().zip([&blocks, &scales]) {
+                *part = self.instead_of(name, by_turns(part, fused, 1)?.contiguous()?)?;
+            }
+        }
+        let [weight, scales] = parts;
+        Ok(StackLoader::Packed {
+            weight,
+            scales,
+            scheme,
+        })
+    }
+
+    /// The biases of `stack`, `[experts, rows]`, if it has such.
+    pub(crate) fn stack_biases(&self, stack: &arch::Linear<String>) -> Result<Option<Array>> {
+        let Some(name) = &stack.bias else {
+            return Ok(None);
+        };
+        let place = self.manifest.stacks.get(&stack.weight);
+        let place = place.and_then(StackPlace::biases);
+        let (name, part, parts) = place.ok_or_else(|| self.missing(name))?;
+        let fused = Fused {
+            tensor: name,
+            part,
+            parts,
+        };
+        let all = self.read_part(&fused.tensor, &fused, None, |entry| {
+            random::vector(&fused.tensor, entry, 0.0)
+        })?;
+        Ok(Some(self.cast(by_turns(&all, &fused, 1)?)?.contiguous()?))
+    }
+
+    /// `made` of the tensor `name`, computed now: the system gets the memory back that it has of the mapped file.
+    fn instead_of(&self, name: &str, made: Array) -> Result<Array> {
+        made.eval()?;
+        if let (Some(entry), false) = (self.checkpoint.get(name), self.draws) {
+            self.checkpoint.file(entry).release(entry.range.clone());
+        }
+        Ok(made)
+    }
+
+    /// The tensor `name`, in which `fused` is a part, and which counts once for all parts.
+    fn read_part(
+        &self,
+        name: &str,
+        fused: &Fused,
+        seen_as: Option<(Vec<i32>, Dtype)>,
+        draw: impl FnOnce(&TensorEntry) -> Result<Array>,
+    ) -> Result<Array> {
+        let before = self.loaded.get();
+        let all = self.read_as(name, seen_as, draw)?;
+        if fused.part > 0 {
+            self.loaded.set(before);
+        }
+        Ok(all)
     }
 
     /// The embedding.
@@ -168,8 +253,18 @@ impl<'a> Source<'a> {
 
     /// The tensor `name`, or what is drawn in its place.
     fn read(&self, name: &str, draw: impl FnOnce(&TensorEntry) -> Result<Array>) -> Result<Array> {
+        self.read_as(name, None, draw)
+    }
+
+    /// The same with its bytes as an array of another shape and dtype.
+    fn read_as(
+        &self,
+        name: &str,
+        seen_as: Option<(Vec<i32>, Dtype)>,
+        draw: impl FnOnce(&TensorEntry) -> Result<Array>,
+    ) -> Result<Array> {
         let checkpoint = self.checkpoint;
-        let entry = checkpoint.get(name).ok_or_else(|| self.missing(name))?;
+        let entry = self.entry(name)?;
         self.loaded
             .set(self.loaded.get() + entry.range.len() as u64);
         if self.draws {
@@ -182,7 +277,8 @@ impl<'a> Source<'a> {
             // MLX copies on this thread alone, waiting for the disk at each page that is not there.
             file.will_need(range.start..range.end.saturating_add(READ_AHEAD));
         }
-        let (shape, dtype) = (&entry.shape, entry.dtype);
+        let (shape, dtype) = seen_as.unwrap_or_else(|| (entry.shape.clone(), entry.dtype));
+        let shape = &shape;
         let mut array = Array::from_owned_bytes(file.clone(), range.clone(), shape, dtype)?;
         let mut is_copy = Arc::strong_count(file) == users;
         if self.copies && !is_copy {
@@ -200,9 +296,25 @@ impl<'a> Source<'a> {
         Ok(array)
     }
 
+    fn entry(&self, name: &str) -> Result<&'a TensorEntry> {
+        let entry = self.checkpoint.get(name);
+        entry.ok_or_else(|| self.missing(name))
+    }
+
     fn missing(&self, name: &str) -> Error {
         Error::tensor(self.checkpoint.dir(), name, "is missing")
     }
+}
+
+/// Of the parts that `all` has by turns along `axis`, the one that is `fused`.
+fn by_turns(all: &Array, fused: &Fused, axis: usize) -> Result<Array> {
+    if fused.parts == 1 {
+        return Ok(all.clone());
+    }
+    let mut start = vec![0; all.ndim()];
+    let mut strides = vec![1; all.ndim()];
+    (start[axis], strides[axis]) = (fused.part as i32, fused.parts as i32);
+    Ok(all.slice_strided(&start, all.shape(), &strides)?)
 }
 
 impl Loader<'_> {

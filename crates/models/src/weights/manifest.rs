@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use arch::stacks::Fused;
 use arch::{Config, Convolution, Linear, Mode, Part, Scheme, stacks};
 use mlx_core::Dtype;
 
@@ -111,6 +112,7 @@ impl Check<'_> {
                 Part::Bias(name, length) | Part::Factors(name, length) => {
                     self.vector(&join(&places.root, name), length)?;
                 }
+                Part::Biases(stack) => self.stack_biases(stack)?,
                 Part::Norm(norm) => self.vector(&join(&places.root, &norm.weight), norm.width)?,
                 Part::Heads(name, count) => self.vector(&join(&places.root, name), count)?,
                 Part::Convolution(convolution) => self.convolution(convolution)?,
@@ -154,7 +156,7 @@ impl Check<'_> {
     fn stack(&mut self, stack: &Linear<String>) -> Result<()> {
         let (count, size) = (stack.experts.unwrap_or(1), [stack.rows, stack.columns]);
         let root = self.manifest.places.root.clone();
-        let mut place = StackPlace::find(self.checkpoint, &root, &stack.weight);
+        let mut place = StackPlace::find(self.checkpoint, &root, stack);
         match &mut place {
             StackPlace::One(path) => self.matrix(path, Some(count), size)?,
             StackPlace::Each(paths) => {
@@ -176,9 +178,68 @@ impl Check<'_> {
                 let matrices = &mut self.manifest.matrices;
                 matrices.insert(fused.tensor.clone(), Stored::Dense);
             }
+            StackPlace::Turned(fused) => {
+                if fused.part == 0 {
+                    let shape = [count, stack.columns, fused.parts * stack.rows];
+                    self.tensor(&fused.tensor, &shape, &FLOATS)?;
+                    self.manifest.parameters += shape.iter().product::<usize>() as u64;
+                }
+                let matrices = &mut self.manifest.matrices;
+                matrices.insert(fused.tensor.clone(), Stored::Dense);
+            }
+            StackPlace::Blocks(fused) if fused.part == 0 => {
+                self.blocks(fused, [count, fused.parts * stack.rows, stack.columns])?;
+            }
+            StackPlace::Blocks(_) => {}
         }
         self.manifest.stacks.insert(stack.weight.clone(), place);
         Ok(())
+    }
+
+    /// Matrices of mxfp4 as gpt-oss is released, `[experts, rows, columns]`.
+    fn blocks(&mut self, fused: &Fused, [count, rows, columns]: [usize; 3]) -> Result<()> {
+        let scheme = Mode::Mxfp4.defaults();
+        let group = scheme.group_size as usize;
+        let (blocks, scales) = (fused.blocks(), fused.scales());
+        if !columns.is_multiple_of(group) {
+            let problem = format!(
+                "has blocks of {group} numbers, and config.json asks for rows of {columns}"
+            );
+            return Err(Error::tensor(self.checkpoint.dir(), &blocks, problem));
+        }
+        let groups = columns / group;
+        let bytes = group * scheme.bits as usize / 8;
+        self.tensor(&blocks, &[count, rows, groups, bytes], &[Dtype::Uint8])?;
+        self.tensor(&scales, &[count, rows, groups], &[Dtype::Uint8])?;
+        let weights = (count * rows * columns) as u64;
+        self.manifest.parameters += weights;
+        self.count_packed(scheme, weights);
+        let matrices = &mut self.manifest.matrices;
+        matrices.insert(fused.tensor.clone(), Stored::Quantized(scheme));
+        Ok(())
+    }
+
+    /// The biases of a stack whose matrices have been found.
+    fn stack_biases(&mut self, stack: &Linear<String>) -> Result<()> {
+        let place = self.manifest.stacks.get(&stack.weight);
+        let Some((name, part, parts)) = place.and_then(StackPlace::biases) else {
+            let name = stack.bias.as_deref().unwrap_or_default();
+            return Err(Error::tensor(self.checkpoint.dir(), name, "is missing"));
+        };
+        if part == 0 {
+            let shape = [stack.experts.unwrap_or(1), parts * stack.rows];
+            self.tensor(&name, &shape, &FLOATS)?;
+            self.manifest.parameters += shape.iter().product::<usize>() as u64;
+        }
+        Ok(())
+    }
+
+    fn count_packed(&mut self, scheme: Scheme, weights: u64) {
+        let packed = &mut self.manifest.packed;
+        match packed.iter_mut().find(|(other, _)| *other == scheme) {
+            Some((_, count)) => *count += weights,
+            None => packed.push((scheme, weights)),
+        }
     }
 
     /// Checks that the experts of a layer are stored alike, as one product of many takes them.
@@ -217,11 +278,7 @@ impl Check<'_> {
         })?;
         let weights = (experts.unwrap_or(1) * rows * columns) as u64;
         if let Stored::Quantized(scheme) = stored {
-            let packed = &mut self.manifest.packed;
-            match packed.iter_mut().find(|(other, _)| *other == scheme) {
-                Some((_, count)) => *count += weights,
-                None => packed.push((scheme, weights)),
-            }
+            self.count_packed(scheme, weights);
         }
         self.manifest.matrices.insert(path.to_owned(), stored);
         self.manifest.parameters += weights;

@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod files;
+mod floats;
 mod header;
 mod loader;
 mod manifest;
@@ -18,6 +19,7 @@ mod random;
 mod stacks;
 
 pub(crate) use checkpoint::{Checkpoint, TensorEntry};
+pub use floats::{Floats, read_floats};
 pub(crate) use loader::{Loader, Source, StackLoader};
 pub(crate) use manifest::{Manifest, Stored};
 pub(crate) use stacks::StackPlace;

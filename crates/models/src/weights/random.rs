@@ -53,6 +53,15 @@ pub(super) fn matrix(path: &str, part: &str, entry: &TensorEntry, stored: Stored
     })
 }
 
+/// Codes of mxfp4 two a byte, at `path`, the same each time.
+pub(super) fn blocks(path: &str, entry: &TensorEntry) -> Result<Array> {
+    let mut shape = entry.shape.clone();
+    if let Some(bytes) = shape.last_mut() {
+        *bytes /= 4;
+    }
+    Ok(random::bits(&Key::new(seed(path))?, &shape)?)
+}
+
 /// With it, a product with a matrix of so many columns keeps the size of its operand.
 fn deviation(columns: i32) -> f64 {
     f64::from(columns.max(1)).sqrt().recip()

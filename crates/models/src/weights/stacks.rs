@@ -1,6 +1,7 @@
-//! Where the files have the matrices of experts: one each, one tensor of all, or rows of such a tensor
-//! ([`arch::stacks`]).
+//! Where the files have the matrices of experts: one each, one tensor of all, or rows of such a tensor, one
+//! matrix behind the other or by turns ([`arch::stacks`]).
 
+use arch::Linear;
 use arch::stacks::{self, Fused};
 
 use super::Checkpoint;
@@ -15,12 +16,16 @@ pub(crate) enum StackPlace {
     One(String),
     /// All in rows of a tensor of floats.
     Rows(Fused),
+    /// All by turns in the columns of a tensor of floats, `[experts, columns, parts * rows]`.
+    Turned(Fused),
+    /// All by turns in rows of mxfp4.
+    Blocks(Fused),
 }
 
 impl StackPlace {
-    /// Where the matrices are that the description calls `path`, below `root`. Of those that are each by
-    /// itself none is looked for.
-    pub(super) fn find(checkpoint: &Checkpoint, root: &str, path: &str) -> Self {
+    /// Where the matrices of `stack` are, below `root`. Of those that are each by itself none is looked for.
+    pub(super) fn find(checkpoint: &Checkpoint, root: &str, stack: &Linear<String>) -> Self {
+        let path = &stack.weight;
         let stacked = stacks::stacked(path).map(|path| join(root, path));
         let is_there = |one: &String| checkpoint.has(&format!("{one}.weight"));
         if let Some(one) = stacked.into_iter().find(is_there) {
@@ -28,9 +33,23 @@ impl StackPlace {
         }
         let mut fused = stacks::fused(path);
         fused.tensor = join(root, &fused.tensor);
-        if checkpoint.has(&fused.tensor) {
-            return Self::Rows(fused);
+        match stack.by_turns {
+            true if checkpoint.has(&fused.tensor) => Self::Turned(fused),
+            true => Self::Blocks(fused),
+            false if checkpoint.has(&fused.tensor) => Self::Rows(fused),
+            false => Self::Each(Vec::new()),
         }
-        Self::Each(Vec::new())
+    }
+
+    /// The tensor of their biases, and which of how many parts by turns they are of its rows. Experts that are each by
+    /// itself have none.
+    pub(super) fn biases(&self) -> Option<(String, usize, usize)> {
+        match self {
+            Self::One(path) => Some((format!("{path}.bias"), 0, 1)),
+            Self::Turned(fused) | Self::Blocks(fused) => {
+                Some((fused.bias(), fused.part, fused.parts))
+            }
+            Self::Each(_) | Self::Rows(_) => None,
+        }
     }
 }

@@ -75,7 +75,8 @@ macro_rules! equal_transformers_in_float32 {
 }
 
 equal_transformers_in_float32! {
-    qwen2 qwen3 llama mistral gemma gemma2 gemma3 gemma4 vaultgemma qwen2_moe qwen3_moe qwen3_next qwen3_5 qwen3_5_moe
+    qwen2 qwen3 llama mistral gemma gemma2 gemma3 gemma3n gemma4 vaultgemma qwen2_moe qwen3_moe qwen3_next qwen3_5 qwen3_5_moe
+    gpt_oss
 }
 
 /// Quantized checkpoints equal mlx-lm on the same files, and transformers in float64 on weights that

@@ -107,8 +107,10 @@ fn other_paths_take_several_sequences_too() {
             "qwen2_moe-v5",
             "qwen3_5-hub",
             "qwen3_next-only",
+            "gemma3n-e2b-hub",
             "gemma4-e2b-hub",
             "gemma4-26b_moe-hub",
+            "gpt_oss-hub",
         ] {
             let model = load_with(&fixture(name), &LoadOptions::new());
             check(&model, 5, 12, &mut Rng(3));

@@ -183,6 +183,16 @@ fn a_turn_end_ends_a_generation_only_where_the_checkpoint_uses_it() {
         [2],
         "a token that is not special may stand for text"
     );
+    // gpt-oss, whose template writes both, and whose turns go on behind `<|end|>`.
+    let harmony = json!({
+        "262": {"content": "<|end|>", "special": true},
+        "263": {"content": "<|return|>", "special": true},
+        "264": {"content": "<|call|>", "special": true},
+    });
+    let template = "{{ m }}<|end|>{{ c }}<|call|>{{ f }}<|return|>";
+    let config = json!({"added_tokens_decoder": harmony, "chat_template": template});
+    let opened = open(&[("tokenizer_config.json", config)]);
+    assert_eq!(opened.eos_ids(), [263, 264]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-// activation(gate x) * up x for each of few tokens and each of its experts, at the speed of memory.
+// activation(gate x) * up x for each of few tokens and each of its experts, at the speed of memory; with BIASES both
+// products have one.
 //
 // A warp makes one number: it finds the expert of its pair itself, which saves a launch, and reads one row of the
 // gate and one of up. Compiled behind number.cuh, activation.cuh, weights.cuh and route.cuh with WARPS.
@@ -7,6 +8,9 @@
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
     few_inner(const Number* x, const float* logits, const u8* gate_words, const Scale* gate_scales,
               const Scale* gate_biases, const u8* up_words, const Scale* up_scales, const Scale* up_biases,
+#ifdef BIASES
+              const Number* gate_bias, const Number* up_bias,
+#endif
               Number* y, int eights, int width) {
   const int lane = threadIdx.x % 32, row = blockIdx.x * WARPS + threadIdx.x / 32;
   const int token = blockIdx.y / TOP, slot = blockIdx.y % TOP;
@@ -27,5 +31,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
     u = add_products(of_up, v, u);
   }
   g = warp_sum(g), u = warp_sum(u);
-  if (lane == 0) y[(u64)blockIdx.y * width + row] = to_number(activation(g) * u);
+#ifdef BIASES
+  g += to_float(gate_bias[at]), u += to_float(up_bias[at]);
+#endif
+  if (lane == 0) y[(u64)blockIdx.y * width + row] = to_number(gated_by(g, u));
 }

@@ -1,12 +1,17 @@
 // What the router says of each token: float32 sums of x and the rows of one matrix.
 //
-// A warp makes SOME logits of a token. Compiled behind number.cuh and weights.cuh with EXPERTS and WARPS.
+// A warp makes SOME logits of a token. Compiled behind number.cuh and weights.cuh with EXPERTS and WARPS; with
+// BIASES the matrix has one a row.
 
 constexpr int SOME = 4;
 
 /// `x` has rows of `eights` eights, blockIdx.y counts them; `y` has EXPERTS logits a row.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    logits(const Number* x, const u8* words, const Scale* scales, const Scale* biases, float* y, int eights) {
+    logits(const Number* x, const u8* words, const Scale* scales, const Scale* biases,
+#ifdef BIASES
+           const Number* bias,
+#endif
+           float* y, int eights) {
   const int lane = threadIdx.x % 32, first = (blockIdx.x * WARPS + threadIdx.x / 32) * SOME;
   if (first >= EXPERTS) return;
   const Stack router = {words, scales, biases, eights};
@@ -24,7 +29,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   }
 #pragma unroll
   for (int j = 0; j < SOME; j++) {
-    const float logit = warp_sum(sum[j]);
-    if (lane == 0 && first + j < EXPERTS) y[(u64)blockIdx.y * EXPERTS + first + j] = logit;
+    float logit = warp_sum(sum[j]);
+    if (lane != 0 || first + j >= EXPERTS) continue;
+#ifdef BIASES
+    logit += to_float(bias[first + j]);
+#endif
+    y[(u64)blockIdx.y * EXPERTS + first + j] = logit;
   }
 }

@@ -6,7 +6,8 @@
 // DEPTH numbers of each row are a stage in shared memory, in pieces of 16 bytes whose places are turned so that
 // eight rows lie in different banks. Packed rows are read into registers two stages ahead and unpacked one ahead.
 //
-// Compiled behind number.cuh, activation.cuh, tiles.cuh, fragments.cuh and weights.cuh with TOP and ROWS (128).
+// Compiled behind number.cuh, activation.cuh, tiles.cuh, fragments.cuh and weights.cuh with TOP and ROWS (128), and BIASES where products have
+// one.
 
 constexpr int THREADS = 256, DEPTH = 64, STAGES = 3, COLUMNS = 128;
 constexpr int LINE = DEPTH * 2, STAGE = ROWS * LINE;
@@ -133,6 +134,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 #ifdef INNER
          const u8* up_words, const Scale* up_scales, const Scale* up_biases,
 #endif
+#ifdef BIASES
+         const Number* bias,
+#ifdef INNER
+         const Number* up_bias,
+#endif
+#endif
          Number* y, int depth, int width) {
   extern __shared__ __align__(128) unsigned char shared[];
   const int* tile = tiles + blockIdx.y * 3;
@@ -218,6 +225,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     }
   }
 
+#ifdef BIASES
+  const u64 biases_at = (u64)tile[0] * width;
+#endif
 #pragma unroll
   for (int p = 0; p < 2; p++) {
 #pragma unroll
@@ -229,16 +239,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = column + half_at * 32 + j * 8 + lane % 4 * 2;
-        const float* gate = sum[p][j] + half * 2;
-        const float* up = sum[p][j + 4] + half * 2;
-        if (at < width) *(u32*)(to + at) = to_two(activation(gate[0]) * up[0], activation(gate[1]) * up[1]);
+        float* gate = sum[p][j] + half * 2;
+        float* up = sum[p][j + 4] + half * 2;
+        if (at >= width) continue;
+#ifdef BIASES
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          gate[i] += to_float(bias[biases_at + at + i]), up[i] += to_float(up_bias[biases_at + at + i]);
+        }
+#endif
+        *(u32*)(to + at) = to_two(gated_by(gate[0], up[0]), gated_by(gate[1], up[1]));
       }
 #else
       Number* to = y + (u64)order[first + row] * width;
 #pragma unroll
       for (int j = 0; j < 8; j++) {
         const int at = column + half_at * 64 + j * 8 + lane % 4 * 2;
-        if (at < width) *(u32*)(to + at) = to_two(sum[p][j][half * 2], sum[p][j][half * 2 + 1]);
+        if (at >= width) continue;
+        float* y2 = sum[p][j] + half * 2;
+#ifdef BIASES
+        y2[0] += to_float(bias[biases_at + at]), y2[1] += to_float(bias[biases_at + at + 1]);
+#endif
+        *(u32*)(to + at) = to_two(y2[0], y2[1]);
       }
 #endif
     }

@@ -1,104 +1,34 @@
-//! From logits to one token, on the device.
+//! Drawing by MLX's operations, where the logits are on a GPU.
 //!
 //! The filters are mlx-lm's (top-p, then min-p, then top-k, on the probabilities before the
 //! temperature), computed another way: where a filter needs an order, the candidates are sorted (or
 //! partitioned) once, everything after works on the sorted candidates, and the drawn position is
 //! mapped back to its token. That keeps top-k's work small and needs no inverse permutation. All
-//! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16. On the CPU
-//! all of it is one kernel.
+//! of it is in float32: probabilities of a large vocabulary do not add up in bfloat16.
 
-use kernels::graph::{self, Drawn, Filters};
+use kernels::graph::{self, Drawn};
 use mlx_core::random::{self, Key};
 use mlx_core::{Array, Dtype, ops};
-use models::GenerationDefaults;
 
-use crate::options::DEFAULT_TEMPERATURE;
-use crate::token::Token;
-use crate::{Options, Result};
+use super::Sampling;
+use crate::Result;
 
-/// Tokens that the repetition penalty looks back at, unless told.
-const DEFAULT_REPETITION_CONTEXT: usize = 20;
-
-/// How to draw a token; plain numbers, defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sampling {
-    pub(crate) temperature: f32,
-    pub(crate) seed: u64,
-    pub(crate) top_k: Option<usize>,
-    pub(crate) top_p: Option<f32>,
-    pub(crate) min_p: Option<f32>,
-    pub(crate) repetition: Option<Repetition>,
-}
-
-/// Tokens among the last `context` are made less probable by `penalty`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Repetition {
-    pub(crate) penalty: f32,
-    pub(crate) context: usize,
-}
-
-impl Sampling {
-    /// Each value is the caller's, else the one that the checkpoint advises, else the default.
-    pub(crate) fn new(options: &Options, advice: &GenerationDefaults) -> Self {
-        let none = GenerationDefaults::default();
-        let advice = if options.no_advice { &none } else { advice };
-        let temperature = match advice.do_sample {
-            Some(false) => Some(0.0),
-            _ => advice.temperature,
-        };
-        let context = options
-            .repetition_context
-            .unwrap_or(DEFAULT_REPETITION_CONTEXT);
-        Self {
-            temperature: options
-                .temperature
-                .or(temperature)
-                .unwrap_or(DEFAULT_TEMPERATURE),
-            seed: options.seed.unwrap_or_else(fresh_seed),
-            top_k: options.top_k.or(advice.top_k),
-            top_p: options.top_p.or(advice.top_p).filter(|&p| p < 1.0),
-            min_p: options.min_p.or(advice.min_p).filter(|&p| p > 0.0),
-            repetition: options
-                .repetition_penalty
-                .or(advice.repetition_penalty)
-                .filter(|&penalty| penalty != 1.0)
-                .map(|penalty| Repetition { penalty, context }),
-        }
-    }
-
-    fn filters(&self) -> Filters {
-        Filters {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-        }
-    }
-
-    /// Always the most probable token.
-    pub(crate) fn is_greedy(&self) -> bool {
-        self.temperature == 0.0
-    }
-}
-
-/// A seed that differs each time: the standard library keys its hashers from the system's
-/// randomness.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0_u8)
+/// Whether these operations are all that is asked for.
+pub(super) fn serves(sampling: &Sampling) -> bool {
+    !sampling.needs_chain()
 }
 
 /// A [`Sampling`] under way: its random key and the tokens it looks back at.
-pub(crate) struct Sampler {
+pub(super) struct Draws {
     sampling: Sampling,
     key: Option<Key>,
     /// The last tokens, int32 `[n]`, for the repetition penalty.
     recent: Option<Array>,
 }
 
-impl Sampler {
+impl Draws {
     /// `prompt` is where the repetition penalty begins to look.
-    pub(crate) fn new(sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
+    pub(super) fn new(sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
         let key = if sampling.is_greedy() {
             None
         } else {
@@ -119,13 +49,8 @@ impl Sampler {
         })
     }
 
-    /// Whether it takes the most probable token and looks at nothing else.
-    fn takes_the_largest(&self) -> bool {
-        self.key.is_none() && self.recent.is_none()
-    }
-
     /// Draws from `logits` `[V]`; nothing is evaluated.
-    pub(crate) fn draw(&mut self, logits: &Array) -> Result<Drawn> {
+    pub(super) fn draw(&mut self, logits: &Array) -> Result<Drawn> {
         let logits = match (&self.recent, &self.sampling.repetition) {
             (Some(recent), Some(repetition)) => penalize(logits, recent, repetition.penalty)?,
             _ => logits.clone(),
@@ -135,15 +60,9 @@ impl Sampler {
             Some(key) => {
                 let (now, later) = key.split()?;
                 self.key = Some(later);
-                let sampling = &self.sampling;
-                match graph::draw(&logits, &sampling.filters(), &now)? {
-                    Some(token) => token,
-                    None => {
-                        let logits = logits.cast(Dtype::Float32)?;
-                        let drawn = draw_at_random(&logits, sampling, &now)?;
-                        Drawn::new(&logits, drawn.reshape(&[1])?.cast(Dtype::Int32)?)?
-                    }
-                }
+                let logits = logits.cast(Dtype::Float32)?;
+                let drawn = draw_at_random(&logits, &self.sampling, &now)?;
+                Drawn::new(&logits, drawn.reshape(&[1])?.cast(Dtype::Int32)?)?
             }
         };
         self.remember(&token.id)?;
@@ -165,25 +84,8 @@ impl Sampler {
     }
 }
 
-/// Draws for each of `samplers` from its row of `logits` `[N, V]`; nothing is evaluated. At once where all take
-/// the most probable token, which is the same.
-pub(crate) fn draw_each(samplers: Vec<&mut Sampler>, logits: &Array) -> Vec<Result<Token>> {
-    if samplers.iter().all(|sampler| sampler.takes_the_largest())
-        && let Ok(drawn) = graph::argmax(logits)
-    {
-        let tokens = Token::each(drawn, samplers.len());
-        return tokens.into_iter().map(Ok).collect();
-    }
-    let vocab = logits.dim(1);
-    let draw = |(i, sampler): (i32, &mut Sampler)| {
-        let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
-        sampler.draw(&row).map(Token::alone)
-    };
-    (0..).zip(samplers).map(draw).collect()
-}
-
 /// Divides the positive logits of the `recent` tokens by `penalty` and multiplies the negative.
-fn penalize(logits: &Array, recent: &Array, penalty: f32) -> Result<Array> {
+pub(super) fn penalize(logits: &Array, recent: &Array, penalty: f32) -> Result<Array> {
     let dtype = logits.dtype();
     let penalty = Array::scalar_of(f64::from(penalty), dtype)?;
     let picked = ops::take(logits, recent, 0)?;
@@ -263,6 +165,3 @@ fn minus_infinity_unless(kept: &Array, logits: &Array) -> Result<Array> {
         &Array::scalar(f32::NEG_INFINITY)?,
     )?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,59 @@
+//! What can be asked of `ml serve`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::args::{LoadArgs, at_least_one};
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// A model directory, or a folder of them; NAME=DIR has requests know it by NAME, else by its folder's name. May be
+    /// given several times: then each is loaded when it is first asked for.
+    #[arg(long, value_name = "[NAME=]DIR", required = true)]
+    pub(super) model: Vec<String>,
+    #[command(flatten)]
+    pub(super) load: LoadArgs,
+    /// The address to listen on; 0.0.0.0 is all of this machine's.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(super) host: IpAddr,
+    /// The port to listen on; 0 is any that is free.
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    pub(super) port: u16,
+    /// A key that requests must show; may be given several times. Other users of this machine can see it: see
+    /// --api-key-file.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub(super) api_key: Vec<String>,
+    /// A file with such keys, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// A name by which requests may call this machine, beside localhost and addresses; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(super) allow_host: Vec<String>,
+    /// A site whose pages may send requests, such as https://chat.example, or * for all; may be given several times.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) allow_origin: Vec<String>,
+    /// Answers that are generated at the same time by a model [default: as many as decode in one pass].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(super) at_once: Option<usize>,
+    /// Answers that run or wait, of all models; what comes then is refused with 429.
+    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "256")]
+    pub(super) max_requests: usize,
+    /// Connections that are open at the same time.
+    #[arg(long, value_name = "N", value_parser = at_least_one, default_value = "4096")]
+    pub(super) max_connections: usize,
+    /// MiB of a request's body.
+    #[arg(long, value_name = "MIB", value_parser = at_least_one, default_value = "32")]
+    pub(super) max_body: usize,
+    /// Seconds that running answers may take once the program is told to end (Ctrl-C, SIGTERM).
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) grace: u32,
+}
+
+pub(super) fn key(text: &str) -> Result<String, String> {
+    match text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err("a key has printable characters of ASCII, and no spaces".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}

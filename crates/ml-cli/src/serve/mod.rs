@@ -1,0 +1,84 @@
+//! `ml serve`: models over HTTP, until Ctrl-C or SIGTERM.
+
+mod args;
+mod models;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use ml_server::{Config, Server, Stopper};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub(crate) use args::ServeArgs;
+
+use crate::args::LoadArgs;
+use crate::output::note;
+use crate::session;
+
+pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
+    let keys = keys(args)?;
+    let open_to_all = keys.is_empty() && !args.host.is_loopback();
+    let (load, at_once): (&'static LoadArgs, _) = (&args.load, args.at_once);
+    let mut config = Config::new(models::named(&args.model)?, move |dir| {
+        session::load(load, dir, at_once)
+    });
+    config.keys = keys;
+    config.hosts = args.allow_host.clone();
+    config.origins = args.allow_origin.clone();
+    config.max_requests = args.max_requests;
+    config.max_connections = args.max_connections;
+    config.max_body = args.max_body.saturating_mul(1 << 20);
+    config.grace = Duration::from_secs(args.grace.into());
+    let server = Server::bind(SocketAddr::new(args.host, args.port), config)?;
+    server.load_only_model()?;
+    end_on_signals(server.stopper())?;
+    if open_to_all {
+        note("everybody who reaches this address can use it; --api-key asks for a key");
+    }
+    note(&format!("serving on http://{}", server.address()));
+    server.run()?;
+    // Answers that were cut off may still compute, and nobody waits for them.
+    signal_hook::low_level::exit(0)
+}
+
+fn keys(args: &ServeArgs) -> anyhow::Result<Vec<String>> {
+    let mut keys = args.api_key.clone();
+    if let Some(path) = &args.api_key_file {
+        let cannot = || format!("cannot read the keys in {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(cannot)?;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            keys.push(
+                args::key(line)
+                    .map_err(anyhow::Error::msg)
+                    .with_context(cannot)?,
+            );
+        }
+        if keys.is_empty() {
+            anyhow::bail!("{} has no key; write one a line", path.display());
+        }
+    }
+    Ok(keys)
+}
+
+/// The first signal lets answers end, the second ends the program at once.
+fn end_on_signals(stopper: Stopper) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot take over signals")?;
+    let wait = move || {
+        let mut told = false;
+        for signal in signals.forever() {
+            if told {
+                // What a shell reports for a program that a signal ended.
+                signal_hook::low_level::exit(128 + signal);
+            }
+            told = true;
+            note("ending when running answers have; once more ends them");
+            stopper.stop();
+        }
+    };
+    let named = std::thread::Builder::new().name("signals".to_owned());
+    named.spawn(wait).context("cannot start a thread")?;
+    Ok(())
+}

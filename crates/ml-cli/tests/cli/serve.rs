@@ -1,0 +1,99 @@
+//! `ml serve`: what it says, what it refuses, and how signals end it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{demo, failure, with_demo};
+
+/// A server and its port.
+fn serve(arguments: &[&str]) -> (Child, u16) {
+    let mut ml = with_demo("serve");
+    ml.args(["--port", "0"]).args(arguments);
+    let mut child = ml.stderr(Stdio::piped()).spawn().expect("ml starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let told = lines.find_map(|line| {
+        let line = line.expect("UTF-8");
+        line.strip_prefix("serving on http://127.0.0.1:")
+            .map(|port| port.parse().expect("a port"))
+    });
+    // Nobody reads on; the pipe has room for the few lines that come.
+    std::mem::forget(lines);
+    (child, told.expect("it says where it serves"))
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let status = Command::new("kill").args([name, &id]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// Starts an answer that takes as long as it may, and reads its beginning.
+fn endless(port: u16) -> TcpStream {
+    let body = r#"{"messages": [{"role": "user", "content": "hello"}], "ignore_eos": true, "stream": true}"#;
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+    write!(
+        stream,
+        "{head}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut byte = [0];
+    stream.read_exact(&mut byte).expect("it answers");
+    stream
+}
+
+#[test]
+fn a_first_signal_lets_answers_end_and_the_exit_code_is_0() {
+    for name in ["-TERM", "-INT"] {
+        let (mut child, port) = serve(&["--grace", "0"]);
+        let mut answer = endless(port);
+        signal(&child, name);
+        let mut rest = String::new();
+        answer.read_to_string(&mut rest).expect("all of it");
+        assert!(
+            rest.contains("shutting_down") && rest.contains("data: [DONE]"),
+            "{rest}"
+        );
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (mut child, port) = serve(&["--grace", "600"]);
+    let answers: Vec<_> = (0..4).map(|_| endless(port)).collect();
+    signal(&child, "-TERM");
+    // Signals that come together are one.
+    std::thread::sleep(Duration::from_millis(100));
+    let since = Instant::now();
+    if child.try_wait().expect("a status").is_none() {
+        signal(&child, "-TERM");
+        let code = child.wait().expect("it ends").code();
+        // The answers may have ended by themselves just then.
+        assert!(matches!(code, Some(143 | 0)), "{code:?}");
+    }
+    assert!(since.elapsed() < Duration::from_secs(10));
+    drop(answers);
+}
+
+#[test]
+fn what_cannot_be_served_is_one_line() {
+    let none = failure(crate::ml().args([
+        "serve", "--model", "nowhere", "--device", "cpu", "--port", "0",
+    ]));
+    assert!(none.contains("nowhere"), "{none}");
+    let path = demo().display().to_string();
+    let twice = failure(with_demo("serve").args(["--model", &path, "--port", "0"]));
+    assert!(twice.contains("two models are called"), "{twice}");
+    let keys = failure(with_demo("serve").args(["--api-key-file", "/nowhere/keys"]));
+    assert!(keys.contains("cannot read the keys"), "{keys}");
+    let (mut child, port) = serve(&[]);
+    let taken = failure(with_demo("serve").args(["--port", &port.to_string()]));
+    assert!(taken.contains("cannot listen on 127.0.0.1"), "{taken}");
+    child.kill().expect("it runs");
+    let _ = child.wait();
+}

@@ -1,0 +1,121 @@
+//! `/v1/chat/completions`.
+
+use ml_backend::{Message, Options};
+use serde_json::{Map, Value};
+
+use super::{Streaming, count, is, sampling, several, streaming, tools};
+use crate::errors::{ApiError, Result};
+use crate::fields::Fields;
+use crate::run::{Job, Prompt};
+
+#[derive(Debug)]
+pub(crate) struct Chat {
+    pub(crate) model: Option<String>,
+    pub(crate) streaming: Streaming,
+    messages: Vec<Message>,
+    options: Options,
+    n: usize,
+}
+
+/// What clients send for OpenAI's accounts and caches; nothing of an answer depends on it.
+const IGNORED: [&str; 10] = [
+    "user",
+    "store",
+    "metadata",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "prediction",
+    "cache_prompt",
+];
+
+impl Chat {
+    pub(crate) fn read(mut fields: Fields) -> Result<Self> {
+        let messages = messages(&mut fields)?;
+        let mut options = sampling::options(&mut fields)?;
+        reasoning(&mut fields, &mut options)?;
+        tools::chat(&mut fields, &mut options)?;
+        fields.refuse("functions", "use tools")?;
+        fields.refuse("function_call", "use tool_choice")?;
+        if let Some(variables) = fields.take::<Map<String, Value>>("chat_template_kwargs")? {
+            options.template_variables.extend(variables);
+        }
+        options.documents = fields.take("documents")?.unwrap_or_default();
+        let text_only = |value: &Value| value == &serde_json::json!(["text"]);
+        fields.refuse_unless("modalities", text_only, "answers are text")?;
+        fields.refuse("audio", "answers are text")?;
+        fields.refuse("web_search_options", "there is no search here")?;
+        fields.refuse_unless(
+            "verbosity",
+            is("medium"),
+            "say in a message how long answers shall be",
+        )?;
+        fields.ignore(&IGNORED);
+        let chat = Self {
+            model: fields.take("model")?,
+            streaming: streaming(&mut fields)?,
+            messages,
+            options,
+            n: count(&mut fields, "n")?,
+        };
+        fields.end()?;
+        Ok(chat)
+    }
+
+    pub(crate) fn jobs(self) -> Vec<Job> {
+        several(&Prompt::Chat(self.messages), &self.options, self.n)
+    }
+}
+
+/// Takes a conversation of at least one message.
+pub(super) fn messages(fields: &mut Fields) -> Result<Vec<Message>> {
+    let sent: Vec<Value> = fields.need("messages")?;
+    if sent.is_empty() {
+        return Err(ApiError::field(
+            "messages",
+            "is empty; send at least one message",
+        ));
+    }
+    let read = sent.into_iter().enumerate();
+    read.map(|(at, message)| self::message(at, message))
+        .collect()
+}
+
+fn message(at: usize, sent: Value) -> Result<Message> {
+    let path = format!("messages[{at}]");
+    for name in ["function_call", "audio"] {
+        if sent.get(name).is_some_and(|value| !value.is_null()) {
+            return Err(ApiError::unsupported(
+                format!("{path}.{name}"),
+                "use tool_calls and text",
+            ));
+        }
+    }
+    serde_json::from_value(sent).map_err(|error| ApiError::field(path, error))
+}
+
+/// How much a model reasons before it answers.
+fn reasoning(fields: &mut Fields, options: &mut Options) -> Result<()> {
+    let mut effort: Option<String> = fields.take("reasoning_effort")?;
+    if let Some(mut reasoning) = fields.object("reasoning")? {
+        effort = effort.or(reasoning.take("effort")?);
+        options.enable_thinking = reasoning.take("enabled")?;
+        reasoning.end()?;
+    }
+    apply_effort(options, effort);
+    Ok(())
+}
+
+/// Tells the template of an effort: by the name that gpt-oss and its like have for it, and of none by the switch of
+/// Qwen's. A template that knows neither is not told.
+pub(super) fn apply_effort(options: &mut Options, effort: Option<String>) {
+    let Some(effort) = effort else { return };
+    if effort == "none" {
+        options.enable_thinking = Some(false);
+    } else {
+        let name = "reasoning_effort".to_owned();
+        options.template_variables.insert(name, effort.into());
+    }
+}

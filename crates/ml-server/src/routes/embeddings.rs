@@ -1,0 +1,95 @@
+//! `POST /v1/embeddings`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Response};
+use serde::Serialize;
+
+use super::{blocking, fields, or_error};
+use crate::app::App;
+use crate::errors::{Result, Style};
+use crate::request::embeddings::{Embeddings, Format};
+use crate::run::Prompt;
+use crate::{base64, json};
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Entry>,
+    model: &'a str,
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Vector {
+    Floats(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+pub(super) async fn embed(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response<Body> {
+    or_error(Style::OpenAi, answer(&app, &headers, body).await)
+}
+
+async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response<Body>> {
+    let request = Embeddings::read(fields(app, headers, body).await?)?;
+    let model = app.models.get(request.model.as_deref()).await?;
+    let places = app.admit(1)?;
+    let (format, name) = (request.format, model.name.clone());
+    let (vectors, tokens) = blocking(move |cancel| {
+        let _places = places;
+        let options = request.options.cancel(cancel);
+        let (mut vectors, mut tokens) = (Vec::new(), 0);
+        for input in &request.input {
+            match input {
+                Prompt::Ids(ids) => {
+                    tokens += ids.len();
+                    vectors.push(model.backend.embed_ids(ids, &options)?);
+                }
+                Prompt::Text(text) => {
+                    vectors.extend(model.backend.embed(&[text], &options)?);
+                    tokens += model.backend.encode_text(text, true)?.len();
+                }
+                Prompt::Chat(_) => {}
+            }
+        }
+        Ok((vectors, tokens))
+    })
+    .await?;
+    let entry = |(index, vector): (usize, Vec<f32>)| Entry {
+        object: "embedding",
+        index,
+        embedding: match format {
+            Format::Float => Vector::Floats(vector),
+            Format::Base64 => Vector::Base64(base64::of_floats(&vector)),
+        },
+    };
+    Ok(json::response(&List {
+        object: "list",
+        data: vectors.into_iter().enumerate().map(entry).collect(),
+        model: &name,
+        usage: Usage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        },
+    }))
+}

@@ -1,0 +1,142 @@
+//! The thread that reads one answer from the engine.
+
+use std::sync::Arc;
+
+use ml_backend::{AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend};
+use tokio::sync::mpsc::Sender;
+
+use super::{Job, Prompt, Report};
+use crate::app::App;
+use crate::errors::ApiError;
+use crate::run::{End, Event, Finish, Usage};
+
+/// Reads one answer on a thread of its own.
+pub(super) struct Reader {
+    pub(super) app: Arc<App>,
+    pub(super) backend: MlxBackend,
+    pub(super) index: usize,
+    pub(super) sender: Sender<(usize, Report)>,
+}
+
+impl Reader {
+    pub(super) fn read(&self, job: &Job) {
+        let mut under_way = self.app.metrics.begin();
+        let mut stream = match Stream::start(&self.backend, job) {
+            Ok(stream) => stream,
+            Err(error) => return self.report(Report::Failed(ApiError::from(&error))),
+        };
+        self.report(Report::Admitted(stream.prompt_tokens()));
+        while let Some(events) = stream.next() {
+            match events {
+                Ok(events) => {
+                    under_way.piece();
+                    events
+                        .into_iter()
+                        .for_each(|event| self.report(Report::Event(event)));
+                }
+                Err(error) => {
+                    under_way.broke_off();
+                    tracing::debug!("an answer broke off: {error}");
+                    return self.report(Report::Failed(ApiError::from(&error)));
+                }
+            }
+            if self.sender.is_closed() {
+                // The engine says when it has let go, and until then the answer counts as running.
+                job.options.cancel.cancel();
+            }
+        }
+        if let Some((finish, figures)) = stream.end() {
+            under_way.piece();
+            under_way.ended(figures);
+            let usage = Usage {
+                prompt: figures.prompt_tokens,
+                cached: figures.reused_tokens,
+                generated: figures.generated_tokens,
+            };
+            self.report(Report::Event(Event::End(End { finish, usage })));
+        }
+    }
+
+    /// Nobody may be there any more, which the caller sees at the channel.
+    fn report(&self, report: Report) {
+        let _ = self.sender.blocking_send((self.index, report));
+    }
+}
+
+/// The engine's streams: of a conversation in its parts, of a text as it is.
+enum Stream {
+    Answer(AnswerStream),
+    Text(GenerationStream),
+}
+
+impl Stream {
+    fn start(backend: &MlxBackend, job: &Job) -> ml_backend::Result<Self> {
+        let mut options = job.options.clone();
+        if options.max_tokens.is_none() && backend.info().model.context.is_some() {
+            // What is left of the context.
+            options.max_tokens = Some(usize::MAX);
+        }
+        match &job.prompt {
+            Prompt::Chat(messages) => backend.stream_answer(messages, &options).map(Self::Answer),
+            Prompt::Text(text) => backend.stream(text, &options).map(Self::Text),
+            Prompt::Ids(ids) => backend.stream_ids(ids, &options).map(Self::Text),
+        }
+    }
+
+    fn prompt_tokens(&self) -> usize {
+        match self {
+            Self::Answer(stream) => stream.prompt_tokens(),
+            Self::Text(stream) => stream.prompt_tokens(),
+        }
+    }
+
+    /// What a step brought, which may be nothing yet.
+    fn next(&mut self) -> Option<ml_backend::Result<Vec<Event>>> {
+        match self {
+            Self::Answer(stream) => {
+                let piece = stream.next()?;
+                Some(piece.map(|piece| piece.events.into_iter().filter_map(event).collect()))
+            }
+            Self::Text(stream) => {
+                let piece = stream.next()?;
+                Some(piece.map(|piece| vec![Event::Text(piece.text)]))
+            }
+        }
+    }
+
+    /// Why it ended, and its figures.
+    fn end(&self) -> Option<(Finish, &ml_backend::Metrics)> {
+        let (reason, figures) = match self {
+            Self::Answer(stream) => (stream.answer().finish_reason, &stream.answer().metrics),
+            Self::Text(stream) => {
+                let generation = stream.generation()?;
+                (generation.finish_reason, &generation.metrics)
+            }
+        };
+        let finish = match reason {
+            FinishReason::Length | FinishReason::Context => Finish::Length,
+            FinishReason::StopText => Finish::StopText,
+            FinishReason::ToolCalls => Finish::ToolCalls,
+            _ => Finish::Stop,
+        };
+        Some((finish, figures))
+    }
+}
+
+fn event(event: AnswerEvent) -> Option<Event> {
+    match event {
+        AnswerEvent::Text(text) => Some(Event::Text(text)),
+        AnswerEvent::Reasoning(text) => Some(Event::Reasoning(text)),
+        AnswerEvent::ToolCallStart { index, id, name } => Some(Event::Call {
+            call: index,
+            id,
+            name,
+        }),
+        AnswerEvent::ToolCallArguments { index, json } => {
+            Some(Event::Arguments { call: index, json })
+        }
+        AnswerEvent::ToolCallUndone { index, text } => Some(Event::Undone { call: index, text }),
+        // The end of a call shows by what follows.
+        _ => None,
+    }
+}
