@@ -54,7 +54,7 @@ impl Answer {
 }
 
 /// What a step of a stream brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AnswerPiece {
     /// What is known now. May be empty, while a marker is on its way.

@@ -107,6 +107,7 @@ fn experts(at: &At<'_>, mixture: &Mixture, activation: Activation) -> Mlp<String
             up: stack(of.each.up),
             down: stack(of.each.down),
             activation,
+            cut: None,
         },
         ..of
     })
