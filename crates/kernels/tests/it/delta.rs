@@ -1,11 +1,13 @@
 //! Gated delta nets between their linear maps, compared with the recurrence in float64.
 
-use crate::common::{Array, Rng, cpus, epsilon};
+use crate::common::{Array, Rng, cpus, epsilon, open_device, values};
 use kernels::delta::net::{
     EnteredView, NetView, Sequence, Sizes, StateView, StateViewMut, delta_net,
 };
+use kernels::graph::{self, Columns};
 use kernels::rms_norm::NormView;
 use kernels::{Cpu, Dtype};
+use mlx_core::DeviceKind;
 use proptest::prelude::*;
 
 /// Of the norm: large, so that it does not hide how large what is read was.
@@ -404,6 +406,120 @@ fn what_is_wrong_differs() {
             Wrong::Shared,
         ] {
             assert!(error_of(wrong) > 1e-2);
+        }
+    }
+}
+
+/// Some rows of a matrix as an array of the graph.
+fn of_rows(x: &Array, rows: std::ops::Range<usize>) -> mlx_core::Array {
+    let shape = [rows.len() as i32, x.layout.cols as i32];
+    let floats: Vec<f32> = rows
+        .flat_map(|row| x.row(0, row))
+        .map(|x| x as f32)
+        .collect();
+    let dtype = match x.layout.dtype {
+        Dtype::Bf16 => mlx_core::Dtype::Bfloat16,
+        _ => mlx_core::Dtype::Float32,
+    };
+    let array = mlx_core::Array::from_slice(&floats, &shape).unwrap();
+    array.cast(dtype).unwrap()
+}
+
+/// Passes of one sequence on a GPU: few rows, many, and states on the way.
+fn check_on_gpu(sizes: Sizes, by_key_head: bool, dtype: Dtype) {
+    const PASSES: [usize; 6] = [70, 1, 16, 50, 3, 90];
+    let all = PASSES.iter().sum();
+    let net = Net::random(&mut Rng::new(9), sizes, by_key_head, dtype, all);
+    let (wanted, _) = net.reference(0..all, None, Wrong::Nothing);
+    let of_floats = |x: &[f32], shape: &[i32]| mlx_core::Array::from_slice(x, shape).unwrap();
+    let heads = [sizes.heads as i32];
+    let [filter, decay, step] = [
+        of_floats(&net.filter, &[sizes.width as i32, sizes.channels() as i32]),
+        of_floats(&net.decay, &heads),
+        of_floats(&net.step, &heads),
+    ];
+    let norm = of_rows(&net.norm, 0..1).reshape(&[-1]).unwrap();
+    let by = graph::Net {
+        filter: &filter,
+        decay: &decay,
+        step: &step,
+        norm: graph::Norm {
+            weight: &norm,
+            eps: EPS as f32,
+        },
+        sizes,
+    };
+    let mut before: Option<graph::Remembered> = None;
+    let mut first = 0;
+    for rows in PASSES {
+        let own = first..first + rows;
+        let parts = net.entered.each_ref().map(|x| of_rows(x, own.clone()));
+        // As columns of one matrix, as they are where projections are joined.
+        let joined = mlx_core::ops::concatenate(&parts.each_ref(), 1).unwrap();
+        let mut start = 0;
+        let columns = parts.each_ref().map(|part| {
+            let columns = Columns::of(&joined, start, part.dim(1));
+            start += part.dim(1);
+            columns
+        });
+        let [mixed, z, b, a] = &columns;
+        let entered = match by_key_head {
+            false => graph::NetEntered::Apart([mixed, z, b, a]),
+            true => graph::NetEntered::ByKeyHead([mixed, b]),
+        };
+        let made = graph::delta_net(&entered, &by, before.as_ref(), first as i32).unwrap();
+        let made = made.expect("there are kernels for these sizes");
+        let found = values(&made.out);
+        for (row, wanted) in wanted[own.clone()].iter().enumerate() {
+            let error = error(&found[row * wanted.len()..][..wanted.len()], wanted);
+            assert!(
+                error <= 2e-4 + epsilon(dtype),
+                "{sizes:?}: row {row} of {own:?}: {error:e}"
+            );
+        }
+        let multiple = own.end / 64 * 64;
+        let aligned = (rows > 1 && multiple > first).then_some(multiple - first);
+        let kept = made.aligned.as_ref().map(|(tokens, _)| *tokens as usize);
+        assert_eq!(kept, aligned, "{own:?}");
+        for (end, state) in made
+            .aligned
+            .iter()
+            .map(|(tokens, state)| (first + *tokens as usize, state))
+            .chain([(own.end, &made.latest)])
+        {
+            let (_, matrices) = net.reference(0..end, None, Wrong::Nothing);
+            let error = error(&values(&state.matrices), &matrices);
+            assert!(
+                error <= 2e-5,
+                "{sizes:?}: the state behind {end}: {error:e}"
+            );
+            let tail: Vec<f64> = (end - sizes.tail()..end)
+                .flat_map(|row| net.parted(row).0)
+                .collect();
+            assert_eq!(values(&state.tail), tail, "the tail behind {end}");
+        }
+        before = Some(made.latest);
+        first = own.end;
+    }
+}
+
+#[test]
+fn nets_are_right_on_a_gpu() {
+    if open_device() != DeviceKind::Cuda {
+        return;
+    }
+    for (key_dim, value_dim) in [(128, 128), (64, 128), (32, 64), (128, 32)] {
+        for by_key_head in [false, true] {
+            for dtype in [Dtype::F32, Dtype::Bf16] {
+                let sizes = Sizes {
+                    key_heads: 2,
+                    heads: 6,
+                    key_dim,
+                    value_dim,
+                    width: 4,
+                };
+                check_on_gpu(sizes, by_key_head, dtype);
+            }
         }
     }
 }
