@@ -478,7 +478,7 @@ fn check_on_gpu(sizes: Sizes, by_key_head: bool, dtype: Dtype) {
             );
         }
         let multiple = own.end / 64 * 64;
-        let aligned = (rows > 1 && multiple > first).then_some(multiple - first);
+        let aligned = (rows > 1 && multiple > first).then(|| multiple - first);
         let kept = made.aligned.as_ref().map(|(tokens, _)| *tokens as usize);
         assert_eq!(kept, aligned, "{own:?}");
         for (end, state) in made
