@@ -217,6 +217,21 @@ QWEN3_5_CASES = [
         variants=(Variant("decay in bfloat16", change=rounded_decay, least=5e-4),),
     ),
     Case(
+        "qwen3_5-wide",
+        text("qwen3_5_text", intermediate_size=24, vocab_size=48, hidden_size=16, num_hidden_layers=2)
+        | {
+            "linear_num_key_heads": 1,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 32,
+            "linear_value_head_dim": 64,
+        },
+        "heads of gated delta nets as wide as kernels for GPUs want them, more than a chunk of tokens",
+        length=80,
+        prompt=70,
+        greedy=10,
+        variants=(Variant("decay in bfloat16", change=rounded_decay, least=5e-5),),
+    ),
+    Case(
         "qwen3_5-bf16",
         text("qwen3_5_text", intermediate_size=40, num_hidden_layers=2, hidden_size=32),
         "bf16 weights",

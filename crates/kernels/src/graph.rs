@@ -15,9 +15,14 @@ pub use crate::attention::array_mask::Mask;
 pub use crate::attention::graph::{Seen, Sinks, attend, attend_and_show, attend_to};
 pub use crate::bf12::graph::{Encoded, bf12_matmuls, bf12_rows, encode_bf12};
 pub use crate::block::graph::{AllExperts, Block, Linear, PinnedBlocks, Weight};
-pub use crate::block::{AltUp, Both, Laurel, Mlp, OwnInput};
+pub use crate::block::{
+    AltUp, Attention, Both, DeltaInputs, DeltaNet, Laurel, Mixer, Mlp, OwnInput,
+};
 pub use crate::columns::Columns;
-pub use crate::delta::graph::{Delta, Deltas, gated_delta};
+pub use crate::delta::graph::{
+    Delta, Deltas, Entered as NetEntered, Made as NetMade, Net, Remembered, delta_net, gated_delta,
+};
+pub use crate::delta::net::Sizes as DeltaSizes;
 pub use crate::dequantize::graph::dequantized;
 pub use crate::draw::graph::{draw_each, on_host};
 pub use crate::experts::graph::{Mixture, logits, mixture};
@@ -28,6 +33,7 @@ pub use crate::kv::{Heads, KvBuffers, Slot};
 pub use crate::matmul::graph::matmuls;
 pub use crate::mlp::Gated;
 pub use crate::pages::graph::{Page, PageKind, PageList, PageMap, Segment, live_pages};
+pub use crate::pages::slots::{SlotMap, SlotPages};
 pub use crate::pages::transfer::{Range as PageRange, read_pages, write_pages};
 pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
 pub use crate::quantized_matmul::mlx::unpacked;

@@ -205,9 +205,7 @@ impl Model {
         let config = opened.config;
         let states = match graph::on_cpu()? && decoder.runs_in_pages(info.dtype)? {
             true => {
-                let keys = config.model.states.iter();
-                let keys: Vec<arch::Keys> = keys.filter_map(arch::State::keys).copied().collect();
-                let states = States::new(&keys, info.dtype);
+                let states = States::new(&config.model.states, info.dtype);
                 states.map(|states| states.bidirectional(config.model.bidirectional))
             }
             false => None,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use arch::{Attention, Experts, Gated, Layer, Mlp, Mode, Model};
+use arch::{Attention, Delta, Experts, Gated, Layer, Mlp, Mode, Model};
 use kernels::decode::{Packing, Sizes, Target};
 use mlx_core::{DeviceKind, Dtype};
 
@@ -93,7 +93,7 @@ pub(crate) fn steps(
         DeviceKind::Cpu => vec![step(
             "layers",
             ["one operation for all", "single operations"],
-            one_operation(model, dtype),
+            one_operation(dtype),
         )],
         DeviceKind::Cuda => {
             let mut steps = vec![
@@ -108,6 +108,10 @@ pub(crate) fn steps(
                     our_attention(model, dtype, gpu),
                 ),
             ];
+            if let Some(delta) = model.layers.iter().find_map(Layer::delta) {
+                let by = ["our kernels", "single operations"];
+                steps.push(step("gated delta nets", by, our_delta(delta, gpu)));
+            }
             if model.bidirectional {
                 // It is never asked for a token alone.
                 steps.remove(0);
@@ -131,10 +135,7 @@ pub(crate) fn steps(
 }
 
 /// Why a processor does not run all layers as one operation.
-fn one_operation(model: &Model<String>, dtype: Dtype) -> Option<String> {
-    if recurrent(model) {
-        return Some(DELTA.to_owned());
-    }
+fn one_operation(dtype: Dtype) -> Option<String> {
     match dtype {
         Dtype::Bfloat16 | Dtype::Float32 => None,
         other => Some(format!(
@@ -285,14 +286,9 @@ const EXPERTS_APART: &str = "its experts are kernels of their own";
 /// Why experts are not our kernels there.
 const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
 
-/// Whether any layer is recurrent, or has gated attention as the others of such models do.
-pub(crate) fn recurrent(model: &Model<String>) -> bool {
-    let gated = model.attentions().any(|attention| attention.gated);
-    gated || model.layers.iter().any(|layer| layer.delta().is_some())
-}
-
-/// Why such a model is not run as a whole.
-const DELTA: &str = "gated delta nets and gated attention are single operations";
+/// Why a model with gated delta nets is not run as a whole on a GPU.
+const DELTA: &str =
+    "gated delta nets are kernels of their own, and gated attention several operations";
 
 /// Why layers of several streams are not kernels on a GPU.
 const STREAMS: &str = "no kernel mixes several streams";
@@ -330,6 +326,16 @@ fn our_attention(model: &Model<String>, dtype: Dtype, gpu: Option<Target>) -> Op
     let mut dims = model.attentions().map(|attention| attention.head_dim);
     let odd = dims.find(|dim| !dim.is_multiple_of(16) || *dim > 256);
     odd.map(|dim| format!("heads are {dim} wide"))
+}
+
+/// Why gated delta nets are not our kernels on a GPU.
+fn our_delta(delta: &Delta<String>, gpu: Option<Target>) -> Option<String> {
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
+    let [keys, values] = [delta.key_dim, delta.value_dim];
+    let fits = kernels::delta::cuda::fits([keys, values]);
+    (!fits).then(|| format!("keys are {keys} wide, and values {values}"))
 }
 
 /// Why experts are not our kernels on a GPU.
@@ -381,6 +387,12 @@ mod tests {
 
     use super::*;
 
+    /// Whether any layer is recurrent, or has gated attention as the others of such models do.
+    fn recurrent(model: &Model<String>) -> bool {
+        let gated = model.attentions().any(|attention| attention.gated);
+        gated || model.layers.iter().any(|layer| layer.delta().is_some())
+    }
+
     /// What people run has a plan without anything slower: every published size, plain and in the ways in
     /// which it is mostly quantized, on processors and NVIDIA's GPUs.
     #[test]
@@ -402,8 +414,8 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 3n and 4 have is no kernel's yet,
-                // nor are gated delta nets anywhere.
+                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 3n and 4 have is no kernel's yet
+                // there, nor are gated delta nets.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
@@ -427,7 +439,6 @@ mod tests {
                         let expected = match step.part {
                             "a token" if sparse => Some(EXPERTS_APART),
                             "a token" => odd,
-                            "layers" if hybrid => Some(DELTA),
                             "attention of prompts" if hybrid => Some(PARTIAL),
                             "streams of layers" => odd,
                             "attention of prompts" if odd.is_some() && !streams => {

@@ -1,7 +1,7 @@
 //! A block whose rows are several streams: it computes one of them, and corrects the others by what it has made of
 //! that (Gemma 3n).
 
-use super::{BlockView, Result, SegmentView, attend, feed_forward, no_inputs};
+use super::{BlockView, Result, Segments, feed_forward, mix, no_inputs};
 use crate::add::{add, multiply};
 use crate::altup::{Coefficients, Made, correct, corrected_active, predict};
 use crate::linear::{Intermediate, LinearView, product};
@@ -63,7 +63,7 @@ impl AltUp<LinearView<'_>, NormView<'_>> {
         cpu: &Cpu,
         x: View<'_>,
         block: &BlockView<'_>,
-        segments: Vec<SegmentView<'_>>,
+        segments: Segments<'_>,
         inputs: Option<View<'_>>,
         mut y: ViewMut<'_>,
     ) -> Result<()> {
@@ -80,7 +80,7 @@ impl AltUp<LinearView<'_>, NormView<'_>> {
         let mut normed = room(length, hidden);
         rms_norm(cpu, now, block.attention_norm, normed.view_mut()?)?;
         let mut mixed = room(rows, hidden);
-        attend(cpu, normed.view()?, block, segments, mixed.view_mut()?)?;
+        mix(cpu, normed.view()?, block, segments, mixed.view_mut()?)?;
 
         let now = now.slice_rows(last.clone())?;
         let (mut sum, mut stream, mut h) =

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use mlx_core::host_op::{self, Failure, Pinned};
 use mlx_core::{Array, DeviceKind, Dtype, Result, device};
 
-use super::{BlockView, SegmentView, SlotView};
+use super::{BlockView, Mixer, SegmentView, Segments, SlotView};
 use crate::arrays::{are_floats, exactly, matrix, matrix_mut, on_cpu};
 use crate::bf12::Bf12;
 use crate::bf12::graph::Encoded;
 use crate::experts::Each;
 use crate::linear;
 use crate::mlp::Gated;
+use crate::pages::Addresses;
 use crate::pages::graph::{Held, PageMap, Segment, after, held, pages_of};
+use crate::pages::slots::Slots;
 use crate::quantized_matmul::Format;
 use crate::quantized_matmul::graph::quantized;
 use crate::quantized_matmul::packed::Packed;
@@ -47,7 +49,7 @@ pub struct Linear<'a> {
 }
 
 /// A block whose parts are arrays. The rotation's offset does not matter.
-pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, AllExperts<'a>>;
+pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, AllExperts<'a>, &'a Array>;
 
 /// All experts of a mixture.
 #[derive(Clone)]
@@ -62,14 +64,14 @@ pub struct AllExperts<'a> {
 #[derive(Clone)]
 pub struct PinnedBlocks {
     blocks: Arc<[PinnedBlock]>,
-    /// Which of the model's states each has.
+    /// Which of the map's keys each has, or which of its recurrent states.
     states: Arc<[usize]>,
     dtype: Dtype,
 }
 
 impl PinnedBlocks {
-    /// Pins the weights of `blocks`, whose keys and values are those `states` of the model, for a residual stream
-    /// of `dtype`. `None` where this cannot run:
+    /// Pins the weights of `blocks`, whose keys and values, or recurrent states, are those `states` of a map, for a
+    /// residual stream of `dtype`. `None` where this cannot run:
     /// on a device other than the CPU, and for weights or dtypes that the kernels do not have; the
     /// caller has the single operations.
     pub fn new(blocks: &[Block<'_>], states: &[usize], dtype: Dtype) -> Result<Option<Self>> {
@@ -168,39 +170,32 @@ impl Pass<'_> {
         mut y: ViewMut<'_>,
     ) -> std::result::Result<(), Failure> {
         let cpu = Cpu::shared();
-        // Of each segment, where the pages of each kind are.
+        // Of each segment, where the pages of each kind are, and those of recurrent states.
         let mut addresses = Vec::with_capacity(self.segments.len());
+        let mut slots = Vec::new();
         for segment in self.segments {
             // SAFETY: this is the closure of the operation that the segments were made for.
             let mut all = unsafe { segment.addresses() };
             segment.copy(cpu, self.map, &mut all)?;
             addresses.push(all);
+            // SAFETY: as above.
+            slots.extend(unsafe { segment.slots() });
         }
         let layout = Layout::matrix(x.layout().dtype, x.layout().rows, x.layout().cols);
         let bytes = layout.bytes().ok_or("a stream too large to count")?;
         let (mut from, mut to) = (Scratch::<u8>::take(bytes), Scratch::<u8>::take(bytes));
         let last = self.blocks.len().saturating_sub(1);
         // Behind the last block that writes keys nobody sees the rows that are not asked for.
-        let writer = self.blocks.iter().rposition(|block| block.keys.is_some());
+        let writer = self.blocks.iter().rposition(|block| block.mixer.writes());
         let writer = writer.unwrap_or(last);
         let (all, asked) = (x.layout().rows, y.layout().rows);
         let cut = |rows: usize| Layout { rows, ..layout };
         for (i, (block, state)) in self.blocks.iter().zip(self.states).enumerate() {
-            let placed = self.map.placed(*state).ok_or("a block without a state")?;
             let left_out = if i <= writer { 0 } else { all - asked };
-            let segments = self.segments.iter().zip(&mut addresses);
-            let segments = segments.map(|(segment, addresses)| SegmentView {
-                rows: segment.rows - left_out,
-                position: segment.position + left_out,
-                cache: SlotView {
-                    pages: pages_of(addresses, placed),
-                    keys: placed.keys,
-                    values: placed.values,
-                    start: segment.position + left_out - segment.first(placed.kind),
-                },
-                mask: self.map.mask(placed),
-            });
-            let segments = segments.collect();
+            let segments = match &block.mixer {
+                Mixer::Attention(_) => self.keys(*state, &mut addresses, left_out)?,
+                Mixer::Delta(_) => self.recurrent(*state, &mut slots)?,
+            };
             let x = match i {
                 0 => x,
                 _ => View::new(from.as_slice(), cut(all - left_out))?,
@@ -215,6 +210,43 @@ impl Pass<'_> {
             std::mem::swap(&mut from, &mut to);
         }
         Ok(())
+    }
+
+    /// Where the segments have keys and values, without their first `left_out` rows.
+    fn keys<'b>(
+        &self,
+        state: usize,
+        addresses: &'b mut [Vec<Addresses<'_>>],
+        left_out: usize,
+    ) -> std::result::Result<Segments<'b>, Failure> {
+        let placed = self.map.placed(state).ok_or("a block without a state")?;
+        let segments = self.segments.iter().zip(addresses);
+        let segments = segments.map(|(segment, addresses)| SegmentView {
+            rows: segment.rows - left_out,
+            position: segment.position + left_out,
+            cache: SlotView {
+                pages: pages_of(addresses, placed),
+                keys: placed.keys,
+                values: placed.values,
+                start: segment.position + left_out - segment.first(placed.kind),
+            },
+            mask: self.map.mask(placed),
+        });
+        Ok(Segments::Keys(segments.collect()))
+    }
+
+    /// Where they have a recurrent state: none is behind the last block that writes.
+    fn recurrent<'b>(
+        &self,
+        state: usize,
+        slots: &'b mut [Slots<'_>],
+    ) -> std::result::Result<Segments<'b>, Failure> {
+        let place = self.map.slots().place(state);
+        let place = place.filter(|_| slots.len() == self.segments.len());
+        let place = place.ok_or("a gated delta net without a state")?;
+        let sequences = self.segments.iter().zip(slots);
+        let sequences = sequences.map(|(segment, slots)| slots.sequence(place, segment.rows));
+        Ok(Segments::Recurrent(sequences.collect()))
     }
 }
 
@@ -335,7 +367,24 @@ impl PinnedRotation {
     }
 }
 
-type PinnedBlock = super::Block<PinnedLinear, PinnedNorm, PinnedRotation, PinnedExperts>;
+type PinnedBlock =
+    super::Block<PinnedLinear, PinnedNorm, PinnedRotation, PinnedExperts, PinnedFloats>;
+
+/// Float32 numbers, pinned.
+struct PinnedFloats(Pinned);
+
+impl PinnedFloats {
+    fn new(array: &&Array) -> Result<Self, Unpinned> {
+        match array.dtype() {
+            Dtype::Float32 => Ok(Self(Pinned::new(array)?)),
+            _ => Err(Unpinned::Unserved),
+        }
+    }
+
+    fn view(&self) -> std::result::Result<&[f32], Failure> {
+        Ok(self.0.view().elements()?)
+    }
+}
 
 /// [`AllExperts`], pinned.
 struct PinnedExperts {
@@ -382,6 +431,7 @@ fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
                 factors: all.factors.to_vec(),
             })
         },
+        PinnedFloats::new,
     )
 }
 
@@ -392,5 +442,6 @@ fn view(block: &PinnedBlock) -> std::result::Result<BlockView<'_>, Failure> {
         PinnedNorm::view,
         PinnedRotation::view,
         |each| Ok(each as &dyn Each),
+        PinnedFloats::view,
     )
 }

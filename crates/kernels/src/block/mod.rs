@@ -9,19 +9,24 @@
 
 mod altup;
 mod both;
+mod delta;
 pub(crate) mod graph;
+mod mixer;
 mod own_input;
 
 pub use altup::{AltUp, Laurel};
 pub use both::Both;
+pub use mixer::{Attention, DeltaInputs, DeltaNet, Mixer};
 pub use own_input::OwnInput;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::add::multiply;
-use crate::attention::{MaskView, Scores, Weighed, attention_in_pages};
+use crate::attention::{MaskView, Weighed, attention_in_pages};
+use crate::delta::net::Sequence;
 use crate::error::ensure;
 use crate::experts::{Each, Experts, experts};
+use crate::gated::gate_by_sigmoid;
 use crate::linear::{Intermediate, LinearView, product, products};
 use crate::mlp::{Gated, gated_mlp};
 use crate::pages::{Pages, Place};
@@ -57,34 +62,18 @@ impl<W, N, E> Mlp<W, N, E> {
 }
 
 /// The weights of a block, and how it computes: `W` is a linear map, `N` a norm, `R` a rotation, `E` all experts
-/// of a mixture, each as memory ([`block`]), as arrays or pinned ([`graph`]).
+/// of a mixture, `F` a list of floats, each as memory ([`block`]), as arrays or pinned ([`graph`]).
 #[derive(Clone, Debug)]
-pub struct Block<W, N, R, E> {
+pub struct Block<W, N, R, E, F> {
     /// Where rows are several streams, what makes one of them and back (Gemma 3n).
     pub altup: Option<AltUp<W, N>>,
-    /// Of what the attention sees.
+    /// Of what the mixer sees.
     pub attention_norm: N,
-    /// `[Hq · D, hidden]`.
-    pub queries: W,
-    /// `[Hkv · D, hidden]`; none where the block reads what one before it has put into the pages.
-    pub keys: Option<W>,
-    /// `[Hkv · D, hidden]`; none where values are keys before norm and rotation.
-    pub values: Option<W>,
-    /// Of each query, D weights.
-    pub query_norm: Option<N>,
-    /// Of each key, D weights.
-    pub key_norm: Option<N>,
-    /// Epsilon of a norm of each value, which has no weights.
-    pub value_norm: Option<f32>,
-    /// Of queries and keys; its offset is added to the rows' positions.
-    pub rotation: R,
-    /// What becomes of scores.
-    pub scores: Scores,
-    /// A score of each query head that joins those of its keys, and whose weight is given to no value (gpt-oss).
-    pub sinks: Option<Arc<[f32]>>,
-    /// `[hidden, Hq · D]`.
+    /// What mixes positions.
+    pub mixer: Mixer<W, N, R, F>,
+    /// Of what the mixer gives: `[hidden, Hq · D]`.
     pub output: W,
-    /// Of the attention's output, before it is added (Gemma).
+    /// Of the mixer's output, before it is added (Gemma).
     pub attended_norm: Option<N>,
     /// Of what the feed-forward layer sees.
     pub mlp_norm: N,
@@ -98,30 +87,23 @@ pub struct Block<W, N, R, E> {
     pub scale: Option<f32>,
 }
 
-impl<W, N, R, E> Block<W, N, R, E> {
+impl<W, N, R, E, F> Block<W, N, R, E, F> {
     /// The same block with its parts as something else.
-    pub(crate) fn try_map<'a, W2, N2, R2, E2, X>(
+    pub(crate) fn try_map<'a, W2, N2, R2, E2, F2, X>(
         &'a self,
         weight: impl Fn(&'a W) -> Result<W2, X>,
         norm: impl Fn(&'a N) -> Result<N2, X>,
         rotation: impl Fn(&'a R) -> Result<R2, X>,
         each: impl Fn(&'a E) -> Result<E2, X>,
-    ) -> Result<Block<W2, N2, R2, E2>, X> {
+        floats: impl Fn(&'a F) -> Result<F2, X>,
+    ) -> Result<Block<W2, N2, R2, E2, F2>, X> {
         Ok(Block {
             altup: match &self.altup {
                 Some(altup) => Some(altup.try_map(&weight, &norm)?),
                 None => None,
             },
             attention_norm: norm(&self.attention_norm)?,
-            queries: weight(&self.queries)?,
-            keys: self.keys.as_ref().map(&weight).transpose()?,
-            values: self.values.as_ref().map(&weight).transpose()?,
-            query_norm: self.query_norm.as_ref().map(&norm).transpose()?,
-            key_norm: self.key_norm.as_ref().map(&norm).transpose()?,
-            value_norm: self.value_norm,
-            rotation: rotation(&self.rotation)?,
-            scores: self.scores,
-            sinks: self.sinks.clone(),
+            mixer: self.mixer.try_map(&weight, &norm, rotation, floats)?,
             output: weight(&self.output)?,
             attended_norm: self.attended_norm.as_ref().map(&norm).transpose()?,
             mlp_norm: norm(&self.mlp_norm)?,
@@ -141,7 +123,11 @@ impl<W, N, R, E> Block<W, N, R, E> {
 }
 
 /// A block whose parts are memory.
-pub type BlockView<'a> = Block<LinearView<'a>, NormView<'a>, RotationView<'a>, &'a dyn Each>;
+pub type BlockView<'a> =
+    Block<LinearView<'a>, NormView<'a>, RotationView<'a>, &'a dyn Each, &'a [f32]>;
+
+/// An attention whose parts are memory.
+pub type AttentionView<'a> = Attention<LinearView<'a>, NormView<'a>, RotationView<'a>>;
 
 /// Where the keys and values of a block are: in pages, of the element type of the residual stream.
 #[derive(Debug)]
@@ -169,6 +155,25 @@ pub struct SegmentView<'a> {
     pub mask: MaskView<'a>,
 }
 
+/// The rows of the stream, sequence after sequence: what a block's mixer wants of them.
+#[derive(Debug)]
+pub enum Segments<'a> {
+    /// For attention.
+    Keys(Vec<SegmentView<'a>>),
+    /// For a gated delta net.
+    Recurrent(Vec<Sequence<'a>>),
+}
+
+impl Segments<'_> {
+    /// How many there are, and their rows together.
+    fn sizes(&self) -> [usize; 2] {
+        match self {
+            Self::Keys(all) => [all.len(), all.iter().map(|one| one.rows).sum()],
+            Self::Recurrent(all) => [all.len(), all.iter().map(|one| one.rows).sum()],
+        }
+    }
+}
+
 /// The stream `x` `[L, hidden]`, whose rows are those of the segments, through a block; adds their tokens to
 /// the caches. Where a block has several streams, `hidden` is the width of all of them.
 ///
@@ -182,18 +187,17 @@ pub fn block(
     cpu: &Cpu,
     x: View<'_>,
     block: &BlockView<'_>,
-    segments: Vec<SegmentView<'_>>,
+    segments: Segments<'_>,
     inputs: Option<View<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let (length, hidden) = (x.layout().rows, x.layout().cols);
     let rows = y.layout().rows;
-    let all: usize = segments.iter().map(|segment| segment.rows).sum();
+    let [count, all] = segments.sizes();
     ensure!(
         OP,
-        all == length && (rows == length || segments.len() == 1),
-        "{} segments of {all} rows for x {:?}, of which {rows} are asked for",
-        segments.len(),
+        all == length && (rows == length || count == 1),
+        "{count} segments of {all} rows for x {:?}, of which {rows} are asked for",
         x.layout().shape()
     );
     ensure!(
@@ -214,7 +218,7 @@ pub fn block(
     {
         let mut h = room(length, hidden);
         rms_norm(cpu, x, block.attention_norm, h.view_mut()?)?;
-        attend(cpu, h.view()?, block, segments, mixed.view_mut()?)?;
+        mix(cpu, h.view()?, block, segments, mixed.view_mut()?)?;
     }
     let x = x.slice_rows(last.clone())?;
     let (mut sum, mut h) = (room(rows, hidden), room(rows, hidden));
@@ -271,26 +275,31 @@ fn feed_forward(
     }
 }
 
-/// The attention of the last of the normalized rows `h`: `y` is `[R, hidden]`.
-fn attend(
+/// What the mixer gives of the last of the normalized rows `h`: `y` is `[R, hidden]`.
+fn mix(
     cpu: &Cpu,
     h: View<'_>,
     block: &BlockView<'_>,
-    segments: Vec<SegmentView<'_>>,
+    segments: Segments<'_>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
     let layout = y.layout();
     let heads = block.output.weight.cols();
-    let mut attended = Intermediate::take(layout.dtype, layout.rows, heads);
-    attend_in_heads(cpu, h, block, segments, attended.view_mut()?)?;
-    product(cpu, attended.view()?, &block.output, y.reborrow())
+    let mut mixed = Intermediate::take(layout.dtype, layout.rows, heads);
+    let to = mixed.view_mut()?;
+    match (&block.mixer, segments) {
+        (Mixer::Attention(by), Segments::Keys(all)) => attend(cpu, h, by, all, to)?,
+        (Mixer::Delta(net), Segments::Recurrent(all)) => net.run(cpu, h, all, to)?,
+        _ => ensure!(OP, false, "segments that are another mixer's"),
+    }
+    product(cpu, mixed.view()?, &block.output, y.reborrow())
 }
 
-/// The same before the output projection: `y` is `[R, Hq · D]`.
-fn attend_in_heads(
+/// The attention of the last of the normalized rows `h`, before its output projection: `y` is `[R, Hq · D]`.
+fn attend(
     cpu: &Cpu,
     h: View<'_>,
-    block: &BlockView<'_>,
+    block: &AttentionView<'_>,
     segments: Vec<SegmentView<'_>>,
     mut y: ViewMut<'_>,
 ) -> Result<()> {
@@ -298,15 +307,22 @@ fn attend_in_heads(
     let rows = y.layout().rows;
     let places = segments.first().map(|s| (s.cache.keys, s.cache.values));
     let (kv_heads, dim) = places.map_or((0, 0), |(keys, _)| (keys.heads, keys.dim));
-    let (width, kv_width) = (block.queries.weight.rows(), kv_heads * dim);
+    let (width, kv_width) = (y.layout().cols, kv_heads * dim);
+    // With gates behind them.
+    let all_queries = block.queries.weight.rows();
+    let as_wide = if block.gated { 2 * width } else { width };
     let fits = |w: &Option<LinearView<'_>>| w.is_none_or(|w| w.weight.rows() == kv_width);
     ensure!(
         OP,
-        dim > 0 && width.is_multiple_of(dim) && fits(&block.keys) && fits(&block.values),
-        "{width} queries a token, and keys or values that do not fit {kv_heads} heads of {dim}"
+        dim > 0
+            && width.is_multiple_of(dim)
+            && all_queries == as_wide
+            && fits(&block.keys)
+            && fits(&block.values),
+        "{all_queries} queries a token for {width}, and keys or values that do not fit {kv_heads} heads of {dim}"
     );
     let heads = width / dim;
-    let mut queries = Intermediate::take(dtype, rows, width);
+    let mut queries = Intermediate::take(dtype, rows, all_queries);
     let room = |w: &Option<_>| {
         w.as_ref()
             .map(|_| Intermediate::take(dtype, length, kv_width))
@@ -329,6 +345,8 @@ fn attend_in_heads(
     // Values that are made from keys are read from them.
     let values = values.as_ref().or(keys.as_ref());
 
+    let both = queries.view()?.heads(heads)?;
+    let queries = both.slice_cols(0..dim)?;
     let mut turned = Intermediate::take(dtype, rows, width);
     let mut rest = (turned.view_mut()?, y.reborrow());
     let mut works = Vec::with_capacity(segments.len());
@@ -349,14 +367,18 @@ fn attend_in_heads(
             _ => None,
         };
         works.push(Work {
-            queries: queries.view()?.slice_rows(asked)?.heads(heads)?,
+            queries: queries.slice_rows(asked)?,
             new,
             turned: turned.heads(heads)?,
             y: y.heads(heads)?,
             segment,
         });
     }
-    attend_in_each(cpu, block, works)
+    attend_in_each(cpu, block, works)?;
+    match block.gated {
+        true => gate_by_sigmoid(cpu, both.slice_cols(dim..2 * dim)?, y.heads(heads)?),
+        false => Ok(()),
+    }
 }
 
 /// The attention of one sequence.
@@ -371,7 +393,7 @@ struct Work<'a> {
 }
 
 /// One sequence on all threads; of several each on one, which divides it in the same way.
-fn attend_in_each(cpu: &Cpu, block: &BlockView<'_>, works: Vec<Work<'_>>) -> Result<()> {
+fn attend_in_each(cpu: &Cpu, block: &AttentionView<'_>, works: Vec<Work<'_>>) -> Result<()> {
     if works.len() == 1 {
         return works
             .into_iter()
@@ -395,7 +417,7 @@ fn attend_in_each(cpu: &Cpu, block: &BlockView<'_>, works: Vec<Work<'_>>) -> Res
     outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn attend_in_one(cpu: &Cpu, block: &BlockView<'_>, work: Work<'_>) -> Result<()> {
+fn attend_in_one(cpu: &Cpu, block: &AttentionView<'_>, work: Work<'_>) -> Result<()> {
     let Work {
         mut turned,
         segment,

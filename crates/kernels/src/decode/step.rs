@@ -259,11 +259,15 @@ fn table(tables: &Tables, model: &TokenModel<'_>) -> Result<(Array, Vec<Array>)>
     let (mut full, mut windowed) = (None, None);
     for (block, sliding) in &model.blocks {
         // One that `sizes` accepted has an MLP for all tokens.
+        let Some(attention) = block.mixer.attention() else {
+            continue;
+        };
         let feed_forward = block.mlp.gated().into_iter();
         let feed_forward = feed_forward.flat_map(|mlp| [mlp.gate, mlp.up, mlp.down]);
         // And keys and values.
-        let [keys, values] = [block.keys, block.values].map(|w| w.unwrap_or(block.queries));
-        let matrices = [block.queries, keys, values, block.output];
+        let queries = attention.queries;
+        let [keys, values] = [attention.keys, attention.values].map(|w| w.unwrap_or(queries));
+        let matrices = [queries, keys, values, block.output];
         let mut row: Vec<&Array> = matrices
             .into_iter()
             .chain(feed_forward)
@@ -272,17 +276,17 @@ fn table(tables: &Tables, model: &TokenModel<'_>) -> Result<(Array, Vec<Array>)>
         let mlp = block.mlp_norm.weight;
         row.extend([
             block.attention_norm.weight,
-            block.query_norm.map_or(mlp, |norm| norm.weight),
-            block.key_norm.map_or(mlp, |norm| norm.weight),
+            attention.query_norm.map_or(mlp, |norm| norm.weight),
+            attention.key_norm.map_or(mlp, |norm| norm.weight),
             mlp,
             block.attended_norm.map_or(mlp, |norm| norm.weight),
             block.mlp_out_norm.map_or(mlp, |norm| norm.weight),
         ]);
-        let with_biases = [block.queries, keys, values];
+        let with_biases = [queries, keys, values];
         row.extend(with_biases.map(|linear| linear.bias.unwrap_or(mlp)));
         rows.push(row);
         let periods = if *sliding { &mut windowed } else { &mut full };
-        *periods = Some(block.rotation.periods);
+        *periods = Some(attention.rotation.periods);
     }
     let any = model.norm.weight;
     let mut rest = words(model.embedding);
@@ -319,29 +323,34 @@ fn words(matrix: Weight<'_>) -> Vec<&Array> {
 /// What the kernel has to know of a model, if all blocks are alike and everything is bfloat16.
 fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
     let (first, _) = model.blocks.first()?;
-    let layers = packing(&first.queries.weight)?;
+    let attention = first.mixer.attention()?;
+    let layers = packing(&attention.queries.weight)?;
     let feed_forward = first.mlp.gated()?;
     let gelu = match feed_forward.activation {
         Activation::Silu => false,
         Activation::GeluTanh => true,
         Activation::Clamped { .. } => return None,
     };
-    let (norms_behind, head_norms) = (first.attended_norm.is_some(), first.query_norm.is_some());
-    let (qkv_biases, score_cap) = (first.queries.bias.is_some(), first.scores.softcap);
+    let (norms_behind, head_norms) = (
+        first.attended_norm.is_some(),
+        attention.query_norm.is_some(),
+    );
+    let (qkv_biases, score_cap) = (attention.queries.bias.is_some(), attention.scores.softcap);
     let eps = model.norm.eps;
-    let head_dim = 2 * first.rotation.periods.dim(0) as usize;
+    let head_dim = 2 * attention.rotation.periods.dim(0) as usize;
     let rows = |w: &Weight<'_>| shape(w)[0];
     let factors = |sliding: bool| {
         let of_kind = model.blocks.iter().find(|(_, s)| *s == sliding);
-        of_kind.map_or([1.0; 2], |(b, _)| [b.scores.scale, b.rotation.scale])
+        let attention = of_kind.and_then(|(block, _)| block.mixer.attention());
+        attention.map_or([1.0; 2], |a| [a.scores.scale, a.rotation.scale])
     };
     let sizes = Sizes {
         sliding: model.blocks.iter().map(|(_, sliding)| *sliding).collect(),
         hidden: model.norm.weight.dim(0) as usize,
         intermediate: rows(&feed_forward.gate.weight),
         vocab: rows(&model.embedding),
-        heads: rows(&first.queries.weight).checked_div(head_dim)?,
-        kv_heads: rows(&first.keys?.weight).checked_div(head_dim)?,
+        heads: rows(&attention.queries.weight).checked_div(head_dim)?,
+        kv_heads: rows(&attention.keys?.weight).checked_div(head_dim)?,
         head_dim,
         layers,
         embedding: packing(&model.embedding)?,
@@ -358,12 +367,14 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         windowed: factors(true),
     };
     let alike = model.blocks.iter().all(|(block, sliding)| {
-        let (Some(mlp), Some(keys), Some(values)) = (block.mlp.gated(), &block.keys, &block.values)
-        else {
+        let (Some(mlp), Some(attention)) = (block.mlp.gated(), block.mixer.attention()) else {
+            return false;
+        };
+        let (Some(keys), Some(values)) = (&attention.keys, &attention.values) else {
             return false;
         };
         let matrices = [
-            (&block.queries, sizes.heads * head_dim, sizes.hidden),
+            (&attention.queries, sizes.heads * head_dim, sizes.hidden),
             (keys, sizes.kv_heads * head_dim, sizes.hidden),
             (values, sizes.kv_heads * head_dim, sizes.hidden),
             (&block.output, sizes.hidden, sizes.heads * head_dim),
@@ -373,17 +384,19 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
         ];
         let norms = [
             Some(block.attention_norm),
-            block.query_norm,
-            block.key_norm,
+            attention.query_norm,
+            attention.key_norm,
             Some(block.mlp_norm),
             block.attended_norm,
             block.mlp_out_norm,
         ];
         let behind = [&block.attended_norm, &block.mlp_out_norm];
-        let of_heads = [&block.query_norm, &block.key_norm];
-        let with_biases = [&block.queries, keys, values];
-        let is_plain =
-            block.value_norm.is_none() && block.own_input.is_none() && block.scale.is_none();
+        let of_heads = [&attention.query_norm, &attention.key_norm];
+        let with_biases = [&attention.queries, keys, values];
+        let is_plain = attention.value_norm.is_none()
+            && !attention.gated
+            && block.own_input.is_none()
+            && block.scale.is_none();
         let is_plain = is_plain && block.altup.is_none() && mlp.cut.is_none();
         let without = [&block.output, &mlp.gate, &mlp.up, &mlp.down];
         let [score, position] = factors(*sliding);
@@ -400,10 +413,10 @@ fn sizes(model: &TokenModel<'_>) -> Option<Sizes> {
             && with_biases.iter().all(|w| w.bias.is_some() == qkv_biases)
             && with_biases.iter().filter_map(|w| w.bias).all(is_bf16)
             && without.iter().all(|w| w.bias.is_none())
-            && block.scores.softcap == score_cap
-            && block.sinks.is_none()
+            && attention.scores.softcap == score_cap
+            && attention.sinks.is_none()
             && mlp.activation == feed_forward.activation
-            && (block.scores.scale, block.rotation.scale) == (score, position)
+            && (attention.scores.scale, attention.rotation.scale) == (score, position)
     });
     let ends = [&model.embedding, &model.head];
     let ends = ends.iter().all(|w| shape(w) == [sizes.vocab, sizes.hidden]);

@@ -2,7 +2,117 @@
 
 use mlx_core::{Array, Result, ops};
 
-use super::chunks;
+use super::net::Sizes;
+use super::{chunks, cuda};
+use crate::columns::Columns;
+use crate::rms_norm::norm::Norm;
+
+/// What comes of L rows before a net mixes them.
+pub enum Entered<'a> {
+    /// Queries, keys and values; `z`; `b`; `a`.
+    Apart([&'a Columns; 4]),
+    /// All of the former two and of the latter two, each key head's together.
+    ByKeyHead([&'a Columns; 2]),
+}
+
+impl<'a> Entered<'a> {
+    /// Where queries, keys and values are, and `z`, `b` and `a`.
+    pub(super) fn parts(&self) -> [&'a Columns; 4] {
+        match *self {
+            Self::Apart(parts) => parts,
+            Self::ByKeyHead([qkvz, ba]) => [qkvz, qkvz, ba, ba],
+        }
+    }
+
+    pub(super) fn is_by_key_head(&self) -> bool {
+        matches!(self, Self::ByKeyHead(_))
+    }
+}
+
+/// What a net computes with between its linear maps; all in float32.
+pub struct Net<'a> {
+    /// `[width, channels]`: the position itself last.
+    pub filter: &'a Array,
+    /// `-exp(decay)` of each head.
+    pub decay: &'a Array,
+    /// What is added to `a` of each head.
+    pub step: &'a Array,
+    /// Of what a head reads.
+    pub norm: Norm<'a>,
+    /// Its sizes.
+    pub sizes: Sizes,
+}
+
+impl Net<'_> {
+    /// Shapes of a tail and of matrices.
+    pub(super) fn shapes(&self) -> [Vec<i32>; 2] {
+        let s = &self.sizes;
+        let shape = |axes: &[usize]| axes.iter().map(|&n| n as i32).collect();
+        [
+            shape(&[s.tail(), s.channels()]),
+            shape(&[s.heads, s.key_dim, s.value_dim]),
+        ]
+    }
+
+    /// Whether everything has the sizes of the net.
+    fn fits(&self, entered: &Entered<'_>, before: Option<&Remembered>) -> bool {
+        let s = &self.sizes;
+        let (channels, values) = (s.channels() as i32, (s.heads * s.value_dim) as i32);
+        let (heads, width) = (s.heads as i32, s.width as i32);
+        let float = |array: &Array, shape: &[i32]| {
+            array.dtype() == mlx_core::Dtype::Float32 && array.shape() == shape
+        };
+        let widths = match entered {
+            Entered::Apart(_) => [channels, values, heads, heads],
+            Entered::ByKeyHead(_) => [channels + values, channels + values, 2 * heads, 2 * heads],
+        };
+        let parts = entered.parts();
+        let [tail, matrices] = self.shapes();
+        float(self.filter, &[width, channels])
+            && float(self.decay, &[heads])
+            && float(self.step, &[heads])
+            && float(self.norm.weight, &[s.value_dim as i32])
+            && parts
+                .iter()
+                .zip(widths)
+                .all(|(part, width)| part.width() == width)
+            && before
+                .is_none_or(|state| state.tail.shape() == tail && float(&state.matrices, &matrices))
+    }
+}
+
+/// What a sequence remembers.
+#[derive(Clone)]
+pub struct Remembered {
+    /// What the convolution will see, `[width - 1, channels]`.
+    pub tail: Array,
+    /// Float32 `[heads, key_dim, value_dim]`.
+    pub matrices: Array,
+}
+
+/// What comes of rows.
+pub struct Made {
+    /// `[L, heads * value_dim]`.
+    pub out: Array,
+    /// The state behind them.
+    pub latest: Remembered,
+    /// As [`Delta::aligned`].
+    pub aligned: Option<(i32, Remembered)>,
+}
+
+/// Rows through a net, the first of which is at `position`, behind the state `before`: convolution, norms, the rule
+/// and the gated norm. `None` where there is no such kernel; the caller has [`gated_delta`].
+pub fn delta_net(
+    entered: &Entered<'_>,
+    net: &Net<'_>,
+    before: Option<&Remembered>,
+    position: i32,
+) -> Result<Option<Made>> {
+    match net.fits(entered, before) {
+        true => cuda::delta_net(entered, net, before, position),
+        false => Ok(None),
+    }
+}
 
 /// What L tokens bring, all in float32.
 pub struct Deltas {

@@ -9,7 +9,12 @@
 //! y = Sᵀ q
 //! ```
 //!
-//! So far it is made of MLX's operations everywhere: of one token by these lines, of many in chunks (`chunks`).
+//! On the CPU a kernel of ours runs it (`rule`), with all that lies between a net's linear maps ([`net`]). On CUDA
+//! there are such kernels too ([`cuda`]). Elsewhere it is made of MLX's operations ([`graph`]): of one token by these lines, of many in chunks (`chunks`).
 
 pub(crate) mod chunks;
+pub mod cuda;
 pub mod graph;
+mod head;
+pub mod net;
+mod rule;

@@ -3,6 +3,7 @@
 pub mod cuda;
 pub(crate) mod graph;
 mod metal;
+mod sigmoid;
 
 use std::ops::Range;
 
@@ -12,6 +13,8 @@ use crate::scratch::Scratch;
 use crate::vector::{dot, grain, load_row, store_row};
 use crate::view::Rows;
 use crate::{Cpu, Result, View, ViewMut};
+
+pub(crate) use sigmoid::gate_by_sigmoid;
 
 /// The function that the gate goes through.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use mlx_core::host_op::{Failure, Room};
 use mlx_core::{Array, Error, Result};
 
+use super::slots::{HeldSlots, SlotMap, SlotPages, Slots};
 use super::{Addresses, PAGE, Pages, Place};
 use crate::Cpu;
 use crate::arrays::dtype;
@@ -35,14 +36,14 @@ pub fn live_pages() -> usize {
 /// them.
 #[derive(Clone, Debug)]
 pub struct Page {
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     life: PhantomData<*const ()>,
 }
 
 /// The memory of a page, which closures hold.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    room: Room,
+    pub(super) room: Room,
     /// The last operation that was to write it, by its number.
     written_in: AtomicU64,
 }
@@ -97,13 +98,14 @@ pub struct PageMap {
     /// Of each state of the model.
     states: Vec<Placed>,
     heads: Vec<Heads>,
+    slots: SlotMap,
     /// Whether rows see those behind them.
     bidirectional: bool,
 }
 
 impl PageMap {
-    /// For states with these key heads and windows. `None` where kernels lack their element type.
-    pub fn new(states: &[(Heads, Option<i32>)]) -> Option<Self> {
+    /// For states with these key heads and windows, and recurrent ones. `None` where kernels lack the element type.
+    pub fn new(states: &[(Heads, Option<i32>)], slots: SlotMap) -> Option<Self> {
         let mut kinds: Vec<PageKind> = Vec::new();
         let mut placed = Vec::with_capacity(states.len());
         for (heads, window) in states {
@@ -133,6 +135,7 @@ impl PageMap {
             kinds,
             states: placed,
             heads: states.iter().map(|(heads, _)| *heads).collect(),
+            slots,
             bidirectional: false,
         })
     }
@@ -152,6 +155,11 @@ impl PageMap {
     /// The kind of pages that a state's keys and values are in.
     pub fn kind_of(&self, state: usize) -> usize {
         self.states[state].kind
+    }
+
+    /// Where the recurrent states of all layers are.
+    pub fn slots(&self) -> &SlotMap {
+        &self.slots
     }
 
     /// Key heads of each state.
@@ -185,6 +193,8 @@ pub struct Segment {
     pub position: i32,
     /// Of each kind of the map.
     pub kinds: Vec<PageList>,
+    /// Of recurrent states, if the map has such and rows are new.
+    pub slots: Option<SlotPages>,
     /// A result of the last operation that used the pages.
     pub after: Option<Rc<Array>>,
 }
@@ -207,6 +217,7 @@ pub(crate) struct Held {
     pub(crate) rows: usize,
     pub(crate) position: usize,
     kinds: Vec<HeldKind>,
+    slots: Option<HeldSlots>,
 }
 
 #[derive(Debug)]
@@ -239,10 +250,15 @@ fn are_apart(segments: &[Held]) -> bool {
             apart &= page.written_in.swap(this, Ordering::Relaxed) != this;
         }
     }
+    for page in segments.iter().flat_map(Held::new_slots) {
+        apart &= page.written_in.swap(this, Ordering::Relaxed) != this;
+    }
     let is_written = |page: &Arc<Memory>| page.written_in.load(Ordering::Relaxed) == this;
     for (pages, new) in segments.iter().flat_map(Held::parts) {
         apart &= !pages[..new].iter().any(is_written);
     }
+    let mut old = segments.iter().filter_map(Held::old_slot);
+    apart &= !old.any(is_written);
     let copied = segments.iter().flat_map(|s| &s.kinds);
     let mut copied = copied.filter_map(|kind| kind.copied.as_ref());
     apart && !copied.any(|(page, ..)| is_written(page))
@@ -277,11 +293,40 @@ impl Held {
                 bytes: kind.bytes,
             });
         }
+        let slots = match &segment.slots {
+            Some(slots) => Some(HeldSlots::of(&map.slots, slots, rows)?),
+            // Without new rows nobody reads them.
+            None if rows == 0 || map.slots.is_empty() => None,
+            None => return None,
+        };
         (kinds.len() == map.kinds.len()).then_some(Self {
             rows,
             position,
             kinds,
+            slots,
         })
+    }
+
+    /// The pages of recurrent states that are written.
+    fn new_slots(&self) -> impl Iterator<Item = &Arc<Memory>> {
+        self.slots.iter().flat_map(HeldSlots::written)
+    }
+
+    /// The one that is read.
+    fn old_slot(&self) -> Option<&Arc<Memory>> {
+        self.slots.as_ref()?.before()
+    }
+
+    /// Where the recurrent states are, if there are any.
+    ///
+    /// # Safety
+    /// Only in the closure of the operation that [`held`] made this for.
+    pub(crate) unsafe fn slots(&self) -> Option<Slots<'_>> {
+        // SAFETY: the pages live as long as this. What else touches them is another operation of this thread's
+        // stream, which does not run now: no other segment of this one writes them.
+        self.slots
+            .as_ref()
+            .map(|slots| unsafe { slots.addresses() })
     }
 
     /// The pages of each kind, and the first of them that is written.

@@ -6,6 +6,7 @@
 //! and a sliding window lets go of those that it has left behind.
 
 pub(crate) mod graph;
+pub(crate) mod slots;
 pub(crate) mod transfer;
 
 use std::marker::PhantomData;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use kernels::experts::cuda as experts;
 use kernels::gated::{self, Activation};
-use kernels::{Dtype, argmax, attention, bf12, dequantize, kv, rms_norm, rope, rows};
+use kernels::{Dtype, argmax, attention, bf12, delta, dequantize, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -67,6 +67,19 @@ fn sources() -> Vec<Source> {
         for variant in attention_variants(dtype) {
             let (text, options) = (attention::cuda::SOURCE, variant.options());
             sources.push(Source::new(variant, text, options));
+        }
+        for [key_dim, value_dim] in [[128, 128], [64, 128], [64, 32]] {
+            for (by_key_head, few) in [(false, true), (false, false), (true, true), (true, false)] {
+                let variant = delta::cuda::Variant {
+                    key_dim,
+                    value_dim,
+                    width: 4,
+                    by_key_head,
+                    few,
+                    dtype,
+                };
+                sources.push(Source::new(variant, delta::cuda::SOURCE, variant.options()));
+            }
         }
         for variant in expert_variants(dtype) {
             sources.push(Source::new(variant, variant.source(), variant.options()));

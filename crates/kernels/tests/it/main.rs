@@ -11,6 +11,7 @@ mod cuda;
 mod decode;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod decode_emulated;
+mod delta;
 mod dequantize;
 mod encoded;
 mod experts;

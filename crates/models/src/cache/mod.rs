@@ -7,6 +7,7 @@
 //! are stored rotated, at their absolute positions, so neither cares in which order the kernel sees
 //! them.
 
+mod history;
 mod kv;
 mod mask;
 mod recurrent;
@@ -23,6 +24,7 @@ use mlx_core::{Array, Dtype};
 
 use crate::states::{Paged, States};
 use crate::{Error, Result};
+pub(crate) use history::{History, Past};
 pub use kv::KvCache;
 pub(crate) use mask::AttentionMask;
 pub use recurrent::RecurrentCache;

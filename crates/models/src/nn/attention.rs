@@ -182,6 +182,27 @@ impl Attention {
         Ok((Columns::all(part(0)?), Some(part(dim)?)))
     }
 
+    /// For operations that have it in them.
+    pub(super) fn as_one<'a>(
+        &'a self,
+        ropes: &'a [RotaryEmbedding],
+    ) -> graph::Attention<graph::Linear<'a>, graph::Norm<'a>, graph::Rotation<'a>> {
+        let rope = &ropes[self.rope];
+        let (queries, [keys, values]) = self.inputs.as_linears();
+        graph::Attention {
+            queries,
+            keys,
+            values,
+            query_norm: self.q_norm.as_ref().map(RmsNorm::as_norm),
+            key_norm: self.k_norm.as_ref().map(RmsNorm::as_norm),
+            value_norm: self.v_norm.as_ref().map(|norm| norm.as_norm().eps),
+            rotation: rope.at(0),
+            scores: self.scores(rope),
+            sinks: self.sinks.as_ref().map(|(numbers, _)| Arc::clone(numbers)),
+            gated: self.gated,
+        }
+    }
+
     /// What becomes of scores.
     pub(super) fn scores(&self, rope: &RotaryEmbedding) -> Scores {
         Scores {

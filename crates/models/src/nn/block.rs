@@ -1,8 +1,6 @@
 //! A decoder block: attention and a gated MLP, each on the normalized residual stream, each added to it,
 //! in some families through a norm of its own.
 
-use std::sync::Arc;
-
 use kernels::graph;
 use mlx_core::{Array, Dtype, ops};
 
@@ -204,25 +202,13 @@ impl DecoderBlock {
         self.mixer.writes()
     }
 
-    /// The block for operations that are whole blocks; `None` of experts that are held in one array, of gated
-    /// attention, and of mixers that are none.
+    /// The block for operations that are whole blocks; `None` of experts that are held in one array.
     pub(super) fn as_one<'a>(&'a self, ropes: &'a [RotaryEmbedding]) -> Option<graph::Block<'a>> {
-        let attention = self.mixer.attention().filter(|a| !a.gated)?;
-        let rope = &ropes[attention.rope];
-        let (queries, [keys, values]) = attention.inputs.as_linears();
         Some(graph::Block {
             altup: self.altup.as_ref().map(AltUp::as_one),
             attention_norm: self.attention_norm.as_norm(),
-            queries,
-            keys,
-            values,
-            query_norm: attention.q_norm.as_ref().map(RmsNorm::as_norm),
-            key_norm: attention.k_norm.as_ref().map(RmsNorm::as_norm),
-            value_norm: attention.v_norm.as_ref().map(|norm| norm.as_norm().eps),
-            rotation: rope.at(0),
-            scores: attention.scores(rope),
-            sinks: attention.sinks().map(|sinks| Arc::clone(sinks.numbers)),
-            output: attention.o_proj.as_linear(),
+            mixer: self.mixer.as_one(ropes),
+            output: self.mixer.output().as_linear(),
             attended_norm: self.attended_norm.as_ref().map(RmsNorm::as_norm),
             mlp_norm: self.mlp_norm.as_norm(),
             mlp: self.mlp.as_one()?,

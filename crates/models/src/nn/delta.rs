@@ -1,6 +1,6 @@
 //! A gated delta net: a convolution, the gated delta rule, and a gated norm, between linear maps.
 
-use kernels::graph::{self, Columns, Deltas};
+use kernels::graph::{self, Columns, DeltaInputs, DeltaSizes, Deltas};
 use mlx_core::{Array, Dtype, ops};
 
 use super::linear::Matrix;
@@ -91,7 +91,11 @@ impl DeltaNet {
     ) -> Result<Array> {
         let [inputs, o] = plain;
         let (length, position) = (x.dim(0), cache.offset());
-        let entered = self.inputs.forward(x, self, inputs.as_ref())?;
+        let entered = self.inputs.forward(x, inputs.as_ref())?;
+        if let Some(out) = self.by_kernels(&entered, cache)? {
+            return self.o_proj.forward_with(&out, o.as_ref());
+        }
+        let entered = self.entered(&entered)?;
         let before = cache.latest();
         let seen = self.behind_tail(&entered.mixed, before.map(|slot| &slot.tail))?;
         let deltas = self.deltas(&self.convolved(&seen, length)?, &entered, position)?;
@@ -113,6 +117,41 @@ impl DeltaNet {
         let out = self.o_proj.forward_with(&out, o.as_ref())?;
         cache.put(latest, aligned);
         Ok(out)
+    }
+
+    /// What lies between the linear maps by kernels, if there are such: `[L, heads * value_dim]`.
+    fn by_kernels(&self, entered: &Products, cache: &mut RecurrentCache) -> Result<Option<Array>> {
+        let one = self.as_one();
+        let net = graph::Net {
+            filter: one.filter,
+            decay: one.decay,
+            step: one.step,
+            norm: one.norm,
+            sizes: one.sizes,
+        };
+        let entered = match entered {
+            Products::Apart(parts) => graph::NetEntered::Apart(parts.each_ref()),
+            Products::ByKeyHead(parts) => graph::NetEntered::ByKeyHead(parts.each_ref()),
+        };
+        let before = cache.latest().map(|slot| graph::Remembered {
+            tail: slot.tail.clone(),
+            matrices: slot.matrices.clone(),
+        });
+        let position = cache.offset();
+        let Some(made) = graph::delta_net(&entered, &net, before.as_ref(), position)? else {
+            return Ok(None);
+        };
+        let slot = |tokens: i32, state: graph::Remembered| Slot {
+            offset: position + tokens,
+            tail: state.tail,
+            matrices: state.matrices,
+        };
+        let latest = slot(made.out.dim(0), made.latest);
+        cache.put(
+            latest,
+            made.aligned.map(|(tokens, state)| slot(tokens, state)),
+        );
+        Ok(Some(made.out))
     }
 
     /// `mixed [L, channels]` behind the tail of the tokens before it: `[width - 1 + L, channels]`.
@@ -186,6 +225,27 @@ impl DeltaNet {
         Ok(ops::mul(&normed, &ops::mul(&z, &ops::sigmoid(&z)?)?)?)
     }
 
+    /// For operations that have it in them.
+    pub(super) fn as_one(&self) -> graph::DeltaNet<graph::Linear<'_>, graph::Norm<'_>, &Array> {
+        graph::DeltaNet {
+            inputs: match &self.inputs {
+                Inputs::Apart(maps) => DeltaInputs::Apart(maps.as_linears()),
+                Inputs::ByKeyHead(maps) => DeltaInputs::ByKeyHead(maps.as_linears()),
+            },
+            filter: &self.filter,
+            decay: &self.decay,
+            step: &self.step,
+            norm: self.norm.as_norm(),
+            sizes: DeltaSizes {
+                key_heads: self.key_heads.unsigned_abs() as usize,
+                heads: self.heads.unsigned_abs() as usize,
+                key_dim: self.key_dim.unsigned_abs() as usize,
+                value_dim: self.value_dim.unsigned_abs() as usize,
+                width: self.filter.dim(0).unsigned_abs() as usize,
+            },
+        }
+    }
+
     /// The linear maps in front.
     pub(super) fn inputs(&self) -> &[Linear] {
         match &self.inputs {
@@ -223,24 +283,35 @@ impl DeltaNet {
     }
 }
 
+/// What the linear maps in front give.
+enum Products {
+    Apart([Columns; 4]),
+    ByKeyHead([Columns; 2]),
+}
+
 impl Inputs {
-    fn forward(&self, x: &Array, net: &DeltaNet, plain: Option<&Matrix>) -> Result<Entered> {
-        match self {
-            Self::Apart(maps) => {
-                let [mixed, z, b, a] = maps.forward(x, plain)?;
-                Ok(Entered {
-                    mixed: mixed.to_array()?,
-                    z: z.to_array()?,
-                    b: b.to_array()?,
-                    a: a.to_array()?,
-                })
-            }
-            Self::ByKeyHead(maps) => {
-                let shared = net.heads / net.key_heads;
-                let [qkvz, ba] = maps.forward(x, plain)?;
-                let (keys, values) = (net.key_dim, shared * net.value_dim);
-                let [q, k, v, z] = net.parted(&qkvz, [keys, keys, values, values])?;
-                let [b, a] = net.parted(&ba, [shared, shared])?;
+    fn forward(&self, x: &Array, plain: Option<&Matrix>) -> Result<Products> {
+        Ok(match self {
+            Self::Apart(maps) => Products::Apart(maps.forward(x, plain)?),
+            Self::ByKeyHead(maps) => Products::ByKeyHead(maps.forward(x, plain)?),
+        })
+    }
+}
+
+impl DeltaNet {
+    fn entered(&self, products: &Products) -> Result<Entered> {
+        match products {
+            Products::Apart([mixed, z, b, a]) => Ok(Entered {
+                mixed: mixed.to_array()?,
+                z: z.to_array()?,
+                b: b.to_array()?,
+                a: a.to_array()?,
+            }),
+            Products::ByKeyHead([qkvz, ba]) => {
+                let shared = self.heads / self.key_heads;
+                let (keys, values) = (self.key_dim, shared * self.value_dim);
+                let [q, k, v, z] = self.parted(qkvz, [keys, keys, values, values])?;
+                let [b, a] = self.parted(ba, [shared, shared])?;
                 Ok(Entered {
                     mixed: ops::concatenate(&[&q, &k, &v], 1)?,
                     z,
@@ -250,9 +321,7 @@ impl Inputs {
             }
         }
     }
-}
 
-impl DeltaNet {
     /// Parts of so many columns, which follow each other for each key head: each for all of them.
     fn parted<const N: usize>(&self, all: &Columns, widths: [i32; N]) -> Result<[Array; N]> {
         let all = all.to_array()?;

@@ -1,10 +1,11 @@
 //! What mixes positions in a block.
 
+use kernels::graph;
 use mlx_core::Array;
 
 use super::attention::Place;
 use super::linear::Matrix;
-use super::{Attention, DeltaNet, Linear};
+use super::{Attention, DeltaNet, Linear, RotaryEmbedding};
 use crate::cache::LayerCache;
 use crate::weights::Source;
 use crate::{Error, Result};
@@ -47,6 +48,17 @@ impl Mixer {
                     "the caches are another model's; make new ones".to_owned(),
                 )),
             },
+        }
+    }
+
+    /// For operations that have it in them.
+    pub(super) fn as_one<'a>(
+        &'a self,
+        ropes: &'a [RotaryEmbedding],
+    ) -> graph::Mixer<graph::Linear<'a>, graph::Norm<'a>, graph::Rotation<'a>, &'a Array> {
+        match self {
+            Self::Attention(attention) => graph::Mixer::Attention(attention.as_one(ropes)),
+            Self::Delta(delta) => graph::Mixer::Delta(delta.as_one()),
         }
     }
 

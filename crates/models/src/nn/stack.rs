@@ -252,7 +252,7 @@ impl Stack {
         if let Some(joined) = self.joined.get() {
             return Ok(joined.as_ref());
         }
-        let states: Vec<usize> = self.layers.iter().map(|block| block.state).collect();
+        let states = self.states_by_kind();
         let joined = match self.blocks() {
             Some(blocks) => {
                 let blocks: Vec<_> = blocks.into_iter().map(|(block, _)| block).collect();
@@ -261,6 +261,20 @@ impl Stack {
             None => None,
         };
         Ok(self.joined.get_or_init(|| joined).as_ref())
+    }
+
+    /// Of each block which of the model's states it has, counted among those with keys, or among recurrent ones.
+    fn states_by_kind(&self) -> Vec<usize> {
+        let is_recurrent = |block: &DecoderBlock| block.mixer.attention().is_none();
+        let mut kinds = vec![false; self.shared.len()];
+        for block in &self.layers {
+            kinds[block.state] = is_recurrent(block);
+        }
+        let before = |block: &DecoderBlock| {
+            let same = |kind: &&bool| **kind == is_recurrent(block);
+            kinds[..block.state].iter().filter(same).count()
+        };
+        self.layers.iter().map(before).collect()
     }
 
     /// What rotations need; the blocks' arrays are asked for a block at a time.

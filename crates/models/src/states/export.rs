@@ -23,8 +23,9 @@ impl States {
     /// What a sequence remembers, in arrays of its own.
     ///
     /// # Errors
-    /// When it was freed, or its last operation failed.
+    /// When it was freed, or its last operation failed, or the model has recurrent states, which are not exported.
     pub fn export(&mut self, id: SequenceId) -> Result<Exported> {
+        self.has_keys_alone()?;
         let sequence = self.get(id)?;
         let position = sequence.position;
         let nothing = Taken::nothing();
@@ -32,6 +33,7 @@ impl States {
             rows: 0,
             position,
             kinds: sequence.kinds.iter().map(|p| p.with(&nothing)).collect(),
+            slots: None,
             after: sequence.last.clone(),
         };
         if position == 0 {
@@ -68,6 +70,7 @@ impl States {
     pub fn import(&mut self, exported: &Exported) -> Result<SequenceId> {
         let refused = |why: &str| Error::Input(format!("a sequence cannot be imported: {why}"));
         let position = exported.position;
+        self.has_keys_alone()?;
         if exported.states.len() != self.map.heads().len() || position < 0 {
             return Err(refused("it is of other states"));
         }
@@ -99,12 +102,13 @@ impl States {
         }
         let nothing = Taken::nothing();
         let lists: Vec<PageList> = kinds.iter().map(|pages| pages.with(&nothing)).collect();
-        let mut sequence = Sequence::new(kinds);
+        let mut sequence = Sequence::new(kinds, None);
         if position > 0 {
             let segment = Segment {
                 rows: position,
                 position: 0,
                 kinds: lists,
+                slots: None,
                 after: None,
             };
             let done = write_pages(&self.map, &segment, &ranges)?;
@@ -113,5 +117,14 @@ impl States {
             sequence.last = Some(Rc::new(done));
         }
         Ok(self.add(sequence))
+    }
+    fn has_keys_alone(&self) -> Result<()> {
+        match self.map.slots().is_empty() {
+            true => Ok(()),
+            false => Err(Error::Input(
+                "sequences with recurrent states are not exported; run their tokens again"
+                    .to_owned(),
+            )),
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! lets go of the pages that it has left behind; and sequences that begin alike share their pages until one of
 //! them writes there, which takes a copy of that one page first.
 //!
+//! The recurrent states of all layers behind some token are a page too, which is written once.
+//!
 //! A pass takes its pages by [`States::reserve`] before anything changes, and [`States::commit`] moves the
 //! sequences once the pass is built: one that cannot be changes none. Only our kernels on a processor run in
 //! pages; elsewhere there are the [caches](crate::cache) of layers.
@@ -12,6 +14,7 @@
 mod export;
 mod pass;
 mod sequence;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +23,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arch::Keys;
-use kernels::graph::{Heads, Page, PageMap, Segment};
+use arch::State;
+use kernels::graph::{DeltaSizes, Heads, Page, PageKind, PageMap, Segment, SlotMap};
 use mlx_core::{Array, Dtype};
 
 use crate::{Error, Result};
@@ -30,6 +33,7 @@ pub use kernels::graph::live_pages;
 pub use kernels::pages::PAGE;
 pub(crate) use pass::{Added, Paged};
 use sequence::{Pages, Sequence, Taken};
+use slots::{Slots, TakenSlots};
 
 /// A sequence of [`States`]. None that was freed is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +60,8 @@ struct Part {
     position: i32,
     /// Of each kind.
     kinds: Vec<Taken>,
+    /// Of recurrent states.
+    slots: Option<TakenSlots>,
 }
 
 /// The sequences of a model and the pages that they are in.
@@ -92,6 +98,18 @@ impl Drop for Counted {
 }
 
 impl Counted {
+    fn new(kind: &PageKind, held: &Rc<Counts>) -> Result<Rc<Self>> {
+        let page = Page::new(kind)?;
+        held.pages.update(|pages| pages + 1);
+        held.bytes.update(|bytes| bytes + kind.bytes);
+        Ok(Rc::new(Self {
+            page,
+            bytes: kind.bytes,
+            was_shared: Cell::new(false),
+            held: Rc::clone(held),
+        }))
+    }
+
     /// Whether nobody else reads it, neither a sequence nor an operation of one that had it and let it go.
     fn is_own(self: &Rc<Self>) -> bool {
         let alone = Rc::strong_count(self) == 1;
@@ -104,19 +122,35 @@ impl Counted {
 
 impl States {
     /// No sequences yet, of a model with these states and activations of `dtype`; `None` where kernels lack it.
-    pub fn new(states: &[Keys], dtype: Dtype) -> Option<Self> {
-        let state = |keys: &Keys| {
-            let heads = Heads {
-                count: keys.heads as i32,
-                dim: keys.head_dim as i32,
-                dtype,
-            };
-            let window = keys.window.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
-            (heads, window.map(|n| n.max(1)))
-        };
-        let states: Vec<_> = states.iter().map(state).collect();
+    pub fn new(states: &[State], dtype: Dtype) -> Option<Self> {
+        let (mut keys, mut nets) = (Vec::new(), Vec::new());
+        for state in states {
+            match state {
+                State::Keys(of) => {
+                    let heads = Heads {
+                        count: of.heads as i32,
+                        dim: of.head_dim as i32,
+                        dtype,
+                    };
+                    let window = of.window.map(|n| i32::try_from(n).unwrap_or(i32::MAX));
+                    keys.push((heads, window.map(|n| n.max(1))));
+                }
+                State::Recurrent(of) => {
+                    let values = of.heads.checked_mul(of.value_dim)?;
+                    let queries = of.channels.checked_sub(values)?;
+                    nets.push(DeltaSizes {
+                        key_heads: (queries / 2).checked_div(of.key_dim)?,
+                        heads: of.heads,
+                        key_dim: of.key_dim,
+                        value_dim: of.value_dim,
+                        width: of.tail + 1,
+                    });
+                }
+            }
+        }
+        let slots = SlotMap::new(&nets, dtype)?;
         Some(Self {
-            map: Arc::new(PageMap::new(&states)?),
+            map: Arc::new(PageMap::new(&keys, slots)?),
             sequences: BTreeMap::new(),
             next: 0,
             held: Rc::default(),
@@ -132,7 +166,13 @@ impl States {
     /// An empty sequence.
     pub fn begin(&mut self) -> SequenceId {
         let kinds = self.map.kinds().iter().map(Pages::new).collect();
-        self.add(Sequence::new(kinds))
+        let slots = self.no_slots();
+        self.add(Sequence::new(kinds, slots))
+    }
+
+    /// The recurrent states of an empty sequence, if the model has such.
+    fn no_slots(&self) -> Option<Slots> {
+        (!self.map.slots().is_empty()).then(Slots::default)
     }
 
     fn add(&mut self, sequence: Sequence) -> SequenceId {
@@ -181,25 +221,35 @@ impl States {
             })?;
             let kinds = self.map.kinds().iter().zip(&sequence.kinds);
             let kinds = kinds.map(|(kind, pages)| pages.take(position, stop, || self.page(kind)));
+            let kinds = kinds.collect::<Result<_>>()?;
+            let slots = self.take_slots(rows.sequence, position, stop)?;
             parts.push(Part {
                 rows: *rows,
                 position,
-                kinds: kinds.collect::<Result<_>>()?,
+                kinds,
+                slots,
             });
         }
         Ok(Reserved { parts })
     }
 
-    fn page(&self, kind: &kernels::graph::PageKind) -> Result<Rc<Counted>> {
-        let page = Page::new(kind)?;
-        self.held.pages.update(|pages| pages + 1);
-        self.held.bytes.update(|bytes| bytes + kind.bytes);
-        Ok(Rc::new(Counted {
-            page,
-            bytes: kind.bytes,
-            was_shared: Cell::new(false),
-            held: Rc::clone(&self.held),
-        }))
+    /// The pages of recurrent states for a sequence's tokens from `position` up to `stop`, if the model has such.
+    fn take_slots(
+        &mut self,
+        id: SequenceId,
+        position: i32,
+        stop: i32,
+    ) -> Result<Option<TakenSlots>> {
+        let (map, held) = (Arc::clone(&self.map), Rc::clone(&self.held));
+        let slots = self.sequences.get_mut(&id).and_then(|s| s.slots.as_mut());
+        let page = || Counted::new(map.slots().kind(), &held);
+        slots
+            .map(|slots| slots.take(position, stop, page))
+            .transpose()
+    }
+
+    fn page(&self, kind: &PageKind) -> Result<Rc<Counted>> {
+        Counted::new(kind, &self.held)
     }
 
     /// The segments of a pass, for operations that run in pages, in the order of the batch.
@@ -214,6 +264,11 @@ impl States {
                 rows: part.rows.count,
                 position: part.position,
                 kinds: kinds.map(|(pages, taken)| pages.with(taken)).collect(),
+                slots: sequence
+                    .slots
+                    .as_ref()
+                    .zip(part.slots.as_ref())
+                    .map(|(s, t)| s.with(t)),
                 after: sequence.last.clone(),
             })
         });
@@ -234,11 +289,14 @@ impl States {
                 pages.give(taken);
                 pages.leave_behind(sequence.position);
             }
+            if let (Some(slots), Some(taken)) = (&mut sequence.slots, part.slots) {
+                slots.give(taken, part.rows.count);
+            }
         }
     }
 
     /// Makes a sequence hold its first `to` tokens and nothing else, or as few as it can; returns how many it holds
-    /// then. Full attention reaches every position. A window reaches back over the page before the one in which it
+    /// then. Full attention reaches every position, a recurrent state the last checkpoint at or below. A window reaches back over the page before the one in which it
     /// begins, 256 tokens at the least; further only as long as nothing was left behind, or to 0.
     pub fn rewind(&mut self, id: SequenceId, to: i32) -> i32 {
         self.sequences.get_mut(&id).map_or(0, |s| s.rewind(to))
@@ -265,14 +323,15 @@ impl States {
 
     /// Bytes of the pages of one sequence, those that it shares among them.
     pub fn bytes_of(&self, id: SequenceId) -> usize {
-        let kinds = self.sequences.get(&id).map(|s| &s.kinds);
-        kinds.into_iter().flatten().map(Pages::bytes).sum()
+        self.sequences.get(&id).map_or(0, Sequence::bytes)
     }
 
     /// The most bytes that a sequence of so many tokens holds, between two passes.
     pub fn bytes_for(&self, tokens: u64) -> u64 {
+        let slots = self.map.slots().kind().bytes as u64;
+        let slots = slots.saturating_mul(slots::MOST);
         let kinds = self.map.kinds().iter();
-        kinds.fold(0, |sum, kind| {
+        kinds.fold(slots, |sum, kind| {
             let pages = sequence::most_pages(tokens, kind.window);
             u64::saturating_add(sum, pages.saturating_mul(kind.bytes as u64))
         })

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use kernels::graph::{PageKind, PageList};
 use mlx_core::Array;
 
+use super::slots::Slots;
 use super::{Counted, PAGE};
 use crate::Result;
 
@@ -22,6 +23,8 @@ pub(super) struct Sequence {
     pub(super) last: Option<Rc<Array>>,
     /// Its pages of each kind.
     pub(super) kinds: Vec<Pages>,
+    /// Its recurrent states, if the model has such.
+    pub(super) slots: Option<Slots>,
 }
 
 /// The pages of one kind.
@@ -53,11 +56,12 @@ impl Taken {
 }
 
 impl Sequence {
-    pub(super) fn new(kinds: Vec<Pages>) -> Self {
+    pub(super) fn new(kinds: Vec<Pages>, slots: Option<Slots>) -> Self {
         Self {
             position: 0,
             last: None,
             kinds,
+            slots,
         }
     }
 
@@ -68,7 +72,15 @@ impl Sequence {
             ..=0 => 0,
             _ => self.kinds.iter().map(Pages::reach).max().unwrap_or(0),
         };
-        self.position = to.max(reach).clamp(0, self.position);
+        let to = to.max(reach).clamp(0, self.position);
+        self.position = match &mut self.slots {
+            // What a window does not reach either is forgotten with the rest.
+            Some(slots) => slots.rewind(match slots.reachable(to) {
+                least if least < reach => 0,
+                reached => reached,
+            }),
+            None => to,
+        };
         for pages in &mut self.kinds {
             pages.cut(self.position);
         }
@@ -82,7 +94,14 @@ impl Sequence {
             position: self.position,
             last: self.last.clone(),
             kinds: self.kinds.clone(),
+            slots: self.slots.as_ref().map(Slots::fork),
         }
+    }
+
+    /// Bytes of all pages.
+    pub(super) fn bytes(&self) -> usize {
+        let slots = self.slots.as_ref().map_or(0, Slots::bytes);
+        slots + self.kinds.iter().map(Pages::bytes).sum::<usize>()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use arch::Keys;
+use arch::{Keys, State};
 use kernels::graph::{PageRange, write_pages};
 use mlx_core::device::{self, Choice};
 use mlx_core::{Array, Dtype};
@@ -27,6 +27,10 @@ const fn keys(heads: usize, window: Option<usize>) -> Keys {
         head_dim: 2,
         window,
     }
+}
+
+fn states_of(keys: &[Keys]) -> Vec<State> {
+    keys.iter().copied().map(State::Keys).collect()
 }
 
 /// What is written for a token: it says which, where and of what.
@@ -211,7 +215,7 @@ proptest! {
         acts in prop::collection::vec((0_u8..=9, 0_usize..8, any::<u16>().prop_map(usize::from)), 1..40),
     ) {
         device::open(Choice::Cpu).unwrap();
-        let mut states = States::new(&STATES, Dtype::Float32).unwrap();
+        let mut states = States::new(&states_of(&STATES), Dtype::Float32).unwrap();
         let mut all = Vec::new();
         for one in acts {
             act(&mut states, &mut all, one);
@@ -231,7 +235,7 @@ proptest! {
 #[test]
 fn what_cannot_be_reserved_takes_nothing() {
     device::open(Choice::Cpu).unwrap();
-    let mut states = States::new(&STATES, Dtype::Float32).unwrap();
+    let mut states = States::new(&states_of(&STATES), Dtype::Float32).unwrap();
     let [one, other] = [states.begin(), states.begin()];
     let rows = |sequence, count| Rows { sequence, count };
     for wrong in [
@@ -243,7 +247,7 @@ fn what_cannot_be_reserved_takes_nothing() {
         assert!(states.reserve(&wrong).is_err(), "{wrong:?}");
         assert_eq!(states.pages(), 0);
     }
-    assert!(States::new(&STATES, Dtype::Int32).is_none());
+    assert!(States::new(&states_of(&STATES), Dtype::Int32).is_none());
 }
 
 /// Who writes into a page that another has takes a copy of that page and of no other.
@@ -251,7 +255,7 @@ fn what_cannot_be_reserved_takes_nothing() {
 fn a_shared_page_is_copied_once_and_alone() {
     device::open(Choice::Cpu).unwrap();
     let full = [keys(1, None)];
-    let mut states = States::new(&full, Dtype::Float32).unwrap();
+    let mut states = States::new(&states_of(&full), Dtype::Float32).unwrap();
     let id = states.begin();
     let grow = |states: &mut States, id, count: i32| {
         let rows = Rows {

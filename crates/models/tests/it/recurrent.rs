@@ -1,7 +1,9 @@
 //! Sequences of models with gated delta nets go back: to checkpoints, and where a pass could not be built.
 
-use crate::common::{Expected, fixture, load, logits_in_chunks, on_both_paths, relative_error};
-use mlx_core::{Array, Dtype};
+use crate::common::{
+    Expected, fixture, load, logits_in_chunks, on_both_paths, open_device, relative_error,
+};
+use mlx_core::{Array, DeviceKind, Dtype, device};
 use models::cache::Cache;
 use models::{Logits, Model, ModelInfo};
 
@@ -75,6 +77,29 @@ fn a_prompt_cut_at_multiples_has_the_same_bits() {
             assert_eq!(found, whole, "{sizes:?}");
         }
     });
+}
+
+/// Sequences that begin alike have the same pages, and each goes on by itself: the pages that one has no use for any
+/// more are not written while the other has one.
+#[test]
+fn sequences_that_part_do_not_touch_each_other() {
+    open_device();
+    if device::current().unwrap() != DeviceKind::Cpu {
+        return;
+    }
+    let expected = Expected::read("qwen3_5-long");
+    let ids = expected.ints("input_ids");
+    let model = load("qwen3_5-long", Some(Dtype::Float32));
+    let mut cache = model.new_cache();
+    logits_in_chunks(&model, &mut cache, &ids[..100], &[64, 1]);
+    let mut second = cache.fork().unwrap();
+    logits_in_chunks(&model, &mut second, &[5; 70], &[1]);
+    check_from(&model, &mut cache, &expected, 100, 1);
+    assert_eq!((second.offset(), second.rewind(110)), (170, 64));
+    check_from(&model, &mut second, &expected, 64, 7);
+    drop(cache);
+    assert_eq!(second.rewind(100), 64);
+    check_from(&model, &mut second, &expected, 64, 2048);
 }
 
 #[test]
