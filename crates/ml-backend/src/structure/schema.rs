@@ -67,6 +67,7 @@ fn walk(schema: &mut Value, whole: &Value, path: &str) -> Result<(), String> {
     leave_out(object);
     bound_integers(object);
     clamp_bounds(object);
+    keep_whole(object);
     count_properties(object, path)?;
     if let Some(Value::Array(parts)) = object.get("oneOf")
         && all_disjoint(parts, whole)
@@ -169,6 +170,31 @@ fn clamp_bounds(object: &mut Map<String, Value>) {
         {
             object.insert(key.to_owned(), (bound.signum() as i64 * MOST as i64).into());
         }
+    }
+}
+
+/// Bounds whole numbers that have no least one: `-0` is one to the grammar, and a fraction to readers. Multiples
+/// stay where a double, by which others check them, is exact.
+fn keep_whole(object: &mut Map<String, Value>) {
+    let named = |name: &str| match object.get("type") {
+        Some(Value::String(kind)) => kind == name,
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == name),
+        _ => false,
+    };
+    let has = |key: &str| object.contains_key(key);
+    let multiples = has("multipleOf");
+    let whole = named("integer") && !named("number");
+    let most = match multiples {
+        true => 999_999_999_999_999_i64,
+        false => 1_000_000_000_000_000_000,
+    };
+    let no_least = !has("minimum") && !has("exclusiveMinimum");
+    let no_most = !has("maximum") && !has("exclusiveMaximum");
+    if no_least && (whole || multiples) {
+        object.insert("minimum".to_owned(), (-most).into());
+    }
+    if no_most && multiples {
+        object.insert("maximum".to_owned(), most.into());
     }
 }
 

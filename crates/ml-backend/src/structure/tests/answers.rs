@@ -87,6 +87,26 @@ fn what_a_model_that_knows_nothing_ends_is_valid() {
     assert!(ended * 5 >= all * 4, "{ended} of {all} ended");
 }
 
+/// A reader of draft 4 takes `-0` for a fraction, and a double is no multiple where it is rounded.
+#[test]
+fn whole_numbers_and_multiples_are_those_of_every_reader() {
+    let whole = serde_json::json!({ "$schema": "http://json-schema.org/draft-04/schema#", "type": "integer" });
+    let multiple = serde_json::json!({ "type": "number", "multipleOf": 1.5 });
+    let [model, _] = models();
+    for (schema, bad) in [(whole, "-0"), (multiple, "949774458477178374")] {
+        let structure = Structure::JsonSchema(schema.clone());
+        let validator = validator(&schema);
+        assert!(!validator.is_valid(&serde_json::from_str(bad).unwrap()));
+        assert!(!model.takes(&structure, bad));
+        assert!(model.takes(&structure, "-123"));
+        for seed in 0..200 {
+            let answer = model.answer(&structure, seed);
+            let value = serde_json::from_str(&answer.text).unwrap();
+            assert!(validator.is_valid(&value), "{schema} {}", answer.text);
+        }
+    }
+}
+
 #[test]
 fn a_draw_is_the_same_again_beside_others_that_went_before() {
     let [model, _] = models();
