@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ml_backend::{AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend};
 use ml_backend::{
     AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend, TokenLogprobs,
 };
