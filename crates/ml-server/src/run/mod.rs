@@ -91,10 +91,7 @@ impl Run {
                 index,
                 sender: sender.clone(),
             };
-            let work = move || {
-                reader.read(&job);
-                drop(place);
-            };
+            let work = move || reader.read(&job, place);
             let thread = std::thread::Builder::new()
                 .name("answer".to_owned())
                 .spawn(work);

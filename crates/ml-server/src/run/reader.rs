@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ml_backend::{
     AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend, TokenLogprobs,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
 use super::{Job, Prompt, Report};
@@ -21,7 +22,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn read(&self, job: &Job) {
+    /// Reads the answer to its end; `place` is free again before its client knows of that.
+    pub(super) fn read(&self, job: &Job, place: OwnedSemaphorePermit) {
         let mut under_way = self.app.metrics.begin();
         let mut stream = match Stream::start(&self.backend, job) {
             Ok(stream) => stream,
@@ -62,6 +64,8 @@ impl Reader {
             if !prompt.is_empty() {
                 self.report(Report::Event(self.prompt(job, prompt)));
             }
+            // Who has the end may ask again, and look at the figures.
+            drop((under_way, place));
             self.report(Report::Event(Event::End(End { finish, usage })));
         }
     }
