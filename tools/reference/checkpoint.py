@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from transformers import (
     AutoConfig, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3nForCausalLM, Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration, Gemma4UnifiedForCausalLM, Gemma4UnifiedForConditionalGeneration, GemmaForCausalLM,
-    GptOssForCausalLM, LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen2MoeForCausalLM,
-    Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM, Qwen3_5MoeForConditionalGeneration,
-    Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM, VaultGemmaForCausalLM,
+    GptOssForCausalLM, LlamaForCausalLM, MinistralForCausalLM, MistralForCausalLM, Qwen2ForCausalLM,
+    Qwen2MoeForCausalLM, Qwen3_5ForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForCausalLM,
+    Qwen3_5MoeForConditionalGeneration, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Qwen3NextForCausalLM,
+    VaultGemmaForCausalLM,
 )  # fmt: skip
 
 MODEL_CLASSES = {

@@ -244,7 +244,8 @@ fn matrix(name: &str, linear: &Linear<String>, weights: Weights) -> Vec<Tensor> 
         experts.into_iter().chain([rows, width]).collect::<Vec<_>>()
     };
     let weight = format!("{name}.weight");
-    let Some(bits) = weights.bits() else {
+    // As mlx-lm has them: rows that are no whole groups stay as they are.
+    let Some(bits) = weights.bits().filter(|_| columns.is_multiple_of(GROUP)) else {
         return vec![Tensor::new(
             weight,
             "BF16",

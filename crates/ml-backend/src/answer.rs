@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use serde::Serialize;
 
 use crate::chat::{AnswerEvent, AnswerParser, Message, ToolCall};
-use crate::handle::{MlxBackend, Origin};
+use crate::handle::{MlxBackend, Origin, only};
 use crate::metrics::{FinishReason, Generation, Metrics, Piece};
 use crate::stream::GenerationStream;
 use crate::{Error, Options, Result};
@@ -218,7 +218,7 @@ impl MlxBackend {
         chat.markers = true;
         let seed = RandomState::new().hash_one(request.prompt.len());
         let parser = AnswerParser::new(chat.syntax, &tools, chat.opened, seed);
-        let stream = self.start(request, options, Origin::Chat(&chat))?;
+        let stream = only(self.start(request, options, Origin::Chat(&chat), 1)?)?;
         Ok(AnswerStream::new(stream, parser))
     }
 }

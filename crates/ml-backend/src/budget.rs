@@ -137,8 +137,10 @@ mod tests {
     /// The answer of a model that says `script`, as far as it is let.
     fn said(tokens: usize, opened: bool, script: &str) -> String {
         let tokenizer = tokenizer();
-        let mut syntax = Syntax::default();
-        syntax.reasoning = Some(ReasoningSyntax::Think);
+        let syntax = Syntax {
+            calls: None,
+            reasoning: Some(ReasoningSyntax::Think),
+        };
         let budget = Budget::around(tokens, (syntax, opened), &tokenizer, None);
         let mut watch = budget.unwrap().unwrap().start().unwrap();
         let mut all = Vec::new();

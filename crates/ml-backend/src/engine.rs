@@ -32,7 +32,8 @@ use threads::Running;
 
 /// A request to the engine.
 pub(crate) enum Job {
-    Generate(GenerateJob),
+    /// Answers to one prompt; mostly one.
+    Generate(Vec<GenerateJob>),
     Logits {
         ids: Vec<u32>,
         reply: Sender<Result<Vec<f32>>>,
@@ -215,7 +216,11 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
         };
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {
-                Job::Generate(job) => accept(&mut scheduler, job),
+                Job::Generate(jobs) => {
+                    for (i, job) in jobs.into_iter().enumerate() {
+                        accept(&mut scheduler, job, i > 0);
+                    }
+                }
                 Job::Logits { ids, reply } => asides.push_back(Aside::Logits { ids, reply }),
                 Job::Read(job) => asides.push_back(Aside::Texts(Texts::new(job))),
             }
@@ -251,7 +256,7 @@ impl Aside {
     }
 }
 
-fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
+fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob, is_copy: bool) {
     let GenerateJob {
         request,
         vocabulary,
@@ -267,7 +272,10 @@ fn accept<T>(scheduler: &mut Scheduler<T, Asker>, job: GenerateJob) {
         place,
         bell,
     };
-    scheduler.add(request, vocabulary, asker, since);
+    match is_copy {
+        true => scheduler.add_copy(request, vocabulary, asker, since),
+        false => scheduler.add(request, vocabulary, asker, since),
+    }
 }
 
 /// Whoever sent a request, on the other end of its channel.

@@ -95,6 +95,18 @@ impl<T> Run<T> {
         Ok(None)
     }
 
+    /// Takes up the work where another sequence is, which has read the same prompt and drawn its first token.
+    pub(crate) fn begin_as<M>(&mut self, model: &mut M, other: SequenceId) -> Result<()>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let (sequence, token) = model.copy(other, &self.request)?;
+        self.sequence = Some(sequence);
+        self.reused = self.request.prompt.len();
+        self.state = State::Token(token);
+        Ok(())
+    }
+
     pub(crate) fn sequence(&self) -> Option<SequenceId> {
         self.sequence
     }

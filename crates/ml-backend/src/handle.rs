@@ -119,16 +119,36 @@ impl MlxBackend {
 
     /// [`generate`](Backend::generate) as an iterator.
     pub fn stream(&self, prompt: &str, options: &Options) -> Result<GenerationStream> {
+        only(self.stream_n(prompt, options, 1)?)
+    }
+
+    /// Several continuations of one prompt; see [`stream_ids_n`](Self::stream_ids_n).
+    pub fn stream_n(
+        &self,
+        prompt: &str,
+        options: &Options,
+        n: usize,
+    ) -> Result<Vec<GenerationStream>> {
         self.check_generates()?;
         self.check_length(prompt)?;
         let request = Request::new(self.encode(prompt)?, options, &self.loaded.limits)?;
-        self.start(request, options, Origin::Text(prompt))
+        self.start(request, options, Origin::Text(prompt), n)
     }
 
     /// [`chat`](Backend::chat) as an iterator.
     pub fn stream_chat(&self, messages: &[Message], options: &Options) -> Result<GenerationStream> {
+        only(self.stream_chat_n(messages, options, 1)?)
+    }
+
+    /// Several answers to one chat; see [`stream_ids_n`](Self::stream_ids_n).
+    pub fn stream_chat_n(
+        &self,
+        messages: &[Message],
+        options: &Options,
+        n: usize,
+    ) -> Result<Vec<GenerationStream>> {
         let (request, chat) = self.chat_request(messages, options)?;
-        self.start(request, options, Origin::Chat(&chat))
+        self.start(request, options, Origin::Chat(&chat), n)
     }
 
     /// What is asked of the engine for a chat, and what is known of its answer.
@@ -164,11 +184,27 @@ impl MlxBackend {
     /// Continues token ids, as an iterator. Needs no tokenizer: without one, the pieces have ids
     /// and no text.
     pub fn stream_ids(&self, ids: &[u32], options: &Options) -> Result<GenerationStream> {
+        only(self.stream_ids_n(ids, options, 1)?)
+    }
+
+    /// `n` continuations of token ids, each of them a stream of its own: the first with the seed of `options`, the
+    /// next with the one after it, and each what it is alone with that seed. Where caches are in pages, on a processor,
+    /// and there is a place for them beside each other ([`at_once`](crate::MlxBackendBuilder::at_once)), the prompt is
+    /// read once and its pages are shared. Whoever reads the streams one after the other loses nothing by it.
+    ///
+    /// # Errors
+    /// As [`stream_ids`](Self::stream_ids), and when `n` is 0.
+    pub fn stream_ids_n(
+        &self,
+        ids: &[u32],
+        options: &Options,
+        n: usize,
+    ) -> Result<Vec<GenerationStream>> {
         if !options.stop.is_empty() {
             self.tokenizer()?;
         }
         let request = Request::new(ids.to_vec(), options, &self.loaded.limits)?;
-        self.start(request, options, Origin::Ids)
+        self.start(request, options, Origin::Ids, n)
     }
 
     /// Continues token ids. Needs no tokenizer: without one, the result has ids and no text.
@@ -232,13 +268,21 @@ impl MlxBackend {
         }
     }
 
-    /// Has the engine generate.
+    /// Has the engine generate `n` answers.
     pub(crate) fn start(
         &self,
         mut request: Request,
         options: &Options,
         origin: Origin<'_>,
-    ) -> Result<GenerationStream> {
+        n: usize,
+    ) -> Result<Vec<GenerationStream>> {
+        if n == 0 {
+            return Err(Error::InvalidOption {
+                name: "n",
+                value: n.to_string(),
+                expected: "1 or more",
+            });
+        }
         self.check_generates()?;
         let tokenizer = self.loaded.tokenizer.as_ref();
         request.sampling.look_up(options, tokenizer)?;
@@ -262,12 +306,14 @@ impl MlxBackend {
             Some(chat) if chat.markers => keeping(tokenizer, chat.syntax.special_tokens(tokenizer)),
             _ => vocabulary(tokenizer),
         });
-        GenerationStream::start(
-            self.engine.clone(),
-            request,
-            vocabulary,
-            options.cancel.clone(),
-        )
+        request.has_copies = n > 1;
+        let requests = (0..n as u64).map(|i| {
+            let mut request = request.clone();
+            request.sampling.seed = request.sampling.seed.wrapping_add(i);
+            request
+        });
+        let (vocabulary, cancel) = (vocabulary.as_ref(), &options.cancel);
+        GenerationStream::start(&self.engine, requests, vocabulary, cancel)
     }
 
     /// Holds a request to a form, from where its answer begins.
@@ -326,6 +372,11 @@ impl MlxBackend {
         let format = ChatFormat::for_model(model_type, self.tokenizer()?)?;
         Ok(self.loaded.format.get_or_init(|| format))
     }
+}
+
+/// Of one request.
+pub(crate) fn only(mut streams: Vec<GenerationStream>) -> Result<GenerationStream> {
+    streams.pop().ok_or(Error::EngineEnded)
 }
 
 impl Backend for MlxBackend {

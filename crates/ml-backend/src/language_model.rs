@@ -86,6 +86,14 @@ pub(crate) trait LanguageModel {
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Self::Token>>;
 
+    /// Whether [`copy`](Self::copy) can be.
+    fn can_copy(&self) -> bool;
+
+    /// A second sequence for another request with the same prompt, in the caches of one that has read it and drawn
+    /// its [`first`](Self::first) token, no more; and the first token of this one. The request of the other said that
+    /// there are [copies](Request::has_copies).
+    fn copy(&mut self, of: SequenceId, request: &Request) -> Result<(SequenceId, Self::Token)>;
+
     /// Submits one more step of each of these sequences after its token, which need not be known yet; does
     /// not wait. A token for each, or its failure, after which it cannot go on.
     ///

@@ -36,7 +36,9 @@
 //! - **What was generated is never lost.** Cancelled, failed on the way, or stopped by the caller's
 //!   own error: [`Error::partial`] has what there was.
 //! - **The host reads one token a step, a step late.** Step n+1 is submitted before token n is
-//!   read; sampling happens on the device, in MLX's operations.
+//!   read. Sampling happens on the device; on a GPU a request that asks for more than temperature, top-k, top-p, min-p
+//!   and the repetition penalty has its logits brought to the host, where each of its tokens is known before its next
+//!   step.
 //!
 //! This crate knows nothing of layers and weights, which are `models`', nor of terminals. No type of the
 //! crates below is in its API.
@@ -115,3 +117,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/structure.md")]
 struct StructurePage;
+
+/// And that of the page on tools.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tools.md")]
+struct ToolsPage;

@@ -63,6 +63,9 @@ struct Sequence {
     pass: Option<Pass>,
     /// Where the prompt's probabilities are asked for.
     scores: Option<Scores>,
+    /// Of the prompt's last token, `[V]`, as long as copies may be made of it.
+    logits: Option<Array>,
+    has_copies: bool,
 }
 
 impl Sequence {
@@ -245,6 +248,17 @@ impl MlxModel {
         }
     }
 
+    /// Gives a sequence a number.
+    fn add(&mut self, sequence: Sequence) -> SequenceId {
+        let free = self.sequences.iter().position(Option::is_none);
+        let number = free.unwrap_or(self.sequences.len());
+        match free {
+            Some(number) => self.sequences[number] = Some(sequence),
+            None => self.sequences.push(Some(sequence)),
+        }
+        SequenceId(number)
+    }
+
     /// Takes a sequence out, so that the rest of `self` can be used beside it.
     fn take(&mut self, id: SequenceId) -> Sequence {
         let sequence = self.sequences.get_mut(id.0).and_then(Option::take);
@@ -380,14 +394,10 @@ impl LanguageModel for MlxModel {
             sampler: Sampler::new(&request.sampling, prompt)?,
             pass: None,
             scores: request.prompt_logprobs.map(|n| Scores::new(prompt, n)),
+            logits: None,
+            has_copies: request.has_copies,
         };
-        let free = self.sequences.iter().position(Option::is_none);
-        let number = free.unwrap_or(self.sequences.len());
-        match free {
-            Some(number) => self.sequences[number] = Some(sequence),
-            None => self.sequences.push(Some(sequence)),
-        }
-        Ok((SequenceId(number), reused))
+        Ok((self.add(sequence), reused))
     }
 
     fn has_room(&self, requests: &[(&Request, usize)]) -> bool {
@@ -410,6 +420,10 @@ impl LanguageModel for MlxModel {
         let cache = self.model.new_cache();
         let sequence = self.sequence(id);
         (sequence.held.cache, sequence.pass) = (cache, None);
+        sequence.logits = None;
+        if let Some(scores) = &mut sequence.scores {
+            scores.begin_again();
+        }
         self.last = None;
     }
 
@@ -457,6 +471,9 @@ impl LanguageModel for MlxModel {
         let made = sequence.run(&self.model, ids, Logits::Last, more);
         let made = made.and_then(|logits| {
             let logits = logits.flatten();
+            if sequence.has_copies {
+                sequence.logits.clone_from(&logits);
+            }
             logits
                 .map(|logits| Self::draw(&mut sequence, &logits))
                 .transpose()
@@ -465,10 +482,35 @@ impl LanguageModel for MlxModel {
         made
     }
 
+    /// Pages are shared; buffers are not.
+    fn can_copy(&self) -> bool {
+        self.model.states().is_some()
+    }
+
+    fn copy(&mut self, of: SequenceId, request: &Request) -> Result<(SequenceId, Token)> {
+        let sampler = Sampler::new(&request.sampling, &request.prompt)?;
+        let other = self.sequence(of);
+        let logits = other.logits.clone().ok_or(Error::EngineEnded)?;
+        let mut sequence = Sequence {
+            held: Held {
+                cache: other.held.cache.fork()?,
+                tokens: request.prompt.clone(),
+            },
+            sampler,
+            pass: None,
+            scores: other.scores.clone(),
+            logits: None,
+            has_copies: false,
+        };
+        let token = Self::draw(&mut sequence, &logits)?;
+        Ok((self.add(sequence), token))
+    }
+
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
         self.make_way();
         for (id, token) in steps {
             self.settle(*id, token);
+            self.sequence(*id).logits = None;
         }
         let tokens: Vec<&Token> = steps.iter().map(|(_, token)| *token).collect();
         let ids = Token::ids(&tokens)?;

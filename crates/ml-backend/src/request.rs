@@ -127,6 +127,8 @@ pub(crate) struct Request {
     pub(crate) prefill_chunk: usize,
     /// How many alternatives are told of each token of the prompt, where that is asked for.
     pub(crate) prompt_logprobs: Option<usize>,
+    /// Whether there are further answers to its prompt.
+    pub(crate) has_copies: bool,
     /// Whether the caches' tokens may stand for the beginning of the prompt.
     pub(crate) reuse_prefix: bool,
     pub(crate) sampling: Sampling,
@@ -161,6 +163,7 @@ impl Request {
                 false => [&limits.eos[..], &options.stop_ids].concat(),
             },
             prompt_logprobs: options.prompt_logprobs,
+            has_copies: false,
             stop: options.stop.clone(),
             prefill_chunk: options
                 .prefill_chunk

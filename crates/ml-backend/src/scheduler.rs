@@ -56,12 +56,25 @@ struct Waiting<C> {
     vocabulary: Option<Arc<dyn Vocabulary>>,
     client: C,
     since: Instant,
+    copies: Vec<Self>,
+}
+
+impl<C: Client> Waiting<C> {
+    /// It will never be taken up.
+    fn end_cancelled(mut self) {
+        let nothing = Generation::nothing(self.request.prompt.len(), FinishReason::Cancelled);
+        let partial = nothing.into();
+        self.client.taken();
+        self.client.done(Err(Error::Cancelled { partial }));
+    }
 }
 
 /// One that was taken up.
 struct Running<T, C> {
     run: Run<T>,
     client: C,
+    /// Further answers to its prompt, which begin when that has been read.
+    copies: Vec<Waiting<C>>,
 }
 
 /// The requests of a model.
@@ -100,7 +113,39 @@ impl<T, C: Client> Scheduler<T, C> {
             vocabulary,
             client,
             since,
+            copies: Vec::new(),
         });
+    }
+
+    /// Adds one to the last that waits: another answer to the same prompt, which is read once for both where there is
+    /// a place for it by then.
+    pub(crate) fn add_copy(
+        &mut self,
+        request: Request,
+        vocabulary: Option<Arc<dyn Vocabulary>>,
+        client: C,
+        since: Instant,
+    ) {
+        self.add(request, vocabulary, client, since);
+        if let Some(copy) = self.waiting.pop_back() {
+            match self.waiting.back_mut() {
+                Some(first) => first.copies.push(copy),
+                None => self.waiting.push_back(copy),
+            }
+        }
+    }
+
+    /// Those whose prompt nobody has read for them wait as if they came before the others.
+    fn wait_again(&mut self, copies: Vec<Waiting<C>>, together: bool) {
+        let mut copies = copies.into_iter();
+        if together && let Some(mut first) = copies.next() {
+            first.copies.extend(copies);
+            self.waiting.push_front(first);
+            return;
+        }
+        for copy in copies.rev() {
+            self.waiting.push_front(copy);
+        }
     }
 
     /// Whether there is nothing to do.
@@ -158,6 +203,7 @@ impl<T, C: Client> Scheduler<T, C> {
                 vocabulary,
                 mut client,
                 since,
+                copies,
             } = waiting;
             client.taken();
             let queued = since.elapsed();
@@ -166,11 +212,16 @@ impl<T, C: Client> Scheduler<T, C> {
                 Ok(run) => run,
                 Err(error) => {
                     client.done(Err(error));
+                    self.wait_again(copies, true);
                     continue;
                 }
             };
             let begun = catching(|| run.begin(model));
-            let one = Running { run, client };
+            let one = Running {
+                run,
+                client,
+                copies,
+            };
             match begun {
                 Ok(None) => self.running.push(one),
                 Ok(Some(reason)) => self.end(model, one, Ok(reason)),
@@ -223,10 +274,13 @@ impl<T, C: Client> Scheduler<T, C> {
             .position(|one| one.client.is_cancelled())
             && let Some(mut one) = self.waiting.remove(i)
         {
-            let nothing = Generation::nothing(one.request.prompt.len(), FinishReason::Cancelled);
-            let partial = nothing.into();
-            one.client.taken();
-            one.client.done(Err(Error::Cancelled { partial }));
+            let copies = std::mem::take(&mut one.copies);
+            one.end_cancelled();
+            let mut copies = copies.into_iter();
+            if let Some(mut first) = copies.next() {
+                first.copies.extend(copies);
+                self.waiting.insert(i, first);
+            }
         }
     }
 
@@ -259,7 +313,7 @@ impl<T, C: Client> Scheduler<T, C> {
                 true => next.next(),
                 false => None,
             };
-            let Running { run, client } = one;
+            let Running { run, client, .. } = one;
             let taken = catching(|| run.take(model, next, &mut |piece| client.emit(piece)));
             match taken {
                 Ok(None) => i += 1,
@@ -332,10 +386,56 @@ impl<T, C: Client> Scheduler<T, C> {
                 room -= next;
             }
             match catching(|| run.read_prompt(model, more)) {
-                Ok(()) => i += 1,
+                Ok(()) => {
+                    self.begin_copies(model, i);
+                    i += 1;
+                }
                 Err(error) => self.end_at(model, i, Err(error)),
             }
         }
+    }
+
+    /// Lets the further answers to a prompt begin, if it has been read and there is room: from its caches.
+    fn begin_copies<M>(&mut self, model: &mut M, i: usize)
+    where
+        M: LanguageModel<Token = T>,
+    {
+        let Some(Running { run, copies, .. }) = self.running.get_mut(i) else {
+            return;
+        };
+        let Some(first) = run.sequence().filter(|_| run.has_token()) else {
+            return;
+        };
+        let mut copies: VecDeque<_> = std::mem::take(copies).into();
+        let mut at = i + 1;
+        while let Some(copy) = copies.front()
+            && model.can_copy()
+            && self.running.len() < self.service.at_once.max(1)
+            && self.has_room(model, Some((&copy.request, 0)), self.margin)
+            && let Some(mut copy) = copies.pop_front()
+        {
+            if copy.client.is_cancelled() {
+                copy.end_cancelled();
+                continue;
+            }
+            copy.client.taken();
+            let queued = copy.since.elapsed();
+            let mut run = Run::new(copy.request, copy.vocabulary.as_deref(), queued);
+            let begun = catching(|| run.begin_as(model, first));
+            let one = Running {
+                run,
+                client: copy.client,
+                copies: Vec::new(),
+            };
+            match begun {
+                Ok(()) => {
+                    self.running.insert(at, one);
+                    at += 1;
+                }
+                Err(error) => self.end(model, one, Err(error)),
+            }
+        }
+        self.wait_again(copies.into(), model.can_copy());
     }
 
     /// Ends those of a kind that nobody waits for any more.
@@ -362,11 +462,16 @@ impl<T, C: Client> Scheduler<T, C> {
     }
 
     /// Ends one that is in no list.
-    fn end<M>(&self, model: &mut M, one: Running<T, C>, outcome: Result<FinishReason>)
+    fn end<M>(&mut self, model: &mut M, one: Running<T, C>, outcome: Result<FinishReason>)
     where
         M: LanguageModel<Token = T>,
     {
-        let Running { run, mut client } = one;
+        let Running {
+            run,
+            mut client,
+            copies,
+        } = one;
+        self.wait_again(copies, model.can_copy());
         let sequence = run.sequence();
         let finished = match outcome {
             Err(error @ Error::Panicked { .. }) => Err(error),

@@ -14,6 +14,7 @@ use crate::{Result, TokenLogprobs};
 const ROWS: i32 = 32;
 
 /// How probable the tokens of a prompt are, as far as it has been read.
+#[derive(Clone)]
 pub(crate) struct Scores {
     prompt: Vec<u32>,
     alternatives: usize,
@@ -32,9 +33,17 @@ impl Scores {
         }
     }
 
-    /// Whether not all of the prompt has been read.
+    /// Whether not all of them are known.
     pub(crate) fn wants_more(&self) -> bool {
-        self.read < self.prompt.len()
+        self.found.len() + 1 < self.prompt.len()
+    }
+
+    /// The prompt is read from its beginning again, unless all is known.
+    pub(crate) fn begin_again(&mut self) {
+        if self.wants_more() {
+            self.read = 0;
+            self.found.clear();
+        }
     }
 
     /// Looks at the next positions, of which these are the hidden states `[L, hidden]`. Gives the logits of the last

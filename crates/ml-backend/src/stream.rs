@@ -48,38 +48,42 @@ pub struct GenerationStream {
 }
 
 impl GenerationStream {
+    /// A stream for each of `requests`, which have one prompt. More than may wait are not even made.
     pub(crate) fn start(
-        engine: Arc<Engine>,
-        request: Request,
-        vocabulary: Option<Arc<dyn Vocabulary>>,
-        cancel: CancelToken,
-    ) -> Result<Self> {
-        let (events, receiver) = channel();
-        let (bell, listener) = bell();
-        let abandoned = CancelToken::new();
-        let prompt_tokens = request.prompt.len();
-        let place = Some(engine.place()?);
-        engine.submit(Job::Generate(GenerateJob {
-            request,
-            vocabulary,
-            cancel: [cancel.clone(), abandoned.clone()],
-            events,
-            place,
-            since: Instant::now(),
-            bell,
-        }))?;
-        Ok(Self {
-            events: receiver,
-            cancel,
-            abandoned,
-            cancelled: false,
-            listener,
-            prompt_tokens,
-            ended: false,
-            handed_out: (0, 0),
-            whole: None,
-            _engine: engine,
-        })
+        engine: &Arc<Engine>,
+        requests: impl Iterator<Item = Request>,
+        vocabulary: Option<&Arc<dyn Vocabulary>>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Self>> {
+        let (mut jobs, mut streams) = (Vec::new(), Vec::new());
+        for request in requests {
+            let (events, receiver) = channel();
+            let (bell, listener) = bell();
+            let abandoned = CancelToken::new();
+            streams.push(Self {
+                events: receiver,
+                cancel: cancel.clone(),
+                abandoned: abandoned.clone(),
+                cancelled: false,
+                listener,
+                prompt_tokens: request.prompt.len(),
+                ended: false,
+                handed_out: (0, 0),
+                whole: None,
+                _engine: Arc::clone(engine),
+            });
+            jobs.push(GenerateJob {
+                request,
+                vocabulary: vocabulary.cloned(),
+                cancel: [cancel.clone(), abandoned],
+                events,
+                place: Some(engine.place()?),
+                since: Instant::now(),
+                bell,
+            });
+        }
+        engine.submit(Job::Generate(jobs))?;
+        Ok(streams)
     }
 
     /// Tokens of the prompt.

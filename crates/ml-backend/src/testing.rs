@@ -26,6 +26,7 @@ pub(crate) enum Call {
     Together(usize),
     /// The token of this step was waited for.
     Read(usize),
+    Copy,
     PutAside,
     Replay(usize),
     /// So many texts were read at once.
@@ -64,6 +65,8 @@ pub(crate) struct Script {
     paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
+    /// Whether sequences can be copied.
+    pub(crate) copies: bool,
     /// The token of this step ends the answer.
     pub(crate) last: Option<usize>,
     /// Reading this step's token fails.
@@ -99,6 +102,7 @@ impl Script {
             layers: 1,
             paused: Vec::new(),
             held_prefix: 0,
+            copies: true,
             last: None,
             fail_at: None,
             fail_after: None,
@@ -235,6 +239,19 @@ impl LanguageModel for Script {
         self.calls.push(Call::First(ids.len()));
         self.caches[sequence.0].extend(ids);
         Ok(Some(0))
+    }
+
+    fn can_copy(&self) -> bool {
+        self.copies
+    }
+
+    fn copy(&mut self, of: SequenceId, request: &Request) -> Result<(SequenceId, usize)> {
+        assert_eq!(self.made[of.0], 0, "it has gone on");
+        assert_eq!(self.caches[of.0], request.prompt, "another prompt");
+        let (sequence, _) = self.begin(request)?;
+        self.caches[sequence.0].clone_from(&request.prompt);
+        self.calls.push(Call::Copy);
+        Ok((sequence, 0))
     }
 
     fn next(&mut self, steps: &[(SequenceId, &usize)]) -> Result<Vec<Result<usize>>> {

@@ -23,6 +23,19 @@ impl MlxBackend {
         Ok(self.tokenizer()?.encode(text, special)?)
     }
 
+    /// What a token adds to a text, which need not be whole characters. Where the tokenizer does not tell, it is the
+    /// text of the token alone.
+    ///
+    /// # Errors
+    /// A directory without a tokenizer.
+    pub fn token_bytes(&self, id: u32) -> Result<Vec<u8>> {
+        let tokenizer = self.tokenizer()?;
+        match tokenizer.token_bytes(id) {
+            Some(bytes) => Ok(bytes),
+            None => Ok(tokenizer.decode(&[id], false)?.into_bytes()),
+        }
+    }
+
     /// The text of token ids, special tokens written out.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options};
 
+use crate::stage_args::StageArgs;
 use crate::structure::StructureArgs;
 
 /// What a person who has just met the program can type.
@@ -87,25 +88,44 @@ pub(crate) struct RmArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct GenerateArgs {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = MODEL)]
     pub(crate) model: ModelArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = PROMPT)]
     pub(crate) input: InputArgs,
     /// A system message before the prompt.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["raw", "tokens"])]
+    #[arg(long, help_heading = PROMPT, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["raw", "tokens"])]
     pub(crate) system: Option<String>,
     /// Continue the prompt as it is, without a chat template.
-    #[arg(long, conflicts_with = "tokens")]
+    #[arg(long, help_heading = PROMPT, conflicts_with = "tokens")]
     pub(crate) raw: bool,
     /// Print token ids on one line instead of text.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub(crate) print_ids: bool,
-    /// Print one JSON object with the text, the ids and the figures.
-    #[arg(long, conflicts_with = "print_ids")]
+    /// Print one JSON object with the text, the ids and the figures; of several answers one a line.
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "print_ids")]
     pub(crate) json: bool,
-    #[command(flatten)]
+    /// Give N answers, with a seed of their own each: the one asked for, and those that follow it. The prompt is read
+    /// once, where that can be.
+    #[arg(long, help_heading = OUTPUT, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    pub(crate) n: usize,
+    /// Tell how probable the model itself found each token, before all options of sampling, and the N most probable
+    /// ones of its place, from 0 to 20: in the JSON object, else on standard error behind the answer.
+    #[arg(long, help_heading = OUTPUT, value_name = "N", value_parser = up_to_20)]
+    pub(crate) logprobs: Option<usize>,
+    /// The same of the prompt's tokens, of all but the first.
+    #[arg(long, help_heading = OUTPUT, value_name = "N", value_parser = up_to_20)]
+    pub(crate) prompt_logprobs: Option<usize>,
+    #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }
+
+/// Groups of options.
+const MODEL: &str = "Model and device";
+const PROMPT: &str = "Prompt";
+const OUTPUT: &str = "Output";
+const ANSWER: &str = "Length and end of the answer";
+const SAMPLING: &str = "Sampling";
+const STAGES: &str = "Penalties, biases and further filters";
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
@@ -120,7 +140,7 @@ pub(crate) struct InputArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ChatArgs {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = MODEL)]
     pub(crate) model: ModelArgs,
     /// A system message at the start of the conversation.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -134,7 +154,7 @@ pub(crate) struct ChatArgs {
         hide_possible_values = true
     )]
     pub(crate) reasoning: Option<Reasoning>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }
 
@@ -294,7 +314,7 @@ impl LoadArgs {
 #[derive(Args, Debug)]
 pub(crate) struct SamplingArgs {
     /// The most tokens to generate [default: 2048].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, help_heading = ANSWER, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
     /// Sampling temperature; 0 always takes the most probable token [default: the model's advice, else
     /// 0.1].
@@ -322,26 +342,31 @@ pub(crate) struct SamplingArgs {
     #[arg(long)]
     no_advice: bool,
     /// End the answer before this text; may be given several times.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = not_empty)]
+    #[arg(long, help_heading = ANSWER, value_name = "TEXT", allow_hyphen_values = true, value_parser = not_empty)]
     stop: Vec<String>,
+    /// End the answer before this token; may be given several times.
+    #[arg(long, help_heading = ANSWER, value_name = "ID")]
+    stop_id: Vec<u32>,
     /// Go on after an end-of-sequence token.
-    #[arg(long)]
+    #[arg(long, help_heading = ANSWER)]
     ignore_eos: bool,
     /// Prompt tokens to run at once, at most 8192: fewer need less memory [default: 512 on a CPU, else 2048].
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, help_heading = PROMPT, value_name = "N", value_parser = at_least_one)]
     prefill_chunk: Option<usize>,
     /// Whether a model that can reason before it answers does so [default: its template's].
-    #[arg(long, value_enum, value_name = "ON|OFF")]
+    #[arg(long, help_heading = PROMPT, value_enum, value_name = "ON|OFF")]
     thinking: Option<OnOff>,
     /// Let the model think for N tokens at most, then have it answer [default: as long as it likes].
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = PROMPT, value_name = "N")]
     reasoning_budget: Option<usize>,
     /// Tools that the model may call: a file with a JSON list of them, as chat APIs write them. `ml chat` prints a
     /// call as a line of JSON and takes the next line as what the tool gave; of `ml generate` it is part of the text.
-    #[arg(long, value_name = "FILE", value_parser = tools)]
+    #[arg(long, help_heading = PROMPT, value_name = "FILE", value_parser = tools)]
     tools: Option<Tools>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = ANSWER)]
     structure: StructureArgs,
+    #[command(flatten, next_help_heading = STAGES)]
+    stages: StageArgs,
 }
 
 /// Objects for a chat template.
@@ -367,6 +392,8 @@ impl SamplingArgs {
         options.min_p = self.min_p;
         options.repetition_penalty = self.repetition_penalty;
         options.stop = self.stop.clone();
+        options.stop_ids = self.stop_id.clone();
+        self.stages.add_to(&mut options);
         options.prefill_chunk = self.prefill_chunk;
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
         options.reasoning_budget = self.reasoning_budget;
@@ -402,6 +429,13 @@ fn tools(path: &str) -> Result<Tools, String> {
     }
 }
 
+fn up_to_20(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number <= 20 => Ok(number),
+        _ => Err("must be a whole number from 0 to 20".to_owned()),
+    }
+}
+
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
@@ -413,7 +447,7 @@ fn temperature(text: &str) -> Result<f32, String> {
     number(text, |t| t >= 0.0, "must be a number, 0 or more")
 }
 
-fn top_p(text: &str) -> Result<f32, String> {
+pub(crate) fn top_p(text: &str) -> Result<f32, String> {
     number(
         text,
         |p| p > 0.0 && p <= 1.0,
@@ -421,11 +455,11 @@ fn top_p(text: &str) -> Result<f32, String> {
     )
 }
 
-fn share(text: &str) -> Result<f32, String> {
+pub(crate) fn share(text: &str) -> Result<f32, String> {
     number(text, |p| (0.0..=1.0).contains(&p), "must be from 0 to 1")
 }
 
-fn above_zero(text: &str) -> Result<f32, String> {
+pub(crate) fn above_zero(text: &str) -> Result<f32, String> {
     number(text, |x| x > 0.0, "must be a number above 0")
 }
 
@@ -444,14 +478,18 @@ fn gibibytes(text: &str) -> Result<u64, String> {
     Ok((f64::from(gib) * f64::from(1 << 30)) as u64)
 }
 
-fn number(text: &str, good: impl Fn(f32) -> bool, expected: &str) -> Result<f32, String> {
+pub(crate) fn number(
+    text: &str,
+    good: impl Fn(f32) -> bool,
+    expected: &str,
+) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() && good(number) => Ok(number),
         _ => Err(expected.to_owned()),
     }
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
+pub(crate) fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("must not be empty".to_owned())
     } else {

@@ -31,27 +31,61 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
         bail!("{dir} has no tokenizer.json, so there is no text; add --print-ids to get token ids");
     }
     let answer = Interruptible::new();
-    let options = args.sampling.options().cancel(answer.token());
-    let stream = start(&backend, &input, &options)?;
+    let mut options = args.sampling.options().cancel(answer.token());
+    options.logprobs = args.logprobs;
+    options.prompt_logprobs = args.prompt_logprobs;
 
-    let mut printer = Printer::new(args);
-    let generation = match follow(stream, |piece| printer.show(piece))? {
-        Ok(generation) => generation,
-        Err(Error::Cancelled { partial }) => *partial,
-        Err(error) => {
-            printer.end_line()?;
-            return Err(error.into());
+    for (i, stream) in start(&backend, &input, &options, args.n)?
+        .into_iter()
+        .enumerate()
+    {
+        let mut printer = Printer::new(args);
+        if i > 0 && !args.json && !args.print_ids {
+            print("\n")?;
         }
-    };
-    printer.finish(&generation, &backend)?;
-    note(&figures(
-        &generation.metrics,
-        generation.finish_reason.as_str(),
-    ));
-    if generation.finish_reason == FinishReason::Cancelled {
-        signals::exit();
+        let generation = match follow(stream, |piece| printer.show(piece))? {
+            Ok(generation) => generation,
+            Err(Error::Cancelled { partial }) => *partial,
+            Err(error) => {
+                printer.end_line()?;
+                return Err(error.into());
+            }
+        };
+        printer.finish(&generation, &backend)?;
+        if !args.json {
+            tell_probabilities(&generation, &backend);
+        }
+        note(&figures(
+            &generation.metrics,
+            generation.finish_reason.as_str(),
+        ));
+        if generation.finish_reason == FinishReason::Cancelled {
+            signals::exit();
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line a token: its text, the logarithm of its probability, and those of the others.
+fn tell_probabilities(generation: &Generation, backend: &MlxBackend) {
+    let prompt = generation.prompt_logprobs.iter();
+    for token in prompt.chain(&generation.logprobs) {
+        let one = |id, logprob| match token_text(backend, id) {
+            Some(text) => format!("{text:?} {logprob:.4}"),
+            None => format!("{id} {logprob:.4}"),
+        };
+        let mut line = one(token.id, token.logprob);
+        for other in &token.top {
+            line += &format!("  {}", one(other.id, other.logprob));
+        }
+        note(&line);
+    }
+}
+
+/// What a token is by itself; nothing without a tokenizer.
+fn token_text(backend: &MlxBackend, id: u32) -> Option<String> {
+    let has_text = backend.has_tokenizer();
+    has_text.then(|| backend.decode(&[id]).ok()).flatten()
 }
 
 fn input(args: &GenerateArgs) -> anyhow::Result<Input> {
@@ -95,11 +129,12 @@ fn start(
     backend: &MlxBackend,
     input: &Input,
     options: &Options,
-) -> Result<GenerationStream, Error> {
+    n: usize,
+) -> Result<Vec<GenerationStream>, Error> {
     match input {
-        Input::Chat(messages) => backend.stream_chat(messages, options),
-        Input::Raw(prompt) => backend.stream(prompt, options),
-        Input::Ids(ids) => backend.stream_ids(ids, options),
+        Input::Chat(messages) => backend.stream_chat_n(messages, options, n),
+        Input::Raw(prompt) => backend.stream_n(prompt, options, n),
+        Input::Ids(ids) => backend.stream_ids_n(ids, options, n),
     }
 }
 
@@ -168,8 +203,25 @@ impl<'a> Printer<'a> {
     }
 }
 
+/// Adds its text to a token's object.
+fn add_text(token: &mut serde_json::Value, backend: &MlxBackend) {
+    let id = token["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    token["text"] = json!(id.and_then(|id| token_text(backend, id)));
+}
+
 fn as_json(generation: &Generation, backend: &MlxBackend) -> anyhow::Result<serde_json::Value> {
     let mut object = serde_json::to_value(generation).context("cannot write JSON")?;
+    for list in ["logprobs", "prompt_logprobs"] {
+        let tokens = object.get_mut(list).and_then(|list| list.as_array_mut());
+        for token in tokens.into_iter().flatten() {
+            add_text(token, backend);
+            let others = token["top"].as_array_mut();
+            others
+                .into_iter()
+                .flatten()
+                .for_each(|other| add_text(other, backend));
+        }
+    }
     let info = backend.info();
     object["model"] = json!(info.dir.display().to_string());
     object["device"] = json!(info.device.kind.to_string());

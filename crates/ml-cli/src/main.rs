@@ -24,6 +24,7 @@ mod serve;
 mod session;
 mod shown;
 mod signals;
+mod stage_args;
 mod structure;
 mod tensor;
 

@@ -59,7 +59,7 @@ impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
-            message: message.into(),
+            message: line(&message.into(), 1000),
             param: None,
             code: None,
             retry_after: None,
@@ -73,13 +73,12 @@ impl ApiError {
 
     /// A field whose value cannot be used.
     pub(crate) fn field(param: impl Into<String>, message: impl std::fmt::Display) -> Self {
-        let param = param.into();
+        let param = line(&param.into(), 200);
         Self {
-            message: format!("{param}: {message}"),
-            param: Some(param),
             code: Some("invalid_value"),
-            ..Self::bad("")
+            ..Self::bad(format!("{param}: {message}"))
         }
+        .param(param)
     }
 
     /// A field that nobody here knows.
@@ -108,6 +107,14 @@ impl ApiError {
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The same of the field `to`, if it is about `from`: what the engine calls by one name has another in some API.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
+        if self.param.as_deref() == Some(from) {
+            self.param = Some(to.to_owned());
+        }
         self
     }
 
@@ -175,14 +182,23 @@ impl From<&Error> for ApiError {
             Error::PromptTooLong { .. } | Error::PromptTooLarge { .. } => {
                 with(StatusCode::BAD_REQUEST, "context_length_exceeded")
             }
+            Error::Structure { .. } => {
+                with(StatusCode::BAD_REQUEST, "invalid_value").param("response_format")
+            }
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }
-            // The request is sound, and this model cannot do it.
-            Error::Chat(_)
-            | Error::NoTokenizer { .. }
-            | Error::Tokenizer(_)
-            | Error::Embedding { .. } => {
+            // The request is sound, and this model cannot do it. Where its files lie is nobody's business.
+            Error::Embedding { path, problem } => {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                let message = format!("{file}: {problem}");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
+            }
+            Error::NoTokenizer { .. } => {
+                let message = "the model has no tokenizer, so it takes token ids and no text";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
+            }
+            Error::Chat(_) | Error::Tokenizer(_) => {
                 with(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_by_model")
             }
             Error::QueueFull { waiting } => {
@@ -203,6 +219,22 @@ impl From<&Error> for ApiError {
             _ => with(StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
+}
+
+/// A text on one line of at most so many characters: it may be what a client sent.
+fn line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for (at, c) in text.chars().enumerate() {
+        match c {
+            _ if at == most => {
+                line.push_str(" ...");
+                break;
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 /// An error and its causes on one line, what was said already left out.
@@ -237,6 +269,17 @@ mod tests {
         let anthropic: serde_json::Value = serde_json::from_str(&anthropic).unwrap();
         assert_eq!(anthropic["type"], "error");
         assert_eq!(anthropic["error"]["type"], "not_found_error");
+    }
+
+    #[test]
+    fn what_a_client_sent_does_not_make_a_message_long_or_many_lines() {
+        let error = ApiError::unknown_field("x\n\u{1b}".repeat(1000));
+        assert!(!error.message.contains(char::is_control) && error.message.len() < 2000);
+        assert!(
+            error
+                .param
+                .is_some_and(|param| param.starts_with("x\\n\\u{1b}x") && param.len() < 2000)
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! median and the tenth percentile of times, which a busy machine disturbs less.
 
 mod decode;
+mod draw;
 mod peaks;
 mod prefill;
 mod small;
@@ -50,4 +51,5 @@ fn main() {
     decode::report(&run);
     prefill::report(&run);
     small::report(&run);
+    draw::report(&run);
 }

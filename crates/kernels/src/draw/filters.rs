@@ -6,9 +6,9 @@
 //! sorted. Once few tokens are left, the rest is done on a list of them.
 
 use super::passes::{CUTS, Count, Cut, Distances, Keep};
-use super::row::{BLOCK, GRAIN, Row, Weights, block_range};
+use super::row::{BLOCK, GRAIN, Row, block_range};
 use crate::isa::dispatch;
-use crate::scratch::Shared;
+use crate::scratch::{Scratch, Shared};
 
 /// So many tokens are few.
 const FEW: usize = 1024;
@@ -96,15 +96,12 @@ impl Row<'_> {
             }
             Left::Row if k <= FEW => Left::Few(self.without_infinite(self.largest(k))),
             Left::Row => {
-                let kept = self.largest(k);
-                let Some(&last) = kept.last() else {
-                    return Left::Row;
-                };
-                let (value, values) = (self.values()[last], self.values());
-                let is_out = |&i: &usize| values[i] < value || (values[i] == value && i > last);
-                let out: Vec<_> = (0..values.len()).filter(is_out).collect();
-                self.set(out.into_iter().map(|i| (i, f32::NEG_INFINITY)));
-                Left::Row
+                // Each token has the same weight.
+                let blocks = self.maxima.as_slice().len();
+                let mut each = Scratch::take(blocks * BLOCK);
+                each.as_mut_slice().fill(1.0);
+                let all = self.values().len() as f64;
+                self.nearest(self.max(), k as f64, &each, all)
             }
         }
     }
@@ -134,26 +131,11 @@ impl Row<'_> {
 
     /// Leaves what is not below `least`.
     fn leave_at_least(&mut self, least: f32) -> Left {
-        let found = self.at_least(least);
+        let found = self.up_to(FEW, least);
         if found.len() <= FEW {
             return Left::Few(self.in_order(found));
         }
-        let mut kept = found.into_iter().peekable();
-        let values = self.values.as_mut_slice();
-        for (i, x) in values.iter_mut().enumerate() {
-            match kept.next_if_eq(&i) {
-                Some(_) => {}
-                None => *x = f32::NEG_INFINITY,
-            }
-        }
-        // The maxima that are below are of blocks of which nothing is left.
-        for max in self.maxima.as_mut_slice() {
-            *max = if *max >= least {
-                *max
-            } else {
-                f32::NEG_INFINITY
-            };
-        }
+        self.keep(0.0, f32::INFINITY, least);
         Left::Row
     }
 
@@ -183,7 +165,8 @@ impl Row<'_> {
                     few.truncate(count.max(1));
                     return Left::Few(few);
                 }
-                self.nearest(self.max(), share, &weights)
+                let target = share * weights.total;
+                self.nearest(self.max(), target, &weights.each, weights.total)
             }
         }
     }
@@ -212,7 +195,8 @@ impl Row<'_> {
             Left::Row => {
                 let weights = self.weights(1.0);
                 let center = (f64::from(self.max()) + weights.mean) as f32;
-                self.nearest(center, share, &weights)
+                let target = share * weights.total;
+                self.nearest(center, target, &weights.each, weights.total)
             }
         }
     }
@@ -249,12 +233,11 @@ impl Row<'_> {
         }
     }
 
-    /// Leaves the fewest of those nearest to `center` whose weights reach a share of all.
-    fn nearest(&mut self, center: f32, share: f64, weights: &Weights) -> Left {
-        let target = share * weights.total;
+    /// Leaves the fewest of those nearest to `center` whose weights reach `target`; all weigh `total`.
+    fn nearest(&mut self, center: f32, target: f64, weights: &Scratch<f32>, total: f64) -> Left {
         let of = Distances {
             values: self.values.as_slice(),
-            weights: weights.each.as_slice(),
+            weights: weights.as_slice(),
             center,
         };
         // What is nearer than `from` is kept, with this weight; the bound is not before it.
@@ -263,7 +246,7 @@ impl Row<'_> {
             let cuts = std::array::from_fn(|i| from + width * (i + 1) as f32);
             let sums = self.cut(of, cuts);
             let Some(at) = sums.iter().position(|&sum| sum >= target) else {
-                if cuts[CUTS - 1] > 1e30 || sums[CUTS - 1] >= weights.total {
+                if cuts[CUTS - 1] > 1e30 || sums[CUTS - 1] >= total {
                     // Rounding: all that there is.
                     break (f32::INFINITY, self.between(of, from, f32::INFINITY));
                 }
@@ -301,7 +284,7 @@ impl Row<'_> {
             between.extend(self.members(of, 0.0, from, &inside));
             return Left::Few(self.in_order(between));
         }
-        self.keep(center, to);
+        self.keep(center, to, f32::NEG_INFINITY);
         self.set(out.into_iter().map(|i| (i, f32::NEG_INFINITY)));
         Left::Row
     }
@@ -361,8 +344,8 @@ impl Row<'_> {
             .collect()
     }
 
-    /// Leaves what is nearer to `center` than `within`.
-    fn keep(&mut self, center: f32, within: f32) {
+    /// Leaves what is nearer to `center` than `within`, and not below `least`.
+    fn keep(&mut self, center: f32, within: f32, least: f32) {
         let blocks = self.maxima.as_slice().len();
         let len = self.values().len();
         let values = Shared::new(self.values.as_mut_ptr());
@@ -374,6 +357,7 @@ impl Row<'_> {
                 len,
                 center,
                 within,
+                least,
                 maxima,
                 blocks,
             };

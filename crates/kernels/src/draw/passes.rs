@@ -60,10 +60,19 @@ impl Kernel for Weigh<'_> {
         let mut scaled = [0.0_f32; BLOCK];
         for block in self.blocks {
             let values = &self.values[block_range(block, self.values.len())];
-            // Beyond the last element a weight of zero.
-            scaled.fill(LOWEST);
-            for (scaled, &x) in scaled.iter_mut().zip(values) {
-                *scaled = (x - self.max) * self.factor;
+            match <&[f32; BLOCK]>::try_from(values) {
+                Ok(whole) => {
+                    for (scaled, x) in scaled.iter_mut().zip(whole) {
+                        *scaled = (x - self.max) * self.factor;
+                    }
+                }
+                Err(_) => {
+                    // Beyond the last element a weight of zero.
+                    scaled.fill(LOWEST);
+                    for (scaled, x) in scaled.iter_mut().zip(values) {
+                        *scaled = (x - self.max) * self.factor;
+                    }
+                }
             }
             // SAFETY: run by `dispatch`; a block is whole vectors, which there is room for, and it is this thread's.
             unsafe {
@@ -101,9 +110,18 @@ impl Distances<'_> {
     #[inline(always)]
     fn read(&self, block: usize, to: &mut [f32; BLOCK]) {
         let values = &self.values[block_range(block, self.values.len())];
-        to.fill(f32::INFINITY);
-        for (to, x) in to.iter_mut().zip(values) {
-            *to = (x - self.center).abs();
+        match <&[f32; BLOCK]>::try_from(values) {
+            Ok(whole) => {
+                for (to, x) in to.iter_mut().zip(whole) {
+                    *to = (x - self.center).abs();
+                }
+            }
+            Err(_) => {
+                to.fill(f32::INFINITY);
+                for (to, x) in to.iter_mut().zip(values) {
+                    *to = (x - self.center).abs();
+                }
+            }
         }
     }
 }
@@ -156,24 +174,30 @@ impl Kernel for Count<'_> {
         let mut distances = [0.0_f32; BLOCK];
         for block in self.blocks {
             self.of.read(block, &mut distances);
-            let mut count = 0;
-            for distance in distances {
-                count +=
-                    u32::from(distance >= self.range.start) & u32::from(distance < self.range.end);
+            // SAFETY: run by `dispatch`; a block is whole vectors, and the count is this thread's.
+            unsafe {
+                let one = S::splat(1.0);
+                let (from, to) = (S::splat(self.range.start), S::splat(self.range.end));
+                let mut count = S::zero();
+                for i in (0..BLOCK).step_by(S::LANES) {
+                    let distance = S::load_f32(distances.as_ptr().add(i));
+                    let nearer = S::where_less(distance, from, one);
+                    count = S::add(count, S::sub(S::where_less(distance, to, one), nearer));
+                }
+                *self.to.get().add(block) = S::sum(count) as u32;
             }
-            // SAFETY: the count is this thread's.
-            unsafe { *self.to.get().add(block) = count };
         }
     }
 }
 
-/// Leaves out what is as far as a distance, or farther; finds the maxima again.
+/// Leaves out what is as far as a distance, or farther, and what is below a bound; finds the maxima again.
 pub(super) struct Keep {
     /// The row.
     pub(super) values: Shared<f32>,
     pub(super) len: usize,
     pub(super) center: f32,
     pub(super) within: f32,
+    pub(super) least: f32,
     pub(super) maxima: Shared<f32>,
     pub(super) blocks: Range<usize>,
 }
@@ -190,8 +214,8 @@ impl Kernel for Keep {
                 let start = self.values.get().add(range.start);
                 let values = std::slice::from_raw_parts_mut(start, range.len());
                 for x in values.iter_mut() {
-                    let is_near = (*x - self.center).abs() < self.within;
-                    *x = if is_near { *x } else { f32::NEG_INFINITY };
+                    let stays = (*x - self.center).abs() < self.within && *x >= self.least;
+                    *x = if stays { *x } else { f32::NEG_INFINITY };
                 }
                 *self.maxima.get().add(block) = largest_or_nan(values);
             }

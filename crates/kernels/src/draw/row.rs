@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::passes::{Load, Weigh};
 use crate::error::ensure;
-use crate::isa::{dispatch, with_float};
+use crate::isa::{Float, dispatch, with_float};
 use crate::scratch::{Scratch, Shared};
 use crate::{Cpu, Result, View};
 
@@ -108,7 +108,7 @@ impl<'a> Row<'a> {
         with_float!(self.logits.layout().dtype, T => {
             // SAFETY: the index is within the row, whose elements may lie at any address.
             let x = unsafe { self.logits.row(0, 0).cast::<T>().add(index).read_unaligned() };
-            f32::from(x)
+            x.to_f32()
         })
     }
 
@@ -223,9 +223,17 @@ impl<'a> Row<'a> {
 
     /// Indices of all that are not below `bound`, in ascending order.
     pub(super) fn at_least(&self, bound: f32) -> Vec<usize> {
+        self.up_to(usize::MAX, bound)
+    }
+
+    /// The same; where there are more than `most`, some of them, and more than `most`.
+    pub(super) fn up_to(&self, most: usize, bound: f32) -> Vec<usize> {
         let values = self.values();
         let mut found = Vec::new();
         for (block, &max) in self.maxima.as_slice().iter().enumerate() {
+            if found.len() > most {
+                break;
+            }
             if max >= bound {
                 let range = block_range(block, values.len());
                 found.extend(range.filter(|&index| values[index] >= bound));
@@ -303,6 +311,11 @@ pub(super) fn largest_or_nan(x: &[f32]) -> f32 {
     if unordered.iter().any(|&none| none != 0) || rest.iter().any(|x| x.is_nan()) {
         return f32::NAN;
     }
-    let all = lanes.iter().chain(rest);
-    all.fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = larger(lanes[i], lanes[i + half]);
+        }
+    }
+    rest.iter().fold(lanes[0], |max, &x| larger(max, x))
 }

@@ -425,7 +425,7 @@ impl<'a> Pass<'a> {
             packing,
             activation: if inner { of.activation } else { silu },
             shared: outer && of.shared,
-            biases: !matches!(part, Part::Routes | Part::Sorted | Part::Sums) && of.biases,
+            biases: !matches!(part, Part::Routes | Part::Sorted | Part::ManyOuter) && of.biases,
             renormalised: matches!(part, Part::FewOuter | Part::Routes) && of.renormalised,
             top: if part == Part::Logits { 1 } else { of.top },
             ..of
@@ -500,9 +500,11 @@ impl<'a> Pass<'a> {
         inputs.extend([self.bias(1), self.bias(2)].into_iter().flatten());
         let inner = self.product(Part::ManyInner, &inputs, [self.hidden, self.width])?;
         let mut inputs = vec![&inner, &order, &tiles];
-        inputs.extend(self.down.inputs.into_iter().chain(self.bias(3)));
+        inputs.extend(self.down.inputs);
         let outputs = self.product(Part::ManyOuter, &inputs, [self.width, self.hidden])?;
-        let [shared, gate] = self.shared_or([&outputs, &shares]);
+        let mut inputs = vec![&outputs, &shares];
+        inputs.extend(self.bias(3).into_iter().flat_map(|bias| [&chosen, bias]));
+        inputs.extend(self.shared_or([&outputs, &shares]));
         let eights = self.hidden / 8;
         let blocks = [
             eights.unsigned_abs().div_ceil(THREADS),
@@ -510,11 +512,11 @@ impl<'a> Pass<'a> {
             1,
         ];
         let variant = self.variant(Part::Sums, Packing::Dense);
-        // SAFETY: the parameters are the kernel's. It reads a row a pair and a share each, and a row of `shared` a
-        // token, and writes a row a token, all of `hidden` numbers.
+        // SAFETY: the parameters are the kernel's. It reads a row a pair, a share each and a bias of its expert, which
+        // `routes` has chosen, and a row of `shared` a token, and writes a row a token, all of `hidden` numbers.
         let made = unsafe {
             variant.launch(
-                &[&outputs, &shares, shared, gate],
+                &inputs,
                 &[(&[self.rows, self.hidden], dtype)],
                 &[eights],
                 Launch::new(blocks, [THREADS, 1, 1]),

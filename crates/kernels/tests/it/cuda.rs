@@ -176,7 +176,9 @@ fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
             Part::ManyOuter,
         ];
         let of_any = [Part::Routes, Part::Sorted, Part::Sums];
-        let others = of_any.into_iter().filter(|_| packing == Packing::Dense);
+        let others = of_any
+            .into_iter()
+            .filter(|_| packing == Packing::Dense || top == 4);
         let parts = of_packed.into_iter().chain(others);
         variants.extend(parts.map(|part| experts::Variant {
             part,
@@ -187,7 +189,7 @@ fn expert_variants(dtype: Dtype) -> Vec<experts::Variant> {
             renormalised: top != 10,
             activation,
             shared: top == 10,
-            biases: top == 4 && of_packed.contains(&part),
+            biases: top == 4 && !matches!(part, Part::Routes | Part::Sorted | Part::ManyOuter),
         }));
     }
     variants

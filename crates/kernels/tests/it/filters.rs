@@ -117,13 +117,16 @@ impl Reference {
             before += probabilities[at];
             before >= f64::from(p)
         });
-        // Those as far as the last one, but for what float32 makes of it, may stand in another order.
-        let last = distance(bound.unwrap_or(order[0]));
-        let close = order
-            .iter()
-            .filter(|&&at| (distance(at) - last).abs() < 2e-5);
-        let close: Vec<usize> = close.map(|&at| self.kept.tokens[at]).collect();
-        self.kept.unsure.extend(close);
+        // Of those as far as the last one, but for what float32 makes of it, the order may be another; equal ones have
+        // theirs.
+        let bound = bound.unwrap_or(order[0]);
+        let is_close = |&at: &usize| (distance(at) - distance(bound)).abs() < 2e-5;
+        let close: Vec<usize> = (0..order.len()).filter(is_close).collect();
+        let close: Vec<usize> = close.iter().map(|&at| self.kept.tokens[at]).collect();
+        let value = self.row[self.kept.tokens[bound]];
+        if close.iter().any(|&token| self.row[token] != value) {
+            self.kept.unsure.extend(close);
+        }
         self.keep_share(&order, p.into());
     }
 

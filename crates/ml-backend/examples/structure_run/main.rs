@@ -1,12 +1,13 @@
 //! Answers of a model of random weights under many schemas: `tools/structure` says where they come from.
 //!
 //!     structure_run MODEL --schemas FILE [--count 500]      # how many end by themselves, and are valid
-//!     structure_run MODEL --schemas FILE --shape            # weights as MODEL's config.json has them, drawn
 //!     structure_run MODEL --cost                            # tokens a second with a form and without, by turns
+//!     structure_run MODEL --cost --shape qwen3-0.6b --weights q4    # of these dimensions, with MODEL's tokenizer
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use bench_shapes::{Shape, Weights, checkpoint};
 use clap::Parser;
 use ml_backend::{FinishReason, Generation, MlxBackend, Options, Structure};
 use serde_json::{Value, json};
@@ -28,16 +29,32 @@ struct Args {
     /// Time answers instead
     #[arg(long)]
     cost: bool,
-    #[arg(long, default_value_t = 7)]
+    /// Repetitions, behind one that warms up
+    #[arg(long, default_value_t = 7, requires = "cost")]
     repeat: usize,
+    /// These published dimensions instead of MODEL's config.json
+    #[arg(long)]
+    shape: Option<Shape>,
+    /// Types of their weights
+    #[arg(long, default_value = "q4", requires = "shape")]
+    weights: Weights,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let backend = MlxBackend::builder()
-        .random_weights(true)
-        .at_once(TOGETHER)
-        .load(&args.model)?;
+    let hollow = tempfile::tempdir()?;
+    let dir = match &args.shape {
+        None => args.model.as_path(),
+        Some(shape) => {
+            checkpoint::write_hollow(hollow.path(), shape, args.weights)?;
+            for name in ["tokenizer.json", "tokenizer_config.json"] {
+                std::fs::copy(args.model.join(name), hollow.path().join(name))?;
+            }
+            hollow.path()
+        }
+    };
+    let builder = MlxBackend::builder().random_weights(true).at_once(TOGETHER);
+    let backend = builder.load(dir)?;
     match args.cost {
         true => cost(&backend, &args),
         false => gate(&backend, &args),

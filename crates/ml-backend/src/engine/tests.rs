@@ -33,14 +33,14 @@ fn gated(text: &'static str) -> (Arc<Engine>, Sender<()>) {
 
 fn stream(engine: &Arc<Engine>, options: &Options) -> GenerationStream {
     let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
-    let cancel = options.cancel.clone();
-    GenerationStream::start(
-        engine.clone(),
-        request(1, options),
-        Some(vocabulary),
-        cancel,
-    )
-    .unwrap()
+    let requests = vec![request(1, options)];
+    let streams = GenerationStream::start(
+        engine,
+        requests.into_iter(),
+        Some(&vocabulary),
+        &options.cancel,
+    );
+    streams.unwrap().remove(0)
 }
 
 fn text(engine: &Arc<Engine>) -> Result<String> {
@@ -507,8 +507,14 @@ fn a_full_queue_says_so_and_takes_requests_again_later() {
     let start = |engine: &Arc<Engine>| {
         let vocabulary: Arc<dyn Vocabulary> = Arc::new(Letters);
         let options = Options::new();
-        let request = request(1, &options);
-        GenerationStream::start(engine.clone(), request, Some(vocabulary), options.cancel)
+        let requests = vec![request(1, &options)];
+        let streams = GenerationStream::start(
+            engine,
+            requests.into_iter(),
+            Some(&vocabulary),
+            &options.cancel,
+        );
+        streams.map(|mut streams| streams.remove(0))
     };
     // The first is taken up sooner or later, and two may wait.
     let mut waiting = Vec::new();

@@ -86,7 +86,7 @@ impl Chain {
             Err(error) => (None, Outcome::failed(error)),
         };
         self.is_over = outcome.ends;
-        if self.sampling.tells() {
+        if self.sampling.tells() || outcome.failed.is_some() {
             self.outcomes.push_back(outcome);
         }
         id
@@ -155,8 +155,11 @@ impl Chain {
             .map_or(&[][..], |lookback| &lookback.ids);
         for processor in &self.sampling.processors {
             let failed = |source| Error::Processor { source };
-            row.rewrite(|logits| processor.run(ids, logits))
-                .map_err(failed)?;
+            let run = |logits: &mut [f32]| match catching(|| Ok(processor.run(ids, logits))) {
+                Ok(outcome) => outcome,
+                Err(panicked) => Err(format!("it panicked: {panicked}").into()),
+            };
+            row.rewrite(run).map_err(failed)?;
             let max = row.max();
             if max.is_nan() || max == f32::INFINITY {
                 return Err(failed(

@@ -30,7 +30,8 @@ mod tests {
     /// Of seeds that follow each other and of places that do: a chi-square of 16 bins, far from its edges.
     #[test]
     fn neighbours_are_independent() {
-        let many: [(&str, fn(u64) -> f64); 3] = [
+        type Numbers = fn(u64) -> f64;
+        let many: [(&str, Numbers); 3] = [
             ("places", |i| uniform(7, i, 0)),
             ("seeds", |i| uniform(i, 3, 0)),
             ("sums of two", |i| {

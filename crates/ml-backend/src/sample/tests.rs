@@ -328,9 +328,9 @@ fn a_constraint_is_asked_before_each_token_and_told_it() {
         graph::force_mlx(plain_mlx);
         for options in [Options::new().temperature(0.0), Options::new().top_k(1)] {
             let sampling = constrained(&options, &[&[0, 4], &[1, 5, 0], &[4, 1]]);
+            let logits = logits();
             let mut sampler = Sampler::new(&sampling, &[]).unwrap();
             // Two are submitted before the first is read.
-            let logits = logits();
             let tokens: Vec<Token> = (0..3).map(|_| sampler.draw(&logits).unwrap()).collect();
             let read: Vec<_> = tokens
                 .iter()
@@ -361,8 +361,8 @@ fn a_constraint_that_fails_ends_its_own_request_and_no_other() {
                 constrained(&greedy, &[allowed]),
                 constrained(&greedy, &[&[1, 5, 4]]),
             ];
-            let mut samplers = samplings.map(|sampling| Sampler::new(&sampling, &[]).unwrap());
             let row = logits().reshape(&[1, 6]).unwrap();
+            let mut samplers = samplings.map(|sampling| Sampler::new(&sampling, &[]).unwrap());
             let rows = mlx_core::ops::concatenate(&[&row, &row, &row], 0).unwrap();
             let tokens = draw_each(samplers.iter_mut().collect(), &rows);
             let mut ids = Vec::new();

@@ -377,3 +377,84 @@ fn random_schedules_end_with_nothing_held() {
     }
     assert!(put_aside > 100, "{put_aside}");
 }
+
+fn ask_copy(requests: &mut Requests, prompt: usize, options: &Options) -> Rc<Told> {
+    let told = Rc::new(Told::default());
+    let (request, client) = (request(prompt, options), Rc::clone(&told));
+    requests.add_copy(request, Some(Arc::new(Letters)), client, Instant::now());
+    told
+}
+
+fn count(model: &Script, call: impl Fn(&Call) -> bool) -> usize {
+    model.calls.iter().filter(|one| call(one)).count()
+}
+
+#[test]
+fn several_answers_read_their_prompt_once_and_each_is_whole() {
+    for chunk in [1, 3, 64] {
+        let mut model = Script::new("abcdefgh");
+        let mut requests = Requests::new(service(4));
+        let options = |n| tokens(n).prefill_chunk(chunk);
+        let mut told = vec![ask(&mut requests, 7, &options(6))];
+        told.extend([4, 8].map(|n| ask_copy(&mut requests, 7, &options(n))));
+        let other = ask(&mut requests, 5, &options(3));
+        finish(&mut requests, &mut model);
+        let texts: Vec<String> = told.iter().map(|told| told.text()).collect();
+        assert_eq!(texts, ["abcdef", "abcd", "abcdefgh"]);
+        assert_eq!(other.text(), "abc");
+        // Two prompts, and two copies of the first.
+        assert_eq!(count(&model, |call| matches!(call, Call::First(_))), 2);
+        assert_eq!(count(&model, |call| *call == Call::Copy), 2);
+    }
+}
+
+#[test]
+fn copies_without_a_place_or_without_pages_read_the_prompt_themselves() {
+    for (places, copies, firsts) in [(2, true, 2), (1, true, 4), (4, false, 4)] {
+        let mut model = Script::new("abcd");
+        model.copies = copies;
+        let mut requests = Requests::new(service(places));
+        let first = ask(&mut requests, 3, &tokens(4));
+        let told = [(); 3].map(|()| ask_copy(&mut requests, 3, &tokens(4)));
+        finish(&mut requests, &mut model);
+        assert!(
+            told.iter()
+                .chain([&first])
+                .all(|told| told.text() == "abcd")
+        );
+        let found = count(&model, |call| matches!(call, Call::First(_)));
+        assert_eq!(found, firsts, "{places} places, {copies}");
+    }
+}
+
+#[test]
+fn copies_outlive_the_one_whose_prompt_was_to_be_theirs() {
+    // Cancelled while it waits, while its prompt is read, and before there is a place for the copies.
+    for steps in 0..4 {
+        let mut model = Script::new("abcd");
+        model.layers = 3;
+        let mut requests = Requests::new(service(2));
+        let busy = ask(&mut requests, 1, &tokens(4));
+        let first = ask(&mut requests, 4, &tokens(4).prefill_chunk(2));
+        let told = [(); 3].map(|()| ask_copy(&mut requests, 4, &tokens(4).prefill_chunk(2)));
+        for _ in 0..steps {
+            requests.step(&mut model);
+        }
+        first.cancelled.set(true);
+        told[1].cancelled.set(true);
+        finish(&mut requests, &mut model);
+        assert_eq!(busy.text(), "abcd");
+        assert!(
+            [&told[0], &told[2]]
+                .iter()
+                .all(|told| told.text() == "abcd")
+        );
+        for one in [&first, &told[1]] {
+            let outcome = one.outcome.borrow();
+            assert!(
+                matches!(*outcome, Some(Err(Error::Cancelled { .. }))),
+                "{outcome:?}"
+            );
+        }
+    }
+}

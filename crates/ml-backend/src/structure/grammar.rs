@@ -160,6 +160,18 @@ fn explain(structure: &Structure, message: &str) -> String {
             at("format")
         );
     }
+    if line.starts_with("Failed to generate regex for") {
+        return format!("the bounds of a number are too large to be held to ({line})");
+    }
+    if line == "regex parse error:" {
+        let mut cause = message
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("error: "));
+        let cause = cause.next_back().unwrap_or("it cannot be read");
+        return format!(
+            "a regular expression of it, `pattern` in a schema, is not supported: {cause}"
+        );
+    }
     match line {
         "" => "no text is of this form".to_owned(),
         line => line.trim_start_matches("Unsatisfiable schema: ").to_owned(),

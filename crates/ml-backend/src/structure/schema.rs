@@ -66,6 +66,7 @@ fn walk(schema: &mut Value, whole: &Value, path: &str) -> Result<(), String> {
     };
     leave_out(object);
     bound_integers(object);
+    clamp_bounds(object);
     count_properties(object, path)?;
     if let Some(Value::Array(parts)) = object.get("oneOf")
         && all_disjoint(parts, whole)
@@ -155,6 +156,19 @@ fn bound_integers(object: &mut Map<String, Value>) {
     }
     if !high {
         object.insert("maximum".to_owned(), most.into());
+    }
+}
+
+/// Brings bounds of 64 bits and more down to what numbers have digits for; llguidance reads none above them.
+fn clamp_bounds(object: &mut Map<String, Value>) {
+    const MOST: f64 = 1e18;
+    for key in ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"] {
+        if let Some(bound) = object.get(key).and_then(Value::as_f64)
+            && bound.abs() > MOST
+            && (bound > 0.0) == key.ends_with("aximum")
+        {
+            object.insert(key.to_owned(), (bound.signum() as i64 * MOST as i64).into());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use ml_backend::{Backend, CancelToken, EmbedOptions, Error, Message, Options};
+use ml_backend::{Backend, CancelToken, Dtype, EmbedOptions, Error, Message, MlxBackend, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -71,14 +71,19 @@ fn embeddings_equal_sentence_transformers() {
     }
 }
 
+const F32: Option<Dtype> = Some(Dtype::Float32);
+
 /// Texts of all lengths, in one call, in calls of their own and while others are served.
 #[test]
 fn a_text_gives_the_same_bits_whatever_is_beside_it() {
     let dir = case(&cases(), "whole");
     let words = "The garden has seven old trees and 12 birds. ".repeat(16);
     let all: Vec<&str> = (0..60).map(|i| &words[..(i * 13 + 1) % 701]).collect();
-    for plain in [false, true] {
-        let backend = load(dir.path(), plain);
+    // In float32, and in bfloat16 as it is stored, which has products of its own.
+    for (plain, dtype) in [(false, None), (false, F32), (true, F32)] {
+        let builder = MlxBackend::builder().device(crate::common::device());
+        let builder = builder.dtype(dtype).plain_mlx(plain);
+        let backend = builder.load(dir.path()).unwrap();
         let together = backend.embed(&all, &EmbedOptions::new()).unwrap();
         for (text, together) in all.iter().zip(&together) {
             let alone = backend.embed(&[text], &EmbedOptions::new()).unwrap();

@@ -14,4 +14,6 @@ mod demo_accuracy;
 mod embedding;
 mod encoder;
 mod random_weights;
+mod respond;
+mod sampling;
 mod structure;

@@ -9,9 +9,9 @@ use crate::args::{LoadArgs, at_least_one};
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// A model directory, or a folder of them; NAME=DIR has requests know it by NAME, else by its folder's name. May be
-    /// given several times: then each is loaded when it is first asked for.
-    #[arg(long, value_name = "[NAME=]DIR", required = true)]
+    /// A model directory, a folder of them, or the name of a model that was pulled; NAME=DIR has requests know it by
+    /// NAME, else by its folder's name. May be given several times: then each is loaded when it is first asked for.
+    #[arg(long, value_name = "[NAME=]DIR|NAME", required = true)]
     pub(super) model: Vec<String>,
     #[command(flatten)]
     pub(super) load: LoadArgs,

@@ -5,11 +5,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ml_server::NamedModel;
 
+use crate::models::folder;
+
 /// The models that the arguments name, in their order.
 pub(super) fn named(arguments: &[String]) -> anyhow::Result<Vec<NamedModel>> {
     let mut models = Vec::new();
     for argument in arguments {
-        let (name, dir) = split(argument);
+        let (name, model) = split(argument);
+        // One that was fetched has the name that it was fetched by.
+        let name = name.or_else(|| match model.exists() {
+            true => None,
+            false => model.to_str().map(str::to_owned),
+        });
+        let dir = folder(&model)?;
         let inside = folders(&dir)?;
         match (name, inside.is_empty()) {
             (Some(name), true) => models.push(NamedModel { name, dir }),

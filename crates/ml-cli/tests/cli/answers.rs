@@ -342,3 +342,115 @@ fn a_model_that_has_no_yes_is_no_reranker() {
     let error = crate::failure(&mut ml);
     assert!(error.contains("no token \"yes\""), "{error}");
 }
+
+#[test]
+fn several_answers_are_those_of_the_seeds_that_follow() {
+    let prompt = [
+        "--prompt",
+        "Tell me something.",
+        "--temp",
+        "1.3",
+        "--max-tokens",
+        "12",
+        "--json",
+    ];
+    let text_of = |line: &str| -> String {
+        let object: Value = serde_json::from_str(line).unwrap();
+        object["text"].as_str().unwrap().to_owned()
+    };
+    let all = stdout(
+        with_demo("generate")
+            .args(prompt)
+            .args(["--n", "3", "--seed", "5"]),
+    );
+    let lines: Vec<String> = all.lines().map(text_of).collect();
+    for (line, seed) in lines.iter().zip(["5", "6", "7"]) {
+        let alone = stdout(with_demo("generate").args(prompt).args(["--seed", seed]));
+        assert_eq!(*line, text_of(alone.trim_end()));
+    }
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn probabilities_are_told_of_prompt_and_answer() {
+    let args = [
+        "--prompt",
+        "What is 17 + 25?",
+        "--temp",
+        "0",
+        "--logprobs",
+        "2",
+        "--prompt-logprobs",
+        "1",
+    ];
+    let json = stdout(with_demo("generate").args(args).arg("--json"));
+    let object: Value = serde_json::from_str(&json).unwrap();
+    let (ids, told) = (&object["token_ids"], object["logprobs"].as_array().unwrap());
+    assert_eq!(told.len(), ids.as_array().unwrap().len());
+    for (id, token) in ids.as_array().unwrap().iter().zip(told) {
+        assert_eq!(token["id"], *id);
+        // Greedy: it is the first of its place.
+        assert_eq!(token["top"][0]["logprob"], token["logprob"]);
+        assert_eq!(token["top"].as_array().unwrap().len(), 2);
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0);
+    }
+    let text: String = told
+        .iter()
+        .map(|token| token["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(text, object["text"].as_str().unwrap());
+    let prompt = object["prompt_logprobs"].as_array().unwrap();
+    assert_eq!(object["metrics"]["prompt_tokens"], prompt.len() + 1);
+    let output = output(with_demo("generate").args(args));
+    assert!(output.status.success());
+    assert!(
+        text_lines(&output.stderr) >= told.len() + prompt.len(),
+        "{output:?}"
+    );
+}
+
+fn text_lines(bytes: &[u8]) -> usize {
+    text(bytes).lines().count()
+}
+
+#[test]
+fn stages_change_what_is_drawn_and_bad_values_are_refused() {
+    let prompt = [
+        "--prompt",
+        "What is 17 + 25?",
+        "--temp",
+        "0",
+        "--max-tokens",
+        "8",
+        "--print-ids",
+    ];
+    let ids = stdout(with_demo("generate").args(prompt));
+    let first = ids.split(',').next().unwrap().trim().to_owned();
+    let banned = stdout(
+        with_demo("generate")
+            .args(prompt)
+            .args(["--logit-bias", &format!("{first}=-inf")]),
+    );
+    assert!(!banned.split(',').any(|id| id.trim() == first), "{banned}");
+    let stopped = stdout(
+        with_demo("generate")
+            .args(prompt)
+            .args(["--stop-id", &first]),
+    );
+    assert_eq!(stopped, "\n");
+    for (name, value, reason) in [
+        ("--logit-bias", "x", "a token id and a number"),
+        ("--typical-p", "0", "above 0 and at most 1"),
+        ("--logprobs", "21", "from 0 to 20"),
+        ("--dry-base", "1.5", "--dry-multiplier"),
+        ("--n", "0", "1 or more"),
+    ] {
+        let refused = output(with_demo("generate").args(prompt).args([name, value]));
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(text(&refused.stderr).contains(reason), "{refused:?}");
+    }
+    let help = stdout(crate::ml().args(["generate", "--help"]));
+    for heading in ["Model and device:", "Prompt:", "Output:", "Sampling:"] {
+        assert!(help.contains(heading), "{help}");
+    }
+}

@@ -5,6 +5,7 @@ mod ends;
 mod refusals;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
+mod structure;
 
 use std::fs;
 use std::io::Write;

@@ -3,7 +3,7 @@
 use ml_backend::{Message, Options};
 use serde_json::{Map, Value};
 
-use super::{Streaming, count, is, sampling, several, streaming, tools};
+use super::{Streaming, count, form, is, sampling, several, streaming, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -37,6 +37,8 @@ impl Chat {
         let mut options = sampling::options(&mut fields)?;
         reasoning(&mut fields, &mut options)?;
         tools::chat(&mut fields, &mut options)?;
+        form::check(&options, "response_format")?;
+        options.logprobs = logprobs(&mut fields)?;
         fields.refuse("functions", "use tools")?;
         fields.refuse("function_call", "use tool_choice")?;
         if let Some(variables) = fields.take::<Map<String, Value>>("chat_template_kwargs")? {
@@ -102,6 +104,7 @@ fn reasoning(fields: &mut Fields, options: &mut Options) -> Result<()> {
     if let Some(mut reasoning) = fields.object("reasoning")? {
         effort = effort.or(reasoning.take("effort")?);
         options.enable_thinking = reasoning.take("enabled")?;
+        options.reasoning_budget = reasoning.take("max_tokens")?;
         reasoning.end()?;
     }
     apply_effort(options, effort);
@@ -119,3 +122,22 @@ pub(super) fn apply_effort(options: &mut Options, effort: Option<String>) {
         options.template_variables.insert(name, effort.into());
     }
 }
+
+/// Takes `logprobs` and `top_logprobs`: how many alternatives are told beside each token.
+fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
+    let asked = fields.take("logprobs")?.unwrap_or(false);
+    match fields.take::<usize>("top_logprobs")? {
+        Some(top) if top > 0 && !asked => Err(ApiError::field(
+            "top_logprobs",
+            "it needs logprobs to be true",
+        )),
+        Some(top) if top > MAX_ALTERNATIVES => Err(ApiError::field(
+            "top_logprobs",
+            format_args!("is {top}; it must be from 0 to {MAX_ALTERNATIVES}"),
+        )),
+        top => Ok(asked.then_some(top.unwrap_or(0))),
+    }
+}
+
+/// Alternatives of a token that are told at the most.
+pub(super) const MAX_ALTERNATIVES: usize = 20;

@@ -4,6 +4,7 @@ use ml_backend::Options;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::chat::MAX_ALTERNATIVES;
 use super::{MAX_ANSWERS, Streaming, count, is_empty, sampling, several, streaming};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
@@ -55,10 +56,27 @@ impl Texts {
     }
 }
 
+/// Takes `logprobs`: a number of alternatives, and not a switch as in chats.
+fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
+    match fields.value("logprobs") {
+        None | Some(Value::Bool(false)) => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(top) if top <= MAX_ALTERNATIVES as u64 => Ok(Some(top as usize)),
+            _ => Err(ApiError::field(
+                "logprobs",
+                format_args!("is {value}; it must be from 0 to {MAX_ALTERNATIVES}"),
+            )),
+        },
+    }
+}
+
 impl Completions {
     pub(crate) fn read(mut fields: Fields) -> Result<Self> {
         let prompts = Texts::take(&mut fields, "prompt")?;
-        let options = sampling::options(&mut fields)?;
+        let mut options = sampling::options(&mut fields)?;
+        let echo = fields.take("echo")?.unwrap_or(false);
+        options.logprobs = logprobs(&mut fields)?;
+        options.prompt_logprobs = options.logprobs.filter(|_| echo);
         fields.refuse_unless(
             "suffix",
             is_empty,
@@ -83,12 +101,17 @@ impl Completions {
         let completions = Self {
             model: fields.take("model")?,
             streaming: streaming(&mut fields)?,
-            echo: fields.take("echo")?.unwrap_or(false),
+            echo,
             prompts,
             options,
             n,
         };
         fields.end()?;
+        if completions.streaming.stream && completions.options.prompt_logprobs.is_some() {
+            let why =
+                "logprobs of the prompt are known at the end; leave out echo, or do not stream";
+            return Err(ApiError::unsupported("logprobs", why));
+        }
         Ok(completions)
     }
 

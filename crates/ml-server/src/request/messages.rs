@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, is_empty, tools};
+use super::{chat, form, is_empty, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -48,6 +48,7 @@ impl Messages {
         options.stop = fields.take("stop_sequences")?.unwrap_or_default();
         thinking(&mut fields, &mut options)?;
         tools::messages(&mut fields, &mut options)?;
+        form::check(&options, "output_config.format")?;
         fields.refuse_unless("mcp_servers", is_empty, "there are none here")?;
         fields.refuse("container", "there is none here")?;
         fields.ignore(&IGNORED);
@@ -81,13 +82,13 @@ fn thinking(fields: &mut Fields, options: &mut Options) -> Result<()> {
                 return Err(ApiError::field("thinking.type", message));
             }
         };
-        // A budget and how thoughts are shown: the model ends its reasoning itself.
-        thinking.ignore(&["budget_tokens", "display"]);
+        options.reasoning_budget = thinking.take("budget_tokens")?;
+        thinking.ignore(&["display"]);
         thinking.end()?;
     }
     if let Some(mut output) = fields.object("output_config")? {
         chat::apply_effort(options, output.take("effort")?);
-        output.refuse("format", "leave it out")?;
+        form::format(&mut output, options)?;
         output.end()?;
     }
     Ok(())
@@ -207,10 +208,8 @@ fn user_turn(
                     None => Vec::new(),
                     Some(content) => texts(&format!("{path}.content"), content)?,
                 };
-                let calls = messages.iter().flat_map(|message| &message.tool_calls);
-                let called = calls
-                    .filter(|call| call.id.as_ref() == Some(&tool_use_id))
-                    .next_back();
+                let mut calls = messages.iter().flat_map(|message| &message.tool_calls);
+                let called = calls.rfind(|call| call.id.as_ref() == Some(&tool_use_id));
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": tool_use_id, "name": name, "content": parts(&content),

@@ -5,10 +5,13 @@
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
+mod form;
 pub(crate) mod messages;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 mod sampling;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tokens;
 mod tools;
 

@@ -4,7 +4,7 @@ use ml_backend::{Message, Options};
 use serde_json::{Map, Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, is, is_false, tools};
+use super::{chat, form, is, is_false, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -42,7 +42,7 @@ impl Responses {
         let mut shown = Map::new();
         for (name, unset) in SHOWN {
             let value = fields.seen(name).cloned();
-            shown.insert((*name).to_owned(), value.unwrap_or_else(|| unset()));
+            shown.insert((*name).to_owned(), value.unwrap_or_else(unset));
         }
         let mut options = Options::new();
         options.temperature = fields.take("temperature")?;
@@ -55,12 +55,7 @@ impl Responses {
             reasoning.end()?;
         }
         if let Some(mut text) = fields.object("text")? {
-            let plain = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
-            text.refuse_unless(
-                "format",
-                plain,
-                "leave it out, or ask for {\"type\": \"text\"}",
-            )?;
+            form::format(&mut text, &mut options)?;
             text.refuse_unless(
                 "verbosity",
                 is("medium"),
@@ -69,6 +64,7 @@ impl Responses {
             text.end()?;
         }
         tools::responses(&mut fields, &mut options)?;
+        form::check(&options, "text.format")?;
         fields.take::<usize>("max_tool_calls")?;
         fields.refuse_unless(
             "truncation",
@@ -161,6 +157,9 @@ struct Turns {
 
 impl Turns {
     fn add(&mut self, path: &str, mut item: Value) -> Result<()> {
+        if !item.is_object() {
+            return Err(ApiError::field(path, "an item is an object"));
+        }
         let kind = item["type"].as_str().unwrap_or("message").to_owned();
         match kind.as_str() {
             "message" if item["role"] == "assistant" => {
@@ -202,10 +201,8 @@ impl Turns {
             "function_call_output" => {
                 self.end(path)?;
                 let id = item["call_id"].take();
-                let calls = self.messages.iter().flat_map(|message| &message.tool_calls);
-                let called = calls
-                    .filter(|call| call.id.as_deref() == id.as_str())
-                    .next_back();
+                let mut calls = self.messages.iter().flat_map(|message| &message.tool_calls);
+                let called = calls.rfind(|call| call.id.as_deref() == id.as_str());
                 let name = called.map(|call| call.name.clone());
                 let answer = json!({
                     "role": "tool", "tool_call_id": id, "name": name, "content": item["output"].take(),

@@ -1,10 +1,11 @@
 //! Sampling, by OpenAI's names, and by those of llama.cpp and vLLM where OpenAI has none.
 
-use ml_backend::Options;
-use serde::Deserialize;
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::{is_empty, is_false};
+use ml_backend::{Options, Xtc};
+use serde::Deserialize;
+
+use super::form;
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 
@@ -40,26 +41,41 @@ pub(super) fn options(fields: &mut Fields) -> Result<Options> {
         let message = format!("has {} texts; {MAX_STOPS} are possible", options.stop.len());
         return Err(ApiError::field("stop", message));
     }
-    not_there_yet(fields)?;
+    options.presence_penalty = fields.take("presence_penalty")?;
+    options.frequency_penalty = fields.take("frequency_penalty")?;
+    options.logit_bias = logit_bias(fields)?;
+    options.typical_p = fields.take("typical_p")?;
+    options.xtc = xtc(fields)?;
+    options.stop_ids = fields.take("stop_token_ids")?.unwrap_or_default();
+    options.allowed_ids = fields.take("allowed_token_ids")?.unwrap_or_default();
+    form::response_format(fields, &mut options)?;
     Ok(options)
 }
 
-/// Fields that ask for nothing at their neutral value, and for what the engine does not have yet at any other.
-fn not_there_yet(fields: &mut Fields) -> Result<()> {
-    let zero = |value: &Value| value.as_f64() == Some(0.0);
-    for name in ["presence_penalty", "frequency_penalty"] {
-        fields.refuse_unless(name, zero, "use repetition_penalty, or leave it out")?;
-    }
-    fields.refuse_unless("logit_bias", is_empty, "leave it out")?;
-    let none = |value: &Value| is_false(value) || zero(value);
-    fields.refuse_unless("logprobs", none, "leave it out")?;
-    fields.refuse_unless("top_logprobs", zero, "leave it out")?;
-    let text = |value: &Value| value.get("type").and_then(Value::as_str) == Some("text");
-    fields.refuse_unless(
-        "response_format",
-        text,
-        "leave it out, or ask for {\"type\": \"text\"}",
-    )
+/// Takes `logit_bias`: token ids, as texts, and what is added to their logits; -100 bans a token, as in OpenAI's API.
+fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>> {
+    let given: BTreeMap<String, f32> = fields.take("logit_bias")?.unwrap_or_default();
+    let bias = |(id, bias): (String, f32)| {
+        let path = || format!("logit_bias.{id}");
+        let Ok(token) = id.parse() else {
+            return Err(ApiError::field(path(), "it is no token id"));
+        };
+        match bias {
+            -100.0 => Ok((token, f32::NEG_INFINITY)),
+            bias if (-100.0..=100.0).contains(&bias) => Ok((token, bias)),
+            _ => Err(ApiError::field(path(), "it must be from -100 to 100")),
+        }
+    };
+    given.into_iter().map(bias).collect()
+}
+
+/// Takes `xtc_probability` and `xtc_threshold`, llama.cpp's.
+fn xtc(fields: &mut Fields) -> Result<Option<Xtc>> {
+    let probability = fields.take("xtc_probability")?.unwrap_or(0.0);
+    let threshold: Option<f32> = fields.take("xtc_threshold")?;
+    let mut xtc = Xtc::new(probability);
+    xtc.threshold = threshold.unwrap_or(xtc.threshold);
+    Ok((probability != 0.0).then_some(xtc))
 }
 
 /// The most tokens of an answer, by the first of the names that is given.

@@ -38,7 +38,8 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<HttpR
         ));
     }
     let model = app.models.get(request.model.as_deref()).await?;
-    let run = Run::start(app, &model.backend, vec![request.job(&conversation)]).await?;
+    let run = Run::start(app, &model.backend, vec![request.job(&conversation)]).await;
+    let run = run.map_err(|error| error.renamed("response_format", "text.format"))?;
     let kept = request.store.then_some(conversation);
     let response = Response::new(Arc::clone(app), model.name, request.shown, kept);
     if request.stream {

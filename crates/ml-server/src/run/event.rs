@@ -5,6 +5,10 @@
 pub(crate) enum Event {
     /// Some of its text.
     Text(String),
+    /// How probable the tokens were that the next events are made of, where that was asked for.
+    Probable(Vec<Probable>),
+    /// The same of the prompt's tokens but the first, which has no probability.
+    Prompt { first: String, rest: Vec<Probable> },
     /// Some of what the model thinks before it.
     Reasoning(String),
     /// A call of a tool begins, the answer's `call`th.
@@ -54,12 +58,40 @@ impl Usage {
     }
 }
 
+/// A token, how probable it was, and what else might have come.
+#[derive(Clone, Debug)]
+pub(crate) struct Probable {
+    pub(crate) token: Told,
+    pub(crate) top: Vec<Told>,
+}
+
+/// A token and the logarithm of its probability.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) logprob: f32,
+}
+
+impl Told {
+    /// As text, whole or not.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// What JSON can say: a token that cannot come has OpenAI's number for it.
+    pub(crate) fn number(&self) -> f32 {
+        self.logprob.max(-9999.0)
+    }
+}
+
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Whole {
     pub(crate) text: String,
     pub(crate) reasoning: Option<String>,
     pub(crate) calls: Vec<Call>,
+    pub(crate) probable: Vec<Probable>,
+    pub(crate) prompt: Option<(String, Vec<Probable>)>,
     pub(crate) end: End,
 }
 
@@ -79,6 +111,8 @@ pub(super) struct Parts {
     reasoning: Option<String>,
     /// By their numbers, which leave out those that were none.
     calls: Vec<(usize, Call)>,
+    probable: Vec<Probable>,
+    prompt: Option<(String, Vec<Probable>)>,
     end: Option<End>,
 }
 
@@ -108,6 +142,8 @@ impl Parts {
                 self.calls.retain(|(number, _)| *number != call);
                 self.text.push_str(&text);
             }
+            Event::Probable(more) => self.probable.extend(more),
+            Event::Prompt { first, rest } => self.prompt = Some((first, rest)),
             Event::End(end) => self.end = Some(end),
         }
     }
@@ -117,6 +153,8 @@ impl Parts {
             text: self.text,
             reasoning: self.reasoning,
             calls: self.calls.into_iter().map(|(_, call)| call).collect(),
+            probable: self.probable,
+            prompt: self.prompt,
             end,
         })
     }

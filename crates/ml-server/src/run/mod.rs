@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::app::{App, Stage};
 use crate::errors::{ApiError, Result};
 use event::Parts;
-pub(crate) use event::{Call, End, Event, Finish, Usage, Whole};
+pub(crate) use event::{Call, End, Event, Finish, Probable, Told, Usage, Whole};
 use reader::Reader;
 
 /// What is to be answered.

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ml_backend::{AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend};
+use ml_backend::{
+    AnswerEvent, AnswerStream, FinishReason, GenerationStream, MlxBackend, TokenLogprobs,
+};
 use tokio::sync::mpsc::Sender;
 
 use super::{Job, Prompt, Report};
 use crate::app::App;
 use crate::errors::ApiError;
-use crate::run::{End, Event, Finish, Usage};
+use crate::run::{End, Event, Finish, Probable, Told, Usage};
 
 /// Reads one answer on a thread of its own.
 pub(super) struct Reader {
@@ -26,10 +28,13 @@ impl Reader {
             Err(error) => return self.report(Report::Failed(ApiError::from(&error))),
         };
         self.report(Report::Admitted(stream.prompt_tokens()));
-        while let Some(events) = stream.next() {
-            match events {
-                Ok(events) => {
+        while let Some(piece) = stream.next() {
+            match piece {
+                Ok((logprobs, events)) => {
                     under_way.piece();
+                    if !logprobs.is_empty() {
+                        self.report(Report::Event(Event::Probable(self.probable(&logprobs))));
+                    }
                     events
                         .into_iter()
                         .for_each(|event| self.report(Report::Event(event)));
@@ -53,8 +58,47 @@ impl Reader {
                 cached: figures.reused_tokens,
                 generated: figures.generated_tokens,
             };
+            let prompt = stream.prompt_logprobs();
+            if !prompt.is_empty() {
+                self.report(Report::Event(self.prompt(job, prompt)));
+            }
             self.report(Report::Event(Event::End(End { finish, usage })));
         }
+    }
+
+    /// How probable the prompt was.
+    fn prompt(&self, job: &Job, logprobs: &[TokenLogprobs]) -> Event {
+        let first = match &job.prompt {
+            Prompt::Ids(ids) => ids.first().copied(),
+            Prompt::Text(text) => self
+                .backend
+                .encode(text)
+                .ok()
+                .and_then(|ids| ids.first().copied()),
+            Prompt::Chat(_) => None,
+        };
+        let first = first.map(|id| self.told(id, 0.0).text());
+        Event::Prompt {
+            first: first.unwrap_or_default(),
+            rest: self.probable(logprobs),
+        }
+    }
+
+    fn probable(&self, logprobs: &[TokenLogprobs]) -> Vec<Probable> {
+        let one = |one: &TokenLogprobs| Probable {
+            token: self.told(one.id, one.logprob),
+            top: one
+                .top
+                .iter()
+                .map(|other| self.told(other.id, other.logprob))
+                .collect(),
+        };
+        logprobs.iter().map(one).collect()
+    }
+
+    fn told(&self, id: u32, logprob: f32) -> Told {
+        let bytes = self.backend.token_bytes(id).unwrap_or_default();
+        Told { bytes, logprob }
     }
 
     /// Nobody may be there any more, which the caller sees at the channel.
@@ -65,8 +109,8 @@ impl Reader {
 
 /// The engine's streams: of a conversation in its parts, of a text as it is.
 enum Stream {
-    Answer(AnswerStream),
-    Text(GenerationStream),
+    Answer(Box<AnswerStream>),
+    Text(Box<GenerationStream>),
 }
 
 impl Stream {
@@ -77,9 +121,12 @@ impl Stream {
             options.max_tokens = Some(usize::MAX);
         }
         match &job.prompt {
-            Prompt::Chat(messages) => backend.stream_answer(messages, &options).map(Self::Answer),
-            Prompt::Text(text) => backend.stream(text, &options).map(Self::Text),
-            Prompt::Ids(ids) => backend.stream_ids(ids, &options).map(Self::Text),
+            Prompt::Chat(messages) => {
+                let stream = backend.stream_answer(messages, &options)?;
+                Ok(Self::Answer(Box::new(stream)))
+            }
+            Prompt::Text(text) => Ok(Self::Text(Box::new(backend.stream(text, &options)?))),
+            Prompt::Ids(ids) => Ok(Self::Text(Box::new(backend.stream_ids(ids, &options)?))),
         }
     }
 
@@ -91,16 +138,29 @@ impl Stream {
     }
 
     /// What a step brought, which may be nothing yet.
-    fn next(&mut self) -> Option<ml_backend::Result<Vec<Event>>> {
+    fn next(&mut self) -> Option<ml_backend::Result<(Vec<TokenLogprobs>, Vec<Event>)>> {
         match self {
             Self::Answer(stream) => {
                 let piece = stream.next()?;
-                Some(piece.map(|piece| piece.events.into_iter().filter_map(event).collect()))
+                Some(piece.map(|piece| {
+                    let events = piece.events.into_iter().filter_map(event);
+                    (piece.raw.logprobs, events.collect())
+                }))
             }
             Self::Text(stream) => {
                 let piece = stream.next()?;
-                Some(piece.map(|piece| vec![Event::Text(piece.text)]))
+                Some(piece.map(|piece| (piece.logprobs, vec![Event::Text(piece.text)])))
             }
+        }
+    }
+
+    /// Of the prompt, where they were asked for and the stream ended.
+    fn prompt_logprobs(&self) -> &[TokenLogprobs] {
+        match self {
+            Self::Answer(_) => &[],
+            Self::Text(stream) => stream
+                .generation()
+                .map_or(&[], |whole| &whole.prompt_logprobs),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Total, Usage, finish_reason};
+use super::{Total, Usage, finish_reason, logprobs};
 use crate::errors::{ApiError, Style};
-use crate::run::{Event, Whole};
+use crate::run::{Event, Probable, Whole};
 use crate::sse::{Writer, data};
 use crate::{ids, json};
 
@@ -22,7 +22,7 @@ pub(crate) struct Completion<'a> {
 struct Choice {
     index: usize,
     message: Said,
-    logprobs: Option<()>,
+    logprobs: Option<logprobs::Chat>,
     finish_reason: &'static str,
 }
 
@@ -119,11 +119,12 @@ impl From<Whole> for Said {
 impl<'a> Completion<'a> {
     pub(crate) fn new(model: &'a str, answers: Vec<Whole>) -> Self {
         let mut total = Total::new(answers.len());
-        let choice = |(index, answer): (usize, Whole)| {
+        let choice = |(index, mut answer): (usize, Whole)| {
             total.add(index, answer.end.usage);
+            let probable = std::mem::take(&mut answer.probable);
             Choice {
                 index,
-                logprobs: None,
+                logprobs: (!probable.is_empty()).then(|| logprobs::Chat::new(probable)),
                 finish_reason: finish_reason(answer.end.finish),
                 message: answer.into(),
             }
@@ -155,7 +156,7 @@ struct Chunk<'a> {
 struct ChunkChoice {
     index: usize,
     delta: Delta,
-    logprobs: Option<()>,
+    logprobs: Option<logprobs::Chat>,
     finish_reason: Option<&'static str>,
 }
 
@@ -180,6 +181,8 @@ pub(crate) struct Chunks {
     usage: bool,
     total: Total,
     begun: Vec<bool>,
+    /// How probable the tokens of the next chunk of each answer were.
+    probable: Vec<Vec<Probable>>,
 }
 
 impl Chunks {
@@ -191,6 +194,7 @@ impl Chunks {
             usage,
             total: Total::new(answers),
             begun: vec![false; answers],
+            probable: vec![Vec::new(); answers],
         }
     }
 
@@ -221,10 +225,12 @@ impl Chunks {
                 delta.content.get_or_insert_default();
             }
         }
+        let probable = self.probable.get_mut(index).map(std::mem::take);
+        let probable = probable.filter(|probable| !probable.is_empty());
         let choice = ChunkChoice {
             index,
             delta,
-            logprobs: None,
+            logprobs: probable.map(logprobs::Chat::new),
             finish_reason,
         };
         self.chunk(&[choice], None, out);
@@ -247,6 +253,13 @@ impl Writer for Chunks {
             Event::Arguments { call, json } => {
                 delta.tool_calls = Some([ToolCall::part(call, json)]);
             }
+            Event::Probable(more) => {
+                if let Some(slot) = self.probable.get_mut(index) {
+                    slot.extend(more);
+                }
+                return;
+            }
+            Event::Prompt { .. } => return,
             Event::End(end) => {
                 self.total.add(index, end.usage);
                 reason = Some(finish_reason(end.finish));
@@ -333,6 +346,8 @@ mod tests {
                 name: "add".into(),
                 arguments: "{}".into(),
             }],
+            probable: Vec::new(),
+            prompt: None,
             end,
         };
         let whole = serde_json::to_value(Said::from(whole)).unwrap();

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::chat::raw;
-use super::{Total, Usage, finish_reason};
+use super::{Total, Usage, finish_reason, logprobs};
 use crate::errors::{ApiError, Style};
-use crate::run::{Event, Whole};
+use crate::run::{Event, Probable, Whole};
 use crate::sse::{Writer, data};
 use crate::{ids, json};
 
@@ -24,7 +24,7 @@ struct Completion<'a> {
 struct Choice {
     index: usize,
     text: String,
-    logprobs: Option<()>,
+    logprobs: Option<logprobs::Completion>,
     finish_reason: Option<&'static str>,
 }
 
@@ -37,6 +37,10 @@ pub(crate) struct Completions {
     total: Total,
     /// What is still to be put before each answer.
     echoes: Vec<Option<String>>,
+    /// Characters of each answer that are told, where it is told how probable tokens were.
+    offsets: Vec<usize>,
+    /// What is to be told with the next text of each.
+    probable: Vec<Option<logprobs::Completion>>,
 }
 
 impl Completions {
@@ -44,13 +48,16 @@ impl Completions {
         let each = echoes
             .into_iter()
             .flat_map(|echo| std::iter::repeat_n(echo, n));
+        let echoes: Vec<_> = each.collect();
         Self {
+            offsets: vec![0; echoes.len()],
+            probable: echoes.iter().map(|_| None).collect(),
             id: ids::new("cmpl-"),
             created: ids::now(),
             model,
             usage,
             total: Total::new(n),
-            echoes: each.collect(),
+            echoes,
         }
     }
 
@@ -75,8 +82,20 @@ impl Completions {
         Choice {
             index,
             text: echo.unwrap_or_default() + &text,
-            logprobs: None,
+            logprobs: self.probable.get_mut(index).and_then(Option::take),
             finish_reason,
+        }
+    }
+
+    /// Keeps how probable tokens were for the next text.
+    fn tell(&mut self, index: usize, first: Option<String>, tokens: Vec<Probable>) {
+        let slots = (self.offsets.get_mut(index), self.probable.get_mut(index));
+        if let (Some(offset), Some(probable)) = slots {
+            let probable = probable.get_or_insert_default();
+            if let Some(first) = first {
+                probable.first(first, offset);
+            }
+            probable.add(tokens, offset);
         }
     }
 
@@ -89,6 +108,12 @@ impl Completions {
         for (index, answer) in answers.into_iter().enumerate() {
             self.total.add(index, answer.end.usage);
             let reason = finish_reason(answer.end.finish);
+            if let Some((first, rest)) = answer.prompt {
+                self.tell(index, Some(first), rest);
+            }
+            if !answer.probable.is_empty() {
+                self.tell(index, None, answer.probable);
+            }
             choices.push(self.choice(index, answer.text, Some(reason)));
         }
         json::response(&self.object(&choices, Some(self.total.usage())))
@@ -106,6 +131,8 @@ impl Writer for Completions {
             | Event::Call { .. }
             | Event::Arguments { .. }
             | Event::Undone { .. } => return,
+            Event::Probable(tokens) => return self.tell(index, None, tokens),
+            Event::Prompt { first, rest } => return self.tell(index, Some(first), rest),
             Event::End(end) => {
                 self.total.add(index, end.usage);
                 self.choice(index, String::new(), Some(finish_reason(end.finish)))

@@ -243,7 +243,7 @@ impl Writer for Events {
                     json!({"type": "content_block_delta", "index": self.blocks, "delta": delta});
                 named(out, "content_block_delta", &event);
             }
-            Event::Arguments { .. } => {}
+            Event::Arguments { .. } | Event::Probable(_) | Event::Prompt { .. } => {}
             Event::End(end) => self.finish(end, out),
         }
     }

@@ -311,6 +311,7 @@ impl Writer for Response {
                 self.open(Kind::Message, out);
                 self.add(&text, out);
             }
+            Event::Probable(_) | Event::Prompt { .. } => {}
             Event::End(end) => {
                 self.close("completed", out);
                 self.end = Some(end);

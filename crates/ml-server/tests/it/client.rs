@@ -78,7 +78,7 @@ pub(crate) fn send(
 pub(crate) fn raw(address: SocketAddr, text: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream
-        .set_read_timeout(Some(Duration::from_secs(120)))
+        .set_read_timeout(Some(Duration::from_secs(600)))
         .unwrap();
     // It may answer and close before it has read all.
     let _ = stream.write_all(text.as_bytes());

@@ -196,9 +196,9 @@ fn each_refusal_names_what_is_wrong() {
         (
             "/v1/embeddings",
             json!({"input": "a", "prompt_name": "x"}),
-            400,
-            Some("prompt_name"),
-            invalid,
+            422,
+            None,
+            "unsupported_by_model",
         ),
         (
             "/rerank",

@@ -1,11 +1,14 @@
 //! The server as its clients meet it: real connections on loopback, and the demo models on the CPU.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
 mod chat;
 mod client;
 mod completions;
 mod embeddings;
 mod end;
 mod errors;
+mod fields;
 mod load;
 mod messages;
 mod responses;

@@ -179,7 +179,7 @@ impl Experts {
         let product = |m: &Matrices, x: &Array| m.gathered(x, chosen, sorted);
         let [gate, up] = [product(&self.gate, x)?, product(&self.up, x)?];
         let inner = graph::gated(self.activation, &Columns::all(gate), &Columns::all(up))?;
-        product(&self.down, &inner)
+        product(&self.down, &inner.cast(x.dtype())?)
     }
 
     /// For operations that have it in them; `None` where the matrices are held in one array.

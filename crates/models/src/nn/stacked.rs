@@ -97,15 +97,16 @@ impl Matrices {
         self.biases.as_ref()
     }
 
-    /// Rows `x [.., 1, in]` times the matrices that `chosen` names, and their biases: `[chosen.., 1, out]`.
-    /// `sorted` says that they ascend.
+    /// Rows `x [.., 1, in]` times the matrices that `chosen` names, and their biases: `[chosen.., 1, out]`, with
+    /// biases in float32, since a sum in fewer bits would be rounded once more. `sorted` says that they ascend.
     pub(super) fn gathered(&self, x: &Array, chosen: &Array, sorted: bool) -> Result<Array> {
         let y = self.stacked()?.gathered(x, chosen, sorted)?;
         match &self.biases {
-            Some(biases) => Ok(ops::add(
-                &y,
-                &ops::take(biases, chosen, 0)?.expand_dims(-2)?,
-            )?),
+            Some(biases) => {
+                let biases = ops::take(biases, chosen, 0)?.expand_dims(-2)?;
+                let wide = |array: &Array| array.cast(Dtype::Float32);
+                Ok(ops::add(&wide(&y)?, &wide(&biases)?)?)
+            }
             None => Ok(y),
         }
     }

@@ -30,10 +30,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 #pragma unroll
   for (int j = 0; j < SOME; j++) {
     float logit = warp_sum(sum[j]);
-    if (lane != 0 || first + j >= EXPERTS) continue;
 #ifdef BIASES
-    logit += to_float(bias[first + j]);
+    logit += to_float(bias[min(first + j, EXPERTS - 1)]);
 #endif
-    y[(u64)blockIdx.y * EXPERTS + first + j] = logit;
+    if (lane == 0 && first + j < EXPERTS) y[(u64)blockIdx.y * EXPERTS + first + j] = logit;
   }
 }

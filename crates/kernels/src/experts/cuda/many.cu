@@ -6,8 +6,8 @@
 // DEPTH numbers of each row are a stage in shared memory, in pieces of 16 bytes whose places are turned so that
 // eight rows lie in different banks. Packed rows are read into registers two stages ahead and unpacked one ahead.
 //
-// Compiled behind number.cuh, activation.cuh, tiles.cuh, fragments.cuh and weights.cuh with TOP and ROWS (128), and BIASES where products have
-// one.
+// Compiled behind number.cuh, activation.cuh, tiles.cuh, fragments.cuh and weights.cuh with TOP and ROWS (128), and with
+// BIASES where gate and up have one (that of down is added to the sums).
 
 constexpr int THREADS = 256, DEPTH = 64, STAGES = 3, COLUMNS = 128;
 constexpr int LINE = DEPTH * 2, STAGE = ROWS * LINE;
@@ -135,10 +135,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
          const u8* up_words, const Scale* up_scales, const Scale* up_biases,
 #endif
 #ifdef BIASES
-         const Number* bias,
-#ifdef INNER
-         const Number* up_bias,
-#endif
+         const Number* bias, const Number* up_bias,
 #endif
          Number* y, int depth, int width) {
   extern __shared__ __align__(128) unsigned char shared[];
@@ -255,12 +252,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
       for (int j = 0; j < 8; j++) {
         const int at = column + half_at * 64 + j * 8 + lane % 4 * 2;
-        if (at >= width) continue;
-        float* y2 = sum[p][j] + half * 2;
-#ifdef BIASES
-        y2[0] += to_float(bias[biases_at + at]), y2[1] += to_float(bias[biases_at + at + 1]);
-#endif
-        *(u32*)(to + at) = to_two(y2[0], y2[1]);
+        if (at < width) *(u32*)(to + at) = to_two(sum[p][j][half * 2], sum[p][j][half * 2 + 1]);
       }
 #endif
     }

@@ -80,7 +80,7 @@ impl LooseValue {
                 let more = match self.dialect {
                     Dialect::Python => c.is_alphanumeric() || matches!(c, '_' | '.' | '+' | '-'),
                     Dialect::Marked(_) => {
-                        !matches!(c, ',' | '}' | ']' | '\n') && !(self.key && c == ':')
+                        !(matches!(c, ',' | '}' | ']' | '\n') || self.key && c == ':')
                     }
                 };
                 if more {

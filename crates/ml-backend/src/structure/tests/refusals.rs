@@ -72,6 +72,8 @@ fn a_schema_that_is_none_or_that_nothing_satisfies_is_refused() {
     ] {
         refused(Structure::JsonSchema(schema), &["JSON schema"]);
     }
+    let ahead = json!({ "type": "string", "pattern": "a(?=b)" });
+    refused(Structure::JsonSchema(ahead), &["`pattern`", "look-around"]);
     let mut deep = json!({ "type": "integer" });
     for _ in 0..300 {
         deep = json!({ "type": "array", "items": deep });

@@ -52,12 +52,12 @@ fn json_in_tags() {
         &[
             (
                 "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": \"Bern\", \"days\": 3}}\n</tool_call>",
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             (
                 "Let me see.\n\n<tool_call>{\"arguments\":{\"town\":\"Bern\",\"days\":3},\"name\":\"weather\"}</tool_call>",
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "Let me see.",
             ),
             (
@@ -73,7 +73,7 @@ fn json_in_tags() {
             // As chat APIs write it, and with its arguments as a text.
             (
                 r#"<tool_call>{"id": "model-s", "type": "function", "function": {"name": "weather", "arguments": "{\"town\": \"Bern\", \"days\": 3}"}}</tool_call>"#,
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             // Two in one pair of tags, a list, and a closing tag that was forgotten.
@@ -138,7 +138,7 @@ fn xml_parameters() {
     holds(
         Xml,
         &[
-            (call, &[bern.clone()], ""),
+            (call, std::slice::from_ref(&bern), ""),
             (
                 &format!("I look.\n{call}\n{call}"),
                 &[bern.clone(), bern.clone()],
@@ -146,12 +146,12 @@ fn xml_parameters() {
             ),
             (
                 call.strip_prefix("<tool_call>\n").unwrap(),
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             (
                 call.strip_suffix("\n</tool_call>").unwrap(),
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             (
@@ -337,12 +337,12 @@ fn llama_json() {
         &[
             (
                 r#"{"name": "weather", "parameters": {"town": "Bern", "days": 3}}"#,
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             (
                 r#"<|python_tag|>{"type": "function", "name": "weather", "parameters": {"town": "Bern", "days": 3}}"#,
-                &[bern.clone()],
+                std::slice::from_ref(&bern),
                 "",
             ),
             (
@@ -416,7 +416,8 @@ fn mistral_calls() {
 fn harmony_channels() {
     let harmony = syntax(Harmony, ReasoningSyntax::Harmony);
     let thought = "<|channel|>analysis<|message|>Hm. <|end|>";
-    let cases: [(String, Vec<(&str, Value)>, &str, &str); 9] = [
+    type Case<'a> = (String, Vec<(&'a str, Value)>, &'a str, &'a str);
+    let cases: [Case<'_>; 9] = [
         (format!("{thought}<|start|>assistant<|channel|>final<|message|>Yes.<|return|>"), vec![], "Hm.", "Yes."),
         (
             format!("{thought}<|start|>assistant<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{{\"town\": \"Bern\"}}<|call|>"),
