@@ -52,7 +52,7 @@ __device__ __forceinline__ Places places(int head, Sizes sizes) {
   return p;
 }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + expf(-x)); }
 
 /// Rows of `mixed` behind those of the tail, or behind zeros.
 struct Seen {
@@ -94,8 +94,8 @@ __device__ __forceinline__ float normalized(const Seen& seen, const float* filte
     kk = fmaf(k[i], k[i], kk);
     both = fmaf(q[i], k[i], both);
   }
-  const float by_q = 1.0f / sqrtf(warp_sum(qq) + 1e-6f) / sqrtf((float)KEY_DIM);
-  const float by_k = 1.0f / sqrtf(warp_sum(kk) + 1e-6f);
+  const float by_q = rsqrtf(warp_sum(qq) + 1e-6f) * rsqrtf((float)KEY_DIM);
+  const float by_k = rsqrtf(warp_sum(kk) + 1e-6f);
 #pragma unroll
   for (int i = 0; i < LANE_KEYS; i++) {
     query[lane + 32 * i] = q[i] * by_q;
@@ -172,7 +172,7 @@ __device__ __forceinline__ void finish(const float* read, const Number* z, const
   const int lane = threadIdx.x % 32;
   float square = 0;
   for (int i = lane; i < VALUE_DIM; i += 32) square = fmaf(read[i], read[i], square);
-  const float by = 1.0f / sqrtf(warp_sum(square) / VALUE_DIM + eps);
+  const float by = rsqrtf(warp_sum(square) / VALUE_DIM + eps);
   for (int i = lane; i < VALUE_DIM; i += 32) {
     const float gate = to_float(z[i]);
     out[i] = to_number(read[i] * by * norm[i] * (gate * sigmoid(gate)));
