@@ -66,7 +66,7 @@ fn random_weights_answer_in_the_form_alone_and_beside_fifteen_others() {
     let streams: Vec<_> = streams.collect();
     let mut held = 0;
     for ((form, alone), mut stream) in forms.iter().zip(alone).zip(streams) {
-        while let Some(piece) = stream.next() {
+        for piece in stream.by_ref() {
             piece.unwrap();
         }
         let together = stream.generation().unwrap();
