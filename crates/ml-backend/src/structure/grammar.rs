@@ -164,10 +164,10 @@ fn explain(structure: &Structure, message: &str) -> String {
         return format!("the bounds of a number are too large to be held to ({line})");
     }
     if line == "regex parse error:" {
-        let mut cause = message
+        let mut causes = message
             .lines()
             .filter_map(|line| line.trim().strip_prefix("error: "));
-        let cause = cause.next_back().unwrap_or("it cannot be read");
+        let cause = causes.next_back().unwrap_or("it cannot be read");
         return format!(
             "a regular expression of it, `pattern` in a schema, is not supported: {cause}"
         );
