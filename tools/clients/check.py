@@ -7,10 +7,18 @@ import sys
 
 import anthropic
 import openai
+import pydantic
 
 URL = sys.argv[1]
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
 SPELL = [{"role": "user", "content": "Spell the word garden."}]
+
+
+class Sum(pydantic.BaseModel):
+    """A form that an answer is held to."""
+
+    sum: int
+    sure: bool
 
 
 def check_openai():
@@ -22,6 +30,15 @@ def check_openai():
     assert answer.choices[0].message.content == "42", answer
     assert answer.choices[0].finish_reason == "stop", answer
     assert answer.usage.completion_tokens == 2, answer
+
+    told = client.chat.completions.create(
+        model=model, messages=QUESTION, temperature=0, logprobs=True, top_logprobs=2
+    ).choices[0].logprobs.content
+    assert [token.token for token in told] == ["4", "2"] and len(told[0].top_logprobs) == 2, told
+    parsed = client.chat.completions.parse(model=model, messages=QUESTION, temperature=0, response_format=Sum)
+    assert isinstance(parsed.choices[0].message.parsed, Sum), parsed
+    parsed = client.responses.parse(model=model, input="What is 17 + 25?", temperature=0, text_format=Sum)
+    assert isinstance(parsed.output_parsed, Sum), parsed
 
     chunks = list(
         client.chat.completions.create(
