@@ -13,7 +13,6 @@
 
 constexpr int TOKENS = 16;
 constexpr int EACH = KEY_DIM / 16;
-constexpr int LANE_KEYS = KEY_DIM / 32;
 
 struct Sizes {
   int heads, key_heads;
@@ -84,22 +83,25 @@ __device__ __forceinline__ float normalized(const Seen& seen, const float* filte
                                             int key_head, Sizes sizes, float* query, float* key) {
   const int lane = threadIdx.x % 32;
   const int first = key_head * KEY_DIM, second = first + sizes.key_heads * KEY_DIM;
-  float q[LANE_KEYS], k[LANE_KEYS], qq = 0, kk = 0, both = 0;
-#pragma unroll
-  for (int i = 0; i < LANE_KEYS; i++) {
-    const int c = lane + 32 * i;
-    q[i] = seen.convolved(filter, row, p.query + c, first + c);
-    k[i] = seen.convolved(filter, row, p.key + c, second + c);
-    qq = fmaf(q[i], q[i], qq);
-    kk = fmaf(k[i], k[i], kk);
-    both = fmaf(q[i], k[i], both);
+  float qq = 0, kk = 0, both = 0;
+  // Not unrolled, or the numbers of all of them are on their way at once, beside a part of the state. A lane reads
+  // what it wrote.
+#pragma unroll 1
+  for (int c = lane; c < KEY_DIM; c += 32) {
+    const float q = seen.convolved(filter, row, p.query + c, first + c);
+    const float k = seen.convolved(filter, row, p.key + c, second + c);
+    qq = fmaf(q, q, qq);
+    kk = fmaf(k, k, kk);
+    both = fmaf(q, k, both);
+    query[c] = q;
+    key[c] = k;
   }
   const float by_q = rsqrtf(warp_sum(qq) + 1e-6f) * rsqrtf((float)KEY_DIM);
   const float by_k = rsqrtf(warp_sum(kk) + 1e-6f);
-#pragma unroll
-  for (int i = 0; i < LANE_KEYS; i++) {
-    query[lane + 32 * i] = q[i] * by_q;
-    key[lane + 32 * i] = k[i] * by_k;
+#pragma unroll 1
+  for (int c = lane; c < KEY_DIM; c += 32) {
+    query[c] *= by_q;
+    key[c] *= by_k;
   }
   return warp_sum(both) * by_q * by_k;
 }
@@ -182,12 +184,11 @@ __device__ __forceinline__ void finish(const float* read, const Number* z, const
 /// The tail behind `count` rows, the channels of the whole net, by `threads` threads from `thread` on.
 __device__ __forceinline__ void keep_tail(const Seen& seen, Sizes sizes, int count, Number* to, int thread,
                                           int threads) {
-  const int keys = sizes.key_heads * KEY_DIM;
   for (int at = thread; at < (WIDTH - 1) * seen.channels; at += threads) {
     const int row = at / seen.channels, channel = at % seen.channels;
     int column = channel;
 #ifdef BY_KEY_HEAD
-    const int shared = sizes.heads / sizes.key_heads;
+    const int shared = sizes.heads / sizes.key_heads, keys = sizes.key_heads * KEY_DIM;
     const int head = channel < 2 * keys ? channel % keys / KEY_DIM * shared : (channel - 2 * keys) / VALUE_DIM;
     const Places p = places(head, sizes);
     column = channel < keys       ? p.query + channel % KEY_DIM
@@ -208,7 +209,7 @@ __device__ __forceinline__ void keep_tail(const Seen& seen, Sizes sizes, int cou
 
 #ifdef FEW
 /// Few rows: a block a head, `COLS == VALUE_DIM`.
-extern "C" __global__ void __launch_bounds__(4 * COLS) delta_few(
+extern "C" __global__ void __launch_bounds__(4 * COLS, 1) delta_few(
     ENTERED, const Number* tail, const float* state, const float* norm, Number* out, Number* tail_behind,
     float* state_behind, int rows, int heads, int key_heads, int has_state, float eps, PLACES) {
   constexpr int WARPS = COLS / 8;
@@ -259,24 +260,28 @@ extern "C" __global__ void __launch_bounds__(4 * COLS) delta_few(
 #else
 /// What many rows bring: a block of 256 threads a row. Queries, keys and values `[rows, channels]`; what is kept, how
 /// much is learned and keys times queries, `[rows, heads, 4]`.
-extern "C" __global__ void __launch_bounds__(256) delta_prepare(
+extern "C" __global__ void __launch_bounds__(256, 1) delta_prepare(
     ENTERED, const Number* tail, float* brought, float* told, int heads, int key_heads, int has_state, PLACES) {
   const Entered in = ENTERED_OF;
   const Sizes sizes = {heads, key_heads};
   const Seen seen = seen_of(in, sizes, tail, has_state);
   const int row = blockIdx.x, lane = threadIdx.x % 32, shared = heads / key_heads;
   float* to = brought + (u64)row * seen.channels;
+#pragma unroll 1
   for (int key_head = threadIdx.x / 32; key_head < key_heads; key_head += 8) {
     const Places p = places(key_head * shared, sizes);
     float* query = to + key_head * KEY_DIM;
     float* key = query + key_heads * KEY_DIM;
     const float both = normalized(seen, filter, row, p, key_head, sizes, query, key);
-    for (int head = key_head * shared + lane; head < (key_head + 1) * shared; head += 32) {
-      const float2 g = gates(in, row, places(head, sizes), decay[head], step[head]);
-      *(float4*)&told[((u64)row * heads + head) * 4] = {g.x, g.y, both, 0};
-    }
+    for (int head = key_head * shared + lane; head < (key_head + 1) * shared; head += 32)
+      told[((u64)row * heads + head) * 4 + 2] = both;
+  }
+  for (int head = threadIdx.x; head < heads; head += 256) {
+    const float2 g = gates(in, row, places(head, sizes), decay[head], step[head]);
+    *(float2*)&told[((u64)row * heads + head) * 4] = g;
   }
   const int first = 2 * key_heads * KEY_DIM;
+#pragma unroll 1
   for (int c = threadIdx.x; c < heads * VALUE_DIM; c += 256) {
     const Places p = places(c / VALUE_DIM, sizes);
     to[first + c] = seen.convolved(filter, row, p.value + c % VALUE_DIM, first + c);
@@ -294,7 +299,7 @@ struct __align__(16) Chunk {
 
 /// The rule on what `delta_prepare` made; what is read, float32 `[rows, heads * VALUE_DIM]`. Also the state behind
 /// the first `aligned` rows, if that is not zero: a chunk ends there.
-extern "C" __global__ void __launch_bounds__(4 * COLS) delta_many(
+extern "C" __global__ void __launch_bounds__(4 * COLS, 1) delta_many(
     const float* brought, const float* told, const float* state, float* read, float* state_behind,
     float* state_aligned, int rows, int heads, int key_heads, int has_state, int aligned) {
   extern __shared__ __align__(16) char memory[];
