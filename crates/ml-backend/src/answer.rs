@@ -12,7 +12,7 @@ use crate::chat::{AnswerEvent, AnswerParser, Message, ToolCall};
 use crate::handle::{MlxBackend, Origin, only};
 use crate::metrics::{FinishReason, Generation, Metrics, Piece};
 use crate::stream::GenerationStream;
-use crate::{Error, Options, Result};
+use crate::{Error, Options, Result, TokenLogprobs};
 
 /// An answer of a model.
 #[derive(Clone, Debug, Serialize)]
@@ -27,6 +27,12 @@ pub struct Answer {
     pub tool_calls: Vec<ToolCall>,
     /// All tokens, without the end-of-sequence token that ended it.
     pub token_ids: Vec<u32>,
+    /// How probable each of these was, where [`Options::logprobs`] asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprobs>,
+    /// How probable the tokens of the prompt were, from the second on, where [`Options::prompt_logprobs`] asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompt_logprobs: Vec<TokenLogprobs>,
     /// Why there is no more: [`FinishReason::ToolCalls`] where it would be `Stop` and there are calls.
     pub finish_reason: FinishReason,
     /// Counts, times and memory.
@@ -45,6 +51,8 @@ impl Answer {
 
     fn ended(&mut self, generation: &Generation) {
         self.token_ids.clone_from(&generation.token_ids);
+        self.logprobs.clone_from(&generation.logprobs);
+        self.prompt_logprobs.clone_from(&generation.prompt_logprobs);
         self.metrics = generation.metrics.clone();
         self.finish_reason = match generation.finish_reason {
             FinishReason::Stop if !self.tool_calls.is_empty() => FinishReason::ToolCalls,
@@ -88,6 +96,8 @@ impl AnswerStream {
                 reasoning: None,
                 tool_calls: Vec::new(),
                 token_ids: Vec::new(),
+                logprobs: Vec::new(),
+                prompt_logprobs: Vec::new(),
                 finish_reason: FinishReason::Cancelled,
                 metrics: Metrics::default(),
             },
