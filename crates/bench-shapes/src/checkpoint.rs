@@ -246,7 +246,7 @@ mod tests {
                     "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1,
                     "head_dim": 64, "vocab_size": 300, "sliding_window": 16, "num_experts": 4,
                     "num_experts_per_tok": 2, "moe_intermediate_size": 64, "shared_expert_intermediate_size": 128,
-                    "tie_word_embeddings": tied,
+                    "num_kv_shared_layers": 0, "tie_word_embeddings": tied,
                 });
                 let shape = Shape::of(model_type, config).unwrap();
                 let folder =

@@ -64,11 +64,14 @@ extern "C" __global__ void BOUNDS
   const u64 apart = (u64)heads * HEAD_DIM;
   queries += head * HEAD_DIM, sums += head * HEAD_DIM;
 
+  // A query sees keys that are less than `behind` before its own and at most `ahead` behind it; no text is as long
+  // as where there is no bound.
+  constexpr int UNBOUNDED = 1 << 29;
+  const int behind = window > 0 ? min(window, UNBOUNDED) : UNBOUNDED;
+  const int ahead = causal ? 0 : behind - 1;
   // The keys that any of the queries sees.
-  const int from = window > 0 ? max(before + first - window + 1, 0) / KEYS : 0;
-  const int own_end = min(before + first + QUERIES, visible);
-  // No sum of a window, which may be larger than any text.
-  const int end = causal ? own_end : window > 0 ? own_end + min(window - 1, visible - own_end) : visible;
+  const int from = max(before + first - behind + 1, 0) / KEYS;
+  const int own_end = min(before + first + QUERIES, visible), end = own_end + min(ahead, visible - own_end);
   const int tiles = (end - from * KEYS + KEYS - 1) / KEYS;
   auto fetch_tile = [&](const Number* all, int i, u32 to) {
     const int at = (from + i) * KEYS;
@@ -146,9 +149,8 @@ extern "C" __global__ void BOUNDS
     const int at = (from + i) * KEYS;
     // Whether all queries of the warp see the whole tile: the first one up to its end, the last one from its
     // beginning on.
-    const int up_to = before + first + warp * 16 * PARTS, from_on = up_to + 16 * PARTS - 1 - window;
-    const bool all_seen = (causal ? at + KEYS - 1 <= up_to : at + KEYS <= visible) &&
-                          (window <= 0 || (at > from_on && (causal || at + KEYS - 1 - up_to < window)));
+    const int up_to = before + first + warp * 16 * PARTS;
+    const bool all_seen = at + KEYS <= visible && at + KEYS - 1 - up_to <= ahead && up_to + 16 * PARTS - 1 - at < behind;
     if (!all_seen) {
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
@@ -157,8 +159,7 @@ extern "C" __global__ void BOUNDS
 #pragma unroll
           for (int e = 0; e < 4; e++) {
             const int key = at + j * 8 + column + e % 2, own = before + row + p * 16 + e / 2 * 8;
-            const bool seen = (causal ? key <= own : key < visible) &&
-                              (window <= 0 || (key > own - window && (causal || key - own < window)));
+            const bool seen = key < visible && key - own <= ahead && own - key < behind;
             if (!seen) score[p][j][e] = unseen;
           }
         }

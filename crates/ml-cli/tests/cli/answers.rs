@@ -329,7 +329,8 @@ fn a_bidirectional_model_embeds_and_writes_nothing() {
     let object: Value = serde_json::from_str(&stdout(&mut ml)).unwrap();
     assert_eq!(object["shape"], serde_json::json!([1, 16]));
     assert!(file.is_file());
-    let line = failure(on_model("generate").args(["--device", "cpu", "--tokens", "1,2,3"]));
+    let line =
+        failure(on_model("generate").args(["--device", "cpu", "--tokens", "1,2,3", "--print-ids"]));
     assert!(line.contains("embeds texts and writes none"), "{line}");
     let info = stdout(&mut on_model("info"));
     assert!(info.contains("embeddings"), "{info}");
