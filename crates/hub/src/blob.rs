@@ -205,7 +205,7 @@ impl Fetch<'_> {
         let mut content = File::open(&part.path).map_err(at(&part.path))?;
         let digest = &self.file.digest;
         let found = digest
-            .found(&mut content, self.file.size, &|_| {})
+            .found(&mut content, self.file.size)
             .map_err(at(&part.path))?;
         if found == digest.name() {
             return Ok(());

@@ -1,6 +1,5 @@
 //! HTTP as the hub speaks it: redirects, a token for the hub alone, and a second try.
 
-use std::cell::Cell;
 use std::io::Read;
 use std::ops::Range;
 use std::thread;
@@ -98,20 +97,20 @@ impl Client {
         )
     }
 
-    /// Tries `what` until it succeeds or has failed for good. `what` is told how often it was tried.
+    /// Tries `what` until it succeeds or has failed for good.
     pub(crate) fn try_again<T>(
         &self,
         url: &str,
         mut what: impl FnMut() -> std::result::Result<T, Failed>,
     ) -> Result<T> {
         let mut pause = self.pause;
-        let tries = Cell::new(0);
+        let mut tries = 0;
         loop {
-            tries.set(tries.get() + 1);
+            tries += 1;
             match what() {
                 Ok(done) => return Ok(done),
                 Err(Failed::Forever(error)) => return Err(error),
-                Err(Failed::Now { reason, .. }) if tries.get() == ATTEMPTS => {
+                Err(Failed::Now { reason, .. }) if tries == ATTEMPTS => {
                     let url = without_query(url).to_owned();
                     return Err(Error::Connection { url, reason });
                 }

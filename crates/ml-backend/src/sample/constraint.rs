@@ -28,10 +28,6 @@ pub(crate) trait Constraint: Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
     /// Others may follow.
-    #[allow(
-        dead_code,
-        reason = "said by constraints, of which only the tests have one so far"
-    )]
     GoesOn,
     /// It is the last one, and part of the answer unless it is an end-of-sequence token.
     Ends,

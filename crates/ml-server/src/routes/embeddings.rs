@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response};
 use serde::Serialize;
 
-use super::{blocking, fields, or_error};
+use super::{Usage, blocking, fields, or_error};
 use crate::app::App;
 use crate::errors::{Result, Style};
 use crate::request::embeddings::{Embeddings, Format};
@@ -34,12 +34,6 @@ struct Entry {
 enum Vector {
     Floats(Vec<f32>),
     Base64(String),
-}
-
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: usize,
-    total_tokens: usize,
 }
 
 pub(super) async fn embed(
@@ -87,9 +81,6 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
         object: "list",
         data: vectors.into_iter().enumerate().map(entry).collect(),
         model: &name,
-        usage: Usage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-        },
+        usage: Usage::of_prompts(tokens),
     }))
 }

@@ -17,6 +17,7 @@ use axum::body::Body;
 use axum::extract::OriginalUri;
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::{get, post};
+use serde::Serialize;
 
 use crate::app::App;
 use crate::errors::{ApiError, Result, Style};
@@ -63,6 +64,22 @@ async fn no_such_method(OriginalUri(uri): OriginalUri) -> Response<Body> {
         "the path does not know this method; what is asked is posted, what is looked at is got";
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).code("method_not_allowed");
     error.response(Style::of_path(uri.path()))
+}
+
+/// Tokens of a request that nothing is generated for.
+#[derive(Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+impl Usage {
+    fn of_prompts(tokens: usize) -> Self {
+        Self {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        }
+    }
 }
 
 /// The response, or the error in the form of `style`.

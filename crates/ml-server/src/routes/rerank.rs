@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Response};
 use serde::Serialize;
 
-use super::{blocking, fields, or_error};
+use super::{Usage, blocking, fields, or_error};
 use crate::app::App;
 use crate::errors::{Result, Style};
 use crate::request::rerank::Rerank;
@@ -33,13 +33,6 @@ struct Ranked {
 #[derive(Serialize)]
 struct Document {
     text: String,
-}
-
-/// Of query and documents, without the template around them.
-#[derive(Serialize)]
-struct Usage {
-    prompt_tokens: usize,
-    total_tokens: usize,
 }
 
 pub(super) async fn rerank(
@@ -83,9 +76,7 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
         object: "list",
         model: &name,
         results: ranked.into_iter().map(result).collect(),
-        usage: Usage {
-            prompt_tokens: tokens,
-            total_tokens: tokens,
-        },
+        // Of query and documents, without the template around them.
+        usage: Usage::of_prompts(tokens),
     }))
 }
