@@ -4,6 +4,7 @@
 //!     cargo run -p ml-backend --example async_stream -- MODEL "What is 17 + 25?" "Spell the word garden."
 
 use std::future::{Future, poll_fn};
+use std::io::Write;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -16,13 +17,21 @@ use ml_backend::{GenerationStream, Message, MlxBackend, Options};
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let model = arguments.next().context("name a model's directory")?;
+    run(&model, arguments, std::io::stdout().lock())
+}
+
+pub(crate) fn run(
+    model: &str,
+    questions: impl Iterator<Item = String>,
+    mut output: impl Write,
+) -> anyhow::Result<()> {
     let backend = MlxBackend::load(model)?;
-    let options = Options::new().max_tokens(64);
+    let options = Options::new().temperature(0.0).max_tokens(64);
     let answer = |question: String| backend.stream_chat(&[Message::user(question)], &options);
-    let mut answers = arguments.map(answer).collect::<Result<Vec<_>, _>>()?;
+    let mut answers = questions.map(answer).collect::<Result<Vec<_>, _>>()?;
     block_on(async {
         while let Some((i, piece)) = next_of(&mut answers).await {
-            println!("{i}: {:?}", piece?.text);
+            writeln!(output, "{i}: {:?}", piece?.text)?;
         }
         anyhow::Ok(())
     })?;

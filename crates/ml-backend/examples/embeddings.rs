@@ -4,17 +4,23 @@
 //!
 //! With EmbeddingGemma or Qwen3-Embedding the answers mean something; any model runs.
 
+use std::io::Write;
+
 use anyhow::{Context, ensure};
 use ml_backend::{EmbedOptions, MlxBackend};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [model, texts @ ..] = &arguments[..] else {
         anyhow::bail!("name a model's directory, a question and texts");
     };
+    run(model, texts, std::io::stdout().lock())
+}
+
+pub(crate) fn run(model: &str, texts: &[&str], mut output: impl Write) -> anyhow::Result<()> {
     ensure!(texts.len() > 1, "give a question and texts");
     let backend = MlxBackend::load(model)?;
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     // Models that were trained with prompts have them by name.
     let as_query = EmbedOptions::new().prompt_name("query");
     let question = match backend.embed(&texts[..1], &as_query) {
@@ -30,7 +36,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (score, text) in ranked {
-        println!("{score:.3}  {text}");
+        writeln!(output, "{score:.3}  {text}")?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use serde::Serialize;
 
 use crate::chat::{AnswerEvent, AnswerParser, Message, ToolCall};
-use crate::handle::{MlxBackend, Origin, only};
+use crate::handle::{MlxBackend, Origin};
 use crate::metrics::{FinishReason, Generation, Metrics, Piece};
 use crate::stream::GenerationStream;
 use crate::{Error, Options, Result, TokenLogprobs};
@@ -216,6 +216,20 @@ impl MlxBackend {
     /// # Errors
     /// As [`stream_chat`](Self::stream_chat).
     pub fn stream_answer(&self, messages: &[Message], options: &Options) -> Result<AnswerStream> {
+        let mut streams = self.stream_answer_n(messages, options, 1)?;
+        streams.pop().ok_or(Error::EngineEnded)
+    }
+
+    /// Several answers to one conversation; see [`stream_ids_n`](Self::stream_ids_n).
+    ///
+    /// # Errors
+    /// As [`stream_answer`](Self::stream_answer), and when `n` is 0.
+    pub fn stream_answer_n(
+        &self,
+        messages: &[Message],
+        options: &Options,
+        n: usize,
+    ) -> Result<Vec<AnswerStream>> {
         let (mut request, mut chat) = self.chat_request(messages, options)?;
         let tokenizer = self.tokenizer()?;
         let tools = options.tools_to_call();
@@ -226,9 +240,13 @@ impl MlxBackend {
                 .extend(ends.filter_map(|token| tokenizer.token_id(token)));
         }
         chat.markers = true;
-        let seed = RandomState::new().hash_one(request.prompt.len());
-        let parser = AnswerParser::new(chat.syntax, &tools, chat.opened, seed);
-        let stream = only(self.start(request, options, Origin::Chat(&chat), 1)?)?;
-        Ok(AnswerStream::new(stream, parser))
+        let streams = self.start(request, options, Origin::Chat(&chat), n)?;
+        let answer = |stream: GenerationStream| {
+            // Ids of calls are each answer's own.
+            let seed = RandomState::new().hash_one(stream.prompt_tokens());
+            let parser = AnswerParser::new(chat.syntax, &tools, chat.opened, seed);
+            AnswerStream::new(stream, parser)
+        };
+        Ok(streams.into_iter().map(answer).collect())
     }
 }

@@ -95,6 +95,16 @@ pub enum Error {
         dir: PathBuf,
     },
 
+    /// Two texts were given to a model that cannot fill in what is between them.
+    #[error(
+        "the model has no tokens for filling in the middle, so it can only go on behind a text; leave the suffix \
+         out, or take a model such as Qwen2.5-Coder"
+    )]
+    NoFillInTheMiddle {
+        /// The model directory.
+        dir: PathBuf,
+    },
+
     /// There is nothing to continue.
     #[error("the prompt is empty; give at least one token of text")]
     EmptyPrompt,
@@ -234,6 +244,10 @@ pub enum Error {
         /// All texts.
         of: usize,
     },
+
+    /// A conversation or its file cannot be used as it was asked.
+    #[error(transparent)]
+    Session(#[from] crate::SessionError),
 
     /// The engine thread could not be started.
     #[error("cannot start the engine thread")]

@@ -65,6 +65,7 @@ mod loaded;
 mod logprobs;
 mod memory;
 mod metrics;
+mod middle;
 mod mlx_model;
 mod model_info;
 mod options;
@@ -73,6 +74,7 @@ mod rerank;
 mod sample;
 mod scheduler;
 mod scores;
+mod session;
 mod stream;
 mod structure;
 #[cfg(test)]
@@ -105,6 +107,7 @@ pub use options::{
 };
 pub use rerank::RerankOptions;
 pub use sample::{Dry, LogitsProcessor, Xtc};
+pub use session::{Session, SessionError, SessionFile, SessionStream};
 pub use stream::GenerationStream;
 pub use structure::Structure;
 
@@ -122,3 +125,8 @@ struct StructurePage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/tools.md")]
 struct ToolsPage;
+
+/// And that of the page on conversations.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/sessions.md")]
+struct SessionsPage;

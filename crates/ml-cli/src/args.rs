@@ -98,6 +98,10 @@ pub(crate) struct GenerateArgs {
     /// Continue the prompt as it is, without a chat template.
     #[arg(long, help_heading = PROMPT, conflicts_with = "tokens")]
     pub(crate) raw: bool,
+    /// The text behind what is wanted: the model fills in what stands between the prompt and it. Needs a model that
+    /// was trained for it, such as Qwen2.5-Coder.
+    #[arg(long, help_heading = PROMPT, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["system", "tokens"])]
+    pub(crate) suffix: Option<String>,
     /// Print token ids on one line instead of text.
     #[arg(long, help_heading = OUTPUT)]
     pub(crate) print_ids: bool,
@@ -145,6 +149,9 @@ pub(crate) struct ChatArgs {
     /// A system message at the start of the conversation.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
+    /// Keep the conversation in this file, and go on where it ended; a file that is not there is begun.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) session: Option<PathBuf>,
     /// Whether to print what the model thinks before it answers: dimmed on a terminal [default: show on a terminal,
     /// else hide].
     #[arg(

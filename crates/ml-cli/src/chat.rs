@@ -3,19 +3,20 @@
 //! Ctrl-C stops an answer, and what was said of it stays in the conversation, as the person at the
 //! terminal saw it. A failure ends the program only where nobody is there to read it.
 
-use std::collections::VecDeque;
 use std::process::ExitCode;
 
-use ml_backend::{Answer, Error, FinishReason, Message, MlxBackend, Options, Role, ToolCall};
+use ml_backend::{Error, FinishReason, Message, Session, SessionFile, SessionStream, ToolCall};
 
 use crate::args::{ChatArgs, Reasoning};
 use crate::lines::{Input, Lines};
 use crate::output::{self, note};
+use crate::resume;
 use crate::session::{self, figures};
 use crate::shown::Shown;
 use crate::signals::{self, Interruptible};
 
 const HELP: &str = "\
+/undo   take the last question and its answer back
 /reset  forget the conversation
 /quit   leave (also Ctrl-D)
 /help   show this
@@ -23,13 +24,34 @@ Ctrl-C  stop an answer";
 
 pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     signals::install()?;
+    // A file that cannot be used is no reason to load a model.
+    let file = args.session.as_ref().map(SessionFile::open).transpose()?;
     let backend = session::open(&args.model)?;
     let mut lines = Lines::new()?;
-    let mut conversation = Conversation::new(&backend, args);
+    let options = args.sampling.options();
+    let mut session = match file {
+        Some(file) => Session::with_file(&backend, options, file)?,
+        None => Session::new(&backend, options),
+    };
+    if let Some(path) = &args.session {
+        resume::tell(&session, path, lines.is_interactive());
+    }
+    if let Some(system) = &args.system {
+        session.set_system(system);
+    }
+    let mut conversation = Conversation {
+        session,
+        reasoning: args.reasoning,
+    };
     if lines.is_interactive() {
         signals::keep_running();
         note("/help lists the commands");
     }
+    if conversation.session.awaits_answer() {
+        note("its last question has no answer yet; here it is");
+        after(conversation.answer(), &lines)?;
+    }
+    conversation.ask_for_result();
     loop {
         let line = match lines.next()? {
             Input::Line(line) => line,
@@ -43,24 +65,45 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
             "" => {}
             "/quit" | "/exit" => return Ok(ExitCode::SUCCESS),
             "/help" => note(HELP),
-            "/reset" => {
-                conversation.reset();
-                note("the conversation starts again");
-            }
+            "/undo" => match conversation.session.take_back() {
+                Ok(turn) => note(&taken_back(&turn)),
+                Err(error) => failed(error.into(), &lines)?,
+            },
+            "/reset" => match conversation.session.reset() {
+                Ok(()) => note("the conversation starts again"),
+                Err(error) => failed(error.into(), &lines)?,
+            },
             command if is_command(command) => {
                 note(&format!("there is no command {command}; /help lists them"));
             }
-            _ => match conversation.say(&line) {
-                Err(error) if lines.is_interactive() && !output::is_closed_pipe(&error) => {
-                    output::report(&error);
-                }
-                // Where nobody types, nobody wants the next line's answer either.
-                Ok(FinishReason::Cancelled) if !lines.is_interactive() => signals::exit(),
-                outcome => {
-                    outcome?;
-                }
-            },
+            _ => after(conversation.say(&line), &lines)?,
         }
+    }
+}
+
+/// What becomes of the program behind an answer.
+fn after(outcome: anyhow::Result<FinishReason>, lines: &Lines) -> anyhow::Result<()> {
+    match outcome {
+        Err(error) => failed(error, lines),
+        // Where nobody types, nobody wants the next line's answer either.
+        Ok(FinishReason::Cancelled) if !lines.is_interactive() => signals::exit(),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A person reads what failed and goes on.
+fn failed(error: anyhow::Error, lines: &Lines) -> anyhow::Result<()> {
+    if !lines.is_interactive() || output::is_closed_pipe(&error) {
+        return Err(error);
+    }
+    output::report(&error);
+    Ok(())
+}
+
+fn taken_back(turn: &[Message]) -> String {
+    match turn.first() {
+        Some(question) => format!("taken back: {}", question.content),
+        None => "there is nothing to take back".to_owned(),
     }
 }
 
@@ -70,103 +113,77 @@ fn is_command(line: &str) -> bool {
         .is_some_and(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase()))
 }
 
-struct Conversation<'a> {
-    backend: &'a MlxBackend,
-    options: Options,
-    messages: Vec<Message>,
-    /// Messages that `/reset` keeps: the system message.
-    fixed: usize,
-    /// Calls of the last answer that nobody has told the results of.
-    waiting: VecDeque<ToolCall>,
+struct Conversation {
+    session: Session,
     reasoning: Option<Reasoning>,
 }
 
-impl<'a> Conversation<'a> {
-    fn new(backend: &'a MlxBackend, args: &ChatArgs) -> Self {
-        let messages: Vec<Message> = args.system.iter().map(Message::system).collect();
-        let fixed = messages.len();
-        Self {
-            backend,
-            // Each turn begins with all turns before it.
-            options: args.sampling.options().reuse_prefix(true),
-            messages,
-            fixed,
-            waiting: VecDeque::new(),
-            reasoning: args.reasoning,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.messages.truncate(self.fixed);
-        self.waiting.clear();
-    }
-
-    /// Asks and prints the answer, or takes the line as what a tool gave. What fails is taken out of the
-    /// conversation again.
+impl Conversation {
+    /// Asks and prints the answer, or takes the line as what a tool gave.
     fn say(&mut self, line: &str) -> anyhow::Result<FinishReason> {
-        self.messages.push(match self.waiting.pop_front() {
-            Some(call) => Message::tool(&call, line),
-            None => Message::user(line),
-        });
-        if let Some(call) = self.waiting.front() {
-            ask_for(call);
-            return Ok(FinishReason::ToolCalls);
-        }
-        let outcome = self.answer();
-        match &outcome {
-            Ok(answer) if !answer.text.is_empty() || !answer.tool_calls.is_empty() => {
-                self.messages.push(answer.to_message());
-            }
-            // The last answer stays, and its calls wait again.
-            _ => {
-                let whole = self
-                    .messages
-                    .iter()
-                    .rposition(|it| it.role == Role::Assistant);
-                let whole = whole.map_or(self.fixed, |last| last + 1);
-                self.messages.truncate(whole);
-            }
-        }
-        let last = self.messages.last().map(|last| last.tool_calls.clone());
-        self.waiting = last.unwrap_or_default().into();
-        if let Some(call) = self.waiting.front() {
-            ask_for(call);
-        }
-        outcome.map(|answer| answer.finish_reason)
+        let _interruptible = self.interruptible();
+        let call: Option<ToolCall> = self.session.waiting().first().copied().cloned();
+        let stream = match call {
+            Some(call) => self.session.stream_tool_result(&call, line),
+            None => self.session.stream(line).map(Some),
+        };
+        let outcome = match stream {
+            Ok(Some(stream)) => show(stream, self.reasoning),
+            Ok(None) => Ok(FinishReason::ToolCalls),
+            Err(error) => Err(error.into()),
+        };
+        self.ask_for_result();
+        outcome
     }
 
-    fn answer(&self) -> anyhow::Result<Answer> {
+    /// Prints the answer to a question that is there.
+    fn answer(&mut self) -> anyhow::Result<FinishReason> {
+        let _interruptible = self.interruptible();
+        show(self.session.stream_answer()?, self.reasoning)
+    }
+
+    /// While it lives, Ctrl-C stops the next answer.
+    fn interruptible(&mut self) -> Interruptible {
         let interruptible = Interruptible::new();
-        let options = self.options.clone().cancel(interruptible.token());
-        let mut stream = self.backend.stream_answer(&self.messages, &options)?;
-        let mut shown = Shown::new(self.reasoning);
-        let mut failure = None;
-        for piece in &mut stream {
-            match piece {
-                Ok(piece) => piece
-                    .events
-                    .iter()
-                    .try_for_each(|event| shown.show(event))?,
-                Err(Error::Cancelled { .. }) => {}
-                Err(error) => failure = Some(error),
-            }
+        self.session.options_mut().cancel = interruptible.token();
+        interruptible
+    }
+
+    fn ask_for_result(&self) {
+        if let Some(call) = self.session.waiting().first() {
+            note(&format!("the next line is what {} gives", call.name));
         }
-        shown.finish()?;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        let answer = stream.answer().clone();
-        let reason = answer.finish_reason;
-        note(&figures(&answer.metrics, reason.as_str()));
-        if reason == FinishReason::Context {
-            note("the context is full; /reset starts again");
-        }
-        Ok(answer)
     }
 }
 
-fn ask_for(call: &ToolCall) {
-    note(&format!("the next line is what {} gives", call.name));
+/// Prints an answer as it comes.
+fn show(
+    mut stream: SessionStream<'_>,
+    reasoning: Option<Reasoning>,
+) -> anyhow::Result<FinishReason> {
+    let mut shown = Shown::new(reasoning);
+    let mut failure = None;
+    for piece in &mut stream {
+        match piece {
+            Ok(piece) => piece
+                .events
+                .iter()
+                .try_for_each(|event| shown.show(event))?,
+            Err(Error::Cancelled { .. }) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    shown.finish()?;
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let answer = stream.answer();
+    let reason = answer.finish_reason;
+    note(&figures(&answer.metrics, reason.as_str()));
+    if reason == FinishReason::Context {
+        note("the context is full; /undo takes a question back, /reset starts again");
+    }
+    Ok(reason)
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ enum Input {
     Chat(Vec<Message>),
     Raw(String),
     Ids(Vec<u32>),
+    /// What stands between two texts is wanted.
+    Between(String, String),
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
@@ -96,6 +98,10 @@ fn input(args: &GenerateArgs) -> anyhow::Result<Input> {
         Some("-") => read_stdin()?,
         prompt => prompt.unwrap_or_default().to_owned(),
     };
+    // A file may begin with what is wanted.
+    if let Some(suffix) = &args.suffix {
+        return Ok(Input::Between(prompt, suffix.clone()));
+    }
     if prompt.is_empty() {
         return Err(Error::EmptyPrompt.into());
     }
@@ -135,6 +141,9 @@ fn start(
         Input::Chat(messages) => backend.stream_chat_n(messages, options, n),
         Input::Raw(prompt) => backend.stream_n(prompt, options, n),
         Input::Ids(ids) => backend.stream_ids_n(ids, options, n),
+        Input::Between(prefix, suffix) => {
+            backend.stream_fill_in_the_middle(prefix, suffix, options, n)
+        }
     }
 }
 

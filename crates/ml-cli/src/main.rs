@@ -19,6 +19,7 @@ mod models;
 mod output;
 mod pull;
 mod rerank;
+mod resume;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;

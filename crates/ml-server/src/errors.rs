@@ -185,6 +185,9 @@ impl From<&Error> for ApiError {
             Error::Structure { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value").param("response_format")
             }
+            Error::NoFillInTheMiddle { .. } => {
+                with(StatusCode::BAD_REQUEST, "unsupported_parameter").param("suffix")
+            }
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }

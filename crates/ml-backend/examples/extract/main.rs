@@ -6,6 +6,7 @@
 //! right is the model's part.
 
 use std::error::Error;
+use std::io::Write;
 
 use ml_backend::{Backend, FinishReason, Message, MlxBackend, Options, Structure};
 use schemars::JsonSchema;
@@ -61,31 +62,33 @@ fn extract<T: DeserializeOwned + JsonSchema>(
 }
 
 /// The demo model knows no fruit; it answers in the form all the same.
-#[allow(unreachable_pub, reason = "a test calls it, as a module of its own")]
-pub fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'));
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
     let demo = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../assets/models/qwen3-demo"
     );
-    let is_model = |argument: &String| std::path::Path::new(argument).is_dir();
-    let model = arguments
-        .next()
-        .filter(is_model)
-        .unwrap_or_else(|| demo.to_owned());
+    let model = arguments.next().unwrap_or_else(|| demo.to_owned());
     let text = arguments
         .next()
         .unwrap_or_else(|| "Three pears for tomorrow, please.".to_owned());
-    let backend = MlxBackend::load(&model)?;
-    let order: Order = extract(&backend, &text)?;
-    println!(
+    run(&model, &text, std::io::stdout().lock())
+}
+
+pub(crate) fn run(
+    model: &str,
+    text: &str,
+    mut output: impl Write,
+) -> Result<(), Box<dyn Error>> {
+    let backend = MlxBackend::load(model)?;
+    let order: Order = extract(&backend, text)?;
+    writeln!(
+        output,
         "{} of {:?}, {:?}",
         order.pieces, order.fruit, order.delivery
-    );
+    )?;
     if let Some(Delivery::Later { days }) = order.delivery {
-        println!("in {days} days");
+        writeln!(output, "in {days} days")?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use ml_backend::{AnswerEvent, Message, MlxBackend, Options, ToolCall};
+use ml_backend::{Answer, AnswerEvent, Message, MlxBackend, Options, Session, SessionStream, ToolCall};
 use serde_json::json;
 
 /// Rounds of calls, of a model that never comes to an end.
@@ -22,62 +22,75 @@ fn main() -> Result<()> {
     );
     let model = args.next().unwrap_or_else(|| demo.to_owned());
     let question = args.next().unwrap_or_else(|| "What is 17 + 25?".to_owned());
-
     let backend = MlxBackend::load(&model)?;
-    let mut options = Options::new()
-        .temperature(0.0)
-        .max_tokens(1024)
-        .tool(json!({
-            "type": "function",
-            "function": {
-                "name": "calculate",
-                "description": "Applies an operation to two numbers.",
-                "parameters": {
-                    "type": "object",
-                    "properties": {
-                        "a": { "type": "number" },
-                        "operation": { "type": "string", "enum": ["+", "-", "*", "/"] },
-                        "b": { "type": "number" }
-                    },
-                    "required": ["a", "operation", "b"]
-                }
+    let options = Options::new().temperature(0.0).max_tokens(1024);
+    run(&backend, options, &question, std::io::stdout().lock())
+}
+
+pub(crate) fn run(
+    backend: &MlxBackend,
+    options: Options,
+    question: &str,
+    mut output: impl Write,
+) -> Result<()> {
+    let mut options = options.tool(json!({
+        "type": "function",
+        "function": {
+            "name": "calculate",
+            "description": "Applies an operation to two numbers.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "a": { "type": "number" },
+                    "operation": { "type": "string", "enum": ["+", "-", "*", "/"] },
+                    "b": { "type": "number" }
+                },
+                "required": ["a", "operation", "b"]
             }
-        }));
-    let mut messages = vec![Message::user(question)];
+        }
+    }));
     // A template that knows no tools refuses them.
-    if let Err(error) = backend.render_chat(&messages, &options) {
+    if let Err(error) = backend.render_chat(&[Message::user(question)], &options) {
         eprintln!("{error}");
         options.tools.clear();
     }
+    let mut session = Session::new(backend, options);
+    let mut answer = show(session.stream(question)?, &mut output)?;
     for _ in 0..MOST_ROUNDS {
-        let mut stream = backend.stream_answer(&messages, &options)?;
-        for piece in &mut stream {
-            for event in piece?.events {
-                match event {
-                    AnswerEvent::Text(text) | AnswerEvent::ToolCallUndone { text, .. } => {
-                        print!("{text}")
-                    }
-                    AnswerEvent::ToolCallStart { name, .. } => eprint!("[{name} "),
-                    AnswerEvent::ToolCallArguments { json, .. } => eprint!("{json}"),
-                    AnswerEvent::ToolCallEnd { .. } => eprintln!("]"),
-                    _ => {}
-                }
-                std::io::stdout().flush()?;
-            }
-        }
-        let answer = stream.answer();
-        if answer.tool_calls.is_empty() {
-            println!();
+        let calls = std::mem::take(&mut answer.tool_calls);
+        if calls.is_empty() {
+            writeln!(output)?;
             return Ok(());
         }
-        messages.push(answer.to_message());
-        for call in &answer.tool_calls {
+        for call in &calls {
             // What a tool says when it fails is for the model to read.
             let result = calculate(call).unwrap_or_else(|error| format!("error: {error}"));
-            messages.push(Message::tool(call, result));
+            // Behind the last result it speaks again.
+            if let Some(next) = session.stream_tool_result(call, result)? {
+                answer = show(next, &mut output)?;
+            }
         }
     }
     bail!("no answer after {MOST_ROUNDS} rounds of calls")
+}
+
+/// Prints an answer as it comes.
+fn show(mut stream: SessionStream<'_>, output: &mut impl Write) -> Result<Answer> {
+    for piece in &mut stream {
+        for event in piece?.events {
+            match event {
+                AnswerEvent::Text(text) | AnswerEvent::ToolCallUndone { text, .. } => {
+                    write!(output, "{text}")?;
+                }
+                AnswerEvent::ToolCallStart { name, .. } => write!(output, "[{name} ")?,
+                AnswerEvent::ToolCallArguments { json, .. } => write!(output, "{json}")?,
+                AnswerEvent::ToolCallEnd { .. } => writeln!(output, "]")?,
+                _ => {}
+            }
+            output.flush()?;
+        }
+    }
+    Ok(stream.answer().clone())
 }
 
 fn calculate(call: &ToolCall) -> Result<String> {

@@ -102,6 +102,19 @@ impl MlxBackend {
     /// # Errors
     /// As [`embed`](Self::embed); a prompt that is named; more ids than the context holds.
     pub fn embed_ids(&self, ids: &[u32], options: &EmbedOptions) -> Result<Vec<f32>> {
+        let mut embeddings = self.embed_many_ids(vec![ids.to_vec()], options)?;
+        embeddings.pop().ok_or(Error::EngineEnded)
+    }
+
+    /// [`embed_ids`](Self::embed_ids) of several texts, a row for each: those that take the same way go as one pass.
+    ///
+    /// # Errors
+    /// As [`embed_ids`](Self::embed_ids).
+    pub fn embed_many_ids(
+        &self,
+        texts: Vec<Vec<u32>>,
+        options: &EmbedOptions,
+    ) -> Result<Vec<Vec<f32>>> {
         let recipe = self.recipe()?;
         if let Some(name) = &options.prompt_name {
             return Err(Error::InvalidOption {
@@ -111,8 +124,7 @@ impl MlxBackend {
             });
         }
         check_dimensions(recipe, options)?;
-        let mut embeddings = self.embed_all(recipe, vec![ids.to_vec()], 0, options)?;
-        embeddings.pop().ok_or(Error::EngineEnded)
+        self.embed_all(recipe, texts, 0, options)
     }
 
     fn embed_all(

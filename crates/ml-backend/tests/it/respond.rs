@@ -1,49 +1,21 @@
 //! Answers in their parts, of a demo model whose every token is told it.
 
-use std::fs;
-use std::path::Path;
-
 use ml_backend::{
-    AnswerEvent, Backend, Dtype, FinishReason, LogitsProcessor, Message, MlxBackend, Options,
+    AnswerEvent, Backend, FinishReason, LogitsProcessor, Message, MlxBackend, Options,
     ToolChoice,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
+
+use crate::scripted;
 
 const MARKERS: [&str; 2] = ["<tool_call>", "</tool_call>"];
 const CALL: &str = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": \"Bern\", \"days\": 3}}\n</tool_call>";
 
 /// The demo model with this end of its template, and the markers of calls as special tokens.
 fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/qwen3-demo");
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(demo).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-    }
-    let file = copy.path().join("tokenizer.json");
-    let mut tokenizer: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
-    let first = added
-        .iter()
-        .filter_map(|token| token["id"].as_u64())
-        .max()
-        .unwrap()
-        + 1;
-    for (id, marker) in (first..).zip(MARKERS) {
-        let mut token = added[0].clone();
-        (token["id"], token["content"], token["special"]) = (id.into(), marker.into(), true.into());
-        added.push(token);
-    }
-    fs::write(&file, tokenizer.to_string()).unwrap();
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}{# <think> #}<|im_start|>assistant\n";
-    let template = format!("{template}{prompt_end}");
-    fs::write(copy.path().join("chat_template.jinja"), template).unwrap();
-    let builder = MlxBackend::builder()
-        .device(crate::common::device())
-        .dtype(Some(Dtype::Float32));
-    let backend = builder.load(copy.path()).unwrap();
-    (copy, backend)
+    scripted::model(&MARKERS, Some(&format!("{template}{prompt_end}")))
 }
 
 /// Has the model say `answer` and end.

@@ -8,8 +8,6 @@ use ml_backend::{
 };
 use serde_json::{Value, json};
 
-#[path = "../../examples/extract/main.rs"]
-mod extract;
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/qwen3-demo")
@@ -186,9 +184,4 @@ fn what_cannot_be_held_to_is_refused_before_anything_runs() {
     let both = options(Some(&json!({})), 0).ignore_eos(true);
     let error = backend.stream_ids(&[1, 2], &both).err().unwrap();
     assert!(error.to_string().contains("ignore_eos"), "{error}");
-}
-
-#[test]
-fn the_example_reads_a_rust_type_out_of_a_text() {
-    extract::main().unwrap();
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod ends;
 mod refusals;
+mod sessions;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
 mod structure;

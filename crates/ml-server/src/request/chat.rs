@@ -3,7 +3,7 @@
 use ml_backend::{Message, Options};
 use serde_json::{Map, Value};
 
-use super::{Streaming, count, form, is, sampling, several, streaming, tools};
+use super::{Streaming, count, form, is, sampling, streaming, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -66,8 +66,12 @@ impl Chat {
         Ok(chat)
     }
 
-    pub(crate) fn jobs(self) -> Vec<Job> {
-        several(&Prompt::Chat(self.messages), &self.options, self.n)
+    pub(crate) fn job(self) -> Job {
+        Job {
+            prompt: Prompt::Chat(self.messages),
+            options: self.options,
+            n: self.n,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::chat::MAX_ALTERNATIVES;
-use super::{MAX_ANSWERS, Streaming, count, is_empty, sampling, several, streaming};
+use super::{MAX_ANSWERS, Streaming, count, sampling, streaming};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -56,6 +56,20 @@ impl Texts {
     }
 }
 
+/// The prompt as what comes before the text that is wanted.
+fn before(prompt: Prompt, suffix: &str) -> Result<Prompt> {
+    match prompt {
+        Prompt::Text(prefix) => Ok(Prompt::Middle {
+            prefix,
+            suffix: suffix.to_owned(),
+        }),
+        _ => Err(ApiError::field(
+            "suffix",
+            "beside it the prompt must be a text, which the model's own tokens can be put around",
+        )),
+    }
+}
+
 /// Takes `logprobs`: a number of alternatives, and not a switch as in chats.
 fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
     match fields.value("logprobs") {
@@ -72,16 +86,19 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
 
 impl Completions {
     pub(crate) fn read(mut fields: Fields) -> Result<Self> {
-        let prompts = Texts::take(&mut fields, "prompt")?;
+        let mut prompts = Texts::take(&mut fields, "prompt")?;
         let mut options = sampling::options(&mut fields)?;
         let echo = fields.take("echo")?.unwrap_or(false);
+        if let Some(suffix) = fields.take::<String>("suffix")?.filter(|text| !text.is_empty()) {
+            let between = prompts.into_iter().map(|prompt| before(prompt, &suffix));
+            prompts = between.collect::<Result<_>>()?;
+            if echo {
+                let why = "what is filled in stands between two texts; leave it out beside suffix";
+                return Err(ApiError::unsupported("echo", why));
+            }
+        }
         options.logprobs = logprobs(&mut fields)?;
         options.prompt_logprobs = options.logprobs.filter(|_| echo);
-        fields.refuse_unless(
-            "suffix",
-            is_empty,
-            "the model is not asked to fill in; put all into the prompt",
-        )?;
         let n = count(&mut fields, "n")?;
         let best_of = fields.take::<usize>("best_of")?;
         if best_of.is_some_and(|best_of| best_of != n) {
@@ -116,9 +133,11 @@ impl Completions {
     }
 
     pub(crate) fn jobs(&self) -> Vec<Job> {
-        let prompts = self.prompts.iter();
-        prompts
-            .flat_map(|prompt| several(prompt, &self.options, self.n))
-            .collect()
+        let job = |prompt: &Prompt| Job {
+            prompt: prompt.clone(),
+            options: self.options.clone(),
+            n: self.n,
+        };
+        self.prompts.iter().map(job).collect()
     }
 }

@@ -66,6 +66,7 @@ impl Messages {
         Job {
             prompt: Prompt::Chat(self.messages),
             options: self.options,
+            n: 1,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What clients ask, as what the engine is asked: one file an API, and the sampling that two of them share.
 //!
-//! Everything here is plain: a request's object in, [`Job`]s or a refusal that names the field out.
+//! Everything here is plain: a request's object in, [`Job`](crate::run::Job)s or a refusal that names the field out.
 
 pub(crate) mod chat;
 pub(crate) mod completions;
@@ -15,12 +15,10 @@ mod tests;
 pub(crate) mod tokens;
 mod tools;
 
-use ml_backend::Options;
 use serde_json::Value;
 
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
-use crate::run::{Job, Prompt};
 
 /// Whether and how an answer is streamed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,19 +38,6 @@ fn streaming(fields: &mut Fields) -> Result<Streaming> {
         options.end()?;
     }
     Ok(Streaming { stream, usage })
-}
-
-/// `n` answers to one prompt, each with a seed of its own: the first one's is what was asked for.
-fn several(prompt: &Prompt, options: &Options, n: usize) -> Vec<Job> {
-    let job = |at: usize| {
-        let mut options = options.clone();
-        options.seed = options.seed.map(|seed| seed.wrapping_add(at as u64));
-        Job {
-            prompt: prompt.clone(),
-            options,
-        }
-    };
-    (0..n).map(job).collect()
 }
 
 /// Answers of one request, at the most.

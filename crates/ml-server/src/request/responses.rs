@@ -104,6 +104,7 @@ impl Responses {
         Job {
             prompt: Prompt::Chat(instructions.chain(conversation.iter().cloned()).collect()),
             options: self.options.clone(),
+            n: 1,
         }
     }
 }

@@ -21,7 +21,7 @@ fn readers() -> Vec<Reader> {
         json!({"id": "a", "type": "function", "function": {"name": "now", "arguments": "{}"}});
     vec![
         (
-            |fields| Chat::read(fields).map(|chat| drop(chat.jobs())),
+            |fields| Chat::read(fields).map(|chat| drop(chat.job())),
             json!({
                 "model": "m", "stream": true, "stream_options": {"include_usage": true}, "n": 2, "seed": -1,
                 "temperature": 0.5, "top_p": 0.5, "top_k": -1, "stop": ["a", "b"], "max_tokens": 5,

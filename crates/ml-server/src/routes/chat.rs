@@ -26,9 +26,9 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
     let request = Chat::read(fields(app, headers, body).await?)?;
     let model = app.models.get(request.model.as_deref()).await?;
     let streaming = request.streaming;
-    let jobs = request.jobs();
-    let answers = jobs.len();
-    let run = Run::start(app, &model.backend, jobs).await?;
+    let job = request.job();
+    let answers = job.n;
+    let run = Run::start(app, &model.backend, vec![job]).await?;
     if streaming.stream {
         let chunks = Chunks::new(model.name, answers, streaming.usage);
         return Ok(sse::response(run, chunks, app.limits.ping));

@@ -47,6 +47,6 @@ fn echo(backend: &MlxBackend, prompt: &Prompt) -> Result<Option<String>> {
             .decode(ids)
             .map(Some)
             .map_err(|error| ApiError::from(&error)),
-        Prompt::Chat(_) => Ok(None),
+        Prompt::Chat(_) | Prompt::Middle { .. } => Ok(None),
     }
 }

@@ -52,20 +52,26 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
     let (vectors, tokens) = blocking(move |cancel| {
         let _places = places;
         let options = request.options.cancel(cancel);
-        let (mut vectors, mut tokens) = (Vec::new(), 0);
-        for input in &request.input {
+        // A list is of texts or of token ids; either goes to the engine as a whole.
+        let (mut texts, mut ids, mut tokens) = (Vec::new(), Vec::new(), 0);
+        for input in request.input {
             match input {
-                Prompt::Ids(ids) => {
-                    tokens += ids.len();
-                    vectors.push(model.backend.embed_ids(ids, &options)?);
+                Prompt::Ids(input) => {
+                    tokens += input.len();
+                    ids.push(input);
                 }
                 Prompt::Text(text) => {
-                    vectors.extend(model.backend.embed(&[text], &options)?);
-                    tokens += model.backend.encode_text(text, true)?.len();
+                    tokens += model.backend.encode_text(&text, true)?.len();
+                    texts.push(text);
                 }
-                Prompt::Chat(_) => {}
+                Prompt::Chat(_) | Prompt::Middle { .. } => {}
             }
         }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let vectors = match texts.is_empty() {
+            true => model.backend.embed_many_ids(ids, &options)?,
+            false => model.backend.embed(&texts, &options)?,
+        };
         Ok((vectors, tokens))
     })
     .await?;

@@ -3,7 +3,7 @@
 //! An engine's stream blocks, so each answer has a thread that reads it and passes on what comes through a channel
 //! of bounded size. A client that reads slowly holds up its own thread and nobody else: the engine's channel takes
 //! all of an answer. A client that goes away drops its [`Run`], which cancels the answer; the engine sees that
-//! before the next token.
+//! before the next token. Several answers to one prompt are asked of the engine at once, which reads the prompt once.
 
 mod event;
 mod reader;
@@ -29,13 +29,20 @@ pub(crate) enum Prompt {
     Chat(Vec<Message>),
     Text(String),
     Ids(Vec<u32>),
+    /// What stands between two texts.
+    Middle {
+        prefix: String,
+        suffix: String,
+    },
 }
 
-/// One answer that is wanted.
+/// What is wanted of one prompt.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) prompt: Prompt,
     pub(crate) options: Options,
+    /// So many answers, each with a seed of its own: the first one's is that of the options.
+    pub(crate) n: usize,
 }
 
 enum Report {
@@ -71,10 +78,10 @@ impl Run {
         backend: &MlxBackend,
         jobs: Vec<Job>,
     ) -> Result<Self> {
-        let places = app.admit(jobs.len())?;
+        let count = jobs.iter().map(|job| job.n).sum();
+        let mut places = app.admit(count)?.into_iter();
         let (sender, reports) = channel(LAG);
         let cancel = CancelToken::new();
-        let count = jobs.len();
         let mut run = Self {
             reports,
             cancel: cancel.clone(),
@@ -83,22 +90,18 @@ impl Run {
             early: Default::default(),
             left: count,
         };
-        for (index, (mut job, place)) in jobs.into_iter().zip(places).enumerate() {
+        let mut index = 0;
+        for mut job in jobs {
             job.options.cancel = cancel.clone();
+            let places: Vec<_> = places.by_ref().take(job.n).collect();
             let reader = Reader {
                 app: Arc::clone(app),
                 backend: backend.clone(),
                 index,
                 sender: sender.clone(),
             };
-            let work = move || reader.read(&job, place);
-            let thread = std::thread::Builder::new()
-                .name("answer".to_owned())
-                .spawn(work);
-            if thread.is_err() {
-                let message = "there is no thread left for the answer; try again later";
-                return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1));
-            }
+            index += job.n;
+            spawn(move || reader.read_all(job, places))?;
         }
         drop(sender);
         run.wait_until_admitted(count).await?;
@@ -184,6 +187,18 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.cancel.cancel();
+    }
+}
+
+/// Does `work` on a thread of its own.
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name("answer".to_owned());
+    match thread.spawn(work) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let message = "there is no thread left for the answer; try again later";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1))
+        }
     }
 }
 

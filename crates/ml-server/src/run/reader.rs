@@ -1,4 +1,4 @@
-//! The thread that reads one answer from the engine.
+//! The threads that read answers from the engine: the first of a prompt's asks for all of them.
 
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use ml_backend::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 
-use super::{Job, Prompt, Report};
+use super::{Job, Prompt, Report, spawn};
 use crate::app::App;
 use crate::errors::ApiError;
+use crate::metrics::UnderWay;
 use crate::run::{End, Event, Finish, Probable, Told, Usage};
 
 /// Reads one answer on a thread of its own.
+#[derive(Clone)]
 pub(super) struct Reader {
     pub(super) app: Arc<App>,
     pub(super) backend: MlxBackend,
@@ -22,13 +24,37 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads the answer to its end; `place` is free again before its client knows of that.
-    pub(super) fn read(&self, job: &Job, place: OwnedSemaphorePermit) {
-        let mut under_way = self.app.metrics.begin();
-        let mut stream = match Stream::start(&self.backend, job) {
-            Ok(stream) => stream,
+    /// Asks for the answers of a job and reads them: the first one here, and each other one on a thread of its own.
+    pub(super) fn read_all(self, job: Job, places: Vec<OwnedSemaphorePermit>) {
+        let under_way = self.app.metrics.begin();
+        let streams = match Stream::start(&self.backend, &job) {
+            Ok(streams) => streams,
             Err(error) => return self.report(Report::Failed(ApiError::from(&error))),
         };
+        let job = Arc::new(job);
+        let mut answers = streams.into_iter().zip(places);
+        let Some((first, place)) = answers.next() else {
+            return;
+        };
+        for (at, (stream, place)) in (1..).zip(answers) {
+            let (mut reader, job) = (self.clone(), Arc::clone(&job));
+            reader.index += at;
+            let read = move || reader.read(&job, stream, place, reader.app.metrics.begin());
+            if let Err(error) = spawn(read) {
+                return self.report(Report::Failed(error));
+            }
+        }
+        self.read(&job, first, place, under_way);
+    }
+
+    /// Reads an answer to its end; `place` is free again before its client knows of that.
+    fn read(
+        &self,
+        job: &Job,
+        mut stream: Stream,
+        place: OwnedSemaphorePermit,
+        mut under_way: UnderWay<'_>,
+    ) {
         self.report(Report::Admitted(stream.prompt_tokens()));
         while let Some(piece) = stream.next() {
             match piece {
@@ -79,7 +105,7 @@ impl Reader {
                 .encode(text)
                 .ok()
                 .and_then(|ids| ids.first().copied()),
-            Prompt::Chat(_) => None,
+            Prompt::Chat(_) | Prompt::Middle { .. } => None,
         };
         let first = first.map(|id| self.told(id, 0.0).text());
         Event::Prompt {
@@ -118,20 +144,26 @@ enum Stream {
 }
 
 impl Stream {
-    fn start(backend: &MlxBackend, job: &Job) -> ml_backend::Result<Self> {
+    fn start(backend: &MlxBackend, job: &Job) -> ml_backend::Result<Vec<Self>> {
         let mut options = job.options.clone();
         if options.max_tokens.is_none() && backend.info().model.context.is_some() {
             // What is left of the context.
             options.max_tokens = Some(usize::MAX);
         }
-        match &job.prompt {
+        let texts = match &job.prompt {
             Prompt::Chat(messages) => {
-                let stream = backend.stream_answer(messages, &options)?;
-                Ok(Self::Answer(Box::new(stream)))
+                let streams = backend.stream_answer_n(messages, &options, job.n)?;
+                let answer = |stream| Self::Answer(Box::new(stream));
+                return Ok(streams.into_iter().map(answer).collect());
             }
-            Prompt::Text(text) => Ok(Self::Text(Box::new(backend.stream(text, &options)?))),
-            Prompt::Ids(ids) => Ok(Self::Text(Box::new(backend.stream_ids(ids, &options)?))),
-        }
+            Prompt::Text(text) => backend.stream_n(text, &options, job.n),
+            Prompt::Ids(ids) => backend.stream_ids_n(ids, &options, job.n),
+            Prompt::Middle { prefix, suffix } => {
+                backend.stream_fill_in_the_middle(prefix, suffix, &options, job.n)
+            }
+        };
+        let text = |stream| Self::Text(Box::new(stream));
+        Ok(texts?.into_iter().map(text).collect())
     }
 
     fn prompt_tokens(&self) -> usize {

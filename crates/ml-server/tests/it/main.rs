@@ -11,7 +11,9 @@ mod errors;
 mod fields;
 mod load;
 mod messages;
+mod middle;
 mod responses;
+mod several;
 mod safety;
 mod tokens;
 
