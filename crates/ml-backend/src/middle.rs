@@ -84,6 +84,29 @@ impl Marks {
     fn of(tokenizer: &Tokenizer) -> Option<Self> {
         FORMS.iter().find_map(|form| form.marks(tokenizer))
     }
+
+    /// The prompt.
+    fn around(&self, tokenizer: &Tokenizer, prefix: &str, suffix: &str) -> Result<Vec<u32>> {
+        let mut ids = before_a_text(tokenizer)?;
+        // As Meta's `infilling_prompt_tokens` and `encode_fim` of mistral-common have them.
+        let (before, behind) = (tokenizer.encode(prefix, false)?, inside(tokenizer, suffix)?);
+        match self.middle {
+            Some(middle) => {
+                ids.push(self.prefix);
+                ids.extend(before);
+                ids.push(self.suffix);
+                ids.extend(behind);
+                ids.push(middle);
+            }
+            None => {
+                ids.push(self.suffix);
+                ids.extend(behind);
+                ids.push(self.prefix);
+                ids.extend(before);
+            }
+        }
+        Ok(ids)
+    }
 }
 
 impl Form {
@@ -164,23 +187,7 @@ impl MlxBackend {
         let marks = Marks::of(tokenizer).ok_or_else(missing)?;
         self.check_length(prefix)?;
         self.check_length(suffix)?;
-        let mut ids = before_a_text(tokenizer)?;
-        match marks.middle {
-            Some(middle) => {
-                ids.push(marks.prefix);
-                ids.extend(inside(tokenizer, prefix)?);
-                ids.push(marks.suffix);
-                ids.extend(inside(tokenizer, suffix)?);
-                ids.push(middle);
-            }
-            None => {
-                ids.push(marks.suffix);
-                ids.extend(inside(tokenizer, suffix)?);
-                ids.push(marks.prefix);
-                // As a text by itself: so Mistral's own tokenizer has it.
-                ids.extend(tokenizer.encode(prefix, false)?);
-            }
-        }
+        let ids = marks.around(tokenizer, prefix, suffix)?;
         Ok((ids, marks))
     }
 }
@@ -206,4 +213,41 @@ fn inside(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     }
     let behind = tokenizer.encode(&format!("{LINE_END}{text}"), false)?;
     Ok(behind.strip_prefix(&alone[..]).map_or(whole, <[u32]>::to_vec))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Made by `tools/reference/middle.py`.
+    #[test]
+    fn a_suffix_has_no_space_that_was_not_there() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let families: Vec<Value> = serde_json::from_str(&read(&fixtures.join("middle.json"))).unwrap();
+        for family in families {
+            let folder = fixtures.join("tokenizers/spm-prefix");
+            let mut file: Value = serde_json::from_str(&read(&folder.join("tokenizer.json"))).unwrap();
+            let added = file["added_tokens"].as_array_mut().unwrap();
+            for (token, id) in family["tokens"].as_object().unwrap() {
+                let mut entry = added[0].clone();
+                (entry["id"], entry["content"]) = (id.clone(), token.as_str().into());
+                added.push(entry);
+            }
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("tokenizer.json"), file.to_string()).unwrap();
+            let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+            let marks = Marks::of(&tokenizer).unwrap();
+            for case in family["cases"].as_array().unwrap() {
+                let [prefix, suffix] = ["prefix", "suffix"].map(|name| case[name].as_str().unwrap());
+                let expected: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+                let found = marks.around(&tokenizer, prefix, suffix).unwrap();
+                assert_eq!(found, expected, "{prefix:?} {suffix:?}");
+            }
+        }
+    }
 }

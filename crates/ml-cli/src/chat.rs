@@ -123,17 +123,21 @@ impl Conversation {
     fn say(&mut self, line: &str) -> anyhow::Result<FinishReason> {
         let _interruptible = self.interruptible();
         let call: Option<ToolCall> = self.session.waiting().first().copied().cloned();
-        let stream = match call {
-            Some(call) => self.session.stream_tool_result(&call, line),
-            None => self.session.stream(line).map(Some),
-        };
-        let outcome = match stream {
-            Ok(Some(stream)) => show(stream, self.reasoning),
-            Ok(None) => Ok(FinishReason::ToolCalls),
-            Err(error) => Err(error.into()),
-        };
+        let outcome = self.take(call, line);
         self.ask_for_result();
         outcome
+    }
+
+    fn take(&mut self, call: Option<ToolCall>, line: &str) -> anyhow::Result<FinishReason> {
+        let stream = match call {
+            Some(call) => self.session.stream_tool_result(&call, line)?,
+            None => Some(self.session.stream(line)?),
+        };
+        match stream {
+            Some(stream) => show(stream, self.reasoning),
+            // Others wait too.
+            None => Ok(FinishReason::ToolCalls),
+        }
     }
 
     /// Prints the answer to a question that is there.

@@ -167,18 +167,23 @@ impl Contents {
             Some(_) => {}
         }
         let header: Header =
-            serde_json::from_value(header).map_err(|cause| broken(1, cause.to_string()))?;
+            serde_json::from_value(header).map_err(|cause| broken(1, of_line(&cause)))?;
         let mut messages = Vec::new();
         for (number, line) in (2..).zip(reader.split(b'\n')) {
             let line = line.map_err(cannot)?;
             let message = serde_json::from_slice(&line);
-            messages.push(message.map_err(|cause| broken(number, cause.to_string()))?);
+            messages.push(message.map_err(|cause| broken(number, of_line(&cause)))?);
         }
         Ok(Some(Self {
             model: header.model,
             messages,
         }))
     }
+}
+
+/// What is wrong within a line: to serde each is the first.
+fn of_line(cause: &serde_json::Error) -> String {
+    cause.to_string().replace(" at line 1 column ", " at column ")
 }
 
 fn text_of(model: &SessionModel, messages: &[Message]) -> io::Result<String> {

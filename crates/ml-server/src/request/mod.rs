@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
 mod form;
+pub(crate) mod infill;
 pub(crate) mod messages;
 pub(crate) mod rerank;
 pub(crate) mod responses;

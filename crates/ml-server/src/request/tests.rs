@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::chat::Chat;
 use super::completions::Completions;
 use super::embeddings::Embeddings;
+use super::infill::Infill;
 use super::messages::Messages;
 use super::rerank::Rerank;
 use super::responses::Responses;
@@ -66,6 +67,13 @@ fn readers() -> Vec<Reader> {
                     {"type": "function_call", "call_id": "a", "name": "now", "arguments": "{}"},
                     {"type": "function_call_output", "call_id": "a", "output": "x"},
                 ],
+            }),
+        ),
+        (
+            |fields| Infill::read(fields).map(|infill| drop(infill.job())),
+            json!({
+                "input_prefix": "a", "input_suffix": "b", "input_extra": [{"filename": "f", "text": "x"}], "prompt": "c",
+                "n_predict": 5, "stream": true, "id_slot": 0, "samplers": ["top_k"], "t_max_predict_ms": 9,
             }),
         ),
         (

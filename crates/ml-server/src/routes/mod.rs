@@ -3,6 +3,7 @@
 mod chat;
 mod completions;
 mod embeddings;
+mod infill;
 mod messages;
 mod models;
 mod rerank;
@@ -35,6 +36,7 @@ pub(crate) fn all(app: &Arc<App>) -> Router {
         .route("/v1/responses", post(responses::respond))
         .route("/v1/messages", post(messages::answer))
         .route("/v1/messages/count_tokens", post(messages::count))
+        .route("/infill", post(infill::fill_in))
         .route("/rerank", post(rerank::rerank))
         .route("/v1/rerank", post(rerank::rerank))
         .route("/tokenize", post(tokens::tokenize))

@@ -202,7 +202,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
     }
 }
 
-fn engine_gone() -> ApiError {
+pub(crate) fn engine_gone() -> ApiError {
     let message = "the answer broke off without a reason";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).code("internal_error")
 }

@@ -1,4 +1,4 @@
-//! `/v1/completions` with a suffix.
+//! `/v1/completions` with a suffix, and `/infill`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -99,4 +99,42 @@ fn a_suffix_that_cannot_be_heeded_is_refused_by_name() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn an_editors_plugin_gets_what_it_asks_of_llama_cpp() {
+    let (address, direct) = filler();
+    let options = Options::new().temperature(0.0).max_tokens(9);
+    let expected = direct.fill_in_the_middle(PREFIX, SUFFIX, &options).unwrap();
+    // The line that is being typed comes by itself; the rest is what plugins send.
+    let (before, line) = PREFIX.split_at(20);
+    let mut request = json!({
+        "input_prefix": before, "prompt": line, "input_suffix": SUFFIX, "input_extra": [], "n_predict": 9,
+        "temperature": 0, "stream": false, "n_indent": 4, "id_slot": 0, "cache_prompt": true,
+        "samplers": ["top_k", "top_p", "infill"], "t_max_prompt_ms": 500, "t_max_predict_ms": 3000,
+    });
+    let answer = post(*address, "/infill", &request).ok();
+    assert_eq!((&answer["content"], &answer["stop"]), (&json!(expected.text), &json!(true)));
+    assert_eq!(answer["tokens_predicted"], 9);
+    assert_eq!(answer["stop_type"], "limit");
+    let tokens = direct.encode_fill_in_the_middle(PREFIX, SUFFIX).unwrap().len();
+    assert_eq!(answer["tokens_evaluated"], tokens);
+
+    request["stream"] = true.into();
+    let events = open(*address, "/infill", &request).events();
+    let (last, parts) = events.split_last().unwrap();
+    let text: String = parts
+        .iter()
+        .map(|part| data(part)["content"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(text, expected.text);
+    assert_eq!((&data(last)["stop"], &data(last)["content"]), (&json!(true), &json!("")));
+
+    // Parts of other files come before it.
+    request["stream"] = false.into();
+    request["input_extra"] = json!([{"filename": "a.rs", "text": "fn one() {}"}]);
+    let more = post(*address, "/infill", &request).ok();
+    assert!(more["tokens_evaluated"].as_u64().unwrap() > tokens as u64);
+    let refused = post(shared(), "/infill", &request);
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &"input_suffix".into()));
 }
