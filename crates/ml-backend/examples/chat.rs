@@ -13,7 +13,9 @@ use ml_backend::{AnswerEvent, MlxBackend, Options, Session};
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let model = arguments.next().context("name a model's directory")?;
-    let file = arguments.next().context("name a file for the conversation")?;
+    let file = arguments
+        .next()
+        .context("name a file for the conversation")?;
     let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
     run(Path::new(&model), Path::new(&file), input, output)
 }

@@ -14,9 +14,18 @@ use ml_backend::{LogitsProcessor, Message, MlxBackend, Options};
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| arguments.next().with_context(|| format!("name {what}"));
-    let (model, letter, question) = (next("a model's directory")?, next("a letter")?, next("a question")?);
+    let (model, letter, question) = (
+        next("a model's directory")?,
+        next("a letter")?,
+        next("a question")?,
+    );
     let letter = letter.chars().next().context("a letter is one character")?;
-    run(Path::new(&model), letter, &question, std::io::stdout().lock())
+    run(
+        Path::new(&model),
+        letter,
+        &question,
+        std::io::stdout().lock(),
+    )
 }
 
 pub(crate) fn run(

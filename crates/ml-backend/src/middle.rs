@@ -111,8 +111,7 @@ impl Marks {
 
 impl Form {
     fn marks(&self, tokenizer: &Tokenizer) -> Option<Marks> {
-        // What stands for text too is no mark.
-        let id = |token: &str| tokenizer.added_token_id(token);
+        let id = |token: &str| tokenizer.token_id(token);
         let (prefix, suffix) = (id(self.prefix)?, id(self.suffix)?);
         let middle = match self.order {
             Order::Middle(token) => Some(id(token)?),
@@ -195,7 +194,9 @@ impl MlxBackend {
 /// What the tokenizer puts before a text, such as `<bos>`.
 fn before_a_text(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let (mut with, without) = (tokenizer.encode("a", true)?, tokenizer.encode("a", false)?);
-    let at = with.windows(without.len().max(1)).position(|window| window == without);
+    let at = with
+        .windows(without.len().max(1))
+        .position(|window| window == without);
     with.truncate(at.unwrap_or(0));
     Ok(with)
 }
@@ -207,12 +208,16 @@ fn inside(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let whole = tokenizer.encode(text, false)?;
     let alone = tokenizer.encode(LINE_END, false)?;
     let puts_space = alone.len() > 1
-        && tokenizer.token(alone[0]).is_some_and(|token| token.starts_with('▁'));
+        && tokenizer
+            .token(alone[0])
+            .is_some_and(|token| token.starts_with('▁'));
     if text.is_empty() || !puts_space {
         return Ok(whole);
     }
     let behind = tokenizer.encode(&format!("{LINE_END}{text}"), false)?;
-    Ok(behind.strip_prefix(&alone[..]).map_or(whole, <[u32]>::to_vec))
+    Ok(behind
+        .strip_prefix(&alone[..])
+        .map_or(whole, <[u32]>::to_vec))
 }
 
 #[cfg(test)]
@@ -228,10 +233,12 @@ mod tests {
     fn a_suffix_has_no_space_that_was_not_there() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-        let families: Vec<Value> = serde_json::from_str(&read(&fixtures.join("middle.json"))).unwrap();
+        let families: Vec<Value> =
+            serde_json::from_str(&read(&fixtures.join("middle.json"))).unwrap();
         for family in families {
             let folder = fixtures.join("tokenizers/spm-prefix");
-            let mut file: Value = serde_json::from_str(&read(&folder.join("tokenizer.json"))).unwrap();
+            let mut file: Value =
+                serde_json::from_str(&read(&folder.join("tokenizer.json"))).unwrap();
             let added = file["added_tokens"].as_array_mut().unwrap();
             for (token, id) in family["tokens"].as_object().unwrap() {
                 let mut entry = added[0].clone();
@@ -243,7 +250,8 @@ mod tests {
             let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
             let marks = Marks::of(&tokenizer).unwrap();
             for case in family["cases"].as_array().unwrap() {
-                let [prefix, suffix] = ["prefix", "suffix"].map(|name| case[name].as_str().unwrap());
+                let [prefix, suffix] =
+                    ["prefix", "suffix"].map(|name| case[name].as_str().unwrap());
                 let expected: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
                 let found = marks.around(&tokenizer, prefix, suffix).unwrap();
                 assert_eq!(found, expected, "{prefix:?} {suffix:?}");

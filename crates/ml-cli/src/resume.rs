@@ -21,7 +21,9 @@ pub(crate) fn tell(session: &Session, path: &Path, interactive: bool) {
     let asked = messages.iter().filter(|it| it.role == Role::User).count();
     match asked {
         0 => note(&format!("the conversation is kept in {file}")),
-        1 => note(&format!("the conversation in {file} goes on after 1 question")),
+        1 => note(&format!(
+            "the conversation in {file} goes on after 1 question"
+        )),
         _ => note(&format!(
             "the conversation in {file} goes on after {asked} questions"
         )),

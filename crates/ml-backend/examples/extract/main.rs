@@ -75,11 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&model, &text, std::io::stdout().lock())
 }
 
-pub(crate) fn run(
-    model: &str,
-    text: &str,
-    mut output: impl Write,
-) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(model: &str, text: &str, mut output: impl Write) -> Result<(), Box<dyn Error>> {
     let backend = MlxBackend::load(model)?;
     let order: Order = extract(&backend, text)?;
     writeln!(

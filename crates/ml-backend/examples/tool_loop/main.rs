@@ -8,7 +8,9 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use ml_backend::{Answer, AnswerEvent, Message, MlxBackend, Options, Session, SessionStream, ToolCall};
+use ml_backend::{
+    Answer, AnswerEvent, Message, MlxBackend, Options, Session, SessionStream, ToolCall,
+};
 use serde_json::json;
 
 /// Rounds of calls, of a model that never comes to an end.

@@ -122,9 +122,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Message>> {
     let none = || SessionError::NotASession {
         path: path.to_owned(),
     };
-    contents
-        .map(|contents| contents.messages)
-        .ok_or_else(none)
+    contents.map(|contents| contents.messages).ok_or_else(none)
 }
 
 #[derive(Default)]
@@ -183,7 +181,9 @@ impl Contents {
 
 /// What is wrong within a line: to serde each is the first.
 fn of_line(cause: &serde_json::Error) -> String {
-    cause.to_string().replace(" at line 1 column ", " at column ")
+    cause
+        .to_string()
+        .replace(" at line 1 column ", " at column ")
 }
 
 fn text_of(model: &SessionModel, messages: &[Message]) -> io::Result<String> {

@@ -64,10 +64,7 @@ mod tests {
     #[test]
     fn a_model_of_the_hub_has_its_name_there() {
         let cached = "/cache/hub/models--mlx-community--Qwen3-0.6B-4bit/snapshots/0a1b";
-        assert_eq!(
-            name_of(Path::new(cached)),
-            "mlx-community/Qwen3-0.6B-4bit"
-        );
+        assert_eq!(name_of(Path::new(cached)), "mlx-community/Qwen3-0.6B-4bit");
         assert_eq!(name_of(Path::new("/models/qwen3-demo/")), "qwen3-demo");
     }
 }

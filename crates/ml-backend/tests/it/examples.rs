@@ -60,7 +60,10 @@ fn two_answers_come_in_one_task() {
             .map(|piece| serde_json::from_str::<String>(piece).unwrap())
             .collect::<String>()
     };
-    assert_eq!((of("0: ").as_str(), of("1: ").as_str()), ("42", "g-a-r-d-e-n"));
+    assert_eq!(
+        (of("0: ").as_str(), of("1: ").as_str()),
+        ("42", "g-a-r-d-e-n")
+    );
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn tools_are_called_until_there_is_an_answer() {
     let two = call(14, "*") + "\n" + &call(5, "?");
     let answers = [two.as_str(), "It is 42."];
     let options = Options::new().temperature(0.0).max_tokens(300);
-    let options = scripted::saying(&backend, options, "<|im_start|>assistant\n", &answers);
+    let options = scripted::saying(&backend, options, "<|im_start|>assistant", &answers);
     let mut output = Vec::new();
     tool_loop::run(&backend, options, "What is 14 * 3?", &mut output).unwrap();
     let output = text(output);

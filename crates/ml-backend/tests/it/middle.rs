@@ -20,7 +20,13 @@ fn two_texts_stand_between_their_marks() {
     // As the models' cards write it, the tokenizer itself reads it.
     let (_dir, backend) = scripted::model(&QWEN, None);
     assert!(backend.can_fill_in_the_middle());
-    for (prefix, suffix) in [(PREFIX, SUFFIX), ("", "x"), ("x", ""), (" a", " b"), ("\n", "\n")] {
+    for (prefix, suffix) in [
+        (PREFIX, SUFFIX),
+        ("", "x"),
+        ("x", ""),
+        (" a", " b"),
+        ("\n", "\n"),
+    ] {
         let card = format!("<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>");
         assert_eq!(
             backend.encode_fill_in_the_middle(prefix, suffix).unwrap(),
@@ -31,7 +37,9 @@ fn two_texts_stand_between_their_marks() {
     let (_dir, backend) = scripted::model(&["[SUFFIX]", "[PREFIX]"], None);
     assert_eq!(
         backend.encode_fill_in_the_middle(PREFIX, SUFFIX).unwrap(),
-        backend.encode(&format!("[SUFFIX]{SUFFIX}[PREFIX]{PREFIX}")).unwrap()
+        backend
+            .encode(&format!("[SUFFIX]{SUFFIX}[PREFIX]{PREFIX}"))
+            .unwrap()
     );
 }
 
@@ -44,8 +52,15 @@ fn what_is_filled_in_is_the_continuation_and_ends_where_another_file_begins() {
         let answer = answer.each_ref().map(String::as_str);
         scripted::saying(&backend, options.clone(), "<|fim_middle|>", &answer)
     };
-    for end in ["<|file_sep|>", "<|fim_pad|>", "<|endoftext|>", "<|fim_prefix|>"] {
-        let filled = backend.fill_in_the_middle(PREFIX, SUFFIX, &says(end)).unwrap();
+    for end in [
+        "<|file_sep|>",
+        "<|fim_pad|>",
+        "<|endoftext|>",
+        "<|fim_prefix|>",
+    ] {
+        let filled = backend
+            .fill_in_the_middle(PREFIX, SUFFIX, &says(end))
+            .unwrap();
         assert_eq!(
             (filled.text.as_str(), filled.finish_reason),
             ("a + b", FinishReason::Stop)
@@ -53,14 +68,22 @@ fn what_is_filled_in_is_the_continuation_and_ends_where_another_file_begins() {
     }
     // Elsewhere that ends nothing.
     let ids = backend.encode_fill_in_the_middle(PREFIX, SUFFIX).unwrap();
-    let on = backend.generate_ids(&ids, &says("<|fim_pad|>")).unwrap();
-    assert!(on.token_ids.len() > 5);
+    let pad = says("<|fim_pad|>");
+    let (filled, on) = (
+        backend.fill_in_the_middle(PREFIX, SUFFIX, &pad).unwrap(),
+        backend.generate_ids(&ids, &pad).unwrap(),
+    );
+    assert_eq!(on.token_ids[..on.token_ids.len() - 1], filled.token_ids);
     // Several are each their seed's.
     let hot = Options::new().temperature(3.0).seed(7).max_tokens(8);
-    let two = backend.stream_fill_in_the_middle(PREFIX, SUFFIX, &hot, 2).unwrap();
+    let two = backend
+        .stream_fill_in_the_middle(PREFIX, SUFFIX, &hot, 2)
+        .unwrap();
     let second = two.into_iter().nth(1).unwrap();
     let second: String = second.map(|piece| piece.unwrap().text).collect();
-    let alone = backend.fill_in_the_middle(PREFIX, SUFFIX, &hot.clone().seed(8)).unwrap();
+    let alone = backend
+        .fill_in_the_middle(PREFIX, SUFFIX, &hot.clone().seed(8))
+        .unwrap();
     assert_eq!(second, alone.text);
 }
 
@@ -74,6 +97,10 @@ fn a_model_without_the_marks_says_so() {
         let error = refused.unwrap_err();
         assert!(matches!(error, Error::NoFillInTheMiddle { .. }), "{error}");
         assert!(!error.to_string().contains('\n'), "{error}");
-        assert!(backend.generate(PREFIX, &Options::new().max_tokens(1)).is_ok());
+        assert!(
+            backend
+                .generate(PREFIX, &Options::new().max_tokens(1))
+                .is_ok()
+        );
     }
 }

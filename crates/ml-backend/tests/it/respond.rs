@@ -1,8 +1,7 @@
 //! Answers in their parts, of a demo model whose every token is told it.
 
 use ml_backend::{
-    AnswerEvent, Backend, FinishReason, LogitsProcessor, Message, MlxBackend, Options,
-    ToolChoice,
+    AnswerEvent, Backend, FinishReason, LogitsProcessor, Message, MlxBackend, Options, ToolChoice,
 };
 use serde_json::json;
 use tempfile::TempDir;

@@ -140,7 +140,9 @@ fn what_fails_is_taken_out_and_what_was_said_stays() {
 fn an_answer_waits_for_all_that_it_called() {
     let (dir, backend) = scripted::model(&["<tool_call>", "</tool_call>"], Some(TOOLS));
     let call = |town: &str| {
-        format!("<tool_call>\n{{\"name\": \"weather\", \"arguments\": {{\"town\": \"{town}\"}}}}\n</tool_call>")
+        format!(
+            "<tool_call>\n{{\"name\": \"weather\", \"arguments\": {{\"town\": \"{town}\"}}}}\n</tool_call>"
+        )
     };
     let answers = [
         format!("I look.\n{}\n{}", call("Bern"), call("Basel")),
@@ -150,7 +152,7 @@ fn an_answer_waits_for_all_that_it_called() {
     let tool = json!({"type": "function", "function": {"name": "weather", "parameters": {
         "type": "object", "properties": {"town": {"type": "string"}}}}});
     let options = greedy().max_tokens(300).tool(tool);
-    let options = scripted::saying(&backend, options, "<|im_start|>assistant\n", &answers);
+    let options = scripted::saying(&backend, options, "<|im_start|>assistant", &answers);
     let file = dir.path().join("weather.jsonl");
     let mut session = Session::open(&backend, options.clone(), &file).unwrap();
     let answer = session.send("Weather?").unwrap();
@@ -296,7 +298,9 @@ fn another_model_may_go_on_and_is_told() {
     session.send("What is 17 + 25?").unwrap();
     drop(session);
     assert_eq!(
-        Session::open(&other, greedy(), &file).unwrap().other_model(),
+        Session::open(&other, greedy(), &file)
+            .unwrap()
+            .other_model(),
         None
     );
 }
@@ -317,7 +321,10 @@ fn what_is_no_session_is_refused_in_one_line_and_left_alone() {
         ("{\"ml_session\":1,\"model\":7}\n".to_owned(), "line 1"),
         (format!("{good}{user}{{\"role\":\"us"), "line 3"),
         (format!("{good}{user}\n{user}"), "line 3"),
-        (format!("{good}{{\"role\":\"cat\",\"content\":\"\"}}\n"), "`cat`"),
+        (
+            format!("{good}{{\"role\":\"cat\",\"content\":\"\"}}\n"),
+            "`cat`",
+        ),
         (format!("{good}{{\"content\":\"\"}}\n"), "role"),
     ] {
         fs::write(&file, &contents).unwrap();

@@ -8,7 +8,6 @@ use ml_backend::{
 };
 use serde_json::{Value, json};
 
-
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/qwen3-demo")
 }

@@ -3,9 +3,9 @@
 mod answers;
 mod ends;
 mod refusals;
-mod sessions;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
+mod sessions;
 mod structure;
 
 use std::fs;

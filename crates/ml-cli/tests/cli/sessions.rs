@@ -53,7 +53,10 @@ fn a_chat_goes_on_where_it_ended() {
     let third = say(&file, "/undo\n/undo\n/undo\n");
     let told = text(&third.stderr);
     assert!(told.contains("goes on after 2 questions"), "{told}");
-    assert!(told.contains("taken back: Spell the word garden."), "{told}");
+    assert!(
+        told.contains("taken back: Spell the word garden."),
+        "{told}"
+    );
     assert!(told.contains("there is nothing to take back"), "{told}");
     assert_eq!(messages(&file), []);
     say(&file, "What is 17 + 25?\n/reset\nWhat is 17 + 25?\n");
@@ -67,7 +70,10 @@ fn instructions_may_change_between_two_programs() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("chat.jsonl");
     for system in ["Answer.", "Answer briefly."] {
-        let output = feed(chat(&file).args(["--system", system]), b"What is 17 + 25?\n");
+        let output = feed(
+            chat(&file).args(["--system", system]),
+            b"What is 17 + 25?\n",
+        );
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(messages(&file)[0], ("system".to_owned(), system.to_owned()));
     }

@@ -89,7 +89,10 @@ impl Completions {
         let mut prompts = Texts::take(&mut fields, "prompt")?;
         let mut options = sampling::options(&mut fields)?;
         let echo = fields.take("echo")?.unwrap_or(false);
-        if let Some(suffix) = fields.take::<String>("suffix")?.filter(|text| !text.is_empty()) {
+        if let Some(suffix) = fields
+            .take::<String>("suffix")?
+            .filter(|text| !text.is_empty())
+        {
             let between = prompts.into_iter().map(|prompt| before(prompt, &suffix));
             prompts = between.collect::<Result<_>>()?;
             if echo {

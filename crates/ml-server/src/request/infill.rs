@@ -39,7 +39,10 @@ const IGNORED: [&str; 8] = [
 impl Infill {
     pub(crate) fn read(mut fields: Fields) -> Result<Self> {
         let mut prefix = String::new();
-        for extra in fields.take::<Vec<Extra>>("input_extra")?.unwrap_or_default() {
+        for extra in fields
+            .take::<Vec<Extra>>("input_extra")?
+            .unwrap_or_default()
+        {
             prefix.push_str(SNIPPET);
             prefix.push_str(&extra.text);
         }

@@ -103,7 +103,10 @@ fn input_comes_in_four_ways_and_dimensions_are_cut() {
 fn a_batch_has_of_each_text_what_it_gives_alone() {
     let lengths = [1, 3, 40, 9, 2, 17, 40, 5, 120, 1, 8, 23];
     let texts: Vec<String> = lengths.iter().map(|n| "garden ".repeat(*n)).collect();
-    let ids: Vec<Vec<u32>> = texts.iter().map(|text| direct().encode(text).unwrap()).collect();
+    let ids: Vec<Vec<u32>> = texts
+        .iter()
+        .map(|text| direct().encode(text).unwrap())
+        .collect();
     let alone: Vec<Vec<f32>> = texts
         .iter()
         .flat_map(|text| direct().embed(&[text], &EmbedOptions::new()).unwrap())
@@ -117,13 +120,17 @@ fn a_batch_has_of_each_text_what_it_gives_alone() {
     // One that cannot be embedded is an error of all, and the next request is served.
     let long = json!({"input": ["garden", vec!["a"; 200_000].join(" ")], "dimensions": 100_000});
     assert_eq!(post(shared(), "/v1/embeddings", &long).status, 400);
-    assert_eq!(vectors(&post(shared(), "/v1/embeddings", &json!({"input": "garden "})).ok()), alone[..1]);
+    assert_eq!(
+        vectors(&post(shared(), "/v1/embeddings", &json!({"input": "garden "})).ok()),
+        alone[..1]
+    );
 }
 
 /// A small model that was not trained at all, with what transformers computes of it in float64
 /// (`tools/reference/embeddings.py`).
 fn reranker() -> (SocketAddr, Value) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ml-backend/tests/fixtures/embedding");
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../ml-backend/tests/fixtures/embedding");
     let model = NamedModel {
         name: "reranker".to_owned(),
         dir: fixture.join("model"),
@@ -141,7 +148,12 @@ fn reranker() -> (SocketAddr, Value) {
 fn the_best_document_comes_first_with_the_score_that_transformers_gives() {
     let (address, cases) = reranker();
     let texts = cases["texts"].as_array().unwrap();
-    for (case, path) in cases["rerank"].as_array().unwrap().iter().zip(["/rerank", "/v1/rerank"]) {
+    for (case, path) in cases["rerank"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(["/rerank", "/v1/rerank"])
+    {
         // Jina's form and Cohere's.
         let mut documents = texts[1..].to_vec();
         documents[1] = json!({"text": documents[1]});
@@ -149,14 +161,22 @@ fn the_best_document_comes_first_with_the_score_that_transformers_gives() {
             "model": "reranker", "query": texts[0], "documents": documents, "instruction": case["instruction"],
         });
         let answer = post(address, path, &request).ok();
-        let mut expected: Vec<_> = case["scores"].as_array().unwrap().iter().enumerate().collect();
+        let mut expected: Vec<_> = case["scores"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .enumerate()
+            .collect();
         expected.sort_by(|a, b| b.1.as_f64().unwrap().total_cmp(&a.1.as_f64().unwrap()));
         let results = answer["results"].as_array().unwrap();
         assert_eq!(results.len(), expected.len());
         for (result, (index, score)) in results.iter().zip(&expected) {
             assert_eq!(result["index"], *index);
             let found = result["relevance_score"].as_f64().unwrap();
-            assert!((found - score.as_f64().unwrap()).abs() < 1e-4, "{result} {score}");
+            assert!(
+                (found - score.as_f64().unwrap()).abs() < 1e-4,
+                "{result} {score}"
+            );
             assert_eq!(result.get("document"), None);
         }
         assert!(answer["usage"]["total_tokens"].as_u64().unwrap() > 0);
@@ -171,5 +191,8 @@ fn the_best_document_comes_first_with_the_score_that_transformers_gives() {
     // A model whose vocabulary has no yes and no.
     let request = json!({"query": "a", "documents": ["b"]});
     let refused = post(shared(), "/rerank", &request);
-    assert_eq!((refused.status, &refused.json()["error"]["code"]), (422, &"unsupported_by_model".into()));
+    assert_eq!(
+        (refused.status, &refused.json()["error"]["code"]),
+        (422, &"unsupported_by_model".into())
+    );
 }

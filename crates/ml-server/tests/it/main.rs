@@ -13,8 +13,8 @@ mod load;
 mod messages;
 mod middle;
 mod responses;
-mod several;
 mod safety;
+mod several;
 mod tokens;
 
 use std::net::SocketAddr;

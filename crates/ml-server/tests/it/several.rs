@@ -30,7 +30,9 @@ fn streamed(address: SocketAddr, path: &str, mut request: Value, n: usize) -> (V
     let usage = data(&events.pop().unwrap())["usage"].clone();
     let mut texts = vec![String::new(); n];
     for choice in events.iter().map(|event| data(event)["choices"][0].clone()) {
-        let text = choice["delta"]["content"].as_str().or(choice["text"].as_str());
+        let text = choice["delta"]["content"]
+            .as_str()
+            .or(choice["text"].as_str());
         texts[choice["index"].as_u64().unwrap() as usize] += text.unwrap_or_default();
     }
     (texts, usage)
@@ -46,8 +48,11 @@ fn their_prompt_is_read_once() {
         request["temperature"] = 3.into();
         request["seed"] = 7.into();
         request["max_tokens"] = 8.into();
+        request["ignore_eos"] = true.into();
         let said = |choice: &Value| {
-            let text = choice["message"]["content"].as_str().or(choice["text"].as_str());
+            let text = choice["message"]["content"]
+                .as_str()
+                .or(choice["text"].as_str());
             text.unwrap().to_owned()
         };
         let alone: Vec<String> = (7..11)
@@ -80,9 +85,13 @@ fn their_prompt_is_read_once() {
     }
     // Of two prompts each is read once.
     let before = read(address);
-    let request = json!({"prompt": ["a b c d", "e f g h"], "n": 2, "max_tokens": 2, "ignore_eos": true});
+    let request =
+        json!({"prompt": ["a b c d", "e f g h"], "n": 2, "max_tokens": 2, "ignore_eos": true});
     let usage = post(address, "/v1/completions", &request).ok()["usage"].clone();
-    assert_eq!(read(address).0 - before.0, usage["prompt_tokens"].as_u64().unwrap());
+    assert_eq!(
+        read(address).0 - before.0,
+        usage["prompt_tokens"].as_u64().unwrap()
+    );
 }
 
 #[test]

@@ -139,13 +139,6 @@ impl Tokenizer {
         self.shared.inner.token_to_id(token)
     }
 
-    /// The id of a token that was added to the vocabulary: one that is found in texts as a whole, such as `<bos>`.
-    #[must_use]
-    pub fn added_token_id(&self, token: &str) -> Option<u32> {
-        let added = self.shared.inner.get_added_vocabulary();
-        added.get_vocab().get(token).copied()
-    }
-
     /// The token of an id as it stands in the vocabulary; the inverse of [`Self::token_id`].
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
