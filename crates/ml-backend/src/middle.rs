@@ -203,10 +203,10 @@ fn before_a_text(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 
 /// The ids of a text behind another one: without the space that SentencePiece's tokenizers put before a text.
 fn inside(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    /// No token of theirs reaches over it.
-    const LINE_END: &str = "\n";
+    /// Their vocabularies spell it as a byte, and no token reaches over that.
+    const CONTROL: &str = "\u{1}";
     let whole = tokenizer.encode(text, false)?;
-    let alone = tokenizer.encode(LINE_END, false)?;
+    let alone = tokenizer.encode(CONTROL, false)?;
     let puts_space = alone.len() > 1
         && tokenizer
             .token(alone[0])
@@ -214,7 +214,7 @@ fn inside(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     if text.is_empty() || !puts_space {
         return Ok(whole);
     }
-    let behind = tokenizer.encode(&format!("{LINE_END}{text}"), false)?;
+    let behind = tokenizer.encode(&format!("{CONTROL}{text}"), false)?;
     Ok(behind
         .strip_prefix(&alone[..])
         .map_or(whole, <[u32]>::to_vec))
