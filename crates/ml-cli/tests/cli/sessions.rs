@@ -25,11 +25,11 @@ fn say(file: &Path, lines: &str) -> Output {
 
 /// The messages of a file, roles and contents.
 fn messages(file: &Path) -> Vec<(String, String)> {
-    let text = fs::read_to_string(file).unwrap();
+    let text = fs::read_to_string(file).expect("the file is there");
     let lines = text.lines().skip(1);
-    let field = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
+    let field = |message: &Value, name: &str| message[name].as_str().expect("a text").to_owned();
     lines
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
         .map(|message| (field(&message, "role"), field(&message, "content")))
         .collect()
 }
@@ -107,9 +107,10 @@ fn endless(file: &Path) -> Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("ml starts");
     let question = b"Spell the word garden.\n";
-    child.stdin.as_mut().unwrap().write_all(question).unwrap();
+    let mut stdin = child.stdin.as_ref().expect("it is piped");
+    stdin.write_all(question).expect("it reads");
     child
 }
 

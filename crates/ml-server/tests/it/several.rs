@@ -12,8 +12,8 @@ fn read(address: SocketAddr) -> (u64, u64) {
     let figures = get(address, "/metrics").body;
     let figure = |name: &str| {
         let lines = figures.lines().filter_map(|line| line.strip_prefix(name));
-        let numbers = lines.filter_map(|rest| rest.strip_prefix(' '));
-        numbers.last().unwrap().parse().unwrap()
+        let mut numbers = lines.filter_map(|rest| rest.strip_prefix(' '));
+        numbers.next().unwrap().parse().unwrap()
     };
     (
         figure("vllm:prompt_tokens_total"),
