@@ -39,6 +39,8 @@ pub struct SessionFile {
     messages: Vec<Message>,
     model: Option<SessionModel>,
     is_new: bool,
+    /// Whether it was made here and has nothing yet.
+    is_made: bool,
 }
 
 impl SessionFile {
@@ -48,6 +50,7 @@ impl SessionFile {
     /// A file that is no session, that another session has, or that cannot be read or written.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = resolved(path.as_ref());
+        let is_made = !path.exists();
         let lock = open_locked(&path)?;
         let contents = Contents::read(&lock, &path)?;
         let is_new = contents.is_none();
@@ -58,6 +61,7 @@ impl SessionFile {
             messages,
             model,
             is_new,
+            is_made,
         })
     }
 
@@ -104,13 +108,22 @@ impl SessionFile {
         };
         match write() {
             Ok(file) => {
-                self.lock = file;
+                (self.lock, self.is_made) = (file, false);
                 Ok(())
             }
             Err(source) => {
                 let _ = fs::remove_file(&part);
                 Err(failed("write", &self.path, source))
             }
+        }
+    }
+}
+
+impl Drop for SessionFile {
+    fn drop(&mut self) {
+        if self.is_made {
+            // The model that was to answer could not be loaded.
+            let _ = fs::remove_file(&self.path);
         }
     }
 }

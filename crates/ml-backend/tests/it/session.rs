@@ -346,6 +346,11 @@ fn what_is_no_session_is_refused_in_one_line_and_left_alone() {
     // An empty one, such as mktemp makes, is begun.
     fs::write(&file, "").unwrap();
     assert!(SessionFile::open(&file).unwrap().is_new());
+    assert!(file.exists());
+    // One that was not there is not left behind by who has nothing to write.
+    fs::remove_file(&file).unwrap();
+    drop(SessionFile::open(&file).unwrap());
+    assert!(!file.exists());
     let missing = dir.path().join("no/such/folder.jsonl");
     for error in [
         SessionFile::open(&missing).unwrap_err(),

@@ -102,7 +102,7 @@ fn a_file_that_is_no_session_is_refused_before_a_model_is_loaded() {
 fn endless(file: &Path) -> Child {
     let mut command = chat(file);
     command.args(["--ignore-eos", "--max-tokens", "900"]);
-    let mut child = command
+    let child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
