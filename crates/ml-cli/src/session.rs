@@ -12,24 +12,30 @@ use crate::output::note;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
-    Ok(load(&args.load, &models::folder(&args.model)?, None)?)
+    let dir = models::folder(&args.model)?;
+    Ok(load(&args.load, &dir, None, &mut |_| ())?)
 }
 
-/// Loads the model of a directory, as `args` say; `at_once` is how many requests are served at the same time.
+/// Loads the model of a directory, as `args` say; `at_once` is how many requests are served at the same time, and
+/// `progress` is told too how far that is.
 pub(crate) fn load(
     args: &LoadArgs,
     dir: &Path,
     at_once: Option<usize>,
+    progress: &mut dyn FnMut(Progress),
 ) -> ml_backend::Result<MlxBackend> {
     let mut meter = Meter::new();
     let mut builder = MlxBackend::builder()
         .device(args.device())
         .dtype(args.dtype())
         .plain_mlx(args.plain_mlx)
-        .progress(|step| match step {
-            Progress::Device(device) => note(&device_line(&device)),
-            Progress::Weights { bytes, total } => meter.show(bytes, total),
-            _ => {}
+        .progress(|step| {
+            match &step {
+                Progress::Device(device) => note(&device_line(device)),
+                Progress::Weights { bytes, total } => meter.show(*bytes, *total),
+                _ => {}
+            }
+            progress(step);
         });
     if let Some(threads) = args.threads {
         builder = builder.threads(threads.into());

@@ -11,12 +11,13 @@ use tokio::sync::mpsc::Sender;
 use super::{Job, Prompt, Report};
 use crate::app::App;
 use crate::errors::ApiError;
+use crate::models::InUse;
 use crate::run::{End, Event, Finish, Probable, Told, Usage};
 
 /// Reads one answer on a thread of its own.
 pub(super) struct Reader {
     pub(super) app: Arc<App>,
-    pub(super) backend: MlxBackend,
+    pub(super) backend: InUse,
     pub(super) index: usize,
     pub(super) sender: Sender<(usize, Report)>,
 }
