@@ -33,6 +33,8 @@ mod config;
 mod conversations;
 mod errors;
 mod fields;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod host_check;
 mod ids;
