@@ -10,6 +10,7 @@ mod clients;
 mod figures;
 mod questions;
 mod server;
+mod streams;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -39,9 +40,18 @@ pub(crate) struct Args {
     /// An `ml` that was built before; without, one is built for release
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Time so many streams of random weights through HTTP and from the engine alone, and nothing else
+    #[arg(long, value_name = "N")]
+    streams: Option<usize>,
+    /// How often each is timed
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "streams")]
+    rounds: usize,
 }
 
 pub(crate) fn run_task(args: &Args) -> Result<()> {
+    if let Some(streams) = args.streams {
+        return streams::compare(streams, args.rounds, args.program.as_deref());
+    }
     let program = match &args.program {
         Some(program) => program.clone(),
         None => server::build()?,

@@ -101,7 +101,14 @@ impl<B: Clone> Slots<B> {
             State::Unloaded => match (&slot.failure, slot.bytes) {
                 (Some(error), _) if *joined == Some(slot.attempt) => Step::Failed(error.clone()),
                 (_, None) => Step::Measure,
-                (_, Some(bytes)) => self.make_room(at, bytes),
+                (_, Some(bytes)) => {
+                    let step = self.make_room(at, bytes);
+                    if let Step::Load = step {
+                        // Should it fail before this user looks again, that is the answer.
+                        *joined = Some(self.slots[at].attempt);
+                    }
+                    step
+                }
             },
         }
     }
@@ -113,8 +120,12 @@ impl<B: Clone> Slots<B> {
         if bytes > self.room && !self.force {
             return Step::TooLarge(bytes);
         }
+        let leaves = |slot: &Slot<B>| matches!(slot.state, State::Unloading);
+        if self.taken(|slot| !leaves(slot)) + bytes <= self.room {
+            return Step::Wait;
+        }
         // Others are unloaded only if that helps.
-        let stays = self.taken(|slot| !slot.is_idle() && !matches!(slot.state, State::Unloading));
+        let stays = self.taken(|slot| !slot.is_idle() && !leaves(slot));
         if stays + bytes > self.room && !self.force {
             return Step::WaitForRoom;
         }
@@ -125,7 +136,6 @@ impl<B: Clone> Slots<B> {
         {
             return Step::Unload(oldest, backend);
         }
-        let leaves = |slot: &Slot<B>| matches!(slot.state, State::Unloading);
         match self.slots.iter().any(leaves) {
             true => Step::Wait,
             // By force only: all that can go has gone.
