@@ -16,14 +16,18 @@ pub(crate) use args::ServeArgs;
 
 use crate::args::LoadArgs;
 use crate::output::note;
-use crate::session;
+use crate::session::{self, Service};
 
 pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = keys(args)?;
     let open_to_all = keys.is_empty() && !args.host.is_loopback();
-    let (load, at_once): (&'static LoadArgs, _) = (&args.load, args.at_once);
+    let load: &'static LoadArgs = &args.load;
+    let service = Service {
+        at_once: args.at_once,
+        force: args.force,
+    };
     let mut config = Config::new(models::named(&args.model)?, move |dir, progress| {
-        session::load(load, dir, at_once, progress)
+        session::load(load, dir, service, progress)
     });
     config.model_memory = Some(match args.model_memory {
         Some(bytes) => bytes,
