@@ -50,7 +50,8 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     config.max_connections = args.max_connections;
     config.max_body = args.max_body.saturating_mul(1 << 20);
     config.grace = Duration::from_secs(args.grace.into());
-    allow_open_files();
+    // Each connection is a file. Where it is not allowed, connections wait for others to end.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let server = Server::bind(SocketAddr::new(args.host, args.port), config)?;
     server.load_only_model()?;
     end_on_signals(server.stopper())?;
@@ -61,26 +62,6 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     server.run()?;
     // Answers that were cut off may still compute, and nobody waits for them.
     signal_hook::low_level::exit(0)
-}
-
-/// Files that macOS lets a process open, whatever it says is the most.
-const OPEN_MAX: u64 = 10_240;
-
-/// As many open files as the system lets this process have: each connection is one.
-fn allow_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    for wanted in [most, most.min(OPEN_MAX)] {
-        let before = limit.current.replace(wanted);
-        if before.is_none_or(|before| before >= wanted)
-            || setrlimit(Resource::Nofile, limit.clone()).is_ok()
-        {
-            return;
-        }
-        // Where it is not allowed, connections wait for others to end.
-        limit.current = before;
-    }
 }
 
 fn keys(args: &ServeArgs) -> anyhow::Result<Vec<String>> {

@@ -2,63 +2,36 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ml_server::Tls;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::{config, serve};
 
-/// A folder with a certificate for `localhost` and its key.
-struct Files {
-    folder: tempfile::TempDir,
-    certificate: CertificateDer<'static>,
+/// Of the certificate and keys in the fixtures.
+fn path(name: &str) -> PathBuf {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    fixtures.join(name)
 }
 
-impl Files {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
-        std::fs::write(
-            folder.path().join("key.pem"),
-            made.signing_key.serialize_pem(),
-        )
-        .unwrap();
-        Self {
-            folder,
-            certificate: made.cert.der().clone(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A file of the folder with that content.
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        std::fs::write(self.path(name), content).unwrap();
-        self.path(name)
-    }
-
-    fn config(&self) -> ml_server::Config {
-        let mut secret = config();
-        let tls = Tls::from_files(&self.path("cert.pem"), &self.path("key.pem"));
-        secret.tls = Some(tls.unwrap());
-        secret
-    }
+fn secret() -> ml_server::Config {
+    let mut secret = config();
+    secret.tls = Some(Tls::from_files(&path("cert.pem"), &path("key.pem")).unwrap());
+    secret
 }
 
 #[test]
 fn a_client_that_trusts_the_certificate_is_answered() {
-    let files = Files::new();
-    let address = serve(files.config()).address;
+    let address = serve(secret()).address;
     let mut roots = RootCertStore::empty();
-    roots.add(files.certificate.clone()).unwrap();
+    let certificate = CertificateDer::from_pem_file(path("cert.pem")).unwrap();
+    roots.add(certificate).unwrap();
     let mut client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -94,8 +67,7 @@ fn a_client_that_trusts_the_certificate_is_answered() {
 
 #[test]
 fn who_does_not_speak_tls_is_told_so_or_let_go() {
-    let files = Files::new();
-    let mut hasty = files.config();
+    let mut hasty = secret();
     hasty.header_time = Duration::from_millis(300);
     let address = serve(hasty).address;
     let reply = crate::client::get(address, "/health");
@@ -117,9 +89,14 @@ fn who_does_not_speak_tls_is_told_so_or_let_go() {
 
 #[test]
 fn files_that_cannot_be_used_are_told_in_one_line() {
-    let (files, others) = (Files::new(), Files::new());
-    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
-    let refusal = |cert: &PathBuf, key: &PathBuf| match Tls::from_files(cert, key) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let refusal = |cert: &Path, key: &Path| match Tls::from_files(cert, key) {
         Ok(_) => panic!("{cert:?} and {key:?} are no pair"),
         Err(error) => {
             let line = error.to_string();
@@ -127,27 +104,20 @@ fn files_that_cannot_be_used_are_told_in_one_line() {
             line
         }
     };
-    assert!(refusal(&files.path("none"), &key).starts_with("cannot read"));
+    assert!(refusal(&path("none"), &key).starts_with("cannot read"));
     assert!(refusal(&key, &cert).contains("it has no certificate"));
     assert!(refusal(&cert, &cert).contains("it has no private key"));
+    let mismatch = refusal(&cert, &path("other.pem"));
     assert!(
-        refusal(&cert, &others.path("key.pem")).contains("is not that of the first certificate")
+        mismatch.contains("is not that of the first certificate"),
+        "{mismatch}"
     );
-    let encrypted =
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    let encrypted = files.file("encrypted.pem", encrypted);
-    assert!(refusal(&cert, &encrypted).contains("encrypted"));
+    assert!(refusal(&cert, &path("encrypted.pem")).contains("openssl pkey"));
     let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    let older = files.file("older.pem", older);
-    assert!(refusal(&cert, &older).contains("encrypted"));
-    let damaged = files.file(
-        "damaged.pem",
-        "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
-    );
-    assert!(refusal(&damaged, &key).contains("PEM"));
-    let empty = files.file(
-        "empty.pem",
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
-    assert!(refusal(&empty, &key).contains("cannot be used"));
+    assert!(refusal(&cert, &file("older.pem", older)).contains("openssl pkey"));
+    let damaged = "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n";
+    assert!(refusal(&file("damaged.pem", damaged), &key).contains("no sound PEM"));
+    let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let empty = refusal(&file("empty.pem", empty), &key);
+    assert!(empty.contains("cannot be used"), "{empty}");
 }
