@@ -29,13 +29,22 @@ const COVERAGE: [&str; 8] = [
 ];
 
 /// Names as in `crates/fuzz-targets`, with the longest input in bytes.
-const TARGETS: [(&str, usize); 6] = [
+const TARGETS: [(&str, usize); 15] = [
     ("answer", 512),
     ("config", 4096),
     ("safetensors", 8192),
     ("tokenizer", 8192),
     ("template", 4096),
     ("stream", 96),
+    ("request-chat", 4096),
+    ("request-completions", 4096),
+    ("request-responses", 4096),
+    ("request-messages", 4096),
+    ("request-count", 4096),
+    ("request-embeddings", 4096),
+    ("request-rerank", 4096),
+    ("request-tokenize", 4096),
+    ("request-detokenize", 4096),
 ];
 
 const MOST_SECONDS: u32 = 20;
@@ -103,7 +112,9 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
                 .iter()
                 .find(|it| it.0 == args.target)
                 .context("target")?;
-            let dictionary = root().join("fuzz/dictionaries").join(&args.target);
+            // Requests share one.
+            let name = args.target.split('-').next().unwrap_or_default();
+            let dictionary = root().join("fuzz/dictionaries").join(name);
             if dictionary.is_file() {
                 fuzzer.arg(format!("-dict={}", dictionary.display()));
             }

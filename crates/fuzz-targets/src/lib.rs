@@ -8,6 +8,7 @@
 mod answer;
 mod config;
 mod files;
+mod request;
 mod safetensors;
 pub mod seeds;
 mod stream;
@@ -15,6 +16,8 @@ mod template;
 mod tokenizer;
 
 pub use files::json_files;
+
+use ml_server::fuzz::Api;
 
 /// A way into the project for bytes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +34,28 @@ pub enum Target {
     Answer,
     /// Token ids through the stream decoders of several tokenizers.
     Stream,
+    /// The body of a request to the server.
+    Request(Api),
 }
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::Answer,
         Self::Config,
         Self::Safetensors,
         Self::Tokenizer,
         Self::Template,
         Self::Stream,
+        Self::Request(Api::Chat),
+        Self::Request(Api::Completions),
+        Self::Request(Api::Responses),
+        Self::Request(Api::Messages),
+        Self::Request(Api::Count),
+        Self::Request(Api::Embeddings),
+        Self::Request(Api::Rerank),
+        Self::Request(Api::Tokenize),
+        Self::Request(Api::Detokenize),
     ];
 
     /// Its name on the command line and of its folder in the corpus.
@@ -54,6 +68,15 @@ impl Target {
             Self::Tokenizer => "tokenizer",
             Self::Template => "template",
             Self::Stream => "stream",
+            Self::Request(Api::Chat) => "request-chat",
+            Self::Request(Api::Completions) => "request-completions",
+            Self::Request(Api::Responses) => "request-responses",
+            Self::Request(Api::Messages) => "request-messages",
+            Self::Request(Api::Count) => "request-count",
+            Self::Request(Api::Embeddings) => "request-embeddings",
+            Self::Request(Api::Rerank) => "request-rerank",
+            Self::Request(Api::Tokenize) => "request-tokenize",
+            Self::Request(Api::Detokenize) => "request-detokenize",
         }
     }
 
@@ -75,6 +98,7 @@ impl Target {
             Self::Tokenizer => tokenizer::run(data),
             Self::Template => template::run(data),
             Self::Stream => stream::run(data),
+            Self::Request(api) => request::run(api, data),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::files::join;
-use crate::{Target, answer, config, safetensors, template, tokenizer};
+use crate::{Target, answer, config, request, safetensors, template, tokenizer};
 
 /// Where the fixtures lie.
 pub(crate) struct Fixtures {
@@ -56,6 +56,7 @@ pub fn seeds(target: Target) -> Vec<Vec<u8>> {
             .map(|dir| join(&present(dir, &tokenizer::FILES)))
             .collect(),
         Target::Template => chats(),
+        Target::Request(api) => request::seeds(api),
         Target::Stream => (0..=u8::MAX).map(|first| vec![first, 7, 130, 9]).collect(),
     }
 }

@@ -52,3 +52,22 @@ fn templates_are_rendered_or_refused() {
 fn any_ids_are_streamed_as_they_are_decoded() {
     replay(Target::Stream);
 }
+
+#[test]
+fn requests_are_read_or_refused_in_a_line() {
+    let requests = Target::ALL.into_iter();
+    for target in requests.filter(|target| matches!(target, Target::Request(_))) {
+        replay(target);
+    }
+}
+
+#[test]
+fn seeds_of_requests_are_read() {
+    for target in Target::ALL {
+        if let Target::Request(api) = target {
+            let seeds = seeds::seeds(target);
+            let first = ml_server::fuzz::read(api, &seeds[0]);
+            assert!(first.is_ok(), "{api:?}: {first:?}");
+        }
+    }
+}

@@ -52,6 +52,7 @@ pub(crate) struct Setup {
     pub(crate) at_once: Option<usize>,
     pub(crate) prompt_turn: Option<Duration>,
     pub(crate) queue: Option<usize>,
+    pub(crate) ignore_room: bool,
 }
 
 /// See [`MlxBackendBuilder::prompt_turn`].
@@ -219,6 +220,14 @@ impl<'a> MlxBackendBuilder<'a> {
     #[must_use]
     pub fn queue(mut self, requests: usize) -> Self {
         self.setup.queue = Some(requests);
+        self
+    }
+
+    /// Whether to load a model too that does not fit into what is free of a GPU's memory, or into a Mac at all. What
+    /// then becomes of it the system decides; left out, it is an error before any work.
+    #[must_use]
+    pub fn ignore_room(mut self, ignore: bool) -> Self {
+        self.setup.ignore_room = ignore;
         self
     }
 

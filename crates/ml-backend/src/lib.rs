@@ -94,7 +94,7 @@ pub use embedding::EmbedOptions;
 pub use embedding::check_embedding_files;
 pub use error::{BoxError, Cause, Error, Result};
 pub use handle::MlxBackend;
-pub use load::device_info;
+pub use load::{device_info, free_memory};
 pub use loaded::LoadedModel;
 pub use logprobs::{Alternative, TokenLogprobs};
 pub use memory::MemoryLimits;

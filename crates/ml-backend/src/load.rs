@@ -19,7 +19,7 @@ use crate::builder::{DEFAULT_QUEUE, MlxBackendBuilder, PROMPT_TURN, Progress, Se
 use crate::engine::Engine;
 use crate::handle::MlxBackend;
 use crate::loaded::{Loaded, LoadedModel};
-use crate::memory::{Kept, check_room, megabytes};
+use crate::memory::{Kept, check_room, megabytes, working_set};
 use crate::mlx_model::MlxModel;
 use crate::request::ModelLimits;
 use crate::scheduler::Service;
@@ -153,7 +153,9 @@ fn load(
         .encode(setup.encode_bf16)
         .copy_weights(setup.copy_weights);
     let bytes = Model::bytes_to_load(dir, &options)?;
-    check_room(&device, bytes, device::free_memory()?)?;
+    if !setup.ignore_room {
+        check_room(&device, bytes, device::free_memory()?)?;
+    }
     let mut share = Share::new(bytes);
     let before = memory::active()? as u64;
     let model = Model::load(dir, &options, &mut |step| {
@@ -202,4 +204,19 @@ fn open_tokenizer(dir: &Path) -> Result<Option<Tokenizer>> {
 /// A missing accelerator or native library.
 pub fn device_info(device: Device) -> Result<DeviceInfo> {
     Ok(DeviceInfo::of(&device::open(device.choice())?))
+}
+
+/// Bytes of memory that a model could take on `device` now: what no process holds of a GPU's own, what Metal
+/// recommends to stay below, and for a CPU what Linux calls available. Of what cannot be asked, all that there is.
+///
+/// # Errors
+/// A missing accelerator or native library.
+pub fn free_memory(device: Device) -> Result<u64> {
+    let device = device::open(device.choice())?;
+    let free = match device.kind {
+        mlx_core::DeviceKind::Cuda => device::free_memory()?,
+        mlx_core::DeviceKind::Metal => Some(working_set(&device)),
+        mlx_core::DeviceKind::Cpu => models::available_memory(),
+    };
+    Ok(free.map_or(device.memory_bytes, |free| free.min(device.memory_bytes)))
 }

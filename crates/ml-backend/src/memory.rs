@@ -77,7 +77,7 @@ impl MemoryLimits {
 }
 
 /// What Metal recommends to stay below; where it says nothing, three quarters of the machine.
-fn working_set(device: &DeviceInfo) -> u64 {
+pub(crate) fn working_set(device: &DeviceInfo) -> u64 {
     let usual = device.memory_bytes / 4 * 3;
     device.recommended_working_set.unwrap_or(usual)
 }

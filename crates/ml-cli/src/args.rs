@@ -480,7 +480,7 @@ fn wired_limit(text: &str) -> Result<WiredLimit, String> {
     }
 }
 
-fn gibibytes(text: &str) -> Result<u64, String> {
+pub(crate) fn gibibytes(text: &str) -> Result<u64, String> {
     let gib = number(text, |gib| gib >= 0.0, "must be a number of GiB, 0 or more")?;
     Ok((f64::from(gib) * f64::from(1 << 30)) as u64)
 }

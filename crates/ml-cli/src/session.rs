@@ -12,24 +12,39 @@ use crate::output::note;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
-    Ok(load(&args.load, &models::folder(&args.model)?, None)?)
+    let dir = models::folder(&args.model)?;
+    Ok(load(&args.load, &dir, Service::default(), &mut |_| ())?)
 }
 
-/// Loads the model of a directory, as `args` say; `at_once` is how many requests are served at the same time.
+/// What only a server asks of a model.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Service {
+    /// Requests that are served at the same time.
+    pub(crate) at_once: Option<usize>,
+    /// Load it also where it does not fit.
+    pub(crate) force: bool,
+}
+
+/// Loads the model of a directory, as `args` say; `progress` is told too how far that is.
 pub(crate) fn load(
     args: &LoadArgs,
     dir: &Path,
-    at_once: Option<usize>,
+    service: Service,
+    progress: &mut dyn FnMut(Progress),
 ) -> ml_backend::Result<MlxBackend> {
     let mut meter = Meter::new();
     let mut builder = MlxBackend::builder()
         .device(args.device())
         .dtype(args.dtype())
         .plain_mlx(args.plain_mlx)
-        .progress(|step| match step {
-            Progress::Device(device) => note(&device_line(&device)),
-            Progress::Weights { bytes, total } => meter.show(bytes, total),
-            _ => {}
+        .ignore_room(service.force)
+        .progress(|step| {
+            match &step {
+                Progress::Device(device) => note(&device_line(device)),
+                Progress::Weights { bytes, total } => meter.show(*bytes, *total),
+                _ => {}
+            }
+            progress(step);
         });
     if let Some(threads) = args.threads {
         builder = builder.threads(threads.into());
@@ -45,7 +60,7 @@ pub(crate) fn load(
         Some(WiredLimit::Auto) => builder.auto_wired_limit(),
         Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
     };
-    if let Some(requests) = at_once {
+    if let Some(requests) = service.at_once {
         builder = builder.at_once(requests);
     }
     let backend = builder.load(dir)?;

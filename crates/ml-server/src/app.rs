@@ -54,7 +54,12 @@ impl App {
             ping: config.ping,
         };
         Self {
-            models: Models::new(config.models, config.load),
+            models: Models::new(
+                config.models,
+                config.load,
+                (config.model_memory, config.force),
+                config.keep_alive,
+            ),
             keys: Keys::new(config.keys),
             hosts: Hosts::new(config.hosts, config.origins),
             metrics: Metrics::default(),

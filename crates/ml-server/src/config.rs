@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ml_backend::MlxBackend;
+use ml_backend::{MlxBackend, Progress};
 
-/// Loads the model of a directory. Called when a model is first asked for, on a thread that may block.
-pub type Load = dyn Fn(&Path) -> ml_backend::Result<MlxBackend> + Send + Sync;
+use crate::tls::Tls;
+
+/// Loads the model of a directory, and tells how far that is. Called when a model is first asked for, on a thread
+/// that may block.
+pub type Load =
+    dyn Fn(&Path, &mut dyn FnMut(Progress)) -> ml_backend::Result<MlxBackend> + Send + Sync;
 
 /// A model by the name that requests know it by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,15 @@ pub struct Config {
     pub models: Vec<NamedModel>,
     /// How they are loaded.
     pub load: Box<Load>,
+    /// Bytes that models may take together, weights and the caches of a usual context: when another one is asked for,
+    /// those that were not used for longest are unloaded. No bound.
+    pub model_memory: Option<u64>,
+    /// Whether a model that does not fit into that is loaded all the same.
+    pub force: bool,
+    /// How long a model stays loaded that nobody uses; `None`, until another one needs its room.
+    pub keep_alive: Option<Duration>,
+    /// What to show who this is by, for HTTPS; `None` is plain HTTP.
+    pub tls: Option<Tls>,
     /// Keys of which a request must show one; none is open to everybody who reaches the port.
     pub keys: Vec<String>,
     /// Names of this host that requests may give beside `localhost` and addresses.
@@ -36,7 +49,7 @@ pub struct Config {
     pub max_connections: usize,
     /// Answers that run or wait at the same time, of all models: 256. What comes then is refused with 429.
     pub max_requests: usize,
-    /// How long a client may take to send the headers of a request, and keep a connection open without one: 30 s.
+    /// How long a client may take for the handshake of TLS, to send the headers of a request, and keep a connection open without one: 30 s.
     pub header_time: Duration,
     /// How long a stream may be silent before a comment is sent: 5 s.
     pub ping: Duration,
@@ -48,11 +61,18 @@ impl Config {
     /// Serves `models` with everything else as documented.
     pub fn new(
         models: Vec<NamedModel>,
-        load: impl Fn(&Path) -> ml_backend::Result<MlxBackend> + Send + Sync + 'static,
+        load: impl Fn(&Path, &mut dyn FnMut(Progress)) -> ml_backend::Result<MlxBackend>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         Self {
             models,
             load: Box::new(load),
+            model_memory: None,
+            force: false,
+            keep_alive: None,
+            tls: None,
             keys: Vec::new(),
             hosts: Vec::new(),
             origins: Vec::new(),

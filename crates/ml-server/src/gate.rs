@@ -36,7 +36,7 @@ pub(crate) async fn pass(
 }
 
 fn check(app: &App, request: &Request) -> Result<(), ApiError> {
-    // Who looks after the process needs no key, and learns nothing but that it lives.
+    // Who looks after the process needs no key, and without one learns nothing but that it lives.
     if request.uri().path() == "/health" {
         return Ok(());
     }

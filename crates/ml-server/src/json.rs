@@ -37,8 +37,15 @@ pub(crate) async fn object(
     limit: usize,
 ) -> Result<Map<String, Value>> {
     check_media_type(headers)?;
-    let bytes = bytes(headers, body, limit).await?;
-    match serde_json::from_slice(&bytes) {
+    parse(&bytes(headers, body, limit).await?)
+}
+
+/// The object that a body is.
+///
+/// # Errors
+/// 400 for what is none.
+pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::bad("the body is no JSON object").code("invalid_json")),
         Err(error) => {

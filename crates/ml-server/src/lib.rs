@@ -7,7 +7,9 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = NamedModel { name: "demo".into(), dir: "assets/models/qwen3-demo".into() };
-//! let config = Config::new(vec![model], |dir| MlxBackend::load(dir));
+//! let config = Config::new(vec![model], |dir, progress| {
+//!     MlxBackend::builder().progress(progress).load(dir)
+//! });
 //! let server = Server::bind("127.0.0.1:8080".parse()?, config)?;
 //! println!("http://{}", server.address());
 //! server.run()?;
@@ -31,6 +33,8 @@ mod config;
 mod conversations;
 mod errors;
 mod fields;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod host_check;
 mod ids;
@@ -43,7 +47,9 @@ mod routes;
 mod run;
 mod server;
 mod sse;
+mod tls;
 mod wire;
 
 pub use config::{Config, Load, NamedModel};
 pub use server::{Error, Server, Stopper};
+pub use tls::{Tls, TlsError};

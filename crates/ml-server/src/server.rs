@@ -12,18 +12,20 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use crate::app::{App, Stage};
 use crate::config::Config;
+use crate::models::LoadError;
 use crate::routes;
+use crate::tls::Tls;
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No model was given, or two of one name.
+    /// No model was given, or two of one name, or the only one does not fit.
     #[error("{0}")]
     Models(String),
 
@@ -42,7 +44,7 @@ pub enum Error {
 
     /// The only model cannot be loaded.
     #[error(transparent)]
-    Load(#[from] ml_backend::Error),
+    Load(ml_backend::Error),
 }
 
 /// A server that listens.
@@ -53,6 +55,7 @@ pub struct Server {
     max_connections: usize,
     header_time: Duration,
     grace: Duration,
+    tls: Option<Tls>,
 }
 
 /// Ends a server; clones end the same one.
@@ -85,6 +88,7 @@ impl Server {
             max_connections: config.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             header_time: config.header_time,
             grace: config.grace,
+            tls: config.tls.clone(),
             app: Arc::new(App::new(config)),
         })
     }
@@ -104,7 +108,10 @@ impl Server {
     /// # Errors
     /// What loading says.
     pub fn load_only_model(&self) -> Result<(), Error> {
-        Ok(self.app.models.load_only()?)
+        self.app.models.load_only().map_err(|error| match error {
+            LoadError::Load(error) => Error::Load(error),
+            LoadError::TooLarge(message) => Error::Models(message),
+        })
     }
 
     /// Serves until it is stopped.
@@ -130,6 +137,7 @@ impl Server {
         let routes = routes::all(&self.app);
         let places = Arc::new(Semaphore::new(self.max_connections));
         let mut closing = pin!(self.app.reached(Stage::Closing));
+        let mut keeper = pin!(self.app.models.keep());
         loop {
             let accepted = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -138,6 +146,7 @@ impl Server {
             let (place, accepted) = tokio::select! {
                 biased;
                 () = &mut closing => break,
+                () = &mut keeper => break,
                 accepted = accepted => accepted,
             };
             let (Ok(place), Ok((stream, _))) = (place, accepted) else {
@@ -145,14 +154,24 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let connection = connection(
-                stream,
-                routes.clone(),
-                Arc::clone(&self.app),
-                self.header_time,
-            );
+            // A token is a small packet, which is not to wait for the next one.
+            let _ = stream.set_nodelay(true);
+            let (routes, app) = (routes.clone(), Arc::clone(&self.app));
+            let (tls, time) = (self.tls.clone(), self.header_time);
             tokio::spawn(async move {
-                connection.await;
+                match tls {
+                    None => connection(stream, routes, app, time).await,
+                    Some(tls) => {
+                        let closing = app.reached(Stage::Closing);
+                        let stream = tokio::select! {
+                            stream = tls.accept(stream, time) => stream,
+                            () = closing => None,
+                        };
+                        if let Some(stream) = stream {
+                            connection(stream, routes, app, time).await;
+                        }
+                    }
+                }
                 drop(place);
             });
         }
@@ -175,9 +194,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 
-async fn connection(stream: TcpStream, routes: axum::Router, app: Arc<App>, header_time: Duration) {
-    // A token is a small packet, which is not to wait for the next one.
-    let _ = stream.set_nodelay(true);
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: axum::Router,
+    app: Arc<App>,
+    header_time: Duration,
+) {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

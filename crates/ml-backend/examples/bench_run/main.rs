@@ -222,6 +222,7 @@ fn together(backend: &MlxBackend, args: &Args, options: &Options) -> Result<Valu
             .map(|times| times.map_err(|_| anyhow::anyhow!("a stream panicked"))?)
             .collect::<Result<_>>()
     })?;
+    let wall = started.elapsed().as_secs_f64();
     let firsts = times.iter().filter_map(|times| times.first().copied());
     let lasts = times.iter().filter_map(|times| times.last().copied());
     let (from, to) = (
@@ -250,6 +251,8 @@ fn together(backend: &MlxBackend, args: &Args, options: &Options) -> Result<Valu
         "streams": args.streams,
         "prefill_tps": prompts / from,
         "decode_tps": tokens as f64 / (to - from),
+        // Until the last one ended.
+        "wall_s": wall,
         "held_share": backend.info().held_bytes as f64 / backend.info().model.weight_bytes as f64,
         "peak_memory_bytes": peak_resident_bytes(),
     }))

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::args::{LoadArgs, at_least_one};
+use crate::args::{LoadArgs, at_least_one, gibibytes};
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -15,12 +16,29 @@ pub(crate) struct ServeArgs {
     pub(super) model: Vec<String>,
     #[command(flatten)]
     pub(super) load: LoadArgs,
+    /// Seconds that a model stays loaded when nobody uses it; 0 unloads it at once, -1 and forever keep it until another
+    /// one needs its room.
+    #[arg(long, value_name = "SECONDS", value_parser = keep_alive, default_value = "forever", allow_hyphen_values = true)]
+    pub(super) keep_alive: KeepAlive,
+    /// GiB that models may take together, with their caches of 8192 tokens [default: what is free at the start].
+    #[arg(long, value_name = "GIB", value_parser = gibibytes)]
+    pub(super) model_memory: Option<u64>,
+    /// Load a model that does not fit all the same.
+    #[arg(long)]
+    pub(super) force: bool,
     /// The address to listen on; 0.0.0.0 is all of this machine's.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(super) host: IpAddr,
     /// The port to listen on; 0 is any that is free.
     #[arg(long, value_name = "N", default_value_t = 8080)]
     pub(super) port: u16,
+    /// Serve HTTPS, with the certificates of this PEM file: the server's own, and those between it and one that clients
+    /// know.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, as PEM that is not encrypted.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
     /// A key that requests must show; may be given several times. Other users of this machine can see it: see
     /// --api-key-file.
     #[arg(long, value_name = "KEY", value_parser = key)]
@@ -49,6 +67,20 @@ pub(crate) struct ServeArgs {
     /// Seconds that running answers may take once the program is told to end (Ctrl-C, SIGTERM).
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) grace: u32,
+}
+
+/// How long a model stays that nobody uses; `None` is for as long as there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeepAlive(pub(super) Option<Duration>);
+
+fn keep_alive(text: &str) -> Result<KeepAlive, String> {
+    if text == "-1" || text == "forever" {
+        return Ok(KeepAlive(None));
+    }
+    let seconds = text
+        .parse::<u32>()
+        .map_err(|_| "it is a number of seconds, or forever".to_owned())?;
+    Ok(KeepAlive(Some(Duration::from_secs(seconds.into()))))
 }
 
 pub(super) fn key(text: &str) -> Result<String, String> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ml_server::{Config, Server, Stopper};
+use ml_server::{Config, Server, Stopper, Tls};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -16,15 +16,33 @@ pub(crate) use args::ServeArgs;
 
 use crate::args::LoadArgs;
 use crate::output::note;
-use crate::session;
+use crate::session::{self, Service};
 
 pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = keys(args)?;
     let open_to_all = keys.is_empty() && !args.host.is_loopback();
-    let (load, at_once): (&'static LoadArgs, _) = (&args.load, args.at_once);
-    let mut config = Config::new(models::named(&args.model)?, move |dir| {
-        session::load(load, dir, at_once)
+    let load: &'static LoadArgs = &args.load;
+    let service = Service {
+        at_once: args.at_once,
+        force: args.force,
+    };
+    let mut config = Config::new(models::named(&args.model)?, move |dir, progress| {
+        session::load(load, dir, service, progress)
     });
+    config.model_memory = Some(match args.model_memory {
+        Some(bytes) => bytes,
+        None => ml_backend::free_memory(load.device())?,
+    });
+    config.force = args.force;
+    config.keep_alive = args.keep_alive.0;
+    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        config.tls = Some(Tls::from_files(cert, key)?);
+    }
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     config.keys = keys;
     config.hosts = args.allow_host.clone();
     config.origins = args.allow_origin.clone();
@@ -32,13 +50,15 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     config.max_connections = args.max_connections;
     config.max_body = args.max_body.saturating_mul(1 << 20);
     config.grace = Duration::from_secs(args.grace.into());
+    // Each connection is a file. Where it is not allowed, connections wait for others to end.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let server = Server::bind(SocketAddr::new(args.host, args.port), config)?;
     server.load_only_model()?;
     end_on_signals(server.stopper())?;
     if open_to_all {
         note("everybody who reaches this address can use it; --api-key asks for a key");
     }
-    note(&format!("serving on http://{}", server.address()));
+    note(&format!("serving on {scheme}://{}", server.address()));
     server.run()?;
     // Answers that were cut off may still compute, and nobody waits for them.
     signal_hook::low_level::exit(0)

@@ -11,6 +11,10 @@ use crate::{demo, failure, with_demo};
 fn serve(arguments: &[&str]) -> (Child, u16) {
     let mut ml = with_demo("serve");
     ml.args(["--port", "0"]).args(arguments);
+    start(ml)
+}
+
+fn start(mut ml: Command) -> (Child, u16) {
     let mut child = ml.stderr(Stdio::piped()).spawn().expect("ml starts");
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     let told = lines.find_map(|line| {
@@ -96,4 +100,76 @@ fn what_cannot_be_served_is_one_line() {
     assert!(taken.contains("cannot listen on 127.0.0.1"), "{taken}");
     child.kill().expect("it runs");
     let _ = child.wait();
+}
+
+/// Asks for `/health` on a connection that stays open.
+fn health(mut stream: &TcpStream) -> String {
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .expect("it reads");
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"}}") {
+        let mut bytes = [0; 2048];
+        let read = stream.read(&mut bytes).expect("it answers");
+        assert!(read > 0, "the connection was closed");
+        reply.extend_from_slice(&bytes[..read]);
+    }
+    String::from_utf8(reply).expect("UTF-8")
+}
+
+#[test]
+fn two_thousand_who_say_nothing_hold_up_nobody() {
+    let files = rlimit::increase_nofile_limit(2200).expect("a limit");
+    assert!(files >= 2200, "`ulimit -Hn` has to be 2200 or more here");
+    // It raises its own limit.
+    let ml = with_demo("serve");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\" --port 0"]);
+    limited.arg(ml.get_program()).args(ml.get_args());
+    let (mut child, port) = start(limited);
+    let open = || TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    // Half of them have asked something before they fall silent.
+    let idle: Vec<_> = (0..2000).map(|_| open()).collect();
+    for stream in &idle[..1000] {
+        health(stream);
+    }
+    let mut stream = open();
+    let body =
+        r#"{"messages": [{"role": "user", "content": "What is 17 + 25?"}], "temperature": 0}"#;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close";
+    write!(
+        stream,
+        "{head}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("it answers");
+    assert!(reply.contains(r#""content":"42""#), "{reply}");
+    // Those who are there are served as before.
+    for stream in [&idle[0], &idle[999], &idle[1999]] {
+        assert!(health(stream).starts_with("HTTP/1.1 200"));
+    }
+    child.kill().expect("it runs");
+    let _ = child.wait();
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let alone = crate::output(with_demo("serve").args(["--tls-cert", "cert.pem"]));
+    assert_eq!(alone.status.code(), Some(2));
+    let none = failure(with_demo("serve").args(["--tls-cert", "no.pem", "--tls-key", "no.pem"]));
+    assert!(none.contains("cannot read no.pem"), "{none}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_unless_forced() {
+    let tight = ["--model-memory", "0.0001", "--port", "0"];
+    let refused = failure(with_demo("serve").args(tight));
+    assert!(refused.contains("are there for models"), "{refused}");
+    let (mut child, _) = serve(&["--model-memory", "0.0001", "--force", "--keep-alive", "-1"]);
+    child.kill().expect("it runs");
+    let _ = child.wait();
+    let wrong = crate::output(with_demo("serve").args(["--keep-alive", "soon"]));
+    assert_eq!(wrong.status.code(), Some(2));
 }

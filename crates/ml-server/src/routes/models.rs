@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
-use ml_backend::MlxBackend;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::errors::{ApiError, Style};
 use crate::json;
+use crate::models::Told;
 
 #[derive(Serialize)]
 struct List<'a> {
@@ -38,22 +38,22 @@ struct Entry<'a> {
     max_model_len: Option<usize>,
 }
 
-fn entry<'a>((name, loaded): (&'a str, Option<&MlxBackend>)) -> Entry<'a> {
+fn entry(model: Told<'_>) -> Entry<'_> {
     Entry {
-        id: name,
+        id: model.name,
         object: "model",
         kind: "model",
         created: 0,
         created_at: "1970-01-01T00:00:00Z",
-        display_name: name,
+        display_name: model.name,
         owned_by: "local",
-        loaded: loaded.is_some(),
-        max_model_len: loaded.and_then(|backend| backend.info().model.context),
+        loaded: model.state == "loaded",
+        max_model_len: model.context,
     }
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
-    let data: Vec<_> = app.models.list().map(entry).collect();
+    let data: Vec<_> = app.models.list().into_iter().map(entry).collect();
     json::response(&List {
         object: "list",
         first_id: data.first().map(|model| model.id),
@@ -64,7 +64,11 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 pub(super) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response<Body> {
-    let found = app.models.list().find(|(known, _)| *known == name);
+    let found = app
+        .models
+        .list()
+        .into_iter()
+        .find(|model| model.name == name);
     match found {
         Some(model) => json::response(&entry(model)),
         None => {

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
-use ml_backend::{CancelToken, Message, MlxBackend, Options};
+use ml_backend::{CancelToken, Message, Options};
 use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::app::{App, Stage};
 use crate::errors::{ApiError, Result};
+use crate::models::InUse;
 use event::Parts;
 pub(crate) use event::{Call, End, Event, Finish, Probable, Told, Usage, Whole};
 use reader::Reader;
@@ -73,11 +74,7 @@ impl Run {
     ///
     /// # Errors
     /// What each of them can be refused for; then none runs.
-    pub(crate) async fn start(
-        app: &Arc<App>,
-        backend: &MlxBackend,
-        jobs: Vec<Job>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(app: &Arc<App>, backend: &InUse, jobs: Vec<Job>) -> Result<Self> {
         let count = jobs.iter().map(|job| job.n).sum();
         let mut places = app.admit(count)?.into_iter();
         let (sender, reports) = channel(LAG);

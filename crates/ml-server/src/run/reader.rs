@@ -12,13 +12,14 @@ use super::{Job, Prompt, Report, spawn};
 use crate::app::App;
 use crate::errors::ApiError;
 use crate::metrics::UnderWay;
+use crate::models::InUse;
 use crate::run::{End, Event, Finish, Probable, Told, Usage};
 
 /// Reads one answer on a thread of its own.
 #[derive(Clone)]
 pub(super) struct Reader {
     pub(super) app: Arc<App>,
-    pub(super) backend: MlxBackend,
+    pub(super) backend: InUse,
     pub(super) index: usize,
     pub(super) sender: Sender<(usize, Report)>,
 }

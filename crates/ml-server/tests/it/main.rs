@@ -12,9 +12,11 @@ mod fields;
 mod load;
 mod messages;
 mod middle;
+mod models;
 mod responses;
 mod safety;
 mod several;
+mod tls;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ml_backend::{Device, MlxBackend};
+use ml_backend::{Device, MlxBackend, Progress};
 use ml_server::{Config, NamedModel, Server, Stopper};
 
 /// A server of its own.
@@ -39,8 +41,9 @@ fn dir(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn load(dir: &Path) -> ml_backend::Result<MlxBackend> {
-    MlxBackend::builder().device(Device::Cpu).load(dir)
+fn load(dir: &Path, progress: &mut dyn FnMut(Progress)) -> ml_backend::Result<MlxBackend> {
+    let builder = MlxBackend::builder().device(Device::Cpu);
+    builder.progress(progress).load(dir)
 }
 
 fn config() -> Config {
@@ -71,7 +74,7 @@ fn shared() -> SocketAddr {
 /// The model behind it, asked directly.
 fn direct() -> &'static MlxBackend {
     static DIRECT: OnceLock<MlxBackend> = OnceLock::new();
-    DIRECT.get_or_init(|| load(&dir("qwen3-demo")).unwrap())
+    DIRECT.get_or_init(|| load(&dir("qwen3-demo"), &mut |_| ()).unwrap())
 }
 
 /// Answers that run, and that wait.
