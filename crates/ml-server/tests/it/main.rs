@@ -11,6 +11,7 @@ mod errors;
 mod fields;
 mod load;
 mod messages;
+mod page;
 mod responses;
 mod safety;
 mod tokens;
