@@ -85,6 +85,12 @@ export async function visitor(options = {}) {
   return { context, open, checks };
 }
 
+/** Loads the page again, until it is there. */
+export async function reload(page) {
+  await page.reload();
+  await page.waitForSelector("body.ready");
+}
+
 /** Types a message and sends it. */
 export async function type(page, text) {
   await page.fill("#field", text);

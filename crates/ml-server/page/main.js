@@ -15,7 +15,8 @@ const field = byId("field");
 const OPERATOR = "#/operator";
 
 function redraw() {
-  showList(conversations, byId("operator").hidden ? chat.current()?.id : null, chat.isWriting, { rename, remove, redraw });
+  document.title = `${isChat() ? chat.current()?.title || "New conversation" : "Operator"} · ml`;
+  showList(conversations, isChat() ? chat.current()?.id : null, chat.isWriting, { rename, remove, redraw });
 }
 
 // What is shown or being written here stays the object that it is, but for `changedId`, which another tab has changed.
@@ -28,7 +29,10 @@ async function reload(changedId) {
 // Puts a conversation in its place among the others.
 function changed(conversation) {
   conversations = [conversation, ...conversations.filter(({ id }) => id !== conversation.id)].sort((a, b) => b.updated - a.updated);
-  if (conversation === chat.current() && location.hash !== OPERATOR) history.replaceState(null, "", `#/c/${conversation.id}`);
+  if (conversation === chat.current()) {
+    byId("view-chat").href = `#/c/${conversation.id}`;
+    if (location.hash !== OPERATOR) history.replaceState(null, "", `#/c/${conversation.id}`);
+  }
   redraw();
 }
 
@@ -58,6 +62,7 @@ function start() {
 function route() {
   const wanted = location.hash;
   const isOperator = wanted === OPERATOR;
+  if (!chat.current()) chat.show(chat.fresh());
   byId("chat").hidden = isOperator;
   byId("operator").hidden = !isOperator;
   byId("settings").hidden = isOperator;
@@ -66,14 +71,13 @@ function route() {
   byId("view-operator").ariaCurrent = isOperator ? "page" : null;
   operator.show(isOperator);
   if (!isOperator) {
-    const id = wanted.startsWith("#/c/") ? wanted.slice(4) : "";
-    const found = conversations.find((conversation) => conversation.id === id);
-    if (found && found.id !== chat.current()?.id) chat.show(found);
-    else if (!found && (!chat.current() || chat.current().messages.length > 0)) chat.show(chat.fresh());
-    byId("view-chat").href = found ? `#/c/${found.id}` : "#";
+    const found = conversations.find((conversation) => wanted === `#/c/${conversation.id}`);
+    if (found && found.id !== chat.current().id) chat.show(found);
+    else if (!found && chat.current().messages.length > 0) chat.show(chat.fresh());
     if (matchMedia("(pointer: fine)").matches) field.focus();
   }
-  document.title = isOperator ? "Operator · ml" : `${chat.current().title || "New conversation"} · ml`;
+  const { id, messages } = chat.current();
+  byId("view-chat").href = messages.length > 0 ? `#/c/${id}` : "#";
   closeMenu();
   redraw();
 }
@@ -118,11 +122,12 @@ function closeMenu() {
 }
 
 const settings = () => showSettings(chat.current().settings, chat.keepCurrent);
+const isChat = () => !byId("chat").hidden;
 const toggleOperator = () => {
   location.hash = location.hash === OPERATOR ? byId("view-chat").hash : OPERATOR;
 };
 
-const ALT = { KeyN: start, KeyR: chat.answerAgain, KeyS: settings, KeyO: toggleOperator, KeyT: nextTheme, KeyH: showShortcuts, ArrowUp: () => step(-1), ArrowDown: () => step(1) };
+const ALT = { KeyN: start, KeyR: () => isChat() && chat.answerAgain(), KeyS: () => isChat() && settings(), KeyO: toggleOperator, KeyT: nextTheme, KeyH: showShortcuts, ArrowUp: () => step(-1), ArrowDown: () => step(1) };
 
 addEventListener("keydown", (event) => {
   if (event.isComposing || event.defaultPrevented) return;
@@ -133,7 +138,7 @@ addEventListener("keydown", (event) => {
     if (document.body.classList.contains("menu")) {
       closeMenu();
       byId("menu").focus();
-    } else chat.stop();
+    } else if (isChat()) chat.stop();
   }
 });
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, demo, serve, settled, type, until, visitor } from "../harness.mjs";
+import { ask, demo, reload, serve, settled, type, until, visitor } from "../harness.mjs";
 import { chunks, json, scripted } from "../scripted.mjs";
 
 let server;
@@ -117,7 +117,7 @@ test("a page that was closed says that its answer was not finished", async () =>
   await type(page, "hello");
   await page.locator(".written", { hasText: "Half of" }).waitFor();
   await page.waitForTimeout(1000);
-  await page.reload();
+  await reload(page);
   await page.locator(".written", { hasText: "Half of" }).waitFor();
   await settled(page);
   assert.match(await page.locator(".figures").innerText(), /the page was closed while this was written/);

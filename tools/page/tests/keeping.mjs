@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, demo, serve, visitor } from "../harness.mjs";
+import { ask, demo, reload, serve, visitor } from "../harness.mjs";
 
 let server;
 before(async () => {
@@ -18,7 +18,7 @@ test("a reload finds them; they are renamed and deleted", async () => {
   await ask(page, "What is 17 + 25?");
   await page.click("#new");
   await ask(page, "Spell walnut.");
-  await page.reload();
+  await reload(page);
   assert.deepEqual(await page.locator(".written").allInnerTexts(), ["w-a-l-n-u-t"]);
   assert.deepEqual(await titles(page), ["Spell walnut.", "What is 17 + 25?"]);
   // One that goes on is the model's past, too.
@@ -30,7 +30,7 @@ test("a reload finds them; they are renamed and deleted", async () => {
   await page.getByLabel("Rename Spell walnut.").click();
   await page.keyboard.type("Nuts");
   await page.keyboard.press("Enter");
-  await page.reload();
+  await reload(page);
   assert.deepEqual(await titles(page), ["What is 17 + 25?", "Nuts"]);
 
   await page.locator("#conversations li").first().hover();
@@ -41,7 +41,7 @@ test("a reload finds them; they are renamed and deleted", async () => {
   await page.getByLabel("Delete What is 17 + 25?").click();
   await page.getByRole("button", { name: "Delete", exact: true }).click();
   await page.waitForSelector("#empty:not([hidden])");
-  await page.reload();
+  await reload(page);
   assert.deepEqual(await titles(page), ["Nuts"]);
   await checks(server.url);
 });
@@ -81,7 +81,7 @@ test("the settings of a conversation are its own, and are sent", async () => {
     top_p: undefined,
   });
   assert.match(await page.locator(".figures").innerText(), /^cut off at the most tokens/);
-  await page.reload();
+  await reload(page);
   await page.keyboard.press("Alt+KeyS");
   assert.equal(await page.getByLabel("System prompt").inputValue(), "Be short.");
   // Fields that are no JSON are told while they are typed, and when they would be sent.

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, demo, serve, visitor } from "../harness.mjs";
+import { ask, demo, reload, serve, visitor } from "../harness.mjs";
 
 let server;
 before(async () => {
@@ -22,7 +22,7 @@ test("it is light and dark as the system, or as it was told", async () => {
   await page.keyboard.press("Alt+KeyT");
   await page.keyboard.press("Alt+KeyT");
   assert.equal(await paper(page), dark);
-  await page.reload();
+  await reload(page);
   assert.equal(await paper(page), dark);
   assert.equal(await page.locator("#theme").innerText(), "Dark");
   await page.click("#theme");

@@ -28,7 +28,7 @@ test("requests, tokens, cache and memory are plotted while they change", async (
   await until("the end", async () => /running\s+0/.test(await legend(page, "Requests")));
   assert.match(await legend(page, "Memory"), /weights and caches\s+\d[\d.,]*\sMB/);
   assert.ok((await page.locator("figure.panel polyline").count()) >= 5);
-  const figure = (name) => page.locator("dl div", { hasText: name }).locator("dd").innerText();
+  const figure = (name) => page.locator("#tables dl div", { hasText: name }).locator("dd").innerText();
   await until("the count", async () => (await figure("Answers")) === "16");
   assert.equal(await figure("Tokens written"), "14,400");
   // One looks back with the arrows.
@@ -45,7 +45,7 @@ test("a prompt that is known shows as such, and the chat goes on behind the view
   const page = await open(server.url);
   await ask(page, "What is 17 + 25?");
   await page.getByRole("link", { name: "Operator" }).click();
-  await page.locator("dl").waitFor();
+  await page.locator("#tables dl").waitFor();
   const { data } = await json(`${server.url}/v1/models`);
   assert.equal(data[0].loaded, true);
   await page.getByRole("link", { name: "Chat" }).click();
@@ -57,7 +57,7 @@ test("a server that ends is told", async () => {
   const own = await serve("--model", demo);
   const { open, checks } = await visitor();
   const page = await open(`${own.url}/#/operator`);
-  await page.locator("dl").waitFor();
+  await page.locator("#tables dl").waitFor();
   own.stop();
   await page.locator("#pulse", { hasText: "The server does not answer" }).waitFor();
   await checks(own.url);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, demo, serve, settled, type, visitor } from "../harness.mjs";
+import { ask, demo, reload, serve, settled, type, visitor } from "../harness.mjs";
 import { chunks, pause, scripted } from "../scripted.mjs";
 
 let server;
@@ -75,7 +75,7 @@ test("thoughts are folded, and calls are shown and given results", async () => {
     { role: "assistant", content: "", reasoning_content: "A tool **knows**.", tool_calls: [{ id: "c0", type: "function", function: { name: "get_weather", arguments: '{"city": "Lisbon"}' } }] },
     { role: "tool", tool_call_id: "c0", content: '{"sky": "clear"}' },
   ]);
-  await page.reload();
+  await reload(page);
   assert.deepEqual(await page.locator(".call pre").allInnerTexts(), ['{\n  "city": "Lisbon"\n}', '{\n  "sky": "clear"\n}']);
   await checks(front.url);
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ask, demo, endless, json, serve, settled, type, until, visitor } from "../harness.mjs";
+import { ask, demo, endless, json, reload, serve, settled, type, until, visitor } from "../harness.mjs";
 
 let server;
 before(async () => {
@@ -15,12 +15,13 @@ test("a question is typed, and its answer is read", async () => {
   const page = await open(server.url);
   assert.equal(await page.locator("#model").inputValue(), "demo");
   assert.equal(await ask(page, "What is 17 + 25?"), "42");
-  assert.match(await page.locator(".figures").innerText(), /^\d+\stokens · [\d.,]+\stokens\/s · first after [\d.]+\sm?s/);
   assert.equal(await page.locator("#conversations a").innerText(), "What is 17 + 25?");
   assert.match(await page.locator("#about-model").innerText(), /1,024 tokens of context/);
   // A screen reader is told once, when it is there.
   assert.equal(await page.locator("#status").textContent(), "The answer is there: 42");
   assert.equal(await page.locator("#log").getAttribute("aria-busy"), "false");
+  assert.equal(await ask(page, "Spell walnut."), "w-a-l-n-u-t");
+  assert.match(await page.locator(".figures").last().innerText(), /^\d+\stokens · [\d.,]+\stokens\/s · first after [\d.]+\sm?s/);
   await checks(server.url);
 });
 
@@ -64,7 +65,7 @@ test("an answer is stopped, and its place is free", async () => {
     await until("the place", async () => (await json(`${server.url}/health`)).running === 0);
   }
   const text = await page.locator(".written").last().innerText();
-  await page.reload();
+  await reload(page);
   assert.equal(await page.locator(".written").last().innerText(), text);
   await checks(server.url);
 });
