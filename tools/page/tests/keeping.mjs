@@ -49,10 +49,13 @@ test("a reload finds them; they are renamed and deleted", async () => {
 test("what one tab writes another one shows", async () => {
   const { open, checks } = await visitor();
   const [one, other] = [await open(server.url), await open(server.url)];
+  await one.bringToFront();
   await ask(one, "What is 17 + 25?");
+  await other.bringToFront();
   await other.locator("#conversations a", { hasText: "What is 17 + 25?" }).click();
   assert.deepEqual(await other.locator(".written").allInnerTexts(), ["42"]);
   await ask(other, "Spell walnut.");
+  await one.bringToFront();
   await one.locator(".written", { hasText: "w-a-l-n-u-t" }).waitFor();
   await checks(server.url);
 });
