@@ -53,5 +53,3 @@ export function json(response, status, object, headers = {}) {
   response.end(JSON.stringify(object));
   return true;
 }
-
-export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

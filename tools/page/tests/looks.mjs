@@ -73,7 +73,7 @@ test("at a phone's width nothing is cut off, and the menu opens", async () => {
   await page.getByRole("link", { name: "Operator" }).tap();
   await page.getByRole("heading", { name: "Operator" }).waitFor();
   assert.equal(await width(), 360);
-  assert.equal(await page.locator("#sidebar").isVisible(), false);
+  await page.locator("#sidebar").waitFor({ state: "hidden" });
   // A finger needs 40 pixels.
   await page.goBack();
   const buttons = await page.locator("button.icon:visible, button.round:visible").evaluateAll((all) => all.filter((button) => !button.closest("article")).map((button) => button.getBoundingClientRect().width));

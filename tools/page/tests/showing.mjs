@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ask, demo, reload, serve, settled, type, visitor } from "../harness.mjs";
-import { chunks, pause, scripted } from "../scripted.mjs";
+import { chunks, scripted } from "../scripted.mjs";
 
 let server;
 let front;
 const asked = [];
+let thought;
 const scripts = {
   weather(stream) {
     stream.say({ reasoning_content: "A tool **knows**." });
@@ -23,7 +24,7 @@ const scripts = {
   },
   async thinking(stream) {
     stream.say({ reasoning: "Hm" });
-    await pause(300);
+    await new Promise((resolve) => (thought = resolve));
     stream.say("So it is.");
     stream.end();
   },
@@ -85,6 +86,7 @@ test("a thought is announced while it is thought", async () => {
   const page = await open(front.url);
   await type(page, "thinking");
   await page.locator("summary", { hasText: "Thinking…" }).waitFor();
+  thought();
   await page.locator("summary", { hasText: "Thoughts" }).waitFor();
   await settled(page);
   await checks(front.url);

@@ -28,8 +28,7 @@ use crate::{gate, json};
 /// All routes behind their gate.
 pub(crate) fn all(app: &Arc<App>) -> Router {
     let page = page::paths().fold(Router::new(), |all, path| all.route(path, get(page::file)));
-    page
-        .route("/v1/models", get(models::list))
+    page.route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))

@@ -128,15 +128,29 @@ mod tests {
     #[test]
     fn every_file_of_the_folder_is_served_and_asks_for_nothing_that_is_not() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
-        let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let names = folder
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
         let names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
         assert_eq!(names.len(), FILES.len());
         for file in &FILES {
-            let addresses = file.text.split(['"', '\'']).filter(|text| text.starts_with("/page/"));
-            let modules = file.text.lines().filter_map(|line| line.split_once(" from \"./"));
-            let modules = modules.map(|(_, rest)| format!("/page/{}", rest.trim_end_matches(['"', ';'])));
+            let addresses = file
+                .text
+                .split(['"', '\''])
+                .filter(|text| text.starts_with("/page/"));
+            let modules = file
+                .text
+                .lines()
+                .filter_map(|line| line.split_once(" from \"./"));
+            let modules =
+                modules.map(|(_, rest)| format!("/page/{}", rest.trim_end_matches(['"', ';'])));
             for wanted in addresses.map(str::to_owned).chain(modules) {
-                assert!(paths().any(|path| path == wanted), "{}: {wanted}", file.path);
+                assert!(
+                    paths().any(|path| path == wanted),
+                    "{}: {wanted}",
+                    file.path
+                );
             }
         }
     }

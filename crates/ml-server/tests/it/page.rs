@@ -29,7 +29,14 @@ fn it_may_ask_nobody_but_the_server_and_run_nothing_that_is_not_its_own() {
     }
     // Not a script, not a style stands in the page itself, where the policy would refuse it.
     let page = get(shared(), "/").body;
-    for inside in ["<style", " style=", " onclick=", "javascript:", "http://", "https://"] {
+    for inside in [
+        "<style",
+        " style=",
+        " onclick=",
+        "javascript:",
+        "http://",
+        "https://",
+    ] {
         let known = "xmlns='http://www.w3.org/2000/svg'";
         assert!(!page.replace(known, "").contains(inside), "{inside}");
     }
@@ -69,7 +76,10 @@ fn a_head_has_no_body_and_nothing_else_is_there() {
     let length = get(shared(), "/").body.len();
     let (status, head) = head("/");
     assert_eq!(status, 200);
-    assert!(head.contains(&format!("content-length: {length}\r\n")), "{head}");
+    assert!(
+        head.contains(&format!("content-length: {length}\r\n")),
+        "{head}"
+    );
     let missing = |path: &str| -> Reply { get(shared(), path) };
     for path in [
         "/page",
