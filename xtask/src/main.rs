@@ -20,6 +20,7 @@ mod soak;
 mod test;
 mod test_arm64;
 mod test_clients;
+mod test_page;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,8 @@ enum Task {
     TestArm64(test_arm64::Args),
     /// Let pinned clients of others talk to `ml serve`: needs Python and its package index
     TestClients(test_clients::Args),
+    /// Let a real browser use the page of `ml serve`: needs Chromium, Node.js and npm
+    TestPage,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run_task(&args),
         Task::TestArm64(args) => test_arm64::run_task(&args),
         Task::TestClients(args) => test_clients::run_task(&args),
+        Task::TestPage => test_page::run_task(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

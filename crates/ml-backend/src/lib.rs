@@ -97,7 +97,7 @@ pub use handle::MlxBackend;
 pub use load::{device_info, free_memory};
 pub use loaded::LoadedModel;
 pub use logprobs::{Alternative, TokenLogprobs};
-pub use memory::MemoryLimits;
+pub use memory::{MemoryHeld, MemoryLimits};
 pub use metrics::{FinishReason, Generation, Metrics, Piece};
 pub use model_info::{Advice, ModelInfo};
 pub use models::Step;

@@ -8,6 +8,7 @@
 use mlx_core::device::DeviceInfo;
 use mlx_core::{DeviceKind, memory};
 
+use crate::account::Share;
 use crate::language_model::{LanguageModel, MemoryUse, SequenceId};
 use crate::{Error, Result};
 
@@ -73,6 +74,29 @@ impl MemoryLimits {
         memory::set_cache_limit(bytes(self.cache))?;
         memory::set_memory_limit(bytes(self.memory))?;
         self.wired.map(Wired::new).transpose()
+    }
+}
+
+/// Bytes that this process holds for its models, of all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryHeld {
+    /// Weights and caches, by our own count.
+    pub models: u64,
+    /// MLX's arrays: on a GPU weights, caches and activations; on a CPU less, where weights are lent to MLX.
+    pub active: u64,
+    /// Buffers that MLX has freed and keeps for the next array.
+    pub cache: u64,
+}
+
+impl MemoryHeld {
+    /// What is held now; `None` before a model was loaded.
+    pub fn now() -> Option<Self> {
+        Some(Self {
+            models: Share::total(),
+            active: memory::active().ok()? as u64,
+            cache: memory::cache().ok()? as u64,
+        })
     }
 }
 

@@ -26,12 +26,19 @@ pub(crate) struct Metrics {
 pub(crate) struct UnderWay<'a> {
     metrics: &'a Metrics,
     runs: bool,
+    /// Tokens that were counted while they came.
+    generated: usize,
     since: std::time::Instant,
 }
 
 impl UnderWay<'_> {
-    /// A piece of it has come.
-    pub(crate) fn piece(&mut self) {
+    /// A piece of it has come, of so many tokens, which count from now on.
+    pub(crate) fn piece(&mut self, tokens: usize) {
+        self.generated += tokens;
+        let tokens = tokens as u64;
+        self.metrics
+            .generated_tokens
+            .fetch_add(tokens, Ordering::Relaxed);
         if !std::mem::replace(&mut self.runs, true) {
             self.metrics.waiting.fetch_sub(1, Ordering::Relaxed);
             self.metrics.running.fetch_add(1, Ordering::Relaxed);
@@ -49,7 +56,9 @@ impl UnderWay<'_> {
             figures.prompt_tokens - figures.reused_tokens,
         );
         add(&self.metrics.cached_tokens, figures.reused_tokens);
-        add(&self.metrics.generated_tokens, figures.generated_tokens);
+        // Such as the one that ended it, which is no part of a piece.
+        let uncounted = figures.generated_tokens.saturating_sub(self.generated);
+        add(&self.metrics.generated_tokens, uncounted);
         add(&self.metrics.ended, 1);
         self.metrics.whole.add(self.since.elapsed());
     }
@@ -77,6 +86,7 @@ impl Metrics {
         UnderWay {
             metrics: self,
             runs: false,
+            generated: 0,
             since: std::time::Instant::now(),
         }
     }
@@ -125,7 +135,7 @@ impl Metrics {
                 waiting,
             ),
         ];
-        for (name, help, value) in gauges {
+        for (name, help, value) in gauges.into_iter().chain(memory()) {
             family(&mut out, name, "gauge", help);
             let _ = writeln!(out, "{name} {value}");
         }
@@ -194,6 +204,44 @@ impl Metrics {
     }
 }
 
+/// Bytes that are held, as far as they are known.
+fn memory() -> Vec<(&'static str, &'static str, u64)> {
+    let mut gauges = Vec::new();
+    if let Some(held) = ml_backend::MemoryHeld::now() {
+        gauges = vec![
+            (
+                "ml:memory_models_bytes",
+                "Weights and caches of the models that are loaded.",
+                held.models,
+            ),
+            ("ml:memory_active_bytes", "Arrays of MLX.", held.active),
+            (
+                "ml:memory_cache_bytes",
+                "Freed buffers that MLX keeps for reuse.",
+                held.cache,
+            ),
+        ];
+    }
+    if let Some(bytes) = resident() {
+        gauges.push((
+            "process_resident_memory_bytes",
+            "Resident memory of the process.",
+            bytes,
+        ));
+    }
+    gauges
+}
+
+/// Bytes of this process in the machine's memory, where the system tells them as Linux does.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
+
 fn family(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
@@ -248,9 +296,15 @@ mod tests {
         let metrics = Metrics::default();
         let mut answer = metrics.begin();
         assert_eq!(metrics.under_way(), (0, 1));
-        answer.piece();
-        answer.piece();
+        answer.piece(2);
+        answer.piece(1);
         assert_eq!(metrics.under_way(), (1, 0));
+        assert!(
+            metrics
+                .text()
+                .contains("llamacpp:tokens_predicted_total 3\n"),
+            "tokens count while they come"
+        );
         drop(answer);
         assert_eq!(metrics.under_way(), (0, 0));
         assert!(

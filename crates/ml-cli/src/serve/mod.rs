@@ -59,9 +59,18 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
         note("everybody who reaches this address can use it; --api-key asks for a key");
     }
     note(&format!("serving on {scheme}://{}", server.address()));
+    note(&format!("talk to it at {}", page(scheme, server.address())));
     server.run()?;
     // Answers that were cut off may still compute, and nobody waits for them.
     signal_hook::low_level::exit(0)
+}
+
+/// Where a browser on this machine finds the page.
+fn page(scheme: &str, address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("{scheme}://localhost:{}/", address.port()),
+        false => format!("{scheme}://{address}/"),
+    }
 }
 
 fn keys(args: &ServeArgs) -> anyhow::Result<Vec<String>> {

@@ -6,6 +6,7 @@ mod embeddings;
 mod infill;
 mod messages;
 mod models;
+mod page;
 mod rerank;
 mod responses;
 mod status;
@@ -27,8 +28,8 @@ use crate::{gate, json};
 
 /// All routes behind their gate.
 pub(crate) fn all(app: &Arc<App>) -> Router {
-    Router::new()
-        .route("/v1/models", get(models::list))
+    let page = page::paths().fold(Router::new(), |all, path| all.route(path, get(page::file)));
+    page.route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
@@ -50,6 +51,12 @@ pub(crate) fn all(app: &Arc<App>) -> Router {
             gate::pass,
         ))
         .with_state(Arc::clone(app))
+}
+
+/// Whether a path is open without a key: `/health`, for whoever looks after the process, and the page, which asks for
+/// the key.
+pub(crate) fn needs_no_key(path: &str) -> bool {
+    path == "/health" || page::paths().any(|open| open == path)
 }
 
 async fn no_such_path(OriginalUri(uri): OriginalUri) -> Response<Body> {

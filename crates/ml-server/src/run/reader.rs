@@ -59,8 +59,8 @@ impl Reader {
         self.report(Report::Admitted(stream.prompt_tokens()));
         while let Some(piece) = stream.next() {
             match piece {
-                Ok((logprobs, events)) => {
-                    under_way.piece();
+                Ok((tokens, logprobs, events)) => {
+                    under_way.piece(tokens);
                     if !logprobs.is_empty() {
                         self.report(Report::Event(Event::Probable(self.probable(&logprobs))));
                     }
@@ -80,7 +80,7 @@ impl Reader {
             }
         }
         if let Some((finish, figures)) = stream.end() {
-            under_way.piece();
+            under_way.piece(0);
             under_way.ended(figures);
             let usage = Usage {
                 prompt: figures.prompt_tokens,
@@ -174,19 +174,23 @@ impl Stream {
         }
     }
 
-    /// What a step brought, which may be nothing yet.
-    fn next(&mut self) -> Option<ml_backend::Result<(Vec<TokenLogprobs>, Vec<Event>)>> {
+    /// What a step brought, which may be nothing yet, with how many tokens it is.
+    fn next(&mut self) -> Option<ml_backend::Result<(usize, Vec<TokenLogprobs>, Vec<Event>)>> {
         match self {
             Self::Answer(stream) => {
                 let piece = stream.next()?;
                 Some(piece.map(|piece| {
                     let events = piece.events.into_iter().filter_map(event);
-                    (piece.raw.logprobs, events.collect())
+                    let tokens = piece.raw.token_ids.len();
+                    (tokens, piece.raw.logprobs, events.collect())
                 }))
             }
             Self::Text(stream) => {
                 let piece = stream.next()?;
-                Some(piece.map(|piece| (piece.logprobs, vec![Event::Text(piece.text)])))
+                Some(piece.map(|piece| {
+                    let tokens = piece.token_ids.len();
+                    (tokens, piece.logprobs, vec![Event::Text(piece.text)])
+                }))
             }
         }
     }

@@ -13,6 +13,7 @@ mod load;
 mod messages;
 mod middle;
 mod models;
+mod page;
 mod responses;
 mod safety;
 mod several;
