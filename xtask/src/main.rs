@@ -14,6 +14,7 @@ mod dist;
 mod fuzz;
 mod guest;
 mod process;
+mod random_model;
 mod rust_std;
 mod soak;
 mod test;
@@ -51,6 +52,8 @@ enum Task {
     Dist(dist::Args),
     /// Install from a clone, depend on it by git and vendored, each from empty folders
     Guest(guest::Args),
+    /// Write a model of random weights with a long context, to try clients with
+    RandomModel(random_model::Args),
     /// Load and generate for long, and see whether threads and memory stay as they were
     Soak(soak::Args),
     /// Look for inputs that break a promise
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run_task(&args),
         Task::Dist(args) => dist::run_task(&args),
         Task::Guest(args) => guest::run_task(&args),
+        Task::RandomModel(args) => random_model::run_task(&args),
         Task::Soak(args) => soak::run_task(&args),
         Task::Fuzz(args) => fuzz::run_task(&args),
         Task::Test(args) => test::run_task(&args),

@@ -7,6 +7,8 @@ pub(crate) mod completions;
 pub(crate) mod embeddings;
 mod form;
 pub(crate) mod messages;
+#[cfg(test)]
+mod recorded;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 mod sampling;
