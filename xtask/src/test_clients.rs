@@ -149,7 +149,8 @@ fn client(installed: &Installed, script: &str) -> Command {
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env_remove(name);
     }
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    // Beside the packages, which are many: what is compiled once is not again, and nothing lies among the sources.
+    command.env("PYTHONPYCACHEPREFIX", target().join("clients/pycache"));
     command
 }
 

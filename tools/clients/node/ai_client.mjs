@@ -7,8 +7,10 @@ import { z } from 'zod';
 
 import { DEMO, RANDOM, SPELL, SPELLED, SUM, UNICODE, URL, assert, becomesFree, done, underWay } from './common.mjs';
 
-// Warnings of the package go to the terminal, and there is to be none.
-globalThis.AI_SDK_LOG_WARNINGS = (warnings) => assert.fail(JSON.stringify(warnings));
+// The package warns of what it cannot ask of a server; what it warns of its own older functions is no matter here.
+globalThis.AI_SDK_LOG_WARNINGS = ({ warnings }) => {
+  for (const warning of warnings) assert.equal(warning.type, 'deprecated', JSON.stringify(warning));
+};
 
 const weather = tool({
   description: 'forecast',

@@ -32,7 +32,7 @@ def messages():
     short = client.messages.create(model="claude-demo", max_tokens=1, messages=user(SPELL))
     assert short.stop_reason == "max_tokens", short
     form = {"format": {"type": "json_schema", "schema": UNICODE_SCHEMA}}
-    with client.messages.stream(messages=user("สวัสดี 👋"), output_config=form, **REQUEST) as stream:
+    with client.messages.stream(messages=user("สวัสดี 👋"), output_config=form, **REQUEST | {"max_tokens": 400}) as stream:
         parts = list(stream.text_stream)
     assert json.loads("".join(parts)) == {"greeting": UNICODE} and len(parts) > 10, parts
     names = [model.id for model in client.models.list()]

@@ -47,7 +47,7 @@ fn read(path: &str, body: Map<String, Value>) -> Result<Vec<Job>> {
     let fields = Fields::new(body);
     match path {
         "/v1/chat/completions" => Chat::read(fields).map(Chat::jobs),
-        "/v1/completions" => Completions::read(fields).map(Completions::jobs),
+        "/v1/completions" => Completions::read(fields).map(|completions| completions.jobs()),
         "/v1/messages" => Messages::read(fields).map(|messages| vec![messages.job()]),
         "/v1/messages/count_tokens" => Messages::read_prompt(fields).map(|_| Vec::new()),
         "/v1/responses" => {
