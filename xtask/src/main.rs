@@ -17,6 +17,7 @@ mod process;
 mod random_model;
 mod rust_std;
 mod soak;
+mod templates;
 mod test;
 mod test_arm64;
 mod test_clients;
@@ -58,6 +59,8 @@ enum Task {
     Soak(soak::Args),
     /// Look for inputs that break a promise
     Fuzz(fuzz::Args),
+    /// Render chats by llama.cpp's templates, here and by transformers: needs Python and its package index
+    Templates(templates::Args),
     /// Everything that must hold before a change lands
     Test(test::Args),
     /// Lint arm64 Linux, and run its tests under qemu: before a release
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::RandomModel(args) => random_model::run_task(&args),
         Task::Soak(args) => soak::run_task(&args),
         Task::Fuzz(args) => fuzz::run_task(&args),
+        Task::Templates(args) => templates::run_task(&args),
         Task::Test(args) => test::run_task(&args),
         Task::TestArm64(args) => test_arm64::run_task(&args),
         Task::TestClients(args) => test_clients::run_task(&args),

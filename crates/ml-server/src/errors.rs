@@ -185,6 +185,7 @@ impl From<&Error> for ApiError {
             Error::Structure { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value").param("response_format")
             }
+            Error::Tools { .. } => with(StatusCode::BAD_REQUEST, "invalid_value").param("tools"),
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }

@@ -14,6 +14,7 @@ mod demo_accuracy;
 mod embedding;
 mod encoder;
 mod random_weights;
+mod forced;
 mod respond;
 mod sampling;
 mod structure;

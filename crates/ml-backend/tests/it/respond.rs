@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const MARKERS: [&str; 2] = ["<tool_call>", "</tool_call>"];
+/// Plain tokens, as in Qwen3's vocabulary.
+const THOUGHT: [&str; 2] = ["<think>", "</think>"];
 const CALL: &str = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": \"Bern\", \"days\": 3}}\n</tool_call>";
 
 /// The demo model with this end of its template, and the markers of calls as special tokens.
-fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
+pub(crate) fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/qwen3-demo");
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(demo).unwrap() {
@@ -30,9 +32,12 @@ fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
         .max()
         .unwrap()
         + 1;
-    for (id, marker) in (first..).zip(MARKERS) {
+    let markers = MARKERS.map(|marker| (marker, true)).into_iter();
+    let markers = markers.chain(THOUGHT.map(|marker| (marker, false)));
+    for (id, (marker, special)) in (first..).zip(markers) {
         let mut token = added[0].clone();
-        (token["id"], token["content"], token["special"]) = (id.into(), marker.into(), true.into());
+        (token["id"], token["content"]) = (id.into(), marker.into());
+        token["special"] = special.into();
         added.push(token);
     }
     fs::write(&file, tokenizer.to_string()).unwrap();
@@ -48,12 +53,22 @@ fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
 
 /// Has the model say `answer` and end.
 fn saying(backend: &MlxBackend, messages: &[Message], answer: &str) -> Options {
-    let mut script = backend.encode(answer).unwrap();
-    script.extend(backend.encode("<|im_end|>").unwrap());
     let options = Options::new().temperature(0.0).max_tokens(200).tool(json!({
         "type": "function",
         "function": {"name": "weather", "parameters": {"properties": {"town": {"type": "string"}}}},
     }));
+    scripted(backend, messages, answer, options)
+}
+
+/// The same with these options.
+pub(crate) fn scripted(
+    backend: &MlxBackend,
+    messages: &[Message],
+    answer: &str,
+    options: Options,
+) -> Options {
+    let mut script = backend.encode(answer).unwrap();
+    script.extend(backend.encode("<|im_end|>").unwrap());
     let prompt = backend.render_chat(messages, &options).unwrap();
     let prompt = backend.encode(&prompt).unwrap().len();
     options.logits_processor(LogitsProcessor::new(move |ids, logits| {

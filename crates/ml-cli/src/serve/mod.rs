@@ -32,9 +32,13 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     config.max_connections = args.max_connections;
     config.max_body = args.max_body.saturating_mul(1 << 20);
     config.grace = Duration::from_secs(args.grace.into());
+    config.test_force_tools = args.test_force_tools;
     let server = Server::bind(SocketAddr::new(args.host, args.port), config)?;
     server.load_only_model()?;
     end_on_signals(server.stopper())?;
+    if args.test_force_tools {
+        note("answers are forced into calls of tools: this is for tests of clients only");
+    }
     if open_to_all {
         note("everybody who reaches this address can use it; --api-key asks for a key");
     }

@@ -6,6 +6,7 @@
 //! before the next token.
 
 mod event;
+mod force;
 mod reader;
 
 use std::future::poll_fn;
@@ -85,6 +86,9 @@ impl Run {
         };
         for (index, (mut job, place)) in jobs.into_iter().zip(places).enumerate() {
             job.options.cancel = cancel.clone();
+            if app.test_force_tools {
+                force::apply(&mut job);
+            }
             let reader = Reader {
                 app: Arc::clone(app),
                 backend: backend.clone(),

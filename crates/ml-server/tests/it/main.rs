@@ -14,6 +14,7 @@ mod messages;
 mod responses;
 mod safety;
 mod tokens;
+mod tools;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
