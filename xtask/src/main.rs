@@ -15,8 +15,10 @@ mod fuzz;
 mod guest;
 mod load;
 mod process;
+mod random_model;
 mod rust_std;
 mod soak;
+mod templates;
 mod test;
 mod test_arm64;
 mod test_clients;
@@ -55,10 +57,14 @@ enum Task {
     Guest(guest::Args),
     /// Many clients at the server, also such as go away, dawdle or send nonsense
     Load(load::Args),
+    /// Write a model of random weights with a long context, to try clients with
+    RandomModel(random_model::Args),
     /// Load and generate for long, and see whether threads and memory stay as they were
     Soak(soak::Args),
     /// Look for inputs that break a promise
     Fuzz(fuzz::Args),
+    /// Render chats by llama.cpp's templates, here and by transformers: needs Python and its package index
+    Templates(templates::Args),
     /// Everything that must hold before a change lands
     Test(test::Args),
     /// Lint arm64 Linux, and run its tests under qemu: before a release
@@ -81,8 +87,10 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::run_task(&args),
         Task::Guest(args) => guest::run_task(&args),
         Task::Load(args) => load::run_task(&args),
+        Task::RandomModel(args) => random_model::run_task(&args),
         Task::Soak(args) => soak::run_task(&args),
         Task::Fuzz(args) => fuzz::run_task(&args),
+        Task::Templates(args) => templates::run_task(&args),
         Task::Test(args) => test::run_task(&args),
         Task::TestArm64(args) => test_arm64::run_task(&args),
         Task::TestClients(args) => test_clients::run_task(&args),

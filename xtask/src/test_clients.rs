@@ -1,68 +1,165 @@
 //! `cargo xtask test-clients`: programs of others, unchanged and pinned, talk to `ml serve`.
+//!
+//! Nothing leaves the machine but what installs them: models are the demo ones and random weights, tokenizers are
+//! files, and the clients' hubs are told to be offline.
 
-use std::io::{BufRead, BufReader};
+mod install;
+mod server;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use self::install::Installed;
+use self::server::Server;
 use crate::process::{cargo, root, run};
+use crate::random_model;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The Python that makes the virtual environment
+    /// The Python that makes the virtual environment: 3.11 or newer
     #[arg(long, default_value = "python3")]
     python: PathBuf,
+    /// The `ml` to test [default: the one of this checkout, built as tests are]
+    #[arg(long)]
+    ml: Option<PathBuf>,
+    /// Only these clients, such as openai-python; may be given several times
+    #[arg(long, value_name = "CLIENT")]
+    only: Vec<String>,
+    /// Write what the clients sent into this folder, without their texts: see tools/clients/README.md
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
 }
 
+/// The clients, and the script that has each do its work.
+const CLIENTS: &[(&str, &str)] = &[
+    ("openai-python", "openai_client.py"),
+    ("anthropic-python", "anthropic_client.py"),
+    ("langchain-python", "langchain_client.py"),
+    ("lm-eval", "lm_eval_client.py"),
+    ("openai-node", "openai_client.mjs"),
+    ("ai-node", "ai_client.mjs"),
+];
+
 pub(crate) fn run_task(args: &Args) -> Result<()> {
-    run(&mut cargo(&["build", "--release", "--package", "ml-cli"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    let target = root().join(target);
-    let (clients, venv) = (root().join("tools/clients"), target.join("clients"));
-    let python = venv.join("bin/python");
-    if !python.exists() {
-        run(Command::new(&args.python).args(["-m", "venv"]).arg(&venv))?;
+    let installed = installed(&args.python)?;
+    test(args, &installed)
+}
+
+/// The clients at the end of all tests. Where they cannot be installed they are left out with a word, but not in CI
+/// (`CI` is set), whose word for the clients is final.
+pub(crate) fn after_tests() -> Result<()> {
+    let args = Args {
+        python: "python3".into(),
+        ml: None,
+        only: Vec::new(),
+        record: None,
+    };
+    match installed(&args.python) {
+        Ok(installed) => test(&args, &installed),
+        Err(error) if std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) => Err(error),
+        Err(error) => {
+            eprintln!("SKIPPED: clients of `ml serve` cannot be installed here ({error:#})");
+            Ok(())
+        }
     }
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--requirement"]);
-    run(install.arg(clients.join("requirements.txt")))?;
-    let (server, url) = serve(&target.join("release/ml"))?;
-    run(Command::new(&python).arg(clients.join("check.py")).arg(url))?;
-    drop(server);
+}
+
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    root().join(target)
+}
+
+fn sources() -> PathBuf {
+    root().join("tools/clients")
+}
+
+fn installed(python: &Path) -> Result<Installed> {
+    install::install(python, &sources(), &target().join("clients"))
+}
+
+fn test(args: &Args, installed: &Installed) -> Result<()> {
+    let chosen = |(name, _): &&(&str, &str)| {
+        args.only.is_empty() || args.only.iter().any(|only| only == name)
+    };
+    let clients: Vec<_> = CLIENTS.iter().filter(chosen).collect();
+    if clients.len() < args.only.len() {
+        let known: Vec<_> = CLIENTS.iter().map(|(name, _)| *name).collect();
+        bail!("--only: there are {}", known.join(", "));
+    }
+    let ml = match &args.ml {
+        Some(ml) => std::path::absolute(ml)?,
+        None => {
+            run(&mut cargo(&["build", "--locked", "--package", "ml-cli"]))?;
+            target().join("debug/ml")
+        }
+    };
+    let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let [random, plain] = ["random", "plain"].map(|name| work.path().join(name));
+    random_model::write(&random, 65_536)?;
+    let mut expand = Command::new(&installed.python);
+    run(expand.arg(sources().join("lm_eval/expand.py")).arg(&plain))?;
+
+    let demo = root().join("assets/models/qwen3-demo");
+    let models = [
+        ("qwen3-demo", demo.as_path()),
+        ("random", &random),
+        ("plain", &plain),
+    ];
+    let server = Server::of_models(&ml, &models, &["--test-force-tools"])?;
+    // One that asks for a key and takes one answer at a time.
+    let locked = ["--api-key", "secret", "--max-requests", "1"];
+    let locked = Server::of_models(&ml, &models[..1], &locked)?;
+    for (name, script) in clients {
+        let began = Instant::now();
+        let recorder = match &args.record {
+            None => None,
+            Some(dir) => Some(record(installed, &server.url, dir, name)?),
+        };
+        let mut command = client(installed, script);
+        command
+            .env("ML_URL", &recorder.as_ref().unwrap_or(&server).url)
+            .env("ML_LOCKED_URL", &locked.url)
+            .env("ML_WORK", work.path());
+        run(&mut command)?;
+        eprintln!("{name}: {:.1} s", began.elapsed().as_secs_f64());
+    }
     Ok(())
 }
 
-/// A server that ends with this.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// The command that has a client do its work, and keeps it from all else.
+fn client(installed: &Installed, script: &str) -> Command {
+    let mut command = match script.ends_with(".py") {
+        true => {
+            let mut command = Command::new(&installed.python);
+            command.arg(sources().join("python").join(script));
+            command
+        }
+        false => {
+            let mut command = Command::new("node");
+            command.arg(installed.node.join(script));
+            command
+        }
+    };
+    for name in ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "DO_NOT_TRACK"] {
+        command.env(name, "1");
     }
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env_remove(name);
+    }
+    // Beside the packages, which are many: what is compiled once is not again, and nothing lies among the sources.
+    command.env("PYTHONPYCACHEPREFIX", target().join("clients/pycache"));
+    command
 }
 
-/// A server of the demo model, and its address.
-fn serve(program: &Path) -> Result<(Server, String)> {
-    let mut ml = Command::new(program);
-    ml.args(["serve", "--port", "0", "--model"]);
-    ml.arg(root().join("assets/models/qwen3-demo"));
-    let mut child = ml
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start `ml serve`")?;
-    let lines = child
-        .stderr
-        .take()
-        .map(|lines| BufReader::new(lines).lines());
-    let server = Server(child);
-    for line in lines.into_iter().flatten() {
-        let line = line.context("cannot read what `ml serve` says")?;
-        if let Some(url) = line.strip_prefix("serving on ") {
-            return Ok((server, url.to_owned()));
-        }
-        eprintln!("{line}");
-    }
-    anyhow::bail!("`ml serve` ended before it served")
+/// What stands between a client and the server, and keeps what is asked.
+fn record(installed: &Installed, server: &str, dir: &Path, name: &str) -> Result<Server> {
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let mut recorder = Command::new(&installed.python);
+    recorder.arg(sources().join("recorder.py"));
+    recorder.args(["--server", server, "--to"]);
+    recorder.arg(dir.join(name).with_extension("jsonl"));
+    Server::start(recorder)
 }

@@ -27,10 +27,11 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// A budget, and what else the answer is held to; only that where the model writes no thoughts that are known.
+    /// A budget, and what else the answer is held to, which may be `calls`; only that where the model writes no thoughts that are known.
     pub(crate) fn around(
         tokens: usize,
         (syntax, opened): (Syntax, bool),
+        calls: bool,
         tokenizer: &Tokenizer,
         then: Option<Arc<dyn Constrain>>,
     ) -> Result<Option<Arc<dyn Constrain>>> {
@@ -39,7 +40,7 @@ impl Budget {
         };
         Ok(Some(Arc::new(Self {
             tokens,
-            closing: tokenizer.encode(reasoning.closing(), false)?,
+            closing: tokenizer.encode(reasoning.closing(calls), false)?,
             syntax,
             opened,
             tokenizer: tokenizer.clone(),
@@ -141,7 +142,7 @@ mod tests {
             calls: None,
             reasoning: Some(ReasoningSyntax::Think),
         };
-        let budget = Budget::around(tokens, (syntax, opened), &tokenizer, None);
+        let budget = Budget::around(tokens, (syntax, opened), false, &tokenizer, None);
         let mut watch = budget.unwrap().unwrap().start().unwrap();
         let mut all = Vec::new();
         for id in tokenizer.encode(script, false).unwrap() {

@@ -188,6 +188,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// A call cannot be asked for: of these tools, or of this model.
+    #[error("no call of the tools can be asked for: {problem}")]
+    Tools {
+        /// What is wrong, in one line that names the tool, or the keyword of its schema.
+        problem: String,
+    },
+
     /// A [`LogitsProcessor`](crate::LogitsProcessor) failed; its error is the source.
     #[error("the logits processor failed")]
     Processor {

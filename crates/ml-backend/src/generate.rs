@@ -41,6 +41,8 @@ pub(crate) struct Run<T> {
     steps: usize,
     /// How often its caches were given up for others.
     put_aside: usize,
+    /// Of the end-of-sequence token.
+    end_logprobs: Option<TokenLogprobs>,
     /// Once it is over.
     prompt_logprobs: Vec<TokenLogprobs>,
 }
@@ -76,6 +78,7 @@ impl<T> Run<T> {
             reused: 0,
             steps: 0,
             put_aside: 0,
+            end_logprobs: None,
             prompt_logprobs: Vec::new(),
         }
     }
@@ -276,6 +279,7 @@ impl<T> Run<T> {
         let ends = token.ends;
         self.note_time();
         if self.request.eos.contains(&token.id) {
+            self.end_logprobs = token.logprobs;
             return Ok(Some(FinishReason::Stop));
         }
         let (piece, stopped) = self.text.push(token)?;
@@ -394,6 +398,7 @@ impl<T> Run<T> {
             text,
             token_ids,
             logprobs: std::mem::take(&mut self.text.logprobs),
+            end_logprobs: self.end_logprobs.take(),
             prompt_logprobs: std::mem::take(&mut self.prompt_logprobs),
             finish_reason,
             metrics,

@@ -13,7 +13,7 @@ use crate::language_model::Reading;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::request::Request;
 use crate::stream::GenerationStream;
-use crate::structure::Bound;
+use crate::structure::{Before, Bound, Form};
 use crate::vocabulary::{keeping, vocabulary};
 use crate::{CancelToken, Error, Generation, Options, Result, Structure};
 
@@ -34,7 +34,7 @@ pub struct MlxBackend {
 /// What is known of the answer to a chat.
 pub(crate) struct ChatPrompt {
     /// As the chat format writes it.
-    text: String,
+    pub(crate) text: String,
     /// How the model writes calls and thoughts.
     pub(crate) syntax: Syntax,
     /// Whether the prompt ends inside of a thought.
@@ -286,21 +286,27 @@ impl MlxBackend {
         self.check_generates()?;
         let tokenizer = self.loaded.tokenizer.as_ref();
         request.sampling.look_up(options, tokenizer)?;
-        if let Some(structure) = &options.structure {
-            let bound = self.bind(structure, options, origin.prompt())?;
-            request.sampling.constraint = Some(Arc::new(bound));
-        }
         let chat = match origin {
             Origin::Chat(chat) => Some(chat),
             Origin::Ids | Origin::Text(_) => None,
         };
+        if let Some(structure) = &options.structure
+            && (chat.is_none() || options.form_without_call().is_none())
+        {
+            let bound = self.bind(structure, options, origin.prompt())?;
+            request.sampling.constraint = Some(Arc::new(bound));
+        }
+        if let Some(chat) = chat {
+            self.hold_to_calls(&mut request, options, chat)?;
+        }
         if let (Some(tokens), Some(chat), Some(tokenizer)) =
             (options.reasoning_budget, chat, tokenizer)
         {
             // Around any other, which sees the marker that it draws.
             let then = request.sampling.constraint.take();
-            request.sampling.constraint =
-                Budget::around(tokens, (chat.syntax, chat.opened), tokenizer, then)?;
+            let thought = (chat.syntax, chat.opened);
+            let calls = options.forced_tools().is_some();
+            request.sampling.constraint = Budget::around(tokens, thought, calls, tokenizer, then)?;
         }
         let vocabulary = tokenizer.map(|tokenizer| match chat {
             Some(chat) if chat.markers => keeping(tokenizer, chat.syntax.special_tokens(tokenizer)),
@@ -332,15 +338,31 @@ impl MlxBackend {
         let is_over =
             |marker: &String| prompt.is_some_and(|text| text.trim_end().ends_with(marker));
         let after = after.filter(|marker| !is_over(marker));
+        let before = after.map_or(Before::Nothing, Before::Text);
+        self.bind_form(&structure.clone().into(), before, tokenizer)
+    }
+
+    pub(crate) fn bind_form(
+        &self,
+        form: &Form,
+        before: Before,
+        tokenizer: &Tokenizer,
+    ) -> Result<Bound> {
+        let rows = self.loaded.limits.vocab_size;
+        let ends = self.ends(tokenizer);
+        self.loaded
+            .structures
+            .bind(form, before, tokenizer, rows, &ends)
+    }
+
+    /// The ids that end an answer.
+    pub(crate) fn ends(&self, tokenizer: &Tokenizer) -> Vec<u32> {
         let mut ends = self.loaded.limits.eos.clone();
         // A model without a chat format has no turns.
         let format = self.chat_format().ok();
         let end_of_turn = format.and_then(ChatFormat::end_of_turn);
         ends.extend(end_of_turn.and_then(|token| tokenizer.token_id(token)));
-        let rows = self.loaded.limits.vocab_size;
-        self.loaded
-            .structures
-            .bind(structure, after, tokenizer, rows, &ends)
+        ends
     }
 
     /// Refuses a text that cannot fit the context before it is made into tokens, which takes many times

@@ -50,6 +50,7 @@ mod answer;
 mod backend;
 mod budget;
 mod builder;
+mod calls;
 /// How conversations are written down. For this repository's own tests; no part of the API.
 #[doc(hidden)]
 pub mod chat;

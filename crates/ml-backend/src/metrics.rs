@@ -30,6 +30,10 @@ pub struct Generation {
     /// How probable each of these was, where [`Options::logprobs`](crate::Options::logprobs) asks for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<TokenLogprobs>,
+    /// How probable the end-of-sequence token was that stopped it, where
+    /// [`Options::logprobs`](crate::Options::logprobs) asks for it and there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_logprobs: Option<TokenLogprobs>,
     /// How probable each token of the prompt but the first was, where
     /// [`Options::prompt_logprobs`](crate::Options::prompt_logprobs) asks for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -51,6 +55,7 @@ impl Generation {
             text: String::new(),
             token_ids: Vec::new(),
             logprobs: Vec::new(),
+            end_logprobs: None,
             prompt_logprobs: Vec::new(),
             finish_reason,
             metrics,

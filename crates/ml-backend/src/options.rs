@@ -93,7 +93,8 @@ pub struct Options {
     /// filters.
     pub logits_processors: Vec<LogitsProcessor>,
     /// What the answer has to be, such as a JSON text under a schema: no other tokens are drawn. What cannot be held
-    /// to is refused before anything runs.
+    /// to is refused before anything runs. Beside [`tools`](Self::tools) an answer to a chat has the form of JSON, or is
+    /// calls of them; other forms leave calls no room.
     pub structure: Option<Structure>,
     /// The text behind which the answer begins that has the [`structure`](Self::structure), such as `</think>`, which
     /// ends a model's reasoning; what comes before it is free. Unset is the beginning, or with
@@ -126,8 +127,10 @@ pub struct Options {
     /// Tools that the model may call, as chat APIs write them: objects with a `function` of a name, a description
     /// and a JSON schema of its parameters. They go into the chat template; a built-in format knows none.
     pub tools: Vec<serde_json::Value>,
-    /// Whether the model may call [`tools`](Self::tools), of [`respond`](crate::MlxBackend::respond).
+    /// Whether the model may call [`tools`](Self::tools), or has to, in answers to chats.
     pub tool_choice: ToolChoice,
+    /// Whether an answer may have several calls. `Some(false)` ends it with the first one.
+    pub parallel_tool_calls: Option<bool>,
     /// Documents for chat templates that know the variable `documents`.
     pub documents: Vec<serde_json::Value>,
     /// Further variables of the chat template, which count before all others: what chat APIs call
@@ -195,6 +198,8 @@ impl Options {
         enable_thinking(enable_thinking: bool);
         /// Sets [`reasoning_budget`](Self::reasoning_budget).
         reasoning_budget(reasoning_budget: usize);
+        /// Sets [`parallel_tool_calls`](Self::parallel_tool_calls).
+        parallel_tool_calls(parallel_tool_calls: bool);
     }
 
     /// Adds a text to [`stop`](Self::stop).
@@ -340,6 +345,71 @@ impl Options {
         }
     }
 
+    /// The tools of which an answer has to call one; `None` where it need not.
+    pub(crate) fn forced_tools(&self) -> Option<Vec<serde_json::Value>> {
+        let named = |name: &String, tool: &serde_json::Value| {
+            let function = tool.get("function").unwrap_or(tool);
+            function.get("name").and_then(|name| name.as_str()) == Some(name)
+        };
+        let mut tools = self.tools_to_call();
+        match &self.tool_choice {
+            ToolChoice::Auto | ToolChoice::None => return None,
+            ToolChoice::Required => {}
+            ToolChoice::Tool(name) => tools.retain(|tool| named(name, tool)),
+        }
+        Some(tools)
+    }
+
+    /// The schema of an answer that calls none of its tools, where it has to be JSON.
+    pub(crate) fn form_without_call(&self) -> Option<serde_json::Value> {
+        if self.tool_choice != ToolChoice::Auto || self.tools_to_call().is_empty() {
+            return None;
+        }
+        match &self.structure {
+            Some(Structure::JsonSchema(schema)) => Some(schema.clone()),
+            Some(Structure::JsonObject) => Some(serde_json::json!({"type": "object"})),
+            _ => None,
+        }
+    }
+
+    /// Refuses a choice of a tool that there is not, and what leaves a call no room.
+    fn check_choice(&self) -> Result<()> {
+        let refuse = |name, value: String, expected| {
+            Err(Error::InvalidOption {
+                name,
+                value,
+                expected,
+            })
+        };
+        let Some(tools) = self.forced_tools() else {
+            return Ok(());
+        };
+        if tools.is_empty() {
+            return match &self.tool_choice {
+                ToolChoice::Tool(name) => {
+                    refuse("tool_choice", name.clone(), "the name of one of the tools")
+                }
+                _ => refuse("tool_choice", "required".to_owned(), "tools to choose from"),
+            };
+        }
+        if self.ignore_eos {
+            let value = "set beside a call that has to be made".to_owned();
+            return refuse(
+                "ignore_eos",
+                value,
+                "left alone: the answer ends behind its calls",
+            );
+        }
+        match self.structure {
+            Some(_) => refuse(
+                "structure",
+                "set beside a call that has to be made".to_owned(),
+                "left out: the answer is that call",
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses values that no generation can use, with the option's name.
     pub(crate) fn check(&self) -> Result<()> {
         let temperature = |t: f32| t.is_finite() && t >= 0.0;
@@ -406,6 +476,7 @@ impl Options {
                 expected: "left alone: an answer that has a form ends where that ends",
             });
         }
+        self.check_choice()?;
         if self.stop.iter().any(String::is_empty) {
             return Err(Error::InvalidOption {
                 name: "stop",
@@ -442,6 +513,11 @@ pub enum ToolChoice {
     Auto,
     /// It is told of no tools, and what looks like a call is text.
     None,
+    /// It has to call at least one of them: the answer is held to the form of its calls, with arguments that follow
+    /// the tool's schema. It may reason before.
+    Required,
+    /// It has to call this one.
+    Tool(String),
 }
 
 /// Asks a generation to stop; clones share the request.

@@ -214,6 +214,7 @@ impl GenerationStream {
         partial.text.truncate(bytes);
         partial.token_ids.truncate(tokens);
         partial.logprobs.truncate(tokens);
+        partial.end_logprobs = None;
         partial.metrics.generated_tokens = partial.token_ids.len();
         partial.finish_reason = reason;
         Ok(partial)

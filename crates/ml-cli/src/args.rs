@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ml_backend::{Device, Dtype, Options};
+use ml_backend::{Device, Dtype, Options, ToolChoice};
 
 use crate::stage_args::StageArgs;
 use crate::structure::StructureArgs;
@@ -370,6 +370,10 @@ pub(crate) struct SamplingArgs {
     /// call as a line of JSON and takes the next line as what the tool gave; of `ml generate` it is part of the text.
     #[arg(long, help_heading = PROMPT, value_name = "FILE", value_parser = tools)]
     tools: Option<Tools>,
+    /// Whether the model calls one of them: auto leaves it to the model, none keeps it from them, with required it has
+    /// to, and with a tool's name it has to call that one [default: auto].
+    #[arg(long, help_heading = PROMPT, value_name = "auto|none|required|NAME", value_parser = tool_choice, requires = "tools")]
+    tool_choice: Option<ToolChoice>,
     #[command(flatten, next_help_heading = ANSWER)]
     structure: StructureArgs,
     #[command(flatten, next_help_heading = STAGES)]
@@ -405,6 +409,7 @@ impl SamplingArgs {
         options.enable_thinking = self.thinking.map(|thinking| matches!(thinking, OnOff::On));
         options.reasoning_budget = self.reasoning_budget;
         options.tools = self.tools.clone().map(|tools| tools.0).unwrap_or_default();
+        options.tool_choice = self.tool_choice.clone().unwrap_or_default();
         self.structure.apply(&mut options);
         options
     }
@@ -434,6 +439,16 @@ fn tools(path: &str) -> Result<Tools, String> {
         Some(other) => Err(format!("a tool is an object, not {other}")),
         None => Ok(Tools(tools)),
     }
+}
+
+fn tool_choice(text: &str) -> Result<ToolChoice, String> {
+    Ok(match text {
+        "auto" => ToolChoice::Auto,
+        "none" => ToolChoice::None,
+        "required" => ToolChoice::Required,
+        "" => return Err("must not be empty".to_owned()),
+        name => ToolChoice::Tool(name.to_owned()),
+    })
 }
 
 fn up_to_20(text: &str) -> Result<usize, String> {

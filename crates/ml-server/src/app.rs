@@ -21,6 +21,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) conversations: Conversations,
     pub(crate) limits: Limits,
+    pub(crate) test_force_tools: bool,
     places: Arc<Semaphore>,
     stage: watch::Sender<Stage>,
 }
@@ -65,6 +66,7 @@ impl App {
             metrics: Metrics::default(),
             conversations: Conversations::default(),
             limits,
+            test_force_tools: config.test_force_tools,
             places: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
             stage: watch::Sender::new(Stage::Open),
         }

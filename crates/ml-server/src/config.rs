@@ -55,6 +55,9 @@ pub struct Config {
     pub ping: Duration,
     /// How long answers that run may go on when the server is told to end: 10 s.
     pub grace: Duration,
+    /// For tests of clients against models that know nothing: an answer with tools is one short call, unless a tool
+    /// has just answered, and then a few words.
+    pub test_force_tools: bool,
 }
 
 impl Config {
@@ -82,6 +85,7 @@ impl Config {
             header_time: Duration::from_secs(30),
             ping: Duration::from_secs(5),
             grace: Duration::from_secs(10),
+            test_force_tools: false,
         }
     }
 }

@@ -188,6 +188,7 @@ impl From<&Error> for ApiError {
             Error::NoFillInTheMiddle { .. } => {
                 with(StatusCode::BAD_REQUEST, "unsupported_parameter").param("suffix")
             }
+            Error::Tools { .. } => with(StatusCode::BAD_REQUEST, "invalid_value").param("tools"),
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }

@@ -16,16 +16,33 @@ use crate::{Error, Result};
 /// Line breaks between the end of the reasoning and the answer.
 const BREAKS: usize = 2;
 
+/// What may come before that which has the form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Before {
+    #[default]
+    Nothing,
+    /// Anything, up to this text.
+    Text(String),
+    /// A thought, in which the answer cannot end.
+    Thought {
+        /// The token that begins it; `None` where the prompt did.
+        open: Option<u32>,
+        /// The text that ends it.
+        close: String,
+        /// Ids that end an answer.
+        ends: Vec<u32>,
+    },
+}
+
 /// A compiled structure, for any number of answers.
 pub(crate) struct Bound {
     grammar: Arc<Grammar>,
-    after: Option<String>,
+    before: Before,
 }
 
 impl Bound {
-    /// From the first token on, or from behind the text `after`.
-    pub(super) fn new(grammar: Arc<Grammar>, after: Option<String>) -> Self {
-        Self { grammar, after }
+    pub(super) fn new(grammar: Arc<Grammar>, before: Before) -> Self {
+        Self { grammar, before }
     }
 }
 
@@ -33,7 +50,7 @@ impl Debug for Bound {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bound")
             .field("kind", &self.grammar.kind)
-            .field("after", &self.after)
+            .field("before", &self.before)
             .finish_non_exhaustive()
     }
 }
@@ -44,13 +61,24 @@ impl Constrain for Bound {
             matcher: Some(Matcher::new(Arc::clone(&self.grammar))),
             grammar: Arc::clone(&self.grammar),
             coming: None,
-            reasoning: self.after.clone().map(|marker| Reasoning {
-                marker,
-                end: Vec::new(),
-            }),
+            reasoning: None,
+            opener: None,
+            free: None,
             breaks: 0,
             mask: Vec::new(),
         };
+        match &self.before {
+            Before::Nothing => {}
+            Before::Text(marker) => following.reasoning = Some(Reasoning::until(marker)),
+            Before::Thought { open, close, ends } => {
+                let thought = Reasoning::until(close);
+                following.free = Some(self.grammar.tokens.all_but(ends));
+                match open {
+                    Some(open) => following.opener = Some((*open, thought)),
+                    None => following.reasoning = Some(thought),
+                }
+            }
+        }
         if following.reasoning.is_none() {
             following.begin();
         }
@@ -66,6 +94,10 @@ struct Following {
     coming: Option<Coming<Result<Matcher>>>,
     /// As long as the answer has not begun.
     reasoning: Option<Reasoning>,
+    /// The token with which one may begin at the answer's start.
+    opener: Option<(u32, Reasoning)>,
+    /// What may be drawn in it; `None` is anything.
+    free: Option<Vec<u32>>,
     /// Line breaks that may still come before the answer begins.
     breaks: usize,
     /// With them.
@@ -80,6 +112,13 @@ struct Reasoning {
 }
 
 impl Reasoning {
+    fn until(marker: &str) -> Self {
+        Self {
+            marker: marker.to_owned(),
+            end: Vec::new(),
+        }
+    }
+
     /// What follows the marker, once it has come.
     fn push(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let marker = self.marker.as_bytes();
@@ -140,18 +179,23 @@ impl Following {
 impl Constraint for Following {
     fn mask(&mut self) -> Result<Option<&[u32]>> {
         if self.reasoning.is_some() {
-            return Ok(None);
+            return Ok(self.free.as_deref());
         }
         let breaks = self.breaks;
         self.matcher()?;
         let Some(matcher) = &self.matcher else {
             return Ok(None);
         };
-        if breaks == 0 {
+        if breaks == 0 && self.opener.is_none() {
             return Ok(Some(matcher.allowed()));
         }
         self.mask.clear();
         self.mask.extend_from_slice(matcher.allowed());
+        if let Some((id, _)) = &self.opener
+            && let Some(word) = self.mask.get_mut(*id as usize / 32)
+        {
+            *word |= 1 << (id % 32);
+        }
         let tokens = &self.grammar.tokens;
         for &id in &tokens.breaks {
             if tokens.bytes(id).len() <= breaks {
@@ -171,6 +215,12 @@ impl Constraint for Following {
                     self.rest(&rest)
                 }
             };
+        }
+        if let Some((open, thought)) = self.opener.take()
+            && open == id
+        {
+            self.reasoning = Some(thought);
+            return Ok(Accepted::GoesOn);
         }
         let breaks = self.breaks;
         let matcher = self.matcher()?;

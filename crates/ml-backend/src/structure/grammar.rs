@@ -6,9 +6,9 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::regex_to_lark;
 use serde_json::{Value, json};
 
-use super::Structure;
 use super::schema::{place_of, prepare};
 use super::tokens::Tokens;
+use super::{Form, Structure};
 use crate::{Error, Result};
 
 /// Stack of the thread that compiles, which goes down a schema's levels.
@@ -28,22 +28,22 @@ impl Grammar {
     ///
     /// # Errors
     /// What cannot be held to, in one line.
-    pub(super) fn new(structure: &Structure, tokens: &Arc<Tokens>) -> Result<Self> {
+    pub(super) fn new(form: &Form, tokens: &Arc<Tokens>) -> Result<Self> {
         let refuse = |problem| Error::Structure {
-            kind: structure.kind(),
+            kind: form.kind(),
             problem,
         };
-        let grammar = written(structure).map_err(refuse)?;
+        let grammar = written(form).map_err(refuse)?;
         let start = apart(|| {
             let mut start = llguidance::Matcher::new(tokens.factory.create_parser(grammar));
             let first = start.compute_mask_or_eos();
             first.map(|_| start).map_err(|error| error.to_string())
         });
-        let start = start.map_err(|message| refuse(explain(structure, &message)))?;
+        let start = start.map_err(|message| refuse(explain(form, &message)))?;
         Ok(Self {
             tokens: Arc::clone(tokens),
-            kind: structure.kind(),
-            is_json: structure.is_json(),
+            kind: form.kind(),
+            is_json: form.is_json(),
             start: Mutex::new(start),
         })
     }
@@ -56,7 +56,11 @@ impl Grammar {
 }
 
 /// The grammar as llguidance reads it.
-fn written(structure: &Structure) -> Result<TopLevelGrammar, String> {
+fn written(form: &Form) -> Result<TopLevelGrammar, String> {
+    let structure = match form {
+        Form::Asked(structure) => structure,
+        Form::Calls(calls) => return Ok(TopLevelGrammar::from_lark(calls.lark.clone())),
+    };
     Ok(match structure {
         Structure::JsonSchema(schema) => TopLevelGrammar::from_json_schema(prepare(schema)?),
         Structure::JsonObject => {
@@ -120,14 +124,22 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, 
 }
 
 /// What llguidance says, in one line, with the keyword's place where it names one.
-fn explain(structure: &Structure, message: &str) -> String {
+fn explain(form: &Form, message: &str) -> String {
     let line = message.lines().next().unwrap_or_default().trim();
+    // A schema within a grammar.
+    let line = line
+        .split_once("failed to compile JSON schema: ")
+        .map_or(line, |(_, line)| line);
     let nothing = Value::Null;
-    let schema = match structure {
-        Structure::JsonSchema(schema) => schema,
-        _ => &nothing,
+    let place_of = |keyword: &str| match form {
+        Form::Asked(Structure::JsonSchema(schema)) => place_of(schema, keyword),
+        Form::Asked(_) => place_of(&nothing, keyword),
+        Form::Calls(calls) => calls.schemas.iter().find_map(|(name, schema)| {
+            let place = place_of(schema, keyword)?;
+            Some(format!("{place} of {name}"))
+        }),
     };
-    let at = |keyword: &str| match place_of(schema, keyword) {
+    let at = |keyword: &str| match place_of(keyword) {
         Some(place) => format!("`{keyword}` (at {place})"),
         None => format!("`{keyword}`"),
     };
@@ -148,7 +160,7 @@ fn explain(structure: &Structure, message: &str) -> String {
         );
     }
     if line.starts_with("min/maxProperties") {
-        let keyword = match place_of(schema, "maxProperties") {
+        let keyword = match place_of("maxProperties") {
             Some(_) => at("maxProperties"),
             None => at("minProperties"),
         };

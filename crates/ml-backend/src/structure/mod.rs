@@ -9,6 +9,7 @@
 mod cache;
 mod constraint;
 mod disjoint;
+mod form;
 mod formats;
 mod grammar;
 mod matcher;
@@ -20,8 +21,10 @@ mod worker;
 use serde_json::Value;
 
 pub(crate) use cache::Structures;
-pub(crate) use constraint::Bound;
+pub(crate) use constraint::{Before, Bound};
+pub(crate) use form::Form;
 use matcher::Matcher;
+pub(crate) use schema::prepare;
 
 /// What an answer has to be: see [`Options::structure`](crate::Options::structure).
 ///

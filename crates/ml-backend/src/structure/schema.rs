@@ -23,7 +23,7 @@ const MAPS: [&str; 4] = ["properties", "patternProperties", "$defs", "definition
 ///
 /// # Errors
 /// What cannot be held to, in one line.
-pub(super) fn prepare(schema: &Value) -> Result<Value, String> {
+pub(crate) fn prepare(schema: &Value) -> Result<Value, String> {
     let mut prepared = match schema {
         Value::Object(_) => schema.clone(),
         Value::Bool(true) => json!({}),

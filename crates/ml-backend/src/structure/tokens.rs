@@ -67,6 +67,23 @@ impl Tokens {
         })
     }
 
+    /// A mask of all ids but these.
+    pub(super) fn all_but(&self, ids: &[u32]) -> Vec<u32> {
+        let rows = self.trie.0.vocab_size();
+        let mut mask = vec![u32::MAX; rows.div_ceil(32)];
+        if let Some(last) = mask.last_mut()
+            && rows % 32 != 0
+        {
+            *last = (1 << (rows % 32)) - 1;
+        }
+        for id in ids {
+            if let Some(word) = mask.get_mut(*id as usize / 32) {
+                *word &= !(1 << (id % 32));
+            }
+        }
+        mask
+    }
+
     /// The bytes that an id adds to a text: none for one that is no text.
     pub(super) fn bytes(&self, id: u32) -> &[u8] {
         match self.trie.0.token(id) {

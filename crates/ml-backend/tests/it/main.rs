@@ -16,6 +16,7 @@ mod encoder;
 mod examples;
 mod middle;
 mod random_weights;
+mod forced;
 mod respond;
 mod sampling;
 mod scripted;

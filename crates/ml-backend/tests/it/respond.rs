@@ -6,25 +6,36 @@ use ml_backend::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::scripted;
+use crate::scripted::{self, THOUGHT};
 
 const MARKERS: [&str; 2] = ["<tool_call>", "</tool_call>"];
 const CALL: &str = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": \"Bern\", \"days\": 3}}\n</tool_call>";
 
 /// The demo model with this end of its template, and the markers of calls as special tokens.
-fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
+pub(crate) fn model(prompt_end: &str) -> (TempDir, MlxBackend) {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>\n{% endfor %}{# <think> #}<|im_start|>assistant\n";
-    scripted::model(&MARKERS, Some(&format!("{template}{prompt_end}")))
+    let tokens = [MARKERS, THOUGHT].concat();
+    scripted::model(&tokens, Some(&format!("{template}{prompt_end}")))
 }
 
 /// Has the model say `answer` and end.
 fn saying(backend: &MlxBackend, messages: &[Message], answer: &str) -> Options {
-    let mut script = backend.encode(answer).unwrap();
-    script.extend(backend.encode("<|im_end|>").unwrap());
     let options = Options::new().temperature(0.0).max_tokens(200).tool(json!({
         "type": "function",
         "function": {"name": "weather", "parameters": {"properties": {"town": {"type": "string"}}}},
     }));
+    scripted(backend, messages, answer, options)
+}
+
+/// The same with these options.
+pub(crate) fn scripted(
+    backend: &MlxBackend,
+    messages: &[Message],
+    answer: &str,
+    options: Options,
+) -> Options {
+    let mut script = backend.encode(answer).unwrap();
+    script.extend(backend.encode("<|im_end|>").unwrap());
     let prompt = backend.render_chat(messages, &options).unwrap();
     let prompt = backend.encode(&prompt).unwrap().len();
     options.logits_processor(LogitsProcessor::new(move |ids, logits| {

@@ -7,7 +7,10 @@ use ml_backend::{Dtype, LogitsProcessor, MlxBackend, Options};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The demo model with further special tokens, and with another template.
+/// Plain tokens, as in Qwen3's vocabulary; others are special.
+pub(crate) const THOUGHT: [&str; 2] = ["<think>", "</think>"];
+
+/// The demo model with further tokens, and with another template.
 pub(crate) fn model(tokens: &[&str], template: Option<&str>) -> (TempDir, MlxBackend) {
     let copy = directory(tokens, template);
     let builder = MlxBackend::builder()
@@ -33,6 +36,7 @@ pub(crate) fn directory(tokens: &[&str], template: Option<&str>) -> TempDir {
     for (id, text) in (first..).zip(tokens) {
         let mut token = added[0].clone();
         (token["id"], token["content"]) = (id.into(), (*text).into());
+        token["special"] = (!THOUGHT.contains(text)).into();
         added.push(token);
     }
     fs::write(&file, tokenizer.to_string()).unwrap();

@@ -67,6 +67,10 @@ pub(crate) struct ServeArgs {
     /// Seconds that running answers may take once the program is told to end (Ctrl-C, SIGTERM).
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) grace: u32,
+    /// For tests of clients against models of random weights, which call nothing by themselves: answers with tools are
+    /// one call with short arguments, and a few words behind a tool's result.
+    #[arg(long, hide = true)]
+    pub(super) test_force_tools: bool,
 }
 
 /// How long a model stays that nobody uses; `None` is for as long as there is room.

@@ -52,9 +52,13 @@ pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     config.grace = Duration::from_secs(args.grace.into());
     // Each connection is a file. Where it is not allowed, connections wait for others to end.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
+    config.test_force_tools = args.test_force_tools;
     let server = Server::bind(SocketAddr::new(args.host, args.port), config)?;
     server.load_only_model()?;
     end_on_signals(server.stopper())?;
+    if args.test_force_tools {
+        note("answers are forced into calls of tools: this is for tests of clients only");
+    }
     if open_to_all {
         note("everybody who reaches this address can use it; --api-key asks for a key");
     }

@@ -93,6 +93,7 @@ fn wrong_use_exits_2() {
         ],
         &["chat"],
         &["chat", "--model", "m", "--tools", "no-such-file"],
+        &["chat", "--model", "m", "--tool-choice", "required"],
         &["info"],
         &["logits", "--model", "m", "--tokens", "1"],
         &["embed", "--model", "m", "--out", "f"],

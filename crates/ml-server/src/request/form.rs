@@ -54,13 +54,15 @@ fn unknown(format: &Fields, kind: &str) -> ApiError {
     ApiError::field(format.path("type"), message)
 }
 
-/// Refuses a form beside tools: what is held to it has no room for their calls.
+/// Refuses a form beside a call that has to be made: what is held to it has no room for that. Where a call may be made,
+/// an answer is one, or of the form.
 pub(super) fn check(options: &Options, field: &str) -> Result<()> {
-    let calls = !options.tools.is_empty() && options.tool_choice != ml_backend::ToolChoice::None;
+    use ml_backend::ToolChoice::{Required, Tool};
+    let calls = matches!(options.tool_choice, Required | Tool(_));
     match options.structure.is_some() && calls {
         true => Err(ApiError::unsupported(
             field,
-            "beside tools: an answer of that form has no calls",
+            "beside a call that has to be made; let tool_choice be auto",
         )),
         false => Ok(()),
     }

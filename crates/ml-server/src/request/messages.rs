@@ -123,6 +123,10 @@ enum Block {
         tool_use_id: String,
         content: Option<Value>,
     },
+    /// What a search for tools found; its definition is among the tools, whether loading it was deferred or not.
+    ToolReference {
+        tool_name: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -239,10 +243,10 @@ fn assistant_turn(path: &str, blocks: Vec<Block>) -> Result<Message> {
                 let function = json!({"name": name, "arguments": input});
                 calls.push(json!({"id": id, "type": "function", "function": function}));
             }
-            Block::ToolResult { .. } => {
+            Block::ToolResult { .. } | Block::ToolReference { .. } => {
                 return Err(ApiError::field(
                     path,
-                    "the assistant's turn has no tool_result blocks",
+                    "the assistant's turn has no results of tools",
                 ));
             }
         }
@@ -292,6 +296,7 @@ fn texts(path: &str, content: Value) -> Result<Vec<String>> {
 fn only_text(path: &str, blocks: Vec<Block>) -> Result<Vec<String>> {
     let text = |block| match block {
         Block::Text { text } => Ok(text),
+        Block::ToolReference { tool_name } => Ok(format!("The tool {tool_name} can be called.")),
         _ => Err(ApiError::field(path, "only text blocks are possible here")),
     };
     blocks.into_iter().map(text).collect()
@@ -313,6 +318,7 @@ fn parse<T: serde::de::DeserializeOwned>(path: &str, value: Value) -> Result<T> 
         "redacted_thinking",
         "tool_use",
         "tool_result",
+        "tool_reference",
     ];
     let content = value.get("content").unwrap_or(&value);
     let blocks = content.as_array().into_iter().flatten();
@@ -390,7 +396,10 @@ mod tests {
                     {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}},
                 ]},
                 {"role": "user", "content": [
-                    {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "2"}]},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": [
+                        {"type": "text", "text": "2"},
+                        {"type": "tool_reference", "tool_name": "sub"},
+                    ]},
                     {"type": "text", "text": "go on"},
                 ]},
             ],
@@ -399,7 +408,7 @@ mod tests {
         let expected = [
             (Role::User, "c"),
             (Role::Assistant, ""),
-            (Role::Tool, "2"),
+            (Role::Tool, "2\nThe tool sub can be called."),
             (Role::User, "go on"),
         ];
         assert_eq!(said(&messages), expected);

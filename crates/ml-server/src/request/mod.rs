@@ -8,6 +8,8 @@ pub(crate) mod embeddings;
 mod form;
 pub(crate) mod infill;
 pub(crate) mod messages;
+#[cfg(test)]
+mod recorded;
 pub(crate) mod rerank;
 pub(crate) mod responses;
 mod sampling;

@@ -1,6 +1,6 @@
 //! `/v1/responses`.
 
-use ml_backend::{Message, Options};
+use ml_backend::{Message, Options, Role};
 use serde_json::{Map, Value, json};
 
 use super::sampling::max_tokens;
@@ -102,11 +102,31 @@ impl Responses {
     pub(crate) fn job(&self, conversation: &[Message]) -> Job {
         let instructions = self.instructions.iter().map(Message::system);
         Job {
-            prompt: Prompt::Chat(instructions.chain(conversation.iter().cloned()).collect()),
+            prompt: Prompt::Chat(joined(instructions.chain(conversation.iter().cloned()))),
             options: self.options.clone(),
             n: 1,
         }
     }
+}
+
+/// One system message in front, and turns by turns: Codex sends several of the developer's and of the user's in a row,
+/// and templates know of one, or refuse a second.
+fn joined(messages: impl Iterator<Item = Message>) -> Vec<Message> {
+    let leads = |role| matches!(role, Role::System | Role::Developer);
+    let mut turns: Vec<Message> = Vec::new();
+    for message in messages {
+        let first = turns.len() == 1;
+        match turns.last_mut() {
+            Some(last) if first && leads(last.role) && leads(message.role) => {
+                *last = Message::system(format!("{}\n\n{}", last.content, message.content));
+            }
+            Some(last) if last.role == Role::User && message.role == Role::User => {
+                *last = Message::user(format!("{}\n\n{}", last.content, message.content));
+            }
+            _ => turns.push(message),
+        }
+    }
+    turns
 }
 
 /// Fields that a response repeats, and what it has where they were not sent.
@@ -261,8 +281,6 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use ml_backend::Role;
-
     use super::*;
 
     #[test]
@@ -295,6 +313,36 @@ mod tests {
         assert_eq!(read.input[2].reasoning.as_deref(), Some("c"));
         assert_eq!(read.input[2].tool_calls[0].arguments, json!({"x": 1}));
         assert_eq!(read.input[3].name.as_deref(), Some("add"));
+    }
+
+    #[test]
+    fn several_messages_in_a_row_are_one_turn() {
+        let sent = json!({"instructions": "a", "input": [
+            {"role": "developer", "content": "b"},
+            {"role": "developer", "content": [{"type": "input_text", "text": "c"}]},
+            {"role": "user", "content": "d"},
+            {"role": "user", "content": "e"},
+            {"role": "assistant", "content": "f"},
+            {"role": "developer", "content": "g"},
+            {"role": "user", "content": "h"},
+        ]});
+        let Value::Object(map) = sent else { panic!() };
+        let read = Responses::read(Fields::new(map)).unwrap();
+        let Prompt::Chat(messages) = read.job(&read.input).prompt else {
+            panic!()
+        };
+        let turns: Vec<_> = messages
+            .iter()
+            .map(|turn| (turn.role, turn.content.as_str()))
+            .collect();
+        let expected = [
+            (Role::System, "a\n\nb\n\nc"),
+            (Role::User, "d\n\ne"),
+            (Role::Assistant, "f"),
+            (Role::Developer, "g"),
+            (Role::User, "h"),
+        ];
+        assert_eq!(turns, expected);
     }
 
     #[test]

@@ -86,36 +86,110 @@ pub(super) fn messages(fields: &mut Fields, options: &mut Options) -> Result<()>
     let Some(mut choice) = fields.object("tool_choice")? else {
         return Ok(());
     };
-    match choice.need::<String>("type")?.as_str() {
-        "auto" => {}
-        "none" => options.tool_choice = ToolChoice::None,
-        other => return Err(forced(&choice.path("type"), other)),
-    }
-    // One call or several: that is the model's to say.
-    choice.ignore(&["disable_parallel_tool_use"]);
+    options.tool_choice = match choice.need::<String>("type")?.as_str() {
+        "auto" => ToolChoice::Auto,
+        "none" => ToolChoice::None,
+        "any" => ToolChoice::Required,
+        "tool" => ToolChoice::Tool(choice.need("name")?),
+        other => {
+            let message = format!("is {other:?}; it must be auto, none, any or tool");
+            return Err(ApiError::field(choice.path("type"), message));
+        }
+    };
+    let one: Option<bool> = choice.take("disable_parallel_tool_use")?;
+    options.parallel_tool_calls = one.map(|one| !one);
     choice.end()
 }
 
+/// Takes the choice, as both of OpenAI's APIs write it: what one has in an object of its own stands beside the type in
+/// the other.
 fn choice(fields: &mut Fields, options: &mut Options) -> Result<()> {
-    match fields.value("tool_choice") {
-        None => {}
-        Some(Value::String(choice)) => match choice.as_str() {
-            "auto" => {}
-            "none" => options.tool_choice = ToolChoice::None,
-            other => return Err(forced(&fields.path("tool_choice"), other)),
-        },
-        Some(_) => return Err(forced(&fields.path("tool_choice"), "a tool by its name")),
+    options.parallel_tool_calls = fields.take("parallel_tool_calls")?;
+    match fields.seen("tool_choice") {
+        None => return Ok(()),
+        Some(Value::String(word)) => {
+            options.tool_choice = word_of(&fields.path("tool_choice"), word)?;
+            fields.ignore(&["tool_choice"]);
+            return Ok(());
+        }
+        Some(_) => {}
     }
-    fields.refuse_unless(
-        "parallel_tool_calls",
-        |value| value == &Value::Bool(true) || options.tools.is_empty(),
-        "the model says how many it calls; leave it out",
-    )
+    let Some(mut choice) = fields.object("tool_choice")? else {
+        return Ok(());
+    };
+    let kind: String = choice.need("type")?;
+    match kind.as_str() {
+        "function" => {
+            let mut function = choice.object("function")?;
+            let name = function.as_mut().unwrap_or(&mut choice).need("name")?;
+            options.tool_choice = ToolChoice::Tool(name);
+            function.map_or(Ok(()), Fields::end)?;
+        }
+        "allowed_tools" => {
+            let mut inner = choice.object("allowed_tools")?;
+            allowed(inner.as_mut().unwrap_or(&mut choice), options)?;
+            inner.map_or(Ok(()), Fields::end)?;
+        }
+        other => {
+            let message = format!("is {other:?}; it must be function or allowed_tools");
+            return Err(ApiError::field(choice.path("type"), message));
+        }
+    }
+    choice.end()
 }
 
-fn forced(path: &str, choice: &str) -> ApiError {
-    let why = format!("{choice}; a call cannot be forced yet, so send auto or none");
-    ApiError::unsupported(path, why)
+fn word_of(path: &str, word: &str) -> Result<ToolChoice> {
+    match word {
+        "auto" => Ok(ToolChoice::Auto),
+        "none" => Ok(ToolChoice::None),
+        "required" => Ok(ToolChoice::Required),
+        other => {
+            let message =
+                format!("is {other:?}; it must be auto, none, required, or a tool by its name");
+            Err(ApiError::field(path, message))
+        }
+    }
+}
+
+/// Leaves the model those tools alone that it may call now.
+fn allowed(choice: &mut Fields, options: &mut Options) -> Result<()> {
+    let mode: String = choice.need("mode")?;
+    options.tool_choice = match mode.as_str() {
+        "auto" => ToolChoice::Auto,
+        "required" => ToolChoice::Required,
+        other => {
+            let message = format!("is {other:?}; it must be auto or required");
+            return Err(ApiError::field(choice.path("mode"), message));
+        }
+    };
+    let named: Vec<Map<String, Value>> = choice.need("tools")?;
+    let mut names = Vec::new();
+    for (at, tool) in named.iter().enumerate() {
+        let name = tool
+            .get("function")
+            .and_then(|function| function.get("name"));
+        let name = name.or(tool.get("name")).and_then(Value::as_str);
+        let known = |name: &&str| {
+            options
+                .tools
+                .iter()
+                .any(|tool| name_of(tool) == Some(*name))
+        };
+        let path = || choice.path(&format!("tools[{at}]"));
+        names.push(
+            name.filter(known)
+                .ok_or_else(|| ApiError::field(path(), "it names none of the tools"))?,
+        );
+    }
+    options
+        .tools
+        .retain(|tool| name_of(tool).is_some_and(|name| names.contains(&name)));
+    Ok(())
+}
+
+/// The name of a tool as options have it.
+fn name_of(tool: &Value) -> Option<&str> {
+    tool.get("function")?.get("name")?.as_str()
 }
 
 fn named(path: &str, name: Option<&Value>) -> Result<()> {
@@ -160,24 +234,72 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_has_a_word_in_each_api() {
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+        let flat = |name: &str| json!({"type": "function", "name": name});
+        let some = |how: Read, tools: Vec<Value>, choice: Value| {
+            read(how, json!({"tools": tools, "tool_choice": choice})).unwrap()
+        };
+        let both = || vec![tool("now"), tool("then")];
+        let named = ToolChoice::Tool("now".to_owned());
+        let choice = |how, tools, choice| some(how, tools, choice).tool_choice;
+        assert_eq!(
+            choice(chat, both(), "required".into()),
+            ToolChoice::Required
+        );
+        assert_eq!(choice(chat, both(), tool("now")), named);
+        let flats = || vec![flat("now"), flat("then")];
+        assert_eq!(choice(responses, flats(), flat("now")), named);
+        let its = json!([{"name": "now", "input_schema": {"type": "object"}}]);
+        let sent = json!({"tools": its, "tool_choice": {"type": "tool", "name": "now"}});
+        assert_eq!(read(messages, sent).unwrap().tool_choice, named);
+        let sent = json!({"tools": its, "tool_choice": {"type": "any", "disable_parallel_tool_use": true}});
+        let options = read(messages, sent).unwrap();
+        assert_eq!(options.tool_choice, ToolChoice::Required);
+        assert_eq!(options.parallel_tool_calls, Some(false));
+        let sent = json!({"tools": both(), "parallel_tool_calls": false});
+        assert_eq!(read(chat, sent).unwrap().parallel_tool_calls, Some(false));
+        // Those that may be called now are those that it is told of.
+        let allowed = json!({"mode": "required", "tools": [tool("then")]});
+        let options = some(
+            chat,
+            both(),
+            json!({"type": "allowed_tools", "allowed_tools": allowed}),
+        );
+        assert_eq!(options.tools, [tool("then")]);
+        assert_eq!(options.tool_choice, ToolChoice::Required);
+        let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": [flat("then")]});
+        let options = some(responses, flats(), allowed);
+        assert_eq!(options.tools, [tool("then")]);
+        assert_eq!(options.tool_choice, ToolChoice::Auto);
+    }
+
+    #[test]
     fn what_cannot_be_held_to_is_refused_by_name() {
         let tool = json!({"type": "function", "function": {"name": "now"}});
-        let cases: [(Read, Value, &str); 7] = [
+        let allowed =
+            json!({"mode": "auto", "tools": [{"type": "function", "function": {"name": "then"}}]});
+        let cases: [(Read, Value, &str); 8] = [
             (
                 chat,
                 json!({"tools": [{"type": "retrieval"}]}),
                 "tools[0].type",
             ),
             (chat, json!({"tools": [{"type": "function"}]}), "tools[0]"),
-            (chat, json!({"tool_choice": "required"}), "tool_choice"),
+            (chat, json!({"tool_choice": "always"}), "tool_choice"),
             (
                 chat,
-                json!({"tool_choice": {"type": "function", "function": {"name": "now"}}}),
-                "tool_choice",
+                json!({"tool_choice": {"type": "function", "function": {}}}),
+                "tool_choice.function.name",
             ),
             (
                 chat,
-                json!({"tools": [tool], "parallel_tool_calls": false}),
+                json!({"tools": [tool], "tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}),
+                "tool_choice.allowed_tools.tools[0]",
+            ),
+            (
+                chat,
+                json!({"parallel_tool_calls": "no"}),
                 "parallel_tool_calls",
             ),
             (
@@ -187,7 +309,7 @@ mod tests {
             ),
             (
                 messages,
-                json!({"tool_choice": {"type": "any"}}),
+                json!({"tool_choice": {"type": "required"}}),
                 "tool_choice.type",
             ),
         ];

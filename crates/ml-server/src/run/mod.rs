@@ -6,6 +6,7 @@
 //! before the next token. Several answers to one prompt are asked of the engine at once, which reads the prompt once.
 
 mod event;
+mod force;
 mod reader;
 
 use std::future::poll_fn;
@@ -91,6 +92,9 @@ impl Run {
         for mut job in jobs {
             job.options.cancel = cancel.clone();
             let places: Vec<_> = places.by_ref().take(job.n).collect();
+            if app.test_force_tools {
+                force::apply(&mut job);
+            }
             let reader = Reader {
                 app: Arc::clone(app),
                 backend: backend.clone(),

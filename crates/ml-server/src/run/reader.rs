@@ -87,6 +87,10 @@ impl Reader {
                 cached: figures.reused_tokens,
                 generated: figures.generated_tokens,
             };
+            if let Some(end) = stream.end_logprobs() {
+                let end = self.probable(std::slice::from_ref(end));
+                self.report(Report::Event(Event::Probable(end)));
+            }
             let prompt = stream.prompt_logprobs();
             if !prompt.is_empty() {
                 self.report(Report::Event(self.prompt(job, prompt)));
@@ -192,6 +196,15 @@ impl Stream {
                     (tokens, piece.logprobs, vec![Event::Text(piece.text)])
                 }))
             }
+        }
+    }
+
+    /// Of the token that ended a text. lm-evaluation-harness counts on as many tokens as were drawn; chats, in
+    /// OpenAI's API, tell those of the answer alone.
+    fn end_logprobs(&self) -> Option<&TokenLogprobs> {
+        match self {
+            Self::Answer(_) => None,
+            Self::Text(stream) => stream.generation()?.end_logprobs.as_ref(),
         }
     }
 

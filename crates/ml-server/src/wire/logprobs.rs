@@ -50,11 +50,12 @@ impl Chat {
     }
 }
 
-/// Of a completion's choice, or of a chunk of it: lists of one length.
+/// Of a completion's choice, or of a chunk of it: lists of one length. A token's number is the same in both of them,
+/// to the last digit: lm-evaluation-harness asks by that whether it was the most probable.
 #[derive(Default, Serialize)]
 pub(super) struct Completion {
     tokens: Vec<String>,
-    token_logprobs: Vec<Option<f32>>,
+    token_logprobs: Vec<Option<f64>>,
     top_logprobs: Vec<Option<Map<String, Value>>>,
     /// Where each token begins, in characters.
     text_offset: Vec<usize>,
@@ -73,14 +74,14 @@ impl Completion {
             let all = top.iter().chain([&token]);
             let all = all.map(|told| (told.text(), f64::from(told.number()).into()));
             let all = all.collect();
-            self.push(token.text(), Some(token.number()), Some(all), offset);
+            self.push(token.text(), Some(token.number().into()), Some(all), offset);
         }
     }
 
     fn push(
         &mut self,
         token: String,
-        logprob: Option<f32>,
+        logprob: Option<f64>,
         top: Option<Map<String, Value>>,
         offset: &mut usize,
     ) {

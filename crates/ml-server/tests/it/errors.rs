@@ -105,7 +105,7 @@ fn each_refusal_names_what_is_wrong() {
             chat(json!({"tool_choice": "required"})),
             400,
             Some("tool_choice"),
-            unsupported,
+            invalid,
         ),
         (
             path,

@@ -127,6 +127,29 @@ fn a_completion_tells_of_its_prompt_too() {
 }
 
 #[test]
+fn harnesses_find_a_number_for_each_token_that_was_drawn_and_the_best_one_among_the_best() {
+    let prompt = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n<|im_start|>assistant\n4";
+    for (more, drawn, text) in [("", "2", "2"), ("2", "<|im_end|>", "")] {
+        let prompt = format!("{prompt}{more}");
+        let request = json!({"prompt": prompt, "temperature": 0, "max_tokens": 1, "echo": true, "logprobs": 1});
+        let answer = post(shared(), "/v1/completions", &request).ok();
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["text"], format!("{prompt}{text}"));
+        let told = &choice["logprobs"];
+        let tokens = told["tokens"].as_array().unwrap();
+        assert_eq!(tokens.last().unwrap(), drawn);
+        // The token that was drawn is the most probable one, and has one number in both places.
+        let last = tokens.len() - 1;
+        assert_eq!(
+            told["token_logprobs"][last],
+            told["top_logprobs"][last][drawn]
+        );
+        let ids = direct().encode(&prompt).unwrap();
+        assert_eq!(told["token_logprobs"].as_array().unwrap().len(), ids.len() + 1);
+    }
+}
+
+#[test]
 fn biases_and_penalties_change_what_is_drawn() {
     let four = direct().encode("4").unwrap()[0].to_string();
     let banned = ask("What is 17 + 25?", json!({"logit_bias": {four: -100}}));

@@ -19,6 +19,7 @@ mod safety;
 mod several;
 mod tls;
 mod tokens;
+mod tools;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

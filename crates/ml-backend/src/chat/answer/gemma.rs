@@ -25,7 +25,7 @@ pub(super) const FUNCTION_GEMMA: Words = Words {
     quote: "<escape>",
 };
 
-const CALL: &str = "call:";
+pub(super) const CALL: &str = "call:";
 
 #[derive(Debug)]
 pub(super) struct Gemma {

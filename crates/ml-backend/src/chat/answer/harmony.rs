@@ -8,9 +8,9 @@ use super::json::{JsonValue, Step};
 use super::out::Out;
 use super::reader::overlap;
 
-const START: &str = "<|start|>";
-const MESSAGE: &str = "<|message|>";
-const CHANNEL: &str = "<|channel|>";
+pub(super) const START: &str = "<|start|>";
+pub(super) const MESSAGE: &str = "<|message|>";
+pub(super) const CHANNEL: &str = "<|channel|>";
 const CONSTRAIN: &str = "<|constrain|>";
 /// What ends a body.
 const ENDS: [&str; 4] = ["<|end|>", "<|call|>", "<|return|>", START];

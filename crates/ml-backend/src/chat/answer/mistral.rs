@@ -8,7 +8,7 @@ use super::reader::{Reader, Taken};
 
 pub(super) const OPEN: &str = "[TOOL_CALLS]";
 const CALL_ID: &str = "[CALL_ID]";
-const ARGS: &str = "[ARGS]";
+pub(super) const ARGS: &str = "[ARGS]";
 
 #[derive(Debug)]
 pub(super) struct Mistral(At);

@@ -8,10 +8,12 @@
 //! - `syntax` chooses by the template; `reader` is what a syntax is, and `tags`, `xml`, `gemma`, `python`, `llama` and
 //!   `mistral` are one each; `harmony` has the whole answer in its form;
 //! - `json`, `loose`, `call_object` and `call_list` are what they read;
+//! - `forced` writes grammars of the same syntaxes, for answers that have to be calls;
 //! - `tools` knows the types of parameters; `out` collects.
 
 mod call_list;
 mod call_object;
+pub(crate) mod forced;
 mod gemma;
 mod harmony;
 mod json;

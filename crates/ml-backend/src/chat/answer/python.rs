@@ -23,7 +23,7 @@ pub(super) enum Around {
 }
 
 impl Around {
-    fn close(self) -> &'static str {
+    pub(super) fn close(self) -> &'static str {
         match self {
             Self::List => "]",
             Self::Fence => "```",
@@ -229,6 +229,6 @@ impl Reader for Python {
     }
 }
 
-fn is_first(c: char) -> bool {
+pub(super) fn is_first(c: char) -> bool {
     c.is_alphabetic() || c == '_'
 }

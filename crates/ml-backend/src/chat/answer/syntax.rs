@@ -169,7 +169,7 @@ impl ReasoningSyntax {
         }
     }
 
-    pub(super) fn close(self) -> &'static str {
+    pub(crate) fn close(self) -> &'static str {
         match self {
             Self::Think => "</think>",
             Self::Gemma4 => "<channel|>",
@@ -178,13 +178,24 @@ impl ReasoningSyntax {
         }
     }
 
-    /// What ends a thought and begins the answer, as templates write it.
-    pub(crate) fn closing(self) -> &'static str {
+    /// What ends a thought and begins the answer, as templates write it; `calls` has to be its first part.
+    pub(crate) fn closing(self, calls: bool) -> &'static str {
         match self {
             Self::Think => "\n</think>\n\n",
             Self::Gemma4 => "\n<channel|>",
             Self::Mistral => "[/THINK]",
+            Self::Harmony if calls => self.close(),
             Self::Harmony => "<|end|><|start|>assistant<|channel|>final<|message|>",
+        }
+    }
+
+    /// The token that begins a thought.
+    pub(crate) fn opener(self) -> &'static str {
+        match self {
+            Self::Think => "<think>",
+            Self::Gemma4 => "<|channel>",
+            Self::Mistral => "[THINK]",
+            Self::Harmony => "<|channel|>",
         }
     }
 

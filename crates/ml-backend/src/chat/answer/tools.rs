@@ -10,6 +10,8 @@ pub(super) struct Tools(Vec<Tool>);
 struct Tool {
     name: String,
     parameters: Map<String, Value>,
+    /// What references lead into.
+    schema: Value,
 }
 
 impl Tools {
@@ -20,6 +22,7 @@ impl Tools {
             let parameters = schema.and_then(|schema| schema.get("properties"));
             Some(Tool {
                 name: function.get("name")?.as_str()?.to_owned(),
+                schema: schema.cloned().unwrap_or_default(),
                 parameters: parameters
                     .and_then(Value::as_object)
                     .cloned()
@@ -40,12 +43,11 @@ impl Tools {
 
     /// The types of a parameter.
     pub(super) fn kinds(&self, name: &str, parameter: &str) -> Kinds {
-        let schema = self
-            .tool(name)
-            .and_then(|tool| tool.parameters.get(parameter));
         let mut kinds = Kinds::default();
-        if let Some(schema) = schema {
-            kinds.add(schema, 0);
+        if let Some(tool) = self.tool(name)
+            && let Some(schema) = tool.parameters.get(parameter)
+        {
+            kinds.add(schema, &tool.schema, 0);
         }
         kinds
     }
@@ -60,7 +62,15 @@ impl Tools {
 pub(super) struct Kinds(Vec<String>);
 
 impl Kinds {
-    fn add(&mut self, schema: &Value, depth: usize) {
+    fn add(&mut self, schema: &Value, whole: &Value, depth: usize) {
+        let reference = schema.get("$ref").and_then(Value::as_str);
+        if let Some(path) = reference.and_then(|reference| reference.strip_prefix('#')) {
+            match whole.pointer(path) {
+                Some(schema) if depth <= 8 => self.add(schema, whole, depth + 1),
+                _ => {}
+            }
+            return;
+        }
         match schema.get("type") {
             Some(Value::String(kind)) => self.0.push(kind.to_lowercase()),
             Some(Value::Array(kinds)) => {
@@ -79,12 +89,22 @@ impl Kinds {
             let some = schema.get(key).and_then(Value::as_array);
             some.into_iter()
                 .flatten()
-                .for_each(|one| self.add(one, depth + 1));
+                .for_each(|one| self.add(one, whole, depth + 1));
         }
         let values = schema.get("enum").and_then(Value::as_array);
         for value in values.into_iter().flatten().chain(schema.get("const")) {
             self.0.push(kind_of(value).to_owned());
         }
+    }
+
+    /// The names of the types; none where it is not known.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether nothing is known of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether it can be nothing but a text.

@@ -11,9 +11,9 @@ use super::tags;
 use super::tools::Kinds;
 
 pub(super) const FUNCTION: &str = "<function=";
-const FUNCTION_END: &str = "</function>";
+pub(super) const FUNCTION_END: &str = "</function>";
 pub(super) const PARAMETER: &str = "<parameter=";
-const PARAMETER_END: &str = "</parameter>";
+pub(super) const PARAMETER_END: &str = "</parameter>";
 /// The same with the line break that belongs to it.
 const VALUE_END: &str = "\n</parameter>";
 

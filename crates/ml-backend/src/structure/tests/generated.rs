@@ -72,7 +72,7 @@ fn schema(random: &mut Rng, levels: usize) -> Value {
     }
 }
 
-fn object(random: &mut Rng, levels: usize) -> Value {
+pub(super) fn object(random: &mut Rng, levels: usize) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for i in 0..1 + random.below(4) {

@@ -2,6 +2,7 @@
 //! itself must be of the form, as another program judges it: the `jsonschema` crate, the `regex` syntax by hand.
 
 mod answers;
+mod calls;
 mod generated;
 mod refusals;
 
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use models::tokenizer::Tokenizer;
 
-use super::{Matcher, Structure, Structures};
+use super::{Form, Matcher, Structure, Structures};
 use crate::Result;
 
 /// Tokens after which an answer is cut off.
@@ -20,6 +21,8 @@ struct Model {
     tokenizer: Tokenizer,
     rows: usize,
     structures: Structures,
+    /// Whether special tokens are left out of its texts.
+    skip_special: bool,
 }
 
 /// What a model answered.
@@ -41,22 +44,31 @@ fn models() -> [Model; 2] {
             rows: tokenizer.vocab_size() + 37,
             tokenizer,
             structures: Structures::default(),
+            skip_special: true,
         }
     })
 }
 
 impl Model {
     fn matcher(&self, structure: &Structure) -> Result<Matcher> {
+        self.matcher_of(&structure.clone().into())
+    }
+
+    fn matcher_of(&self, form: &Form) -> Result<Matcher> {
         let ends = self.tokenizer.eos_ids();
         let grammar = self
             .structures
-            .grammar(structure, &self.tokenizer, self.rows, ends)?;
+            .grammar(form, &self.tokenizer, self.rows, ends)?;
         Ok(Matcher::new(grammar))
     }
 
     /// An answer drawn at random.
     fn answer(&self, structure: &Structure, seed: u64) -> Answer {
-        let mut matcher = self.matcher(structure).unwrap();
+        self.answer_of(&structure.clone().into(), seed)
+    }
+
+    fn answer_of(&self, form: &Form, seed: u64) -> Answer {
+        let mut matcher = self.matcher_of(form).unwrap();
         let mut random = Rng::new(seed);
         let mut ids = Vec::new();
         while ids.len() < LONGEST {
@@ -66,7 +78,8 @@ impl Model {
                 assert!(matcher.may_end());
                 return self.ended(ids, true);
             }
-            assert!(!self.tokenizer.is_special(id), "{id}");
+            let call = matches!(form, Form::Calls(_));
+            assert!(call || !self.tokenizer.is_special(id), "{id}");
             ids.push(id);
             if matcher.accept(id).unwrap() {
                 return self.ended(ids, true);
@@ -78,7 +91,7 @@ impl Model {
     /// The text comes from the decoder, which the matcher knows nothing of.
     fn ended(&self, ids: Vec<u32>, ended: bool) -> Answer {
         Answer {
-            text: self.tokenizer.decode(&ids, true).unwrap(),
+            text: self.tokenizer.decode(&ids, self.skip_special).unwrap(),
             ids,
             ended,
         }
@@ -86,7 +99,11 @@ impl Model {
 
     /// Whether `text`, cut into tokens as the tokenizer does, is an answer of this form.
     fn takes(&self, structure: &Structure, text: &str) -> bool {
-        let mut matcher = self.matcher(structure).unwrap();
+        self.takes_of(&structure.clone().into(), text)
+    }
+
+    fn takes_of(&self, form: &Form, text: &str) -> bool {
+        let mut matcher = self.matcher_of(form).unwrap();
         let mut over = false;
         for id in self.tokenizer.encode(text, false).unwrap() {
             if over || !ids_of(matcher.mask().unwrap()).contains(&id) {

@@ -118,7 +118,7 @@ fn a_vocabulary_of_unknown_bytes_is_refused() {
     std::fs::write(dir.path().join("tokenizer.json"), words.to_string()).unwrap();
     let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
     let structure = Structure::Regex("ab".to_owned());
-    let refused = Structures::default().grammar(&structure, &tokenizer, 3, &[]);
+    let refused = Structures::default().grammar(&structure.into(), &tokenizer, 3, &[]);
     let error = refused
         .err()
         .map(|error| error.to_string())
