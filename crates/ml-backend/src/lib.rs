@@ -68,6 +68,7 @@ mod metrics;
 mod mlx_model;
 mod model_info;
 mod options;
+mod prefix;
 mod request;
 mod rerank;
 mod sample;
