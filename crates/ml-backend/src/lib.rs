@@ -123,3 +123,8 @@ struct StructurePage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/tools.md")]
 struct ToolsPage;
+
+/// And that of the page on prompts that were read.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/prefix.md")]
+struct PrefixPage;

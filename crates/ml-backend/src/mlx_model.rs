@@ -360,9 +360,7 @@ impl MlxModel {
         let (tokens, time) = sequence.ran;
         let cost = time.as_nanos() as f64 / tokens.max(1) as f64;
         let exact = &held.tokens[..held.exact.min(held.tokens.len())];
-        let written = self
-            .prefixes
-            .write(&self.model, exact, &held.cache, sequence.cuts, cost);
+        let written = self.prefixes.write(exact, &held.cache, sequence.cuts, cost);
         if let Err(error) = written {
             tracing::debug!(%error, "a prompt is not kept on disk");
         }
@@ -520,6 +518,10 @@ impl LanguageModel for MlxModel {
             None => self.prefixes.fetch(&self.model, prompt, cuts, reused),
             Some(_) => None,
         };
+        if loading.is_some() {
+            // Its pages are there, and are about to be filled.
+            self.make_way(self.bytes_to_come(prompt.len()));
+        }
         held.tokens.clone_from(prompt);
         let expected = prompt.len() + request.max_tokens.min(EXPECTED_TOKENS);
         held.cache.expect(i32::try_from(expected).unwrap_or(0));

@@ -65,7 +65,7 @@ pub(crate) struct Script {
     paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
-    /// Tokens of a prompt that are on disk, and how often it is asked for them before they are there.
+    /// First tokens of longer prompts that are on disk, and how often it is asked for them before they are there.
     pub(crate) on_disk: usize,
     pub(crate) fetch_asks: usize,
     /// Whether sequences can be copied.
@@ -196,15 +196,14 @@ impl LanguageModel for Script {
 
     fn fetched(&mut self, sequence: SequenceId) -> Result<Option<usize>> {
         assert!(self.held_sequences[sequence.0], "it has ended");
-        if self.fetch_asks > 0 {
-            self.fetch_asks -= 1;
-            return Ok(None);
-        }
         let prompt = &self.prompts[sequence.0];
         let cache = &mut self.caches[sequence.0];
-        let fetched = self.on_disk.min(prompt.len() - 1);
-        if fetched > cache.len() {
-            *cache = prompt[..fetched].to_vec();
+        if (cache.len() + 1..prompt.len()).contains(&self.on_disk) {
+            if self.fetch_asks > 0 {
+                self.fetch_asks -= 1;
+                return Ok(None);
+            }
+            *cache = prompt[..self.on_disk].to_vec();
         }
         Ok(Some(cache.len()))
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options};
 
+use crate::prefix_args::PrefixArgs;
 use crate::stage_args::StageArgs;
 use crate::structure::StructureArgs;
 
@@ -115,6 +116,8 @@ pub(crate) struct GenerateArgs {
     /// The same of the prompt's tokens, of all but the first.
     #[arg(long, help_heading = OUTPUT, value_name = "N", value_parser = up_to_20)]
     pub(crate) prompt_logprobs: Option<usize>,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(crate) prefixes: PrefixArgs,
     #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }
@@ -123,6 +126,7 @@ pub(crate) struct GenerateArgs {
 const MODEL: &str = "Model and device";
 const PROMPT: &str = "Prompt";
 const OUTPUT: &str = "Output";
+pub(crate) const PREFIXES: &str = "Prompts that were read";
 const ANSWER: &str = "Length and end of the answer";
 const SAMPLING: &str = "Sampling";
 const STAGES: &str = "Penalties, biases and further filters";
@@ -154,6 +158,8 @@ pub(crate) struct ChatArgs {
         hide_possible_values = true
     )]
     pub(crate) reasoning: Option<Reasoning>,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(crate) prefixes: PrefixArgs,
     #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }
@@ -473,7 +479,7 @@ fn wired_limit(text: &str) -> Result<WiredLimit, String> {
     }
 }
 
-fn gibibytes(text: &str) -> Result<u64, String> {
+pub(crate) fn gibibytes(text: &str) -> Result<u64, String> {
     let gib = number(text, |gib| gib >= 0.0, "must be a number of GiB, 0 or more")?;
     Ok((f64::from(gib) * f64::from(1 << 30)) as u64)
 }

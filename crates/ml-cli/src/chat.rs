@@ -23,7 +23,7 @@ Ctrl-C  stop an answer";
 
 pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     signals::install()?;
-    let backend = session::open(&args.model)?;
+    let backend = session::open_with(&args.model, &args.prefixes)?;
     let mut lines = Lines::new()?;
     let mut conversation = Conversation::new(&backend, args);
     if lines.is_interactive() {

@@ -4,22 +4,29 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
+use ml_backend::{DeviceInfo, Metrics, MlxBackend, MlxBackendBuilder, Progress};
 
 use crate::args::{LoadArgs, ModelArgs, WiredLimit};
 use crate::models;
 use crate::output::note;
+use crate::prefix_args::PrefixArgs;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
-    Ok(load(&args.load, &models::folder(&args.model)?, None)?)
+    Ok(load(&args.load, &models::folder(&args.model)?, |it| it)?)
 }
 
-/// Loads the model of a directory, as `args` say; `at_once` is how many requests are served at the same time.
+/// The same, and keeps what its prompts make.
+pub(crate) fn open_with(args: &ModelArgs, prefixes: &PrefixArgs) -> anyhow::Result<MlxBackend> {
+    let folder = models::folder(&args.model)?;
+    Ok(load(&args.load, &folder, |it| prefixes.add_to(it))?)
+}
+
+/// Loads the model of a directory, as `args` and `more` say.
 pub(crate) fn load(
     args: &LoadArgs,
     dir: &Path,
-    at_once: Option<usize>,
+    more: impl for<'a> Fn(MlxBackendBuilder<'a>) -> MlxBackendBuilder<'a>,
 ) -> ml_backend::Result<MlxBackend> {
     let mut meter = Meter::new();
     let mut builder = MlxBackend::builder()
@@ -45,10 +52,7 @@ pub(crate) fn load(
         Some(WiredLimit::Auto) => builder.auto_wired_limit(),
         Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
     };
-    if let Some(requests) = at_once {
-        builder = builder.at_once(requests);
-    }
-    let backend = builder.load(dir)?;
+    let backend = more(builder).load(dir)?;
     let info = backend.info();
     note(&format!(
         "loaded {}: {} layers, {}, {:.1} s",

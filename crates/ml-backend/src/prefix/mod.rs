@@ -212,14 +212,13 @@ impl Prefixes {
     /// nanoseconds.
     pub(crate) fn write(
         &mut self,
-        model: &Model,
         tokens: &[u32],
         cache: &Cache,
         cuts: Cuts,
         cost: f64,
     ) -> Result<()> {
         match &mut self.disk {
-            Some(disk) => disk.write(model, tokens, cache, cuts, cost),
+            Some(disk) => disk.write(tokens, cache, cuts, cost),
             None => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ mod demo;
 mod demo_accuracy;
 mod embedding;
 mod encoder;
+mod prefix;
 mod random_weights;
 mod respond;
 mod sampling;

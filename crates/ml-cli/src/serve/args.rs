@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::args::{LoadArgs, at_least_one};
+use crate::args::{LoadArgs, PREFIXES, at_least_one};
+use crate::prefix_args::PrefixArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -49,6 +50,8 @@ pub(crate) struct ServeArgs {
     /// Seconds that running answers may take once the program is told to end (Ctrl-C, SIGTERM).
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) grace: u32,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(super) prefixes: PrefixArgs,
 }
 
 pub(super) fn key(text: &str) -> Result<String, String> {

@@ -14,16 +14,20 @@ use signal_hook::iterator::Signals;
 
 pub(crate) use args::ServeArgs;
 
-use crate::args::LoadArgs;
 use crate::output::note;
 use crate::session;
 
 pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = keys(args)?;
     let open_to_all = keys.is_empty() && !args.host.is_loopback();
-    let (load, at_once): (&'static LoadArgs, _) = (&args.load, args.at_once);
     let mut config = Config::new(models::named(&args.model)?, move |dir| {
-        session::load(load, dir, at_once)
+        session::load(&args.load, dir, |builder| {
+            let builder = args.prefixes.add_to(builder);
+            match args.at_once {
+                Some(requests) => builder.at_once(requests),
+                None => builder,
+            }
+        })
     });
     config.keys = keys;
     config.hosts = args.allow_host.clone();

@@ -36,11 +36,6 @@ impl Chain {
         Self { links }
     }
 
-    /// Whole pages.
-    pub(super) fn pages(&self) -> usize {
-        self.links.len() - 1
-    }
-
     /// `None` behind the last page.
     pub(super) fn name(&self, part: Part) -> Option<Name> {
         let link = self.links.get(part.pages())?;
@@ -76,7 +71,6 @@ mod tests {
     fn a_name_says_the_model_all_tokens_up_to_it_and_the_part() {
         let tokens: Vec<u32> = (0..3 * PAGE as u32 + 7).collect();
         let chain = Chain::new(&[1; 32], &tokens);
-        assert_eq!(chain.pages(), 3);
         let mut other = tokens.clone();
         other[PAGE] += 1;
         let mut names = HashSet::new();

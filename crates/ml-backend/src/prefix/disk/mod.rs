@@ -16,7 +16,7 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use models::Model;
@@ -51,19 +51,30 @@ pub(crate) struct PrefixDir {
 /// The tier of a model.
 pub(crate) struct Disk {
     root: PathBuf,
-    origin: Receiver<[u8; 32]>,
-    known: Option<[u8; 32]>,
+    origin: Origin,
     writer: Writer,
     jobs: VecDeque<Job>,
     /// Bytes a second.
     rate: f64,
 }
 
-/// A sequence that is being written.
+/// What decides the model's numbers.
+enum Origin {
+    /// Its files are being read.
+    Coming(Receiver<[u8; 32]>),
+    Known([u8; 32]),
+    /// They could not be.
+    Unknown,
+}
+
+/// A sequence that is to be written.
 struct Job {
     cache: Cache,
-    dir: PathBuf,
-    parts: VecDeque<(Part, Name)>,
+    /// Those that it begins with.
+    tokens: Vec<u32>,
+    cuts: Cuts,
+    /// Once the names are known: the folder, and what is not there yet.
+    parts: Option<(PathBuf, VecDeque<(Part, Name)>)>,
     /// Nanoseconds that it took to read a token.
     cost: f64,
 }
@@ -83,8 +94,7 @@ impl Disk {
         })?;
         Ok(Self {
             root: to.dir.clone(),
-            origin,
-            known: None,
+            origin: Origin::Coming(origin),
             writer,
             jobs: VecDeque::new(),
             rate: DISK_RATE,
@@ -93,10 +103,16 @@ impl Disk {
 
     /// The folder and the names of a prompt's parts; `None` as long as the model's files are being read.
     fn names(&mut self, tokens: &[u32], cuts: Cuts) -> Option<(PathBuf, Chain)> {
-        if self.known.is_none() {
-            self.known = self.origin.try_recv().ok();
+        if let Origin::Coming(coming) = &self.origin {
+            self.origin = match coming.try_recv() {
+                Ok(origin) => Origin::Known(origin),
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => Origin::Unknown,
+            };
         }
-        let origin = self.known?;
+        let Origin::Known(origin) = self.origin else {
+            return None;
+        };
         let dir = self.root.join(hex(&origin[..16]));
         // How prompts are cut decides some of their bits.
         let mut with_cuts = origin;
@@ -147,10 +163,13 @@ impl Disk {
                 .all(|&kind| is_there(Part::Keys { kind, page: *page }))
         };
         let most = (0..most).take_while(whole).count();
+        // What all need is there up to then.
+        let is_new =
+            |part: &Part| !matches!(part, Part::Keys { kind, .. } if always.contains(kind));
         let fits = |pages: &usize| {
             let tokens = pages * PAGE;
-            cuts.at_most(tokens, prompt.len()) == tokens
-                && states.needed(*pages).into_iter().all(is_there)
+            let mut others = states.needed(*pages).into_iter().filter(is_new);
+            cuts.at_most(tokens, prompt.len()) == tokens && others.all(is_there)
         };
         let pages = (1..=most)
             .rev()
@@ -233,58 +252,89 @@ impl Disk {
     /// nanoseconds. Its pages are written by [`Disk::go_on`].
     pub(crate) fn write(
         &mut self,
-        model: &Model,
         tokens: &[u32],
         cache: &Cache,
         cuts: Cuts,
         cost: f64,
     ) -> Result<()> {
-        if tokens.len() < PAGE || self.jobs.len() >= WAITING {
+        let is_off = matches!(self.origin, Origin::Unknown);
+        if is_off || tokens.len() < PAGE || self.jobs.len() >= WAITING {
             return Ok(());
         }
-        let Some((dir, chain)) = self.names(tokens, cuts) else {
-            return Ok(());
-        };
-        let parts = match (model.states(), cache.sequence()) {
-            (Some(states), Some(id)) => states.parts(id, tokens.len() as i32),
-            _ => return Ok(()),
-        };
-        let named = parts
-            .into_iter()
-            .filter_map(|part| Some((part, chain.name(part)?)));
-        let new = named.filter(|(_, name)| !name.path(&dir).exists());
-        let mut parts: Vec<(Part, Name)> = new.collect();
-        if parts.is_empty() || private_folder(&dir).is_err() {
-            return Ok(());
-        }
-        // From the first page on: without those before it none is of use.
-        parts.sort_by_key(|(part, _)| (part.pages(), *part));
         self.jobs.push_back(Job {
             cache: cache.fork()?,
-            dir,
-            parts: parts.into(),
+            tokens: tokens.to_vec(),
+            cuts,
+            parts: None,
             cost,
         });
         Ok(())
     }
 
+    /// What is to be written of a job; `None` as long as its files' names are not known.
+    fn parts(&mut self, model: &Model, job: &mut Job) -> Option<(PathBuf, VecDeque<(Part, Name)>)> {
+        if let Some(parts) = job.parts.take() {
+            return Some(parts);
+        }
+        let (dir, chain) = self.names(&job.tokens, job.cuts)?;
+        let mut parts = match (model.states(), job.cache.sequence()) {
+            (Some(states), Some(id)) => states.parts(id, job.tokens.len() as i32),
+            _ => Vec::new(),
+        };
+        // From the first page on: without those before it none is of use.
+        parts.sort_by_key(|part| (part.pages(), *part));
+        let named = parts
+            .into_iter()
+            .filter_map(|part| Some((part, chain.name(part)?)));
+        let new: VecDeque<_> = named
+            .filter(|(_, name)| !name.path(&dir).exists())
+            .collect();
+        if !new.is_empty() && private_folder(&dir).is_err() {
+            return Some((dir, VecDeque::new()));
+        }
+        Some((dir, new))
+    }
+
     /// Hands the writer what it has room for. Whether there is more.
     pub(crate) fn go_on(&mut self, model: &Model) -> bool {
-        while let Some(job) = self.jobs.front_mut() {
-            let Some((part, name)) = job.parts.front().copied() else {
-                self.jobs.pop_front();
-                continue;
+        while let Some(mut job) = self.jobs.pop_front() {
+            let Some((dir, mut parts)) = self.parts(model, &mut job) else {
+                let coming = matches!(self.origin, Origin::Coming(_));
+                match coming {
+                    true => self.jobs.push_front(job),
+                    false => self.jobs.clear(),
+                }
+                return coming;
             };
-            let (Some(states), Some(id)) = (model.states(), job.cache.sequence()) else {
-                self.jobs.clear();
-                return false;
-            };
-            let Some(page) = states.still(id, part) else {
-                // An operation that failed, or one that has not run.
+            let more = self.offer(model, &job, &dir, &mut parts);
+            if more == Some(true) {
+                job.parts = Some((dir, parts));
+                self.jobs.push_front(job);
                 return true;
+            }
+            if more.is_none() {
+                self.jobs.clear();
+            }
+        }
+        false
+    }
+
+    /// The same of one sequence; `None` if the writer has ended.
+    fn offer(
+        &self,
+        model: &Model,
+        job: &Job,
+        dir: &Path,
+        parts: &mut VecDeque<(Part, Name)>,
+    ) -> Option<bool> {
+        let (states, id) = (model.states()?, job.cache.sequence()?);
+        while let Some((part, name)) = parts.front().copied() {
+            let Some(page) = states.still(id, part) else {
+                // An operation that has not run writes there.
+                return Some(true);
             };
             let task = Task {
-                path: name.path(&job.dir),
+                path: name.path(dir),
                 header: Header {
                     name,
                     len: states.part_bytes(part) as u64,
@@ -292,19 +342,13 @@ impl Disk {
                 },
                 page,
             };
-            drop(states);
             match self.writer.offer(task) {
-                Ok(()) => {
-                    job.parts.pop_front();
-                }
-                Err(Some(_)) => return true,
-                Err(None) => {
-                    self.jobs.clear();
-                    return false;
-                }
-            }
+                Ok(()) => parts.pop_front(),
+                Err(Some(_)) => return Some(true),
+                Err(None) => return None,
+            };
         }
-        false
+        Some(false)
     }
 
     /// The sequences that wait to be written.

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
@@ -18,15 +19,15 @@ const VERSION: u32 = 1;
 /// A digest of the model in `dir`, of `how` it is computed, and of this program; digests of files are kept in `cache`.
 ///
 /// # Errors
-/// When a file cannot be read, or changes meanwhile.
-pub(super) fn of(dir: &Path, how: &str, cache: &Path) -> io::Result<[u8; 32]> {
+/// When a file cannot be read, or changes meanwhile, or it is to `stop`.
+pub(super) fn of(dir: &Path, how: &str, cache: &Path, stop: &AtomicBool) -> io::Result<[u8; 32]> {
     let mut all = Sha256::new();
     all.update(VERSION.to_le_bytes());
     all.update(program().as_bytes());
     all.update(how.as_bytes());
     for path in files(dir)? {
         all.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        all.update(of_file(&path, cache)?);
+        all.update(of_file(&path, cache, stop)?);
     }
     Ok(all.finalize().into())
 }
@@ -66,7 +67,7 @@ fn stamp(path: &Path) -> io::Result<String> {
     Ok(format!("{} {} {written}", path.display(), about.len()))
 }
 
-fn of_file(path: &Path, cache: &Path) -> io::Result<[u8; 32]> {
+fn of_file(path: &Path, cache: &Path, stop: &AtomicBool) -> io::Result<[u8; 32]> {
     let before = stamp(path)?;
     let known = cache.join(hex(&Sha256::digest(before.as_bytes())[..16]));
     if let Ok(bytes) = fs::read(&known)
@@ -80,6 +81,9 @@ fn of_file(path: &Path, cache: &Path) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     let mut some = vec![0; 1 << 20];
     loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         match file.read(&mut some)? {
             0 => break,
             count => digest.update(&some[..count]),
@@ -108,7 +112,7 @@ mod tests {
         let weights = model.path().join("model.safetensors");
         fs::write(model.path().join("config.json"), "{}").unwrap();
         fs::write(&weights, [1; 5000]).unwrap();
-        let now = |how| of(model.path(), how, cache.path()).unwrap();
+        let now = |how| of(model.path(), how, cache.path(), &AtomicBool::new(false)).unwrap();
         let first = now("avx2");
         assert_eq!(now("avx2"), first);
         assert_ne!(now("neon"), first, "another processor");

@@ -1,8 +1,11 @@
 //! The thread that writes parts to files, and keeps them within their bound.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +42,7 @@ pub(super) struct Setup {
 pub(super) struct Writer {
     tasks: Option<SyncSender<Task>>,
     thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -60,13 +64,13 @@ impl Writer {
         let writer = Self {
             tasks: Some(tasks),
             thread: Some(thread),
+            stop,
         };
         Ok((writer, origin))
     }
 
     /// Gives a task to the thread, or back if it has enough. `Err(None)` if it has ended.
     pub(super) fn offer(&self, task: Task) -> Result<(), Option<Task>> {
-        use std::sync::mpsc::TrySendError;
         let Some(tasks) = &self.tasks else {
             return Err(None);
         };
@@ -78,8 +82,9 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// What the thread was given is written.
+    /// What the thread was given is written; what it reads of the model's files is not finished.
     fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
