@@ -160,19 +160,20 @@ impl Prefixes {
         let Some(id) = cache.sequence() else {
             return Ok(());
         };
-        {
+        // What can be made of the new one by going back need not be there twice. It goes when nobody looks at the
+        // states any more.
+        let _less = {
             let Some(states) = model.states() else {
                 return Ok(());
             };
             if states.bytes_of(id) as u64 > self.limit {
                 return Ok(());
             }
-            // What can be made of the new one by going back need not be there twice.
-            self.tree.drop_on_the_way(tokens, |entry| {
+            self.tree.take_on_the_way(tokens, |entry| {
                 let end = entry.cache.offset();
                 entry.cuts != cuts || entry.exact > exact || states.reachable(id, end) != end
-            });
-        }
+            })
+        };
         let entry = Entry {
             cache,
             id,

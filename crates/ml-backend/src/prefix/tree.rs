@@ -166,17 +166,17 @@ impl<S> Tree<S> {
         self.take(oldest)
     }
 
-    /// Gives up what is kept behind some first tokens of `tokens`, fewer than all, and is not `worth` it.
-    pub(crate) fn drop_on_the_way(&mut self, tokens: &[u32], worth: impl Fn(&S) -> bool) {
+    /// Gives up what is kept behind some first tokens of `tokens`, fewer than all, and is not `worth` it: what that was.
+    #[must_use]
+    pub(crate) fn take_on_the_way(&mut self, tokens: &[u32], worth: impl Fn(&S) -> bool) -> Vec<S> {
         let found = self.alike(tokens).into_iter();
         let places: Vec<Place> = found
             .filter(|found| self.depth(found.place) == found.shared && found.shared < tokens.len())
             .filter(|found| !worth(found.what))
             .map(|found| found.place)
             .collect();
-        for place in places {
-            self.take(place);
-        }
+        let taken = places.into_iter().filter_map(|place| self.take(place));
+        taken.collect()
     }
 
     /// Everything that is kept.
@@ -300,7 +300,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        tree.drop_on_the_way(&tokens, |what| what % 3 > 0);
+                        let _ = tree.take_on_the_way(&tokens, |what| what % 3 > 0);
                         plain.retain(|kept, (what, _)| {
                             let on_the_way = kept.len() < tokens.len() && tokens.starts_with(kept);
                             !on_the_way || *what % 3 > 0
