@@ -111,6 +111,18 @@ fn check(states: &mut States, plain: &Plain) {
     }
 }
 
+/// A part to be read, as soon as the operation that wrote it has been let go of, which its thread does.
+fn still(states: &States, id: SequenceId, part: Part) -> StillPage {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match states.still(id, part) {
+            Some(page) => return page,
+            None => assert!(std::time::Instant::now() < end, "{part:?} is written for ever"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Does one thing: which, with which sequences, and how much.
 fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, usize, usize)) {
     const COUNTS: [usize; 8] = [1, 1, 2, 40, 255, 256, 257, 600];
@@ -208,10 +220,8 @@ fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, us
                 .find(complete)
                 .unwrap();
             let parts = states.needed(pages).into_iter().map(|part| {
-                let (page, mut room) = (
-                    states.still(plain.id, part).unwrap(),
-                    states.room(part).unwrap(),
-                );
+                let page = still(states, plain.id, part);
+                let mut room = states.room(part).unwrap();
                 let copy = std::thread::spawn(move || {
                     room.bytes_mut().copy_from_slice(page.bytes());
                     room
@@ -358,7 +368,7 @@ fn a_page_that_is_read_elsewhere_is_not_written() {
     assert!(states.still(id, part).is_none());
     done.eval().unwrap();
     drop(done);
-    let page = states.still(id, part).unwrap();
+    let page = still(&states, id, part);
     let before = page.bytes().to_vec();
     assert_eq!(states.rewind(id, 100), 100);
     grow(&mut states, 50, 2.0).eval().unwrap();

@@ -50,13 +50,19 @@ impl Writer {
     pub(super) fn start(setup: Setup) -> std::io::Result<(Self, Receiver<[u8; 32]>)> {
         let (tasks, queue) = sync_channel(WAITING);
         let (tell, origin) = sync_channel(1);
-        let work = move || match origin::of(&setup.model, &setup.how, &setup.root.join(DIGESTS)) {
-            Ok(digest) => {
-                let _ = tell.send(digest);
-                write_all(&setup, &queue);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "prompts are not kept on disk: the model cannot be read");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            let digests = setup.root.join(DIGESTS);
+            match origin::of(&setup.model, &setup.how, &digests, &stopped) {
+                Ok(digest) => {
+                    let _ = tell.send(digest);
+                    write_all(&setup, &queue);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "prompts are not kept on disk: the model cannot be read");
+                }
             }
         };
         let named = std::thread::Builder::new().name("prefixes".to_owned());
