@@ -15,6 +15,7 @@ mod embedding;
 mod encoder;
 mod examples;
 mod middle;
+mod prefix;
 mod random_weights;
 mod forced;
 mod respond;
