@@ -111,7 +111,8 @@ impl Builder {
         let ([dim, splits], queries) = (self.longest, self.most.queries_a_key);
         let warps = self.warps;
         let sums = (32 * warps * 2 * queries).max(queries * splits);
-        let attending = dim + warps * dim + queries * (dim + KEYS_AT_ONCE + 3) + sums;
+        let numbers = 3 * (queries + 3) / 4 * 4 + 12;
+        let attending = dim + warps * dim + queries * (dim + KEYS_AT_ONCE) + numbers + sums;
         Most {
             arena: self.arena,
             shared: self.most.shared.max(attending),

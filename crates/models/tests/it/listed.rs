@@ -9,7 +9,7 @@ use mlx_core::host_op::Pinned;
 use mlx_core::Dtype;
 use models::Model;
 
-use crate::common::{Expected, cases, load, relative_error};
+use crate::common::{Expected, cases, load, open_device, relative_error};
 use compile::{Library, compiler};
 
 /// In float32, for every position.
@@ -91,6 +91,7 @@ fn emulate(compiler: &str, name: &str, model: &Model, ids: &[i32]) -> Option<Vec
 /// Cases of a family; `with_list` says which have one.
 fn check(family: &str, with_list: impl Fn(&str) -> bool) {
     let Some(compiler) = compiler() else { return };
+    open_device();
     for name in cases(&format!("{family}-")) {
         let expected = Expected::read(&name);
         let (ids, logits) = (expected.ints("input_ids"), expected.floats("logits"));

@@ -5,6 +5,8 @@
 constexpr int KEYS_AT_ONCE = 128;
 /// Of a part, at the least.
 constexpr int KEYS_OF_PART = 32;
+/// Numbers of each query, so many that what lies behind them begins at whole fours.
+constexpr int QUERY_ROOM = (QUERIES_A_KEY + 3) / 4 * 4;
 constexpr float LOG2E = 1.4426950408889634f;
 
 /// Where the token goes, and what there is.
@@ -30,9 +32,9 @@ struct Attending {
     queries = at, at += QUERIES_A_KEY * dim;
     raw = at, at += WARPS * dim;
     scores = at, at += QUERIES_A_KEY * KEYS_AT_ONCE;
-    largest = at, at += QUERIES_A_KEY;
-    totals = at, at += QUERIES_A_KEY;
-    factors = at, at += QUERIES_A_KEY;
+    largest = at, at += QUERY_ROOM;
+    totals = at, at += QUERY_ROOM;
+    factors = at, at += QUERY_ROOM;
     sums = at;
   }
 };
