@@ -266,6 +266,16 @@ inline u32 __ballot_sync(u32, bool x) {
     for (int lane = 0; lane < 32; lane++) votes |= (u32)(shown[lane][0] != 0) << lane;
     return votes;
 }
+inline u32 __reduce_max_sync(u32, u32 x) {
+    auto shown = emulated::show(x);
+    for (int lane = 0; lane < 32; lane++) x = std::max(x, (u32)shown[lane][0]);
+    return x;
+}
+inline u32 __reduce_min_sync(u32, u32 x) {
+    auto shown = emulated::show(x);
+    for (int lane = 0; lane < 32; lane++) x = std::min(x, (u32)shown[lane][0]);
+    return x;
+}
 inline int __ffs(u32 x) { return __builtin_ffs((int)x); }
 template <typename T>
 T __ldg(const T* p) { return *p; }
@@ -275,6 +285,7 @@ inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __uint_as_float(u32 x) { return emulated::bits<float>(x); }
+inline u32 __float_as_uint(float x) { return emulated::bits<u32>(x); }
 inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     u64 both = (u64)y << 32 | x;
     u32 z = 0;

@@ -32,6 +32,7 @@ pub mod quantized_matmul;
 pub mod rms_norm;
 pub mod rope;
 pub mod rows;
+pub mod steps;
 pub mod threads;
 
 mod arrays;

@@ -155,14 +155,29 @@ impl Decoder {
         ids: &Array,
         caches: &mut [&mut Cache],
     ) -> Result<Option<Array>> {
-        let ends = Ends {
+        self.fused.logits(&self.layers, &self.ends(), ids, caches)
+    }
+
+    /// See [`Model::listed`](crate::Model::listed).
+    pub(crate) fn listed(
+        &self,
+        multiprocessors: u32,
+        warps: u32,
+    ) -> Result<Option<kernels::steps::Plan>> {
+        self.layers.stack_experts()?;
+        self.ends().listed(&self.layers, multiprocessors, warps)
+    }
+
+    /// What there is beside the layers.
+    fn ends(&self) -> Ends<'_> {
+        Ends {
             embedding: &self.embedding,
             embed_scale: self.embed_scale.as_ref().map_or(1.0, |(scale, _)| *scale),
             norm: &self.norm,
             head: self.head.as_ref(),
             softcap: self.softcap,
-        };
-        self.fused.logits(&self.layers, &ends, ids, caches)
+            per_layer: self.per_layer.as_ref(),
+        }
     }
 
     /// Sequences that [`Decoder::next_logits`] takes at the most, where a failure has shown that they are fewer than

@@ -150,6 +150,14 @@ pub struct Model {
 }
 
 impl Model {
+    /// The steps of a token as one launch on a GPU of so many multiprocessors, each with a block of so many warps,
+    /// where that has a list for the model: for tests, which go through it on a processor. Experts that are held by
+    /// themselves are copied into one array.
+    #[doc(hidden)]
+    pub fn listed(&self, multiprocessors: u32, warps: u32) -> Result<Option<kernels::steps::Plan>> {
+        self.decoder.listed(multiprocessors, warps)
+    }
+
     /// Loads the model of `dir`. The caller has opened the device
     /// ([`mlx_core::device::open`]) on this thread.
     ///

@@ -54,8 +54,10 @@ pub type Block<'a> = super::Block<Linear<'a>, Norm<'a>, Rotation<'a>, AllExperts
 /// All experts of a mixture.
 #[derive(Clone)]
 pub struct AllExperts<'a> {
-    /// Each of them.
+    /// Each of them; none where they are held in one array.
     pub each: Vec<Gated<Linear<'a>>>,
+    /// All of them, each matrix `[count, N, K]` and what is added `[count, N]`, where they are held so.
+    pub stacked: Option<Gated<Linear<'a>>>,
     /// What the share of each is multiplied by in the end; one if they are none.
     pub factors: &'a [f32],
 }
@@ -424,6 +426,9 @@ fn pinned(block: &Block<'_>) -> Result<PinnedBlock, Unpinned> {
         PinnedNorm::new,
         PinnedRotation::new,
         |all| {
+            if all.each.is_empty() {
+                return Err(Unpinned::Unserved);
+            }
             let each = all.each.iter();
             let each = each.map(|expert| expert.try_map(PinnedLinear::new));
             Ok(PinnedExperts {

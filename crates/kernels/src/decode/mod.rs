@@ -21,4 +21,5 @@ mod step;
 mod tables;
 
 pub use sizes::{Packing, Sizes, Target};
-pub use step::{TokenModel, TokenStep, has_kernel, target};
+pub use step::{OwnInputs, TokenModel, TokenStep, has_kernel, target};
+pub(crate) use tables::Tables;

@@ -11,7 +11,7 @@ use super::sizes::{Packing, Sizes, Target, WARPS};
 use super::tables::{ROW, Tables};
 use crate::arrays::{exactly, on_cuda};
 use crate::bf12::graph::Encoded;
-use crate::block::graph::{Block, Weight};
+use crate::block::graph::{Block, Linear, Weight};
 use crate::gated::Activation;
 use crate::kv::{Launched, Slot};
 use crate::rms_norm::norm::Norm;
@@ -31,6 +31,27 @@ pub struct TokenModel<'a> {
     pub head: Weight<'a>,
     /// Logits are squashed to this by tanh.
     pub softcap: Option<f64>,
+    /// Which of a sequence's states each block has.
+    pub states: Vec<usize>,
+    /// What blocks have of their own inputs.
+    pub own_inputs: Option<OwnInputs<'a>>,
+}
+
+/// Inputs of blocks: `(norm(projection(embedding) · projection_scale) + row · table_scale) · scale`, a part of it for
+/// each. The factors are rounded here to the dtype of the activations.
+pub struct OwnInputs<'a> {
+    /// A row for each token, all blocks' parts beside each other.
+    pub table: Weight<'a>,
+    /// Of the rows.
+    pub table_scale: f64,
+    /// As wide as the rows.
+    pub projection: Linear<'a>,
+    /// Of what it gives.
+    pub projection_scale: f64,
+    /// Of a block's part of that.
+    pub norm: Norm<'a>,
+    /// Of the sum.
+    pub scale: f64,
 }
 
 /// The kernels for one model, with the addresses of its weights.

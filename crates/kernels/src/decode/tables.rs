@@ -16,14 +16,14 @@ pub(super) const ROW: usize = 32;
 const KEPT: usize = 512;
 
 /// Makes tables of addresses, and keeps those of caches until their buffers are others.
-pub(super) struct Tables {
+pub(crate) struct Tables {
     kernel: Kernel,
     /// Of so many tokens, the buffers with these [`KvBuffers::id`](crate::kv::KvBuffers::id), the last used first.
     known: RefCell<VecDeque<(Vec<u64>, Array)>>,
 }
 
 impl Tables {
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let source = format!("typedef unsigned long long u64;\n{SOURCE}");
         Ok(Self {
             kernel: Module::compile("addresses", &source, &[])?.kernel("addresses")?,
@@ -32,7 +32,7 @@ impl Tables {
     }
 
     /// The addresses of `arrays`, uint64, in whole rows.
-    pub(super) fn of(&self, arrays: &[&Array]) -> Result<Array> {
+    pub(crate) fn of(&self, arrays: &[&Array]) -> Result<Array> {
         let mut rows = Vec::new();
         for row in arrays.chunks(ROW) {
             let filler = std::iter::repeat(&row[0]);
@@ -53,7 +53,7 @@ impl Tables {
 
     /// The addresses of the keys and the values of each layer of each of `sequences`, and, up to `tokens` of
     /// them, of the last one again.
-    pub(super) fn of_caches(&self, sequences: &mut [Vec<Slot>], tokens: usize) -> Result<Array> {
+    pub(crate) fn of_caches(&self, sequences: &mut [Vec<Slot>], tokens: usize) -> Result<Array> {
         for slot in sequences.iter_mut().flatten() {
             // Here and not only below, since it may copy a buffer that others have views of.
             slot.buffers.in_place()?;

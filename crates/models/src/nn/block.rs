@@ -202,7 +202,7 @@ impl DecoderBlock {
         self.mixer.writes()
     }
 
-    /// The block for operations that are whole blocks; `None` of experts that are held in one array.
+    /// The block for operations that are whole blocks; `None` of a part that those lack.
     pub(super) fn as_one<'a>(&'a self, ropes: &'a [RotaryEmbedding]) -> Option<graph::Block<'a>> {
         Some(graph::Block {
             altup: self.altup.as_ref().map(AltUp::as_one),

@@ -45,13 +45,13 @@ impl Both {
         Ok(graph::residual(&of_all, &of_some, after)?)
     }
 
-    /// For operations that have it in them; `None` of experts that are held in one array.
+    /// For operations that have it in them; `None` without a norm behind the experts.
     pub(super) fn as_one(&self) -> Option<graph::Both<KernelLinear<'_>, Norm<'_>, AllExperts<'_>>> {
         Some(graph::Both {
             gated: self.gated.as_one(),
             after: self.after.as_norm(),
             experts_before: self.experts_before.as_norm(),
-            experts: self.experts.as_one()?,
+            experts: self.experts.as_one(),
             experts_after: self.experts_after.as_ref()?.as_norm(),
         })
     }

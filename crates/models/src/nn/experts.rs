@@ -182,36 +182,43 @@ impl Experts {
         product(&self.down, &inner.cast(x.dtype())?)
     }
 
-    /// For operations that have it in them; `None` where the matrices are held in one array.
+    /// Makes one array of matrices that are held by themselves.
+    pub(super) fn stack(&self) -> Result<()> {
+        let all = [&self.gate, &self.up, &self.down];
+        all.into_iter().try_for_each(|m| m.stacked().map(|_| ()))
+    }
+
+    /// For operations that have it in them.
     pub(super) fn as_one(
         &self,
-    ) -> Option<graph::Experts<KernelLinear<'_>, graph::Norm<'_>, AllExperts<'_>>> {
-        let gates = self.gate.as_linears()?;
-        let (ups, downs) = (self.up.as_linears()?, self.down.as_linears()?);
+    ) -> graph::Experts<KernelLinear<'_>, graph::Norm<'_>, AllExperts<'_>> {
+        let gated = |maps| gated(maps, self.activation);
+        let matrices = [&self.gate, &self.up, &self.down];
+        let [gates, ups, downs] = matrices.map(Matrices::as_linears);
         let each = gates.into_iter().zip(ups).zip(downs);
-        let each = each.map(|((gate, up), down)| Gated {
-            gate,
-            up,
-            down,
-            activation: self.activation,
-            cut: None,
-        });
+        let stacked = match matrices.map(Matrices::as_linear) {
+            [Some(gate), Some(up), Some(down)] => Some(gated([gate, up, down])),
+            _ => None,
+        };
         let shared = self.shared.as_ref().map(|(gate, mlp)| Shared {
             gate: gate.as_linear(),
             mlp: mlp.as_one(),
         });
-        Some(graph::Experts {
+        graph::Experts {
             router: self.router.as_linear(),
             router_norm: self.router_norm.as_ref().map(RmsNorm::as_norm),
             router_scale: self.router_scale as f32,
             top: self.top.unsigned_abs() as usize,
             renormalised: self.renormalised,
             each: AllExperts {
-                each: each.collect(),
+                each: each
+                    .map(|((gate, up), down)| gated([gate, up, down]))
+                    .collect(),
+                stacked,
                 factors: self.factors.as_ref().map_or(&[], |(factors, _)| factors),
             },
             shared,
-        })
+        }
     }
 
     /// The linear maps that all rows go through.
@@ -239,5 +246,19 @@ impl Experts {
             arrays.extend(mlp.arrays());
         }
         arrays
+    }
+}
+
+/// An expert of its gate, its other half and what is behind them.
+fn gated(
+    [gate, up, down]: [KernelLinear<'_>; 3],
+    activation: Activation,
+) -> Gated<KernelLinear<'_>> {
+    Gated {
+        gate,
+        up,
+        down,
+        activation,
+        cut: None,
     }
 }

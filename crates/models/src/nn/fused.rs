@@ -3,17 +3,73 @@
 use std::cell::OnceCell;
 
 use kernels::decode::{TokenModel, TokenStep};
-use kernels::graph::{Norm, Weight};
-use mlx_core::Array;
+use kernels::graph::{Norm, Slot, Weight};
+use kernels::steps::{ListedStep, Plan};
+use mlx_core::{Array, Dtype};
 
-use super::{Embedding, Linear, RmsNorm, Stack};
+use super::{Embedding, Linear, PerLayerInputs, RmsNorm, Stack};
 use crate::Result;
 use crate::cache::Cache;
 
 /// The kernel, where there is one for the model and the device: found out when first needed.
 #[derive(Default)]
 pub(crate) struct Fused {
-    step: OnceCell<Option<TokenStep>>,
+    step: OnceCell<Option<WholeStep>>,
+}
+
+/// A token through a whole model in one launch.
+pub(super) enum WholeStep {
+    /// Of blocks that are alike; also of several sequences.
+    Alike(TokenStep),
+    /// Of others, step by step.
+    Listed(ListedStep),
+}
+
+impl WholeStep {
+    fn new(model: &TokenModel<'_>) -> Result<Option<Self>> {
+        if let Some(step) = TokenStep::new(model)? {
+            return Ok(Some(Self::Alike(step)));
+        }
+        Ok(ListedStep::new(model)?.map(Self::Listed))
+    }
+
+    fn runs_here(&self) -> Result<bool> {
+        Ok(match self {
+            Self::Alike(step) => step.runs_here()?,
+            Self::Listed(step) => step.runs_here()?,
+        })
+    }
+
+    /// Sequences that it takes at the most.
+    fn together(&self) -> usize {
+        match self {
+            Self::Alike(step) => step.together(),
+            Self::Listed(_) => 1,
+        }
+    }
+
+    /// Of keys and values.
+    pub(super) fn dtype(&self) -> Dtype {
+        match self {
+            Self::Alike(_) => Dtype::Bfloat16,
+            Self::Listed(step) => step.dtype(),
+        }
+    }
+
+    /// The tokens `ids [N]` at positions `offsets`, one of each of N sequences: float32 logits `[N, vocab]`.
+    pub(super) fn run(
+        &self,
+        ids: &Array,
+        offsets: &[i32],
+        slots: &mut [Vec<Slot>],
+    ) -> Result<Array> {
+        Ok(match (self, offsets) {
+            (Self::Alike(step), offsets) => step.run(ids, offsets, slots)?,
+            (Self::Listed(step), offsets) => {
+                step.run(ids, offsets.first().copied().unwrap_or(0), slots)?
+            }
+        })
+    }
 }
 
 /// What a family is made of beside its blocks.
@@ -25,6 +81,8 @@ pub(crate) struct Ends<'a> {
     /// Absent where the embedding is the head.
     pub(crate) head: Option<&'a Linear>,
     pub(crate) softcap: Option<f64>,
+    /// What layers have of tokens beside the residual stream.
+    pub(crate) per_layer: Option<&'a PerLayerInputs>,
 }
 
 impl Fused {
@@ -49,15 +107,15 @@ impl Fused {
     /// Sequences that one kernel takes, where there is one.
     pub(crate) fn together(&self) -> usize {
         let step = self.step.get().and_then(Option::as_ref);
-        step.map_or(usize::MAX, TokenStep::together)
+        step.map_or(usize::MAX, WholeStep::together)
     }
 
-    fn step(&self, layers: &Stack, ends: &Ends<'_>) -> Result<Option<&TokenStep>> {
+    fn step(&self, layers: &Stack, ends: &Ends<'_>) -> Result<Option<&WholeStep>> {
         if let Some(step) = self.step.get() {
             return Ok(step.as_ref());
         }
         let step = match ends.model(layers) {
-            Some(model) => TokenStep::new(&model)?,
+            Some(model) => WholeStep::new(&model)?,
             None => None,
         };
         Ok(self.step.get_or_init(|| step).as_ref())
@@ -65,11 +123,26 @@ impl Fused {
 }
 
 impl<'a> Ends<'a> {
+    /// The list of a token's steps, if there is one.
+    pub(crate) fn listed(
+        &self,
+        layers: &'a Stack,
+        multiprocessors: u32,
+        warps: u32,
+    ) -> Result<Option<Plan>> {
+        match self.model(layers) {
+            Some(model) => Ok(Plan::of(&model, multiprocessors, warps)?),
+            None => Ok(None),
+        }
+    }
+
     fn model(&self, layers: &'a Stack) -> Option<TokenModel<'a>> {
         let embedding: Weight<'a> = self.embedding.as_weight();
         let norm: Norm<'a> = self.norm.as_norm();
         Some(TokenModel {
             blocks: layers.blocks()?,
+            states: layers.states(),
+            own_inputs: self.per_layer.map(PerLayerInputs::as_one),
             embedding,
             embed_scale: self.embed_scale,
             norm,

@@ -51,13 +51,22 @@ impl Mlp {
         }
     }
 
-    /// For operations that have it in them; `None` of experts that are held in one array.
+    /// For operations that have it in them; `None` of a part that those lack.
     pub(super) fn as_one(&self) -> Option<KernelMlp<'_>> {
         Some(match self {
             Self::Gated(mlp) => graph::Mlp::Gated(mlp.as_one()),
-            Self::Experts(mlp) => graph::Mlp::Experts(mlp.as_one()?),
+            Self::Experts(mlp) => graph::Mlp::Experts(mlp.as_one()),
             Self::Both(mlp) => graph::Mlp::Both(mlp.as_one()?),
         })
+    }
+
+    /// Makes one array of experts that are held by themselves.
+    pub(super) fn stack_experts(&self) -> Result<()> {
+        match self {
+            Self::Gated(_) => Ok(()),
+            Self::Experts(mlp) => mlp.stack(),
+            Self::Both(mlp) => mlp.experts().stack(),
+        }
     }
 
     /// The linear maps that all rows go through.

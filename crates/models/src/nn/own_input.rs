@@ -1,6 +1,7 @@
 //! Inputs that layers have of their own (Gemma 3n and 4): of each token a row of a table, together with a projection of
 //! its embedding.
 
+use kernels::decode::OwnInputs;
 use kernels::graph::{self, Activation, Columns, OwnInput as KernelOwnInput};
 use mlx_core::{Array, ops};
 
@@ -17,6 +18,8 @@ pub(crate) struct PerLayerInputs {
     projection_scale: Array,
     norm: RmsNorm,
     scale: Array,
+    /// Of the table, the projection and the sum.
+    factors: [f64; 3],
     width: i32,
     /// How many rows the table has, where a token may have none.
     rows: Option<i32>,
@@ -38,6 +41,11 @@ impl PerLayerInputs {
             projection_scale: scalar(of.projection_scale)?,
             norm: RmsNorm::load(source, &of.norm)?,
             scale: scalar(of.scale)?,
+            factors: [
+                of.embedding.scale.unwrap_or(1.0),
+                of.projection_scale,
+                of.scale,
+            ],
             width: of.width as i32,
             rows: (rows < vocab).then_some(rows as i32),
         })
@@ -61,6 +69,19 @@ impl PerLayerInputs {
         let by_layer = projected.reshape(&[-1, self.width])?;
         let normed = self.norm.forward(&by_layer)?.reshape(rows.shape())?;
         Ok(ops::mul(&ops::add(&normed, &rows)?, &self.scale)?)
+    }
+
+    /// For operations that have it in them.
+    pub(super) fn as_one(&self) -> OwnInputs<'_> {
+        let [table_scale, projection_scale, scale] = self.factors;
+        OwnInputs {
+            table: self.table.as_weight(),
+            table_scale,
+            projection: self.projection.as_linear(),
+            projection_scale,
+            norm: self.norm.as_norm(),
+            scale,
+        }
     }
 
     pub(crate) fn arrays(&self) -> Vec<&Array> {

@@ -5,12 +5,12 @@
 
 use std::cell::OnceCell;
 
-use kernels::decode::TokenStep;
 use kernels::graph::{self, Heads};
 use mlx_core::{Array, Dtype, memory};
 
 use super::attention::Place;
 use super::block::Residual;
+use super::fused::WholeStep;
 use super::pace::Pace;
 use super::{DecoderBlock, RotaryEmbedding};
 use crate::cache::{Cache, Masks};
@@ -180,13 +180,14 @@ impl Stack {
     /// logits `[N, vocab]`. Adds them to the caches.
     pub(super) fn decode(
         &self,
-        step: &TokenStep,
+        step: &WholeStep,
         ids: &Array,
         caches: &mut [&mut Cache],
     ) -> Result<Array> {
-        self.make_room(caches, 1, Dtype::Bfloat16)?;
+        let dtype = step.dtype();
+        self.make_room(caches, 1, dtype)?;
         let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
-        let heads = self.heads(Dtype::Bfloat16);
+        let heads = self.heads(dtype);
         let heads = heads.expect("a step is made of blocks that all have attention");
         Cache::add(caches, 1, &heads, |slots| {
             Ok(step.run(ids, &offsets, slots)?)
@@ -231,6 +232,16 @@ impl Stack {
         blocks
             .map(|block| Some((block.as_one(&self.ropes)?, block.slides)))
             .collect()
+    }
+
+    /// Makes one array of experts that are held by themselves.
+    pub(crate) fn stack_experts(&self) -> Result<()> {
+        self.layers.iter().try_for_each(|block| block.mlp.stack_experts())
+    }
+
+    /// Of each block which of the model's states it has.
+    pub(super) fn states(&self) -> Vec<usize> {
+        self.layers.iter().map(|block| block.state).collect()
     }
 
     /// All blocks as one operation.

@@ -77,14 +77,22 @@ impl Matrices {
         })
     }
 
-    /// For operations that have products in them; `None` if they are held in one array.
-    pub(super) fn as_linears(&self) -> Option<Vec<graph::Linear<'_>>> {
+    /// For operations that have products in them; none if they are held in one array.
+    pub(super) fn as_linears(&self) -> Vec<graph::Linear<'_>> {
         let linears = self.each.iter().enumerate();
         let linears = linears.map(|(i, matrix)| graph::Linear {
             weight: matrix.as_weight(),
             bias: self.each_bias.get(i),
         });
-        (!self.each.is_empty()).then(|| linears.collect())
+        linears.collect()
+    }
+
+    /// All of them as one, if they are in one array.
+    pub(super) fn as_linear(&self) -> Option<graph::Linear<'_>> {
+        Some(graph::Linear {
+            weight: self.stacked.get()?.as_weight(),
+            bias: self.biases.as_ref(),
+        })
     }
 
     /// All in one, if they are held so.
@@ -112,7 +120,7 @@ impl Matrices {
     }
 
     /// All in one, `[experts, out, in]`.
-    fn stacked(&self) -> Result<&Matrix> {
+    pub(super) fn stacked(&self) -> Result<&Matrix> {
         if let Some(stacked) = self.stacked.get() {
             return Ok(stacked);
         }

@@ -11,6 +11,7 @@ mod experts;
 mod gemma3n;
 mod gemma4;
 mod gpt_oss;
+mod listed;
 mod recurrent;
 mod reference;
 mod small_tokenizer;

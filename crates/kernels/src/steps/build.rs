@@ -1,0 +1,697 @@
+//! The list of a model's steps.
+
+use half::bf16;
+use mlx_core::Dtype;
+
+use super::listed::{Arrays, Made, Packing, Step, Unlisted};
+use super::plan::{COLUMNS_A_WARP, Most};
+use super::words::{Address, Ending, Input, Op, Word};
+use crate::block::graph::{AllExperts, Block, Linear, Weight};
+use crate::block::{Attention, Both, Mlp, OwnInput};
+use crate::decode::{OwnInputs, TokenModel};
+use crate::experts::Experts;
+use crate::mlp::Gated;
+use crate::rms_norm::norm::Norm;
+use crate::rope::entry::Rotation;
+
+/// Keys whose scores are in shared memory at a time.
+const KEYS_AT_ONCE: i32 = 128;
+
+/// What is added to the residual stream, and what is done with both.
+#[derive(Clone, Copy, Default)]
+struct Addend<'a> {
+    /// Where it was left.
+    at: Option<i32>,
+    norm: Option<Norm<'a>>,
+    /// Another one beside it, through a norm.
+    second: Option<(i32, Norm<'a>)>,
+    /// Of the sum of both.
+    sum_norm: Option<Norm<'a>>,
+    /// What the stream with it is multiplied by.
+    scale: Option<f32>,
+}
+
+/// The residual stream as the next step finds it.
+#[derive(Clone, Copy)]
+struct Stream<'a> {
+    at: i32,
+    addend: Addend<'a>,
+}
+
+/// Where things are left between steps.
+#[derive(Clone, Copy, Default)]
+struct Places {
+    /// The residual stream, by turns.
+    stream: [i32; 2],
+    queries: i32,
+    keys: i32,
+    values: i32,
+    mixed: i32,
+    /// What a mixer, a feed-forward layer and its second part give.
+    out: i32,
+    down: i32,
+    second: i32,
+    /// Inside feed-forward layers.
+    inner: i32,
+    shared: i32,
+    router: i32,
+    partial: i32,
+    counters: i32,
+    own: i32,
+    own_rows: i32,
+    own_inner: i32,
+}
+
+/// Makes the list.
+pub(super) struct Builder {
+    pub(super) steps: Vec<Step>,
+    pub(super) arrays: Arrays,
+    pub(super) vocab: i32,
+    multiprocessors: i32,
+    warps: i32,
+    places: Places,
+    arena: i32,
+    most: Most,
+    /// The longest head, and the most parts of a head's keys.
+    longest: [i32; 2],
+    /// Key heads of each state.
+    kv_heads: Vec<(usize, i32)>,
+}
+
+type ArrayExperts<'a> = Experts<Linear<'a>, Norm<'a>, AllExperts<'a>>;
+type ArrayAttention<'a> = Attention<Linear<'a>, Norm<'a>, Rotation<'a>>;
+
+impl Builder {
+    pub(super) fn new(dtype: Dtype, multiprocessors: i32, warps: i32) -> Self {
+        Self {
+            steps: Vec::new(),
+            arrays: Arrays {
+                all: Vec::new(),
+                dtype,
+            },
+            vocab: 0,
+            multiprocessors,
+            warps,
+            places: Places::default(),
+            arena: 0,
+            most: Most {
+                queries_a_key: 1,
+                experts: 32,
+                top: 1,
+                arena: 0,
+                shared: 0,
+            },
+            longest: [0; 2],
+            kv_heads: Vec::new(),
+        }
+    }
+
+    pub(super) fn most(&self) -> Most {
+        // As `Attending` lays it out.
+        let ([dim, splits], queries) = (self.longest, self.most.queries_a_key);
+        let warps = self.warps;
+        let sums = (32 * warps * 2 * queries).max(queries * splits);
+        let numbers = 3 * (queries + 3) / 4 * 4 + 12;
+        let attending = dim + warps * dim + queries * (dim + KEYS_AT_ONCE) + numbers + sums;
+        Most {
+            arena: self.arena,
+            shared: self.most.shared.max(attending),
+            ..self.most
+        }
+    }
+
+    pub(super) fn list(&mut self, model: &TokenModel<'_>) -> Made<()> {
+        let hidden = model.norm.weight.dim(0);
+        self.vocab = rows(&model.head)?;
+        served(hidden <= COLUMNS_A_WARP * self.warps && hidden % 4 == 0)?;
+        served(model.states.len() == model.blocks.len())?;
+        self.make_room(model, hidden)?;
+        let places = self.places;
+        let scale = self.rounded(model.embed_scale);
+        self.embed(&model.embedding, scale, places.stream[0])?;
+        if let Some(own) = &model.own_inputs {
+            self.own_inputs(own, model, places.stream[0])?;
+        }
+        let mut stream = Stream {
+            at: places.stream[0],
+            addend: Addend::default(),
+        };
+        for ((block, slides), state) in model.blocks.iter().zip(&model.states) {
+            stream = self.block(block, stream, *slides, *state)?;
+        }
+        let mut head = Step::new(Op::PRODUCT);
+        let linear = Linear {
+            weight: model.head,
+            bias: None,
+        };
+        self.arrays.put_linear(&mut head, 0, &linear)?;
+        self.read(&mut head, stream, Some(&model.norm), None)?;
+        head.end(Ending::LOGITS);
+        head.real(Word::CAP, model.softcap.unwrap_or(0.0) as f32);
+        self.push(head);
+        Ok(())
+    }
+
+    /// Places of what the widest layers leave.
+    fn make_room(&mut self, model: &TokenModel<'_>, hidden: i32) -> Made<()> {
+        let [mut queries, mut keys, mut mixed, mut inner] = [0; 4];
+        let [mut shared, mut router, mut partial, mut heads] = [0; 4];
+        let mut own = 0;
+        for (block, _) in &model.blocks {
+            let attention = block.mixer.attention().ok_or(Unlisted::Unserved)?;
+            let width = columns(&block.output.weight)?;
+            let dim = self.head_dim(block, attention)?;
+            queries = queries.max(rows(&attention.queries.weight)?);
+            for linear in attention.keys.iter().chain(&attention.values) {
+                keys = keys.max(rows(&linear.weight)?);
+            }
+            mixed = mixed.max(width);
+            partial = partial.max(width / dim * self.multiprocessors * (dim + 2));
+            heads = heads.max(width / dim);
+            let (gated, experts) = match &block.mlp {
+                Mlp::Gated(gated) => (Some(gated), None),
+                Mlp::Experts(experts) => (None, Some(experts)),
+                Mlp::Both(both) => (Some(&both.gated), Some(&both.experts)),
+            };
+            if let Some(gated) = gated {
+                inner = inner.max(rows(&gated.gate.weight)?);
+            }
+            if let Some(experts) = experts {
+                let each = experts.each.stacked.as_ref().ok_or(Unlisted::Unserved)?;
+                let of_all = rows(&each.gate.weight)? * experts.top as i32;
+                let count = rows(&experts.router.weight)?;
+                // Beside that of a gated layer.
+                shared = shared.max(of_all);
+                if let Some(other) = &experts.shared {
+                    inner = inner.max(rows(&other.mlp.gate.weight)?);
+                }
+                router = router.max(count + 1);
+                self.most.experts = self.most.experts.max(count);
+                self.most.top = self.most.top.max(experts.top as i32);
+            }
+            if let Some(input) = &block.own_input {
+                own = own.max(rows(&input.gate.weight)?);
+            }
+        }
+        let own_all = match &model.own_inputs {
+            Some(inputs) => rows(&inputs.projection.weight)?,
+            None => 0,
+        };
+        self.places = Places {
+            stream: [self.take(hidden), self.take(hidden)],
+            queries: self.take(queries),
+            keys: self.take(keys),
+            values: self.take(keys),
+            mixed: self.take(mixed),
+            out: self.take(hidden),
+            down: self.take(hidden),
+            second: self.take(hidden),
+            inner: self.take(inner),
+            shared: self.take(shared),
+            router: self.take(router),
+            partial: self.take(partial),
+            counters: self.take(heads),
+            own: self.take(own_all),
+            own_rows: self.take(own_all),
+            own_inner: self.take(own),
+        };
+        Ok(())
+    }
+
+    /// A factor in the dtype of the activations.
+    fn rounded(&self, factor: f64) -> f32 {
+        match self.arrays.dtype {
+            Dtype::Bfloat16 => bf16::from_f64(factor).to_f32(),
+            _ => factor as f32,
+        }
+    }
+
+    /// So many floats of the arena.
+    fn take(&mut self, floats: i32) -> i32 {
+        let at = self.arena;
+        self.arena += (floats + 31) / 32 * 32;
+        at
+    }
+
+    fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// A row of a table to `to`. The blocks do not meet behind it.
+    fn row(&mut self, table: &Weight<'_>, scale: f32, to: i32) -> Made<Step> {
+        let mut step = Step::new(Op::EMBED);
+        let linear = Linear {
+            weight: *table,
+            bias: None,
+        };
+        self.arrays.put_linear(&mut step, 0, &linear)?;
+        step.real(Word::SCALE, scale);
+        step.set(Word::TO, to);
+        Ok(step)
+    }
+
+    fn embed(&mut self, table: &Weight<'_>, scale: f32, to: i32) -> Made<()> {
+        let step = self.row(table, scale, to)?;
+        self.push(step.meet());
+        Ok(())
+    }
+
+    /// The inputs that layers have of their own: a row of a table and a projection of the embedding.
+    fn own_inputs(&mut self, own: &OwnInputs<'_>, model: &TokenModel<'_>, at: i32) -> Made<()> {
+        let places = self.places;
+        let scale = self.rounded(own.table_scale);
+        let row = self.row(&own.table, scale, places.own_rows)?;
+        self.push(row);
+        let mut projection = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut projection, 0, &own.projection)?;
+        self.copy(&mut projection, at);
+        projection.set(Word::TO, places.own);
+        projection.end(Ending::STORE);
+        self.push(projection.meet());
+        let width = own.norm.weight.dim(0);
+        let all = rows(&own.projection.weight)?;
+        served(width > 0 && all % width == 0 && model.blocks.len() as i32 == all / width)?;
+        let mut step = Step::new(Op::OWN_INPUTS);
+        step.set(Word::ROWS, all / width);
+        step.set(Word::COLUMNS, width);
+        step.set(Word::TO, places.own);
+        step.set(Word::FROM, places.own_rows);
+        step.real(Word::SCALE, self.rounded(own.projection_scale));
+        step.real(Word::ALPHA, self.rounded(own.scale));
+        self.arrays.put_norm(&mut step, Address::NORM, Word::EPS, &own.norm)?;
+        self.push(step.meet());
+        Ok(())
+    }
+
+    fn block<'a>(
+        &mut self,
+        block: &Block<'a>,
+        stream: Stream<'a>,
+        slides: bool,
+        state: usize,
+    ) -> Made<Stream<'a>> {
+        served(block.altup.is_none())?;
+        let attention = block.mixer.attention().ok_or(Unlisted::Unserved)?;
+        let places = self.places;
+        let kept = self.other(stream.at);
+        self.queries(attention, stream, &block.attention_norm, kept)?;
+        self.attend(block, attention, slides, state)?;
+        let mut out = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut out, 0, &block.output)?;
+        self.copy(&mut out, places.mixed);
+        out.set(Word::TO, places.out);
+        self.push(out.meet());
+        let behind = Stream {
+            at: kept,
+            addend: Addend {
+                at: Some(places.out),
+                norm: block.attended_norm,
+                ..Addend::default()
+            },
+        };
+        let kept = self.other(kept);
+        let mut addend = match &block.mlp {
+            Mlp::Gated(mlp) => self.gated(mlp, behind, &block.mlp_norm, kept)?,
+            Mlp::Experts(experts) => self.mixture(experts, behind, &block.mlp_norm, kept)?,
+            Mlp::Both(both) => self.both(both, behind, &block.mlp_norm, kept)?,
+        };
+        match addend.second {
+            Some(_) => addend.sum_norm = block.mlp_out_norm,
+            None => addend.norm = block.mlp_out_norm,
+        }
+        let mut stream = Stream { at: kept, addend };
+        if let Some(own) = &block.own_input {
+            stream = self.own_input(own, stream)?;
+        }
+        stream.addend.scale = block.scale;
+        Ok(stream)
+    }
+
+    /// Products that make queries, and keys and values where the layer has such.
+    fn queries<'a>(
+        &mut self,
+        attention: &ArrayAttention<'a>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        kept: i32,
+    ) -> Made<()> {
+        let places = self.places;
+        let mut maps = vec![(attention.queries, places.queries)];
+        maps.extend(attention.keys.map(|keys| (keys, places.keys)));
+        maps.extend(attention.values.map(|values| (values, places.values)));
+        self.products(&maps, stream, Some(norm), Some(kept))
+    }
+
+    /// Products of one input: those that are stored alike in one step. The blocks meet behind the last.
+    fn products<'a>(
+        &mut self,
+        maps: &[(Linear<'a>, i32)],
+        stream: Stream<'a>,
+        norm: Option<&Norm<'a>>,
+        kept: Option<i32>,
+    ) -> Made<()> {
+        const TO: [Word; 4] = [Word::TO, Word::TO_1, Word::TO_2, Word::TO_3];
+        let mut steps: Vec<(Packing, Step)> = Vec::new();
+        for (linear, to) in maps {
+            let packing = Packing::of(&linear.weight).ok_or(Unlisted::Unserved)?;
+            let place = steps.iter_mut().find(|(other, _)| packing.is_like(*other));
+            let step = match place {
+                Some((_, step)) => step,
+                None => &mut steps.push_mut((packing, Step::new(Op::PRODUCT))).1,
+            };
+            let part = step.get(Word::PARTS) as usize;
+            self.arrays.put_linear(step, part, linear)?;
+            step.set(TO[part], *to);
+        }
+        let count = steps.len();
+        for (i, (_, mut step)) in steps.into_iter().enumerate() {
+            // What is kept is the same each time, and nobody reads it before the blocks have met.
+            self.read(&mut step, stream, norm, kept)?;
+            match i + 1 == count {
+                true => self.push(step.meet()),
+                false => self.push(step),
+            }
+        }
+        Ok(())
+    }
+
+    fn attend(
+        &mut self,
+        block: &Block<'_>,
+        attention: &ArrayAttention<'_>,
+        slides: bool,
+        state: usize,
+    ) -> Made<()> {
+        let places = self.places;
+        let dim = self.head_dim(block, attention)?;
+        let heads = columns(&block.output.weight)? / dim;
+        if let Some(keys) = &attention.keys {
+            self.kv_heads.push((state, rows(&keys.weight)? / dim));
+        }
+        let known = self.kv_heads.iter().find(|(of, _)| *of == state);
+        let kv_heads = known.map_or(0, |(_, heads)| *heads);
+        served(kv_heads > 0 && heads % kv_heads == 0)?;
+        let all = rows(&attention.queries.weight)?;
+        served(all == heads * dim * if attention.gated { 2 } else { 1 })?;
+        let mut step = Step::new(Op::ATTEND);
+        let splits = (self.multiprocessors / kv_heads).max(1);
+        let planes = attention.rotation.periods.dim(0);
+        served(2 * planes <= dim)?;
+        let numbers = [
+            (Word::HEADS, heads),
+            (Word::KV_HEADS, kv_heads),
+            (Word::DIM, dim),
+            (Word::QUERIES, places.queries),
+            (Word::QUERY_STRIDE, all / heads),
+            (Word::KEYS, attention.keys.map_or(-1, |_| places.keys)),
+            (Word::VALUES, attention.values.map_or(places.keys, |_| places.values)),
+            (Word::PLANES, planes),
+            (Word::LAYER, state as i32),
+            (Word::SLIDES, slides.into()),
+            (Word::SPLITS, splits),
+            (Word::PARTIAL, places.partial),
+            (Word::COUNTERS, places.counters),
+            (Word::TO, places.mixed),
+        ];
+        numbers.iter().for_each(|(word, number)| step.set(*word, *number));
+        for (word, at, norm) in [
+            (Word::QUERY_EPS, Address::QUERY_NORM, &attention.query_norm),
+            (Word::KEY_EPS, Address::KEY_NORM, &attention.key_norm),
+        ] {
+            step.real(word, -1.0);
+            norm.as_ref().map_or(Ok(()), |norm| self.arrays.put_norm(&mut step, at, word, norm))?;
+        }
+        step.real(Word::VALUE_EPS, attention.value_norm.unwrap_or(-1.0));
+        step.real(Word::POSITION_SCALE, attention.rotation.scale);
+        step.real(Word::SCORE_SCALE, attention.scores.scale);
+        step.real(Word::CAP, attention.scores.softcap.unwrap_or(0.0));
+        self.arrays.put(&mut step, Address::PERIODS, attention.rotation.periods)?;
+        if let Some(sinks) = &attention.sinks {
+            self.arrays.put_floats(&mut step, Address::SINKS, sinks)?;
+        }
+        self.most.queries_a_key = self.most.queries_a_key.max(heads / kv_heads);
+        self.longest = [self.longest[0].max(dim), self.longest[1].max(splits)];
+        self.push(step.meet());
+        Ok(())
+    }
+
+    /// Elements of a head: a power of two that the lanes of a warp can share.
+    fn head_dim(&self, block: &Block<'_>, attention: &ArrayAttention<'_>) -> Made<i32> {
+        let dim = match &attention.query_norm {
+            Some(norm) => norm.weight.dim(0),
+            None => 2 * attention.rotation.periods.dim(0),
+        };
+        let width = columns(&block.output.weight)?;
+        served(matches!(dim, 16 | 32 | 64 | 128 | 256 | 512) && width % dim == 0)?;
+        // A thread has two columns of a head.
+        served(dim <= 64 * self.warps)?;
+        Ok(dim)
+    }
+
+    fn gated<'a>(&mut self, mlp: &Gated<Linear<'a>>, stream: Stream<'a>, norm: &Norm<'a>, kept: i32) -> Made<Addend<'a>> {
+        let places = self.places;
+        self.gate(mlp, stream, norm, Some(kept), places.inner, true)?;
+        self.down(mlp, places.inner, places.down)?;
+        Ok(added(places.down))
+    }
+
+    /// The gates of an MLP, times its other half.
+    fn gate<'a>(
+        &mut self,
+        mlp: &Gated<Linear<'a>>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        kept: Option<i32>,
+        to: i32,
+        meet: bool,
+    ) -> Made<()> {
+        let [gate, up] = [&mlp.gate, &mlp.up].map(|linear| Packing::of(&linear.weight));
+        let (Some(gate), Some(up)) = (gate, up) else {
+            return Err(Unlisted::Unserved);
+        };
+        served(gate.is_like(up) && mlp.cut.is_none())?;
+        let mut step = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut step, 0, &mlp.gate)?;
+        self.arrays.put_linear(&mut step, 1, &mlp.up)?;
+        self.read(&mut step, stream, Some(norm), kept)?;
+        step.end(Ending::GATED);
+        step.activate(mlp.activation);
+        step.set(Word::TO, to);
+        self.push(if meet { step.meet() } else { step });
+        Ok(())
+    }
+
+    /// The last product of an MLP. The blocks meet behind it.
+    fn down(&mut self, mlp: &Gated<Linear<'_>>, from: i32, to: i32) -> Made<()> {
+        let mut step = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut step, 0, &mlp.down)?;
+        self.copy(&mut step, from);
+        step.set(Word::TO, to);
+        self.push(step.meet());
+        Ok(())
+    }
+
+    fn mixture<'a>(
+        &mut self,
+        experts: &ArrayExperts<'a>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        kept: i32,
+    ) -> Made<Addend<'a>> {
+        served(experts.router_norm.is_none())?;
+        let places = self.places;
+        let gate_at = places.router + rows(&experts.router.weight)?;
+        if let Some(shared) = &experts.shared {
+            self.gate(&shared.mlp, stream, norm, None, places.inner, false)?;
+        }
+        let mut maps = vec![(experts.router, places.router)];
+        maps.extend(experts.shared.as_ref().map(|shared| (shared.gate, gate_at)));
+        self.products(&maps, stream, Some(norm), Some(kept))?;
+        let there = Stream {
+            at: kept,
+            addend: Addend::default(),
+        };
+        self.experts(experts, there, norm, places.down, experts.shared.is_none())?;
+        if let Some(shared) = &experts.shared {
+            // A warp has the same rows in both steps.
+            let mut step = Step::new(Op::PRODUCT);
+            self.arrays.put_linear(&mut step, 0, &shared.mlp.down)?;
+            self.copy(&mut step, places.inner);
+            step.end(Ending::ADD_SHARED);
+            step.set(Word::OWN, gate_at);
+            step.set(Word::TO, places.down);
+            self.push(step.meet());
+        }
+        Ok(added(places.down))
+    }
+
+    /// The experts that the router's logits name.
+    fn experts<'a>(
+        &mut self,
+        experts: &ArrayExperts<'a>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        to: i32,
+        meet: bool,
+    ) -> Made<()> {
+        let places = self.places;
+        let each = experts.each.stacked.as_ref().ok_or(Unlisted::Unserved)?;
+        let [gate, up] = [&each.gate, &each.up].map(|linear| Packing::of(&linear.weight));
+        let (Some(gate), Some(up)) = (gate, up) else {
+            return Err(Unlisted::Unserved);
+        };
+        let (count, top) = (rows(&experts.router.weight)?, experts.top as i32);
+        served(gate.is_like(up) && each.cut.is_none() && (1..=count.min(32)).contains(&top))?;
+        let mut inner = Step::new(Op::EXPERTS_UP);
+        self.arrays.put_linear(&mut inner, 0, &each.gate)?;
+        self.arrays.put_linear(&mut inner, 1, &each.up)?;
+        self.read(&mut inner, stream, Some(norm), None)?;
+        inner.activate(each.activation);
+        inner.set(Word::TO, places.shared);
+        let mut outer = Step::new(Op::EXPERTS_DOWN);
+        self.arrays.put_linear(&mut outer, 0, &each.down)?;
+        outer.set(Word::TO, to);
+        for step in [&mut inner, &mut outer] {
+            step.set(Word::TOP, top);
+            step.set(Word::EXPERTS, count);
+            step.set(Word::RENORMALISED, experts.renormalised.into());
+            step.set(Word::ROUTER_LOGITS, places.router);
+            step.real(Word::ROUTER_SCALE, experts.router_scale);
+            if experts.each.factors.len() == count as usize {
+                self.arrays.put_floats(step, Address::FACTORS, experts.each.factors)?;
+            }
+        }
+        self.copy_several(&mut outer, places.shared, top);
+        self.push(inner.meet());
+        self.push(if meet { outer.meet() } else { outer });
+        Ok(())
+    }
+
+    fn both<'a>(
+        &mut self,
+        both: &Both<Linear<'a>, Norm<'a>, AllExperts<'a>>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        kept: i32,
+    ) -> Made<Addend<'a>> {
+        let places = self.places;
+        served(both.experts.shared.is_none())?;
+        self.gate(&both.gated, stream, norm, None, places.inner, false)?;
+        let router_norm = both.experts.router_norm.as_ref().unwrap_or(norm);
+        let maps = [(both.experts.router, places.router)];
+        self.products(&maps, stream, Some(router_norm), Some(kept))?;
+        let there = Stream {
+            at: kept,
+            addend: Addend::default(),
+        };
+        self.down(&both.gated, places.inner, places.second)?;
+        self.experts(&both.experts, there, &both.experts_before, places.down, true)?;
+        Ok(Addend {
+            at: Some(places.second),
+            norm: Some(both.after),
+            second: Some((places.down, both.experts_after)),
+            ..Addend::default()
+        })
+    }
+
+    /// What a layer adds of its own input.
+    fn own_input<'a>(&mut self, own: &OwnInput<Linear<'a>, Norm<'a>>, stream: Stream<'a>) -> Made<Stream<'a>> {
+        let places = self.places;
+        let kept = self.other(stream.at);
+        let mut gate = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut gate, 0, &own.gate)?;
+        self.read(&mut gate, stream, None, Some(kept))?;
+        gate.end(Ending::TIMES_OWN);
+        gate.activate(own.activation);
+        gate.set(Word::OWN, places.own + own.column as i32);
+        gate.set(Word::TO, places.own_inner);
+        self.push(gate.meet());
+        let mut projection = Step::new(Op::PRODUCT);
+        self.arrays.put_linear(&mut projection, 0, &own.projection)?;
+        self.copy(&mut projection, places.own_inner);
+        projection.set(Word::TO, places.out);
+        self.push(projection.meet());
+        Ok(Stream {
+            at: kept,
+            addend: Addend {
+                at: Some(places.out),
+                norm: Some(own.norm),
+                ..Addend::default()
+            },
+        })
+    }
+
+    /// The other place of the residual stream.
+    fn other(&self, at: i32) -> i32 {
+        let [first, second] = self.places.stream;
+        if at == first { second } else { first }
+    }
+
+    /// A step's input is the stream, which is kept in another place if that is said.
+    fn read(&mut self, step: &mut Step, stream: Stream<'_>, norm: Option<&Norm<'_>>, kept: Option<i32>) -> Made<()> {
+        let Stream { at, addend } = stream;
+        step.set(Word::INPUT, Input::STREAM as i32);
+        step.set(Word::FROM, at);
+        step.set(Word::KEEP, kept.unwrap_or(-1));
+        step.real(Word::SCALE, addend.scale.unwrap_or(1.0));
+        if let Some(at) = addend.at {
+            step.set(Word::ADDEND, at);
+        }
+        if let Some(norm) = &addend.norm {
+            self.arrays.put_norm(step, Address::ADDEND_NORM, Word::ADDEND_EPS, norm)?;
+        }
+        if let Some((at, norm)) = &addend.second {
+            step.set(Word::SECOND, *at);
+            self.arrays.put_norm(step, Address::SECOND_NORM, Word::SECOND_EPS, norm)?;
+        }
+        if let Some(norm) = &addend.sum_norm {
+            self.arrays.put_norm(step, Address::SUM_NORM, Word::SUM_EPS, norm)?;
+        }
+        if let Some(norm) = norm {
+            step.set(Word::NORMED, 1);
+            self.arrays.put_norm(step, Address::NORM, Word::EPS, norm)?;
+        }
+        self.room(step, 1);
+        Ok(())
+    }
+
+    /// A step's input is what another has left.
+    fn copy(&mut self, step: &mut Step, from: i32) {
+        self.copy_several(step, from, 1);
+    }
+
+    fn copy_several(&mut self, step: &mut Step, from: i32, count: i32) {
+        step.set(Word::INPUT, Input::COPY as i32);
+        step.set(Word::FROM, from);
+        self.room(step, count);
+    }
+
+    /// Room in shared memory for so many vectors and the sums of their parts, which lie behind them.
+    fn room(&mut self, step: &mut Step, count: i32) {
+        let vectors = count * step.get(Word::SUMS_AT);
+        step.set(Word::SUMS_AT, vectors);
+        // No fewer columns than four go to a lane.
+        self.most.shared = self.most.shared.max(vectors + vectors / 4);
+    }
+}
+
+/// What was left at a place, as it is.
+fn added<'a>(at: i32) -> Addend<'a> {
+    Addend {
+        at: Some(at),
+        ..Addend::default()
+    }
+}
+
+fn served(is: bool) -> Made<()> {
+    if is { Ok(()) } else { Err(Unlisted::Unserved) }
+}
+
+/// Rows of a matrix; of several behind each other those of one.
+fn rows(weight: &Weight<'_>) -> Made<i32> {
+    Ok(Packing::of(weight).ok_or(Unlisted::Unserved)?.rows)
+}
+
+fn columns(weight: &Weight<'_>) -> Made<i32> {
+    Ok(Packing::of(weight).ok_or(Unlisted::Unserved)?.columns)
+}

@@ -1,0 +1,289 @@
+// Attention of the new token: a block has a part of the keys of one key head, for all query heads of it. The last
+// block of a key head to be done joins the parts.
+
+/// Keys whose scores are in shared memory at a time.
+constexpr int KEYS_AT_ONCE = 128;
+/// Of a part, at the least.
+constexpr int KEYS_OF_PART = 32;
+/// Numbers of each query, so many that what lies behind them begins at whole fours.
+constexpr int QUERY_ROOM = (QUERIES_A_KEY + 3) / 4 * 4;
+constexpr float LOG2E = 1.4426950408889634f;
+
+/// Where the token goes, and what there is.
+struct Spot {
+  /// Position of the token; its place in the buffers, keys with it, places of a buffer.
+  int position, place, held, capacity;
+};
+
+/// Parts of shared memory.
+struct Attending {
+  float2* rotation;  // [planes]
+  float* queries;    // [queries a key][4][lanes of a key] of four numbers
+  float* raw;        // a head for each warp
+  float* scores;     // [queries a key][KEYS_AT_ONCE]
+  float* largest;    // [queries a key]
+  float* totals;
+  float* factors;
+  float* sums;       // [groups of keys][queries a key][dim]
+
+  __device__ __forceinline__ Attending(unsigned char* shared, int dim) {
+    float* at = reinterpret_cast<float*>(shared);
+    rotation = reinterpret_cast<float2*>(at), at += dim;
+    queries = at, at += QUERIES_A_KEY * dim;
+    raw = at, at += WARPS * dim;
+    scores = at, at += QUERIES_A_KEY * KEYS_AT_ONCE;
+    largest = at, at += QUERY_ROOM;
+    totals = at, at += QUERY_ROOM;
+    factors = at, at += QUERY_ROOM;
+    sums = at;
+  }
+};
+
+/// A head of this warp, of `from` through a norm, if it has an `eps` of one, and rotated if it is to be, in `raw`.
+__device__ __forceinline__ void make_head(const Step& step, const float* from, bool normed, const Number* weight,
+                                          float eps, const float2* rotation, float* raw) {
+  const int lane = threadIdx.x % 32, dim = step[DIM], planes = rotation == nullptr ? 0 : step[PLANES];
+  float sum = 0.0f;
+  for (int d = lane; d < dim; d += 32) {
+    const float x = fresh(from + d);
+    raw[d] = x;
+    sum = fmaf(x, x, sum);
+  }
+  if (normed) {
+    const float scale = rsqrtf(warp_sum(sum) / dim + eps);
+    for (int d = lane; d < dim; d += 32) raw[d] *= weight == nullptr ? scale : scale * to_float(__ldg(weight + d));
+  }
+  __syncwarp();
+  for (int i = lane; i < planes; i += 32) {
+    const float x = raw[i], y = raw[i + planes];
+    const float2 turn = rotation[i];
+    raw[i] = x * turn.x - y * turn.y;
+    raw[i + planes] = x * turn.y + y * turn.x;
+  }
+  __syncwarp();
+}
+
+/// Elements of a key or value that a lane has at once.
+constexpr int AT_ONCE = 16 / sizeof(Number);
+
+/// Where element `d` of a query lies: as the lanes of a key, of which each has sixteen elements, read it.
+__device__ __forceinline__ int query_place(int d, int lanes) {
+  const int step = d / (AT_ONCE * lanes), rest = d % (AT_ONCE * lanes);
+  return ((step * (AT_ONCE / 4) + rest % AT_ONCE / 4) * lanes + rest / AT_ONCE) * 4 + rest % 4;
+}
+
+/// Sixteen elements of a row, as `query_place` has them.
+__device__ __forceinline__ void read_key(const Number* row, int lane, int lanes, float (&x)[16]) {
+#pragma unroll
+  for (int i = 0; i < 16 / AT_ONCE; i++) {
+    const uint4 words = __ldcg(reinterpret_cast<const uint4*>(row + (i * lanes + lane) * AT_ONCE));
+    const u32 w[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      if (AT_ONCE == 4) {
+        x[4 * i + j] = __uint_as_float(w[j]);
+      } else {
+        x[8 * (i % 2) + 2 * j] = __uint_as_float(w[j] << 16);
+        x[8 * (i % 2) + 2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ float2 read_two(const Number* p) {
+#ifdef WIDE
+  return __ldcg(reinterpret_cast<const float2*>(p));
+#else
+  const u32 x = __ldcg(reinterpret_cast<const u32*>(p));
+  return float2{__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u)};
+#endif
+}
+
+/// Scores of the keys from `first` on, in units of a power of two.
+__device__ __forceinline__ void score_keys(const Step& step, const Attending& at, const Number* keys, int first,
+                                           int count) {
+  const int lanes = step[DIM] / 16, lane = threadIdx.x % 32, queries = step[HEADS] / step[KV_HEADS];
+  const int of_warp = 32 / lanes, part = lane % lanes;
+  const float cap = step.real(CAP), scale = step.real(SCORE_SCALE);
+  for (int base = threadIdx.x / 32 * of_warp; base < count; base += WARPS * of_warp) {
+    const int key = base + lane / lanes;
+    float x[16] = {};
+    if (key < count) read_key(keys + (u64)(first + key) * step[DIM], part, lanes, x);
+#pragma unroll 2
+    for (int q = 0; q < queries; q++) {
+      const float4* query = reinterpret_cast<const float4*>(at.queries + q * step[DIM]) + part;
+      float sum = 0.0f;
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+        sum = times(query[i * lanes], x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3], sum);
+      for (int d = 1; d < lanes; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+      sum *= scale;
+      if (cap > 0.0f) sum = cap * tanhf(sum / cap);
+      if (part == 0 && key < count) at.scores[q * KEYS_AT_ONCE + key] = sum * LOG2E;
+    }
+  }
+}
+
+/// Scores to powers of two, with the largest score so far and the total of the powers; a warp has a query.
+__device__ __forceinline__ void take_powers(const Step& step, const Attending& at, int count) {
+  const int lane = threadIdx.x % 32, queries = step[HEADS] / step[KV_HEADS];
+  for (int q = threadIdx.x / 32; q < queries; q += WARPS) {
+    float* scores = at.scores + q * KEYS_AT_ONCE;
+    float most = at.largest[q];
+    for (int i = lane; i < count; i += 32) most = fmaxf(most, scores[i]);
+    most = warp_max(most);
+    float total = 0.0f;
+    for (int i = lane; i < count; i += 32) {
+      const float power = exp2f(scores[i] - most);
+      scores[i] = power;
+      total += power;
+    }
+    total = warp_sum(total);
+    __syncwarp();
+    if (lane == 0) {
+      const float factor = exp2f(at.largest[q] - most);
+      at.factors[q] = factor;
+      at.totals[q] = at.totals[q] * factor + total;
+      at.largest[q] = most;
+    }
+    __syncwarp();
+  }
+}
+
+/// Adds values, each times its power; a thread has two columns, and of the keys every so manieth.
+__device__ __forceinline__ void add_values(const Step& step, const Attending& at, const Number* values, int first,
+                                           int count, float2 (&sums)[QUERIES_A_KEY]) {
+  const int pairs = step[DIM] / 2, groups = THREADS / pairs, queries = step[HEADS] / step[KV_HEADS];
+  const int column = threadIdx.x % pairs * 2, group = threadIdx.x / pairs;
+#pragma unroll
+  for (int q = 0; q < QUERIES_A_KEY; q++)
+    if (q < queries) sums[q] = float2{sums[q].x * at.factors[q], sums[q].y * at.factors[q]};
+  constexpr int DEEP = 8;
+#pragma unroll 1
+  for (int base = group; base < count; base += groups * DEEP) {
+    float2 x[DEEP];
+#pragma unroll
+    for (int i = 0; i < DEEP; i++) {
+      const int key = base + i * groups;
+      x[i] = key < count ? read_two(values + (u64)(first + key) * step[DIM] + column) : float2{0.0f, 0.0f};
+    }
+#pragma unroll
+    for (int i = 0; i < DEEP; i++) {
+      const int key = smaller(base + i * groups, count - 1);
+#pragma unroll
+      for (int q = 0; q < QUERIES_A_KEY; q++) {
+        if (q >= queries) break;
+        const float power = at.scores[q * KEYS_AT_ONCE + key];
+        sums[q] = float2{fmaf(power, x[i].x, sums[q].x), fmaf(power, x[i].y, sums[q].y)};
+      }
+    }
+  }
+}
+
+/// The parts of the queries of key head `head`, joined, with a sink and gates if there are such.
+__device__ __forceinline__ void join_parts(const Step& step, const Attending& at, int head, int parts, float* arena) {
+  const int dim = step[DIM], queries = step[HEADS] / step[KV_HEADS], most_parts = step[SPLITS], lane = threadIdx.x % 32;
+  const float* all = arena + step[PARTIAL];
+  float* weights = at.sums;
+  for (int q = threadIdx.x / 32; q < queries; q += WARPS) {
+    const float* ends = all + ((u64)(head * queries + q) * most_parts) * (dim + 2);
+    const float* sinks = step.at<float>(SINKS);
+    const float sink = sinks ? __ldg(sinks + head * queries + q) * LOG2E : -INFINITY_;
+    float most = sink, total = 0.0f;
+    for (int p = lane; p < parts; p += 32) most = fmaxf(most, fresh(ends + (u64)p * (dim + 2) + dim));
+    most = warp_max(most);
+    for (int p = lane; p < parts; p += 32) {
+      const float* end = ends + (u64)p * (dim + 2) + dim;
+      const float weight = exp2f(fresh(end) - most);
+      weights[q * most_parts + p] = weight;
+      total = fmaf(weight, fresh(end + 1), total);
+    }
+    total = warp_sum(total) + (sinks ? exp2f(sink - most) : 0.0f);
+    if (lane == 0) at.totals[q] = 1.0f / total;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < queries * dim; i += THREADS) {
+    const int q = i / dim, d = i % dim, query = head * queries + q;
+    const float* from = all + (u64)query * most_parts * (dim + 2) + d;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int p = 0; p < parts; p++) sum = fmaf(weights[q * most_parts + p], fresh(from + (u64)p * (dim + 2)), sum);
+    sum *= at.totals[q];
+    // A gate lies behind each head's query.
+    const int stride = step[QUERY_STRIDE];
+    if (stride > dim) sum *= sigmoid(fresh(arena + step[QUERIES] + query * stride + dim + d));
+    arena[step[TO] + query * dim + d] = sum;
+  }
+}
+
+__device__ __noinline__ void attend(const Step& step, const Spot& spot, u64 key_buffer, u64 value_buffer, float* arena,
+                                    unsigned char* shared, u32* flag) {
+  const int dim = step[DIM], kv_heads = step[KV_HEADS], queries = step[HEADS] / kv_heads, warp = threadIdx.x / 32;
+  const Attending at(shared, dim);
+  const int most = larger(1, smaller(GRID / kv_heads, step[SPLITS]));
+  const int each = larger(KEYS_OF_PART, ceil_div(spot.held, most)), parts = ceil_div(spot.held, each);
+  const bool works = (int)blockIdx.x < kv_heads * parts;
+  if (!works) return;
+  const float* periods = step.at<float>(PERIODS);
+  for (int i = threadIdx.x; i < step[PLANES]; i += THREADS) {
+    const double turns = (double)spot.position * step.real(POSITION_SCALE) / __ldg(periods + i) * 0.15915494309189535;
+    float sine, cosine;
+    sincospif(2.0f * (float)(turns - floor(turns)), &sine, &cosine);
+    at.rotation[i] = float2{cosine, sine};
+  }
+  const u64 head_size = (u64)spot.capacity * dim;
+  for (int task = blockIdx.x; task < kv_heads * parts; task += GRID) {
+    const int head = task % kv_heads, part = task / kv_heads;
+    const int begin = part * each, end = smaller(spot.held, begin + each);
+    Number* keys = reinterpret_cast<Number*>(key_buffer) + head * head_size;
+    Number* values = reinterpret_cast<Number*>(value_buffer) + head * head_size;
+    __syncthreads();
+    float* raw = at.raw + warp * dim;
+    // From the last warp on, since the first ones have queries.
+    const bool has_new = step[KEYS] >= 0 && spot.place >= begin && spot.place < end;
+    if (has_new && warp >= WARPS - 2) {
+      const bool is_key = warp == WARPS - 1;
+      const float eps = step.real(is_key ? KEY_EPS : VALUE_EPS);
+      make_head(step, arena + step[is_key ? KEYS : VALUES] + head * dim, eps >= 0.0f,
+                is_key ? step.at(KEY_NORM) : nullptr, eps, is_key ? at.rotation : nullptr, raw);
+      Number* to = (is_key ? keys : values) + (u64)spot.place * dim;
+      for (int d = threadIdx.x % 32; d < dim; d += 32) to[d] = to_number(raw[d]);
+      __syncwarp();
+    }
+    for (int q = warp; q < queries; q += WARPS) {
+      const float eps = step.real(QUERY_EPS);
+      make_head(step, arena + step[QUERIES] + (head * queries + q) * step[QUERY_STRIDE], eps >= 0.0f,
+                step.at(QUERY_NORM), eps, at.rotation, raw);
+      for (int d = threadIdx.x % 32; d < dim; d += 32) at.queries[q * dim + query_place(d, dim / 16)] = raw[d];
+      __syncwarp();
+    }
+    if (threadIdx.x < queries) at.largest[threadIdx.x] = -INFINITY_, at.totals[threadIdx.x] = 0.0f;
+    __syncthreads();
+    float2 sums[QUERIES_A_KEY] = {};
+    for (int first = begin; first < end; first += KEYS_AT_ONCE) {
+      const int count = smaller(end - first, KEYS_AT_ONCE);
+      score_keys(step, at, keys, first, count);
+      __syncthreads();
+      take_powers(step, at, count);
+      __syncthreads();
+      add_values(step, at, values, first, count, sums);
+      __syncthreads();
+    }
+    const int pairs = dim / 2, groups = THREADS / pairs;
+#pragma unroll
+    for (int q = 0; q < QUERIES_A_KEY; q++)
+      if (q < queries)
+        reinterpret_cast<float2*>(at.sums)[(threadIdx.x / pairs * queries + q) * pairs + threadIdx.x % pairs] = sums[q];
+    __syncthreads();
+    for (int i = threadIdx.x; i < queries * dim; i += THREADS) {
+      const int q = i / dim, d = i % dim;
+      float sum = 0.0f;
+      for (int group = 0; group < groups; group++) sum += at.sums[group * queries * dim + i];
+      float* to = arena + step[PARTIAL] + ((u64)(head * queries + q) * step[SPLITS] + part) * (dim + 2);
+      to[d] = sum;
+      if (d == 0) to[dim] = at.largest[q], to[dim + 1] = at.totals[q];
+    }
+    u32* counter = reinterpret_cast<u32*>(arena + step[COUNTERS]) + head;
+    if (last_of(counter, parts, flag)) join_parts(step, at, head, parts, arena);
+  }
+}

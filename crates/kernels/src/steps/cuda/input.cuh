@@ -1,0 +1,114 @@
+// What a product multiplies: made in every block's shared memory, by every block for itself, since that costs a read
+// of the second-level cache and no barrier.
+
+/// Fours of the residual stream that a thread has, at the most.
+constexpr int FOURS = 4;
+
+__device__ __forceinline__ float squares(float4 x, float sum) {
+  return fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, fmaf(x.w, x.w, sum))));
+}
+__device__ __forceinline__ float4 operator+(float4 a, float4 b) {
+  return float4{a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+}
+__device__ __forceinline__ float4 operator*(float4 a, float4 b) {
+  return float4{a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
+}
+__device__ __forceinline__ float4 operator*(float4 a, float b) { return float4{a.x * b, a.y * b, a.z * b, a.w * b}; }
+
+/// The vector in shared memory.
+struct Vector {
+  float* x;
+  float* sums;
+  float* reduce;
+  int each;
+
+  __device__ __forceinline__ void put(int column, float4 four) const {
+    reinterpret_cast<float4*>(x)[place_of(column, each)] = four;
+  }
+};
+
+/// `x / rms(x) * weight`.
+__device__ __forceinline__ void normalize(float4 (&x)[FOURS], const Number* weight, float eps, int columns,
+                                          float* reduce) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) sum = squares(x[i], sum);
+  const float scale = rsqrtf(block_sum(sum, reduce) / columns + eps);
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) {
+    const int column = (i * THREADS + threadIdx.x) * 4;
+    if (column < columns) x[i] = x[i] * four(weight, column) * scale;
+  }
+}
+
+/// The residual stream with what is added to it, which block 0 keeps, through a norm.
+__device__ __forceinline__ void read_stream(const Step& step, float* arena, const Vector& to) {
+  const int columns = step[COLUMNS];
+  float4 stream[FOURS] = {}, added[FOURS] = {}, second[FOURS] = {};
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) {
+    const int column = (i * THREADS + threadIdx.x) * 4;
+    if (column >= columns) continue;
+    stream[i] = fresh4(arena + step[FROM] + column);
+    if (step[ADDEND] >= 0) added[i] = fresh4(arena + step[ADDEND] + column);
+    if (step[SECOND] >= 0) second[i] = fresh4(arena + step[SECOND] + column);
+  }
+  float* reduce = to.reduce;
+  if (step.at(ADDEND_NORM)) normalize(added, step.at(ADDEND_NORM), step.real(ADDEND_EPS), columns, reduce);
+  if (step[SECOND] >= 0) {
+    normalize(second, step.at(SECOND_NORM), step.real(SECOND_EPS), columns, reduce + 32);
+#pragma unroll
+    for (int i = 0; i < FOURS; i++) added[i] = added[i] + second[i];
+    if (step.at(SUM_NORM)) normalize(added, step.at(SUM_NORM), step.real(SUM_EPS), columns, reduce + 64);
+  }
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) {
+    stream[i] = (stream[i] + added[i]) * step.real(SCALE);
+    const int column = (i * THREADS + threadIdx.x) * 4;
+    if (step[KEEP] >= 0 && blockIdx.x == 0 && column < columns)
+      *reinterpret_cast<float4*>(arena + step[KEEP] + column) = stream[i];
+  }
+  if (step[NORMED]) normalize(stream, step.at(NORM), step.real(EPS), columns, reduce + 96);
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) {
+    const int column = (i * THREADS + threadIdx.x) * 4;
+    if (column < columns) to.put(column, stream[i]);
+  }
+}
+
+/// Several vectors that other steps have left, each from a whole chunk on.
+__device__ __forceinline__ void copy_vectors(const Step& step, const float* arena, int count, const Vector& to) {
+  const int columns = step[COLUMNS], whole = ceil_div(columns, 32 * to.each) * 32 * to.each;
+  for (int i = threadIdx.x * 4; i < count * columns; i += THREADS * 4) {
+    const int vector = i / columns, column = i % columns;
+    to.put(vector * whole + column, fresh4(arena + step[FROM] + i));
+  }
+}
+
+/// Makes the input of a step. Begins and ends synchronized.
+__device__ __noinline__ void make_input(const Step& step, float* arena, const Vector& to) {
+  const int columns = step[COLUMNS], chunk = 32 * to.each, whole = ceil_div(columns, chunk) * chunk;
+  const int count = step[OP] == EXPERTS_DOWN ? step[TOP] : 1;
+  // Zeros behind the columns, since numbers there that are none would spoil sums.
+  for (int i = threadIdx.x * 4; i < count * (whole - columns); i += THREADS * 4) {
+    const int vector = i / (whole - columns);
+    to.put(vector * whole + columns + i % (whole - columns), float4{});
+  }
+  if (step[INPUT] == STREAM) {
+    read_stream(step, arena, to);
+  } else {
+    copy_vectors(step, arena, count, to);
+  }
+  __syncthreads();
+  if (step[FORMAT] != EIGHT_BITS && step[FORMAT] != FOUR_BITS) return;
+  for (int i = threadIdx.x; i < count * whole / to.each; i += THREADS) {
+    const float4* at = reinterpret_cast<const float4*>(to.x) + i / 32 * (to.each / 4) * 32 + i % 32;
+    float sum = 0.0f;
+    for (int j = 0; j < to.each / 4; j++) {
+      const float4 x = at[j * 32];
+      sum += (x.x + x.y) + (x.z + x.w);
+    }
+    to.sums[i] = sum;
+  }
+  __syncthreads();
+}

@@ -1,0 +1,108 @@
+// One token through a model that is a list of steps, in one launch.
+//
+// A block stands on each multiprocessor for the whole launch, and the blocks meet between two steps of which the second
+// reads what the first has left. What steps leave is small, and stays in the second-level cache. While a block waits,
+// the first rows of its next step are fetched into that cache.
+
+/// Has this warp's rows of a product brought into the second-level cache.
+__device__ __forceinline__ void prefetch(const Step& step) {
+  if (step[OP] != PRODUCT) return;
+  const int each = lane_columns_of(step[FORMAT]), lane = threadIdx.x % 32;
+  const u64 bytes = (u64)(step[COLUMNS] / each) * 16;
+  const bool gated = step[ENDING] == GATED;
+  int total = 0;
+  for (int part = 0; part < (gated ? 1 : step[PARTS]); part++) total += step[(Word)(ROWS + part)];
+  const Share share(total);
+  int before = 0;
+  for (int part = 0; part < step[PARTS]; part++) {
+    const int rows = step[(Word)(ROWS + part)];
+    const int from = larger(share.from, before) - before, to = smaller(share.to, before + rows) - before;
+    if (from < to) {
+      const u64 end = smaller((to - from) * (int)bytes, PREFETCHED);
+      for (u64 i = lane * 128; i < end; i += 32 * 128)
+        prefetch_bytes(step.addresses[MATRIX + 4 * part] + from * bytes + i, 16);
+    }
+    if (!gated) before += rows;
+  }
+}
+
+/// Calls `take(format)` with the step's as a constant, one of those that the bits of `THERE` name.
+template <u32 THERE, typename Take>
+__device__ __forceinline__ void by_format(int format, Take take) {
+  if constexpr ((THERE >> FLOATS & 1) != 0)
+    if (format == FLOATS) take(Constant<FLOATS>());
+  if constexpr ((THERE >> HALVES & 1) != 0)
+    if (format == HALVES) take(Constant<HALVES>());
+  if constexpr ((THERE >> EIGHT_BITS & 1) != 0)
+    if (format == EIGHT_BITS) take(Constant<EIGHT_BITS>());
+  if constexpr ((THERE >> FOUR_BITS & 1) != 0)
+    if (format == FOUR_BITS) take(Constant<FOUR_BITS>());
+  if constexpr ((THERE >> SMALL_FLOATS & 1) != 0)
+    if (format == SMALL_FLOATS) take(Constant<SMALL_FLOATS>());
+}
+
+/// `list`: for each of `count` steps its words, and the places in `table` of its addresses, below zero where there is
+/// none. `caches`: the addresses of the keys and of the values of each layer that writes such. `after` is not read: it
+/// orders this launch behind the one that made it. `logits`: float32 `[vocab]`; `done`: a byte for the next launch to
+/// wait for. `ring_*`: where the new key of a layer with a sliding window goes, keys with it, places of its buffer.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    decode_steps(const int* token, const int* list, const u64* table, const u64* caches, u32* scratch,
+                 const unsigned char* /*after*/, float* logits, unsigned char* done, int count, int position,
+                 int capacity, int ring_place, int ring_held, int ring_capacity) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ u32 flag;
+  Step* steps = reinterpret_cast<Step*>(shared);
+  float* reduce = reinterpret_cast<float*>(steps + 2);
+  const Route route{reinterpret_cast<int*>(reduce + 128), reduce + 128 + TOP_AT_MOST};
+  unsigned char* rest = shared + AT_VECTOR;
+  float* arena = reinterpret_cast<float*>(scratch + AT_ARENA);
+  Barrier barrier(scratch);
+  const Spot full{position, position, position + 1, capacity};
+  const Spot ring{position, ring_place, ring_held, ring_capacity};
+
+  Coming coming;
+  coming.ask(list, table, 0);
+  coming.put(steps[0]);
+  __syncthreads();
+#pragma unroll 1
+  for (int index = 0; index < count; index++) {
+    const Step& step = steps[index % 2];
+    if (index + 1 < count) coming.ask(list, table, index + 1);
+    const int each = lane_columns_of(step[FORMAT]);
+    float* x = reinterpret_cast<float*>(rest);
+    const Vector vector{x, x + step[SUMS_AT], reduce, each};
+    const int op = step[OP];
+    if (op == EMBED) {
+      embed(step, *token, arena);
+    } else if (op == OWN_INPUTS) {
+      make_own_inputs(step, arena);
+    } else if (op == ATTEND) {
+      const int layer = step[LAYER];
+      attend(step, step[SLIDES] ? ring : full, __ldg(caches + 2 * layer), __ldg(caches + 2 * layer + 1), arena, rest,
+             &flag);
+    } else {
+      make_input(step, arena, vector);
+      if (op != PRODUCT) find_route(step, arena, route);
+      if (op == PRODUCT) {
+        by_format<PRODUCT_FORMATS>(step[FORMAT], [&](auto format) {
+          multiply<decltype(format)::VALUE>(step, vector, arena, logits);
+        });
+      } else if (op == EXPERTS_UP) {
+        by_format<UP_FORMATS>(step[FORMAT], [&](auto format) {
+          multiply_experts<decltype(format)::VALUE>(step, vector, route, arena);
+        });
+      } else {
+        by_format<DOWN_FORMATS>(step[FORMAT], [&](auto format) {
+          add_experts<decltype(format)::VALUE>(step, vector, route, arena);
+        });
+      }
+    }
+    coming.put(steps[(index + 1) % 2]);
+    const bool meets = step[MEET] != 0;
+    __syncthreads();
+    if (index + 1 < count) prefetch(steps[(index + 1) % 2]);
+    if (meets) barrier.wait();
+  }
+  if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
+  barrier.leave();
+}
