@@ -13,13 +13,20 @@ use crate::prefix_args::PrefixArgs;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
-    Ok(load(&args.load, &models::folder(&args.model)?, &mut |_| (), |it| it)?)
+    Ok(load(
+        &args.load,
+        &models::folder(&args.model)?,
+        &mut |_| (),
+        |it| it,
+    )?)
 }
 
 /// The same, and keeps what its prompts make.
 pub(crate) fn open_with(args: &ModelArgs, prefixes: &PrefixArgs) -> anyhow::Result<MlxBackend> {
     let folder = models::folder(&args.model)?;
-    Ok(load(&args.load, &folder, &mut |_| (), |it| prefixes.add_to(it))?)
+    Ok(load(&args.load, &folder, &mut |_| (), |it| {
+        prefixes.add_to(it)
+    })?)
 }
 
 /// Loads the model of a directory, as `args` and `more` say; `progress` is told too how far that is.

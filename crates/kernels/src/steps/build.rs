@@ -263,7 +263,8 @@ impl Builder {
         let row = self.row(&own.table, scale, places.own_rows)?;
         self.push(row);
         let mut projection = Step::new(Op::PRODUCT);
-        self.arrays.put_linear(&mut projection, 0, &own.projection)?;
+        self.arrays
+            .put_linear(&mut projection, 0, &own.projection)?;
         self.copy(&mut projection, at);
         projection.set(Word::TO, places.own);
         projection.end(Ending::STORE);
@@ -278,7 +279,8 @@ impl Builder {
         step.set(Word::FROM, places.own_rows);
         step.real(Word::SCALE, self.rounded(own.projection_scale));
         step.real(Word::ALPHA, self.rounded(own.scale));
-        self.arrays.put_norm(&mut step, Address::NORM, Word::EPS, &own.norm)?;
+        self.arrays
+            .put_norm(&mut step, Address::NORM, Word::EPS, &own.norm)?;
         self.push(step.meet());
         Ok(())
     }
@@ -404,7 +406,10 @@ impl Builder {
             (Word::QUERIES, places.queries),
             (Word::QUERY_STRIDE, all / heads),
             (Word::KEYS, attention.keys.map_or(-1, |_| places.keys)),
-            (Word::VALUES, attention.values.map_or(places.keys, |_| places.values)),
+            (
+                Word::VALUES,
+                attention.values.map_or(places.keys, |_| places.values),
+            ),
             (Word::PLANES, planes),
             (Word::LAYER, state as i32),
             (Word::SLIDES, slides.into()),
@@ -413,19 +418,24 @@ impl Builder {
             (Word::COUNTERS, places.counters),
             (Word::TO, places.mixed),
         ];
-        numbers.iter().for_each(|(word, number)| step.set(*word, *number));
+        numbers
+            .iter()
+            .for_each(|(word, number)| step.set(*word, *number));
         for (word, at, norm) in [
             (Word::QUERY_EPS, Address::QUERY_NORM, &attention.query_norm),
             (Word::KEY_EPS, Address::KEY_NORM, &attention.key_norm),
         ] {
             step.real(word, -1.0);
-            norm.as_ref().map_or(Ok(()), |norm| self.arrays.put_norm(&mut step, at, word, norm))?;
+            norm.as_ref().map_or(Ok(()), |norm| {
+                self.arrays.put_norm(&mut step, at, word, norm)
+            })?;
         }
         step.real(Word::VALUE_EPS, attention.value_norm.unwrap_or(-1.0));
         step.real(Word::POSITION_SCALE, attention.rotation.scale);
         step.real(Word::SCORE_SCALE, attention.scores.scale);
         step.real(Word::CAP, attention.scores.softcap.unwrap_or(0.0));
-        self.arrays.put(&mut step, Address::PERIODS, attention.rotation.periods)?;
+        self.arrays
+            .put(&mut step, Address::PERIODS, attention.rotation.periods)?;
         if let Some(sinks) = &attention.sinks {
             self.arrays.put_floats(&mut step, Address::SINKS, sinks)?;
         }
@@ -448,7 +458,13 @@ impl Builder {
         Ok(dim)
     }
 
-    fn gated<'a>(&mut self, mlp: &Gated<Linear<'a>>, stream: Stream<'a>, norm: &Norm<'a>, kept: i32) -> Made<Addend<'a>> {
+    fn gated<'a>(
+        &mut self,
+        mlp: &Gated<Linear<'a>>,
+        stream: Stream<'a>,
+        norm: &Norm<'a>,
+        kept: i32,
+    ) -> Made<Addend<'a>> {
         let places = self.places;
         self.gate(mlp, stream, norm, Some(kept), places.inner, true)?;
         self.down(mlp, places.inner, places.down)?;
@@ -558,7 +574,8 @@ impl Builder {
             step.set(Word::ROUTER_LOGITS, places.router);
             step.real(Word::ROUTER_SCALE, experts.router_scale);
             if experts.each.factors.len() == count as usize {
-                self.arrays.put_floats(step, Address::FACTORS, experts.each.factors)?;
+                self.arrays
+                    .put_floats(step, Address::FACTORS, experts.each.factors)?;
             }
         }
         self.copy_several(&mut outer, places.shared, top);
@@ -585,7 +602,13 @@ impl Builder {
             addend: Addend::default(),
         };
         self.down(&both.gated, places.inner, places.second)?;
-        self.experts(&both.experts, there, &both.experts_before, places.down, true)?;
+        self.experts(
+            &both.experts,
+            there,
+            &both.experts_before,
+            places.down,
+            true,
+        )?;
         Ok(Addend {
             at: Some(places.second),
             norm: Some(both.after),
@@ -595,7 +618,11 @@ impl Builder {
     }
 
     /// What a layer adds of its own input.
-    fn own_input<'a>(&mut self, own: &OwnInput<Linear<'a>, Norm<'a>>, stream: Stream<'a>) -> Made<Stream<'a>> {
+    fn own_input<'a>(
+        &mut self,
+        own: &OwnInput<Linear<'a>, Norm<'a>>,
+        stream: Stream<'a>,
+    ) -> Made<Stream<'a>> {
         let places = self.places;
         let kept = self.other(stream.at);
         let mut gate = Step::new(Op::PRODUCT);
@@ -607,7 +634,8 @@ impl Builder {
         gate.set(Word::TO, places.own_inner);
         self.push(gate.meet());
         let mut projection = Step::new(Op::PRODUCT);
-        self.arrays.put_linear(&mut projection, 0, &own.projection)?;
+        self.arrays
+            .put_linear(&mut projection, 0, &own.projection)?;
         self.copy(&mut projection, places.own_inner);
         projection.set(Word::TO, places.out);
         self.push(projection.meet());
@@ -628,7 +656,13 @@ impl Builder {
     }
 
     /// A step's input is the stream, which is kept in another place if that is said.
-    fn read(&mut self, step: &mut Step, stream: Stream<'_>, norm: Option<&Norm<'_>>, kept: Option<i32>) -> Made<()> {
+    fn read(
+        &mut self,
+        step: &mut Step,
+        stream: Stream<'_>,
+        norm: Option<&Norm<'_>>,
+        kept: Option<i32>,
+    ) -> Made<()> {
         let Stream { at, addend } = stream;
         step.set(Word::INPUT, Input::STREAM as i32);
         step.set(Word::FROM, at);
@@ -638,14 +672,17 @@ impl Builder {
             step.set(Word::ADDEND, at);
         }
         if let Some(norm) = &addend.norm {
-            self.arrays.put_norm(step, Address::ADDEND_NORM, Word::ADDEND_EPS, norm)?;
+            self.arrays
+                .put_norm(step, Address::ADDEND_NORM, Word::ADDEND_EPS, norm)?;
         }
         if let Some((at, norm)) = &addend.second {
             step.set(Word::SECOND, *at);
-            self.arrays.put_norm(step, Address::SECOND_NORM, Word::SECOND_EPS, norm)?;
+            self.arrays
+                .put_norm(step, Address::SECOND_NORM, Word::SECOND_EPS, norm)?;
         }
         if let Some(norm) = &addend.sum_norm {
-            self.arrays.put_norm(step, Address::SUM_NORM, Word::SUM_EPS, norm)?;
+            self.arrays
+                .put_norm(step, Address::SUM_NORM, Word::SUM_EPS, norm)?;
         }
         if let Some(norm) = norm {
             step.set(Word::NORMED, 1);

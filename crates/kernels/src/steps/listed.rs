@@ -123,18 +123,49 @@ impl Arrays {
         self.put(step, at, &array)
     }
 
-    pub(super) fn put_norm(&mut self, step: &mut Step, at: Address, eps: Word, norm: &Norm<'_>) -> Made<()> {
+    pub(super) fn put_norm(
+        &mut self,
+        step: &mut Step,
+        at: Address,
+        eps: Word,
+        norm: &Norm<'_>,
+    ) -> Made<()> {
         step.real(eps, norm.eps);
         self.put_vector(step, at, norm.weight)
     }
 
     /// The matrix, or matrices behind each other, that part `part` of a step has, with its rows.
-    pub(super) fn put_linear(&mut self, step: &mut Step, part: usize, linear: &Linear<'_>) -> Made<()> {
+    pub(super) fn put_linear(
+        &mut self,
+        step: &mut Step,
+        part: usize,
+        linear: &Linear<'_>,
+    ) -> Made<()> {
         const WEIGHTS: [[Address; 4]; 4] = [
-            [Address::MATRIX, Address::MATRIX_1, Address::MATRIX_2, Address::MATRIX_3],
-            [Address::MATRIX_4, Address::MATRIX_5, Address::MATRIX_6, Address::MATRIX_7],
-            [Address::MATRIX_8, Address::MATRIX_9, Address::MATRIX_10, Address::MATRIX_11],
-            [Address::MATRIX_12, Address::MATRIX_13, Address::MATRIX_14, Address::MATRIX_15],
+            [
+                Address::MATRIX,
+                Address::MATRIX_1,
+                Address::MATRIX_2,
+                Address::MATRIX_3,
+            ],
+            [
+                Address::MATRIX_4,
+                Address::MATRIX_5,
+                Address::MATRIX_6,
+                Address::MATRIX_7,
+            ],
+            [
+                Address::MATRIX_8,
+                Address::MATRIX_9,
+                Address::MATRIX_10,
+                Address::MATRIX_11,
+            ],
+            [
+                Address::MATRIX_12,
+                Address::MATRIX_13,
+                Address::MATRIX_14,
+                Address::MATRIX_15,
+            ],
         ];
         const ROWS: [Word; 4] = [Word::ROWS, Word::ROWS_1, Word::ROWS_2, Word::ROWS_3];
         let packing = Packing::of(&linear.weight).ok_or(Unlisted::Unserved)?;
@@ -153,7 +184,9 @@ impl Arrays {
             }
             Weight::Bf12(_) => return Err(Unlisted::Unserved),
         }
-        linear.bias.map_or(Ok(()), |bias| self.put_vector(step, added, bias))
+        linear
+            .bias
+            .map_or(Ok(()), |bias| self.put_vector(step, added, bias))
     }
 }
 
@@ -188,7 +221,13 @@ impl Packing {
                     Dtype::Bfloat16 | Dtype::Uint8 => false,
                     _ => return None,
                 };
-                (format, p.scheme.group_size, wide, p.weight, 32 / p.scheme.bits)
+                (
+                    format,
+                    p.scheme.group_size,
+                    wide,
+                    p.weight,
+                    32 / p.scheme.bits,
+                )
             }
             Weight::Bf12(_) => return None,
         };
@@ -200,7 +239,8 @@ impl Packing {
             rows,
             columns,
         };
-        let fits = array.ndim() >= 2 && columns % packing.lane_columns() == 0 && columns % group == 0;
+        let fits =
+            array.ndim() >= 2 && columns % packing.lane_columns() == 0 && columns % group == 0;
         fits.then_some(packing)
     }
 

@@ -135,7 +135,10 @@ impl Plan {
 
     /// A bit for each format that the matrices of such steps have.
     fn formats(&self, op: Op) -> usize {
-        let of_op = self.steps.iter().filter(|step| step.get(Word::OP) == op as i32);
+        let of_op = self
+            .steps
+            .iter()
+            .filter(|step| step.get(Word::OP) == op as i32);
         of_op.fold(0, |bits, step| bits | 1 << step.get(Word::FORMAT))
     }
 

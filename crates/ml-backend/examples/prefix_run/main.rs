@@ -43,7 +43,9 @@ fn main() -> Result<()> {
     let ids = |seed: u64, count: usize| -> Vec<u32> {
         let mut state = seed;
         let next = |_| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             ((state >> 33) % vocabulary) as u32
         };
         (0..count).map(next).collect()
@@ -54,7 +56,9 @@ fn main() -> Result<()> {
     let plain = load(&args, model.path(), |builder| builder.prefix_cache(0))?;
     run(&plain, &ids(9, 600), false)?;
     let anew = run(&plain, &prompt, false)?;
-    let with = load(&args, model.path(), |builder| builder.prefix_dir(files.path()))?;
+    let with = load(&args, model.path(), |builder| {
+        builder.prefix_dir(files.path())
+    })?;
     run(&with, &prompt, false)?;
     let (mut again, mut held) = (Vec::new(), Vec::new());
     for seed in 2..2 + args.repeat as u64 {
@@ -65,11 +69,16 @@ fn main() -> Result<()> {
         held.push(first(&one)?.as_secs_f64());
         let other = run(&with, &longer, false)?;
         again.push(first(&other)?.as_secs_f64());
-        ensure!(other.metrics.reused_tokens + 512 > args.prompt, "it was read again");
+        ensure!(
+            other.metrics.reused_tokens + 512 > args.prompt,
+            "it was read again"
+        );
     }
     drop(with);
     let began = Instant::now();
-    let next = load(&args, model.path(), |builder| builder.prefix_dir(files.path()))?;
+    let next = load(&args, model.path(), |builder| {
+        builder.prefix_dir(files.path())
+    })?;
     // Its digest is known.
     std::thread::sleep(Duration::from_millis(200));
     let load = began.elapsed();
@@ -92,7 +101,9 @@ fn load(
     model: &Path,
     more: impl FnOnce(MlxBackendBuilder<'static>) -> MlxBackendBuilder<'static>,
 ) -> Result<MlxBackend> {
-    let mut builder = MlxBackend::builder().device(Device::Cpu).random_weights(true);
+    let mut builder = MlxBackend::builder()
+        .device(Device::Cpu)
+        .random_weights(true);
     if args.threads > 0 {
         builder = builder.threads(args.threads);
     }

@@ -236,7 +236,9 @@ impl Stack {
 
     /// Makes one array of experts that are held by themselves.
     pub(crate) fn stack_experts(&self) -> Result<()> {
-        self.layers.iter().try_for_each(|block| block.mlp.stack_experts())
+        self.layers
+            .iter()
+            .try_for_each(|block| block.mlp.stack_experts())
     }
 
     /// Of each block which of the model's states it has.

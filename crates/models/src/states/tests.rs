@@ -117,7 +117,10 @@ fn still(states: &States, id: SequenceId, part: Part) -> StillPage {
     loop {
         match states.still(id, part) {
             Some(page) => return page,
-            None => assert!(std::time::Instant::now() < end, "{part:?} is written for ever"),
+            None => assert!(
+                std::time::Instant::now() < end,
+                "{part:?} is written for ever"
+            ),
         }
         std::thread::yield_now();
     }

@@ -5,8 +5,8 @@
 mod compile;
 
 use arch::State;
-use mlx_core::host_op::Pinned;
 use mlx_core::Dtype;
+use mlx_core::host_op::Pinned;
 use models::Model;
 
 use crate::common::{Expected, cases, load, open_device, relative_error};
@@ -36,7 +36,11 @@ impl Caches {
         };
         let window = keys().find_map(|keys| keys.window).unwrap_or(1);
         let sizes = keys().map(|keys| {
-            let places = if keys.window.is_some() { window } else { TOKENS };
+            let places = if keys.window.is_some() {
+                window
+            } else {
+                TOKENS
+            };
             keys.heads * places * keys.head_dim
         });
         // What no token has written is not a number.
@@ -56,12 +60,23 @@ fn address<T>(of: &[T]) -> u64 {
 fn emulate(compiler: &str, name: &str, model: &Model, ids: &[i32]) -> Option<Vec<f32>> {
     let plan = model.listed(MULTIPROCESSORS, WARPS).unwrap()?;
     let mut library = Library::compile(compiler, name, &plan.source(), &["decode_steps"]);
-    let pinned: Vec<Pinned> = plan.arrays().iter().map(|a| Pinned::new(a).unwrap()).collect();
-    let table: Vec<u64> = pinned.iter().map(|p| address(p.view().bytes().unwrap())).collect();
+    let pinned: Vec<Pinned> = plan
+        .arrays()
+        .iter()
+        .map(|a| Pinned::new(a).unwrap())
+        .collect();
+    let table: Vec<u64> = pinned
+        .iter()
+        .map(|p| address(p.view().bytes().unwrap()))
+        .collect();
     let list = plan.numbers();
     let scratch = vec![0u32; plan.scratch_words()];
     let mut caches = Caches::new(&model.config().model.states);
-    let addresses: Vec<u64> = caches.buffers.iter_mut().map(|b| b.as_mut_ptr() as u64).collect();
+    let addresses: Vec<u64> = caches
+        .buffers
+        .iter_mut()
+        .map(|b| b.as_mut_ptr() as u64)
+        .collect();
     let vocab = model.info().vocab_size;
     let mut all = Vec::new();
     for (position, id) in ids.iter().enumerate() {
@@ -78,11 +93,20 @@ fn emulate(compiler: &str, name: &str, model: &Model, ids: &[i32]) -> Option<Vec
         let mut arguments = vec![address(&[*id]), address(&list), address(&table)];
         let id = [*id];
         arguments[0] = address(&id);
-        arguments.extend([address(&addresses), address(&scratch), 0, address(&logits), address(&done)]);
+        arguments.extend([
+            address(&addresses),
+            address(&scratch),
+            0,
+            address(&logits),
+            address(&done),
+        ]);
         arguments.extend(numbers.map(|n| n as u64));
         // SAFETY: the arguments are the kernel's, and the memory is as large as it takes it to be.
         let ran = unsafe { library.launch("decode_steps", position as u64 + 1, &arguments) };
-        assert!(ran && done == [1], "{name}: all threads wait at token {position}");
+        assert!(
+            ran && done == [1],
+            "{name}: all threads wait at token {position}"
+        );
         all.extend(logits);
     }
     Some(all)
@@ -131,4 +155,3 @@ fn gpt_oss() {
 fn gemma4() {
     check("gemma4", |_| true);
 }
-
