@@ -1,12 +1,17 @@
 //! A token at random: from logits, through the filters, to an index.
 
+pub mod cuda;
 mod filters;
 pub(crate) mod graph;
 mod passes;
+mod repeats;
 mod row;
+mod slot;
 
 pub use filters::{Filters, Xtc};
+pub use repeats::common_with_end;
 pub use row::{Changes, Row};
+pub use slot::{Dry, Stages};
 
 use crate::{Cpu, Result, View};
 use filters::Left;
