@@ -1,8 +1,7 @@
 //! Drawing by CUDA kernels that have all stages, where the logits are.
 //!
 //! They are a [`Chain`](super::Chain)'s, but for those that need the host: constraints, processors, and probabilities
-//! that are told. The same random numbers decide. Where a chain takes all of a large row in the vocabulary's order,
-//! these take the most probable tokens first, as it does elsewhere.
+//! that are told. The same random numbers decide in the same way, so of the same logits the same tokens are drawn.
 
 use kernels::draw::{Dry, Filters, Stages, Xtc};
 use kernels::graph::{self, DrawSlot, Drawn};

@@ -114,6 +114,8 @@ __device__ __forceinline__ void leave_out_top(Row& row, float threshold, const f
     u64 mass;
     reach(row, {kept.mass, nullptr, BINS}, NOTHING, 0, 0.0, mass);
     const u64 bound = (u64)((double)threshold * (double)mass);
+    // No weight is more than that of the largest logit.
+    if (bound >= (u64)ONE) return;
     const u32 bin = steps(-logf((float)bound / ONE)) / STEPS, first = bin == 0 ? 0 : bin - 1;
     float least;
     if (!outermost(row, first, bin + 2, true, bound, least)) {

@@ -21,7 +21,8 @@ struct Kept {
     u32 count[BINS];
     /// Where the tokens of each bin begin.
     u32 start[BINS + 1];
-    Sum digits[256];
+    /// A word is left free behind eight, so that lanes which have eight each do not meet in banks.
+    Sum digits[288];
     u32 numbers[256];
     u64 warps[WARPS];
     /// What one thread tells the others.
@@ -72,7 +73,7 @@ struct Row {
 /// The sum over the lanes up to this one.
 __device__ __forceinline__ u64 up_to_lane(u64 x) {
     const u32 lane = threadIdx.x % 32;
-#pragma unroll 1
+#pragma unroll
     for (u32 d = 1; d < 32; d <<= 1) {
         const u64 other = __shfl_up_sync(~0u, x, d);
         if (lane >= d) x += other;
@@ -235,7 +236,7 @@ __device__ __noinline__ Token reach_in(Row& row, const Ranges ranges, const Orde
         __syncthreads();
         if (threadIdx.x == 0) kept.few_count = 0;
 #pragma unroll 1
-        for (u32 i = threadIdx.x; i < 256 && !are_few; i += THREADS) kept.digits[i] = {0, 0}, kept.numbers[i] = 0;
+        for (u32 i = threadIdx.x; i < 256 && !are_few; i += THREADS) kept.digits[i + i / 8] = {0, 0}, kept.numbers[i] = 0;
         __syncthreads();
 #pragma unroll 1
         for (u32 i = threadIdx.x; i < size; i += THREADS) {
@@ -249,14 +250,14 @@ __device__ __noinline__ Token reach_in(Row& row, const Ranges ranges, const Orde
                 kept.few[atomicAdd(&kept.few_count, 1u)] = token;
             } else {
                 const u32 digit = digits.next(key, token.id);
-                kept.digits[digit].add(weight);
+                kept.digits[digit + digit / 8].add(weight);
                 atomicAdd(&kept.numbers[digit], 1u);
             }
         }
         __syncthreads();
         if (are_few) break;
         // Each warp for itself.
-        const Sum* mine = kept.digits + lane * 8;
+        const Sum* mine = kept.digits + lane * 9;
         u64 sum = 0;
 #pragma unroll
         for (int i = 0; i < 8; i++) sum += mine[i].get();
