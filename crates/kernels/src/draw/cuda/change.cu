@@ -32,24 +32,26 @@ extern "C" __global__ void __launch_bounds__(THREADS) change(
     const bool lessens = slot.get(REPETITION_CONTEXT) != 0 || slot.has(HAS_LESS | HAS_DRY);
     const float divisor = slot.has(TEMPERATURE_FIRST) && !slot.has(GREEDY) ? slot.number(TEMPERATURE) : 1.0f;
     float x[EACH];
+    Past past[EACH];
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
         const u32 id = first + i * THREADS + threadIdx.x;
-        x[i] = id < (u32)columns ? logits[id] : minus_infinity();
+        past[i] = {0, 0, 0};
+        x[i] = minus_infinity();
+        if (id >= (u32)columns) continue;
+        x[i] = logits[id];
+        if (lessens) past[i] = past_of(slot, id);
     }
     Found found = {0, 0};
-#pragma unroll 1
+#pragma unroll
     for (int i = 0; i < EACH; i++) {
         const u32 id = first + i * THREADS + threadIdx.x;
-        // What the loop would index by a number that is not known has no registers.
-        float y = x[0];
-#pragma unroll
-        for (int j = 1; j < EACH; j++) y = i == j ? x[j] : y;
         if (id >= (u32)columns) break;
+        float y = x[i];
         // Not for a number that is none, nor for one that is too large for others to be near.
         found.count += y < -minus_infinity() ? y > minus_infinity() : 1ull << 40;
         if (biases != 0) y = __fadd_rn(y, added[id - first]);
-        if (lessens) y = lessened(slot, id, y);
+        if (past[i].seen + past[i].count + past[i].repeated != 0) y = lessened(slot, id, past[i], y);
         if (allowed != 0 && (id / 32 >= allowed || (slot.at(ALLOWED_AT)[id / 32] >> id % 32 & 1) == 0)) y = minus_infinity();
         if (words != 0 && (id / 32 >= (u32)words || (mask[id / 32] >> id % 32 & 1) == 0)) y = minus_infinity();
         if (divisor != 1.0f) y = __fdiv_rn(y, divisor);

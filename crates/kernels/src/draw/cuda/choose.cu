@@ -52,9 +52,8 @@ __device__ __forceinline__ void keep_down_to(Row& row, Token least, const Ranges
 /// The fewest of the largest that weigh what is wanted.
 __device__ __forceinline__ void keep_largest(Row& row, Wanted wanted, u64 number, float part) {
     Kept& kept = *row.kept;
-    u64 all;
     const bool counts = wanted == EXACTLY;
-    const Place place = reach(row, {kept.mass, counts ? kept.count : nullptr, BINS}, wanted, number, part, all);
+    const Place place = reach(row, {kept.mass, counts ? kept.count : nullptr, BINS}, wanted, number, part);
     if (place.at == BINS) return;
     const Ranges ranges = of_bins(kept, place.at, place.at + 1);
     gather(row, ranges);
@@ -65,12 +64,11 @@ __device__ __forceinline__ void keep_largest(Row& row, Wanted wanted, u64 number
 __device__ __forceinline__ void keep_nearest(Row& row, float of) {
     Kept& kept = *row.kept;
     u64 mass, moments;
-    reach(row, {kept.moment, nullptr, BINS}, NOTHING, 0, 0.0, moments);
-    reach(row, {kept.mass, nullptr, BINS}, NOTHING, 0, 0.0, mass);
+    sums(row, mass, moments);
     row.center = (float)((double)row.max - (double)moments / (double)mass);
     const u32 center = row.bin_of(row.center);
     const Bins bins = {kept.mass, nullptr, center};
-    const Place place = reach(row, bins, SHARE, 0, of, mass);
+    const Place place = reach(row, bins, SHARE, 0, of);
     if (place.at == BINS) return;
     // The center is anywhere in its bin. So what is in the bins that are nearer by two is surely nearer than the bound,
     // and what is in those farther by two is farther.
@@ -111,8 +109,8 @@ __device__ __forceinline__ void keep_near_largest(Row& row, float logarithm) {
 /// Of those more probable than the threshold, the least probable and the spared.
 __device__ __forceinline__ void leave_out_top(Row& row, float threshold, const float* changed) {
     Kept& kept = *row.kept;
-    u64 mass;
-    reach(row, {kept.mass, nullptr, BINS}, NOTHING, 0, 0.0, mass);
+    u64 mass, moments;
+    sums(row, mass, moments);
     const u64 bound = (u64)((double)threshold * (double)mass);
     // No weight is more than that of the largest logit.
     if (bound >= (u64)ONE) return;
@@ -179,9 +177,8 @@ __device__ __forceinline__ u32 pick(Row& row) {
         for (u32 bin = end + threadIdx.x; bin < BINS; bin += THREADS) kept.tempered[bin] = 0;
         is_tempered = true;
     }
-    u64 all;
     const Bins bins = {is_tempered ? kept.tempered : kept.mass, nullptr, BINS};
-    const Place place = reach(row, bins, MORE, 0, row.slot->uniform(0), all);
+    const Place place = reach(row, bins, MORE, 0, row.slot->uniform(0));
     const Ranges ranges = of_bins(kept, place.at, place.at + 1);
     gather(row, ranges);
     return reach_in(row, ranges, {false, place.at * STEPS, 3}, is_tempered ? TEMPERED : MASS, place.wanted).id;

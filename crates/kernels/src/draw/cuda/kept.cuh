@@ -24,7 +24,7 @@ struct Kept {
     /// A word is left free behind eight, so that lanes which have eight each do not meet in banks.
     Sum digits[288];
     u32 numbers[256];
-    u64 warps[WARPS];
+    u64 warps[WARPS], moments[WARPS];
     /// What one thread tells the others.
     u64 told[2];
     Token list[LIST], few[32];
@@ -69,6 +69,12 @@ struct Row {
 
     __device__ __forceinline__ Token token(u32 at) const { return {__ldcg(&tokens[at].x), __ldcg(&tokens[at].id)}; }
 };
+
+__device__ __forceinline__ u64 over_warp(u64 x) {
+#pragma unroll
+    for (int d = 16; d > 0; d >>= 1) x += __shfl_xor_sync(~0u, x, d);
+    return x;
+}
 
 /// The sum over the lanes up to this one.
 __device__ __forceinline__ u64 up_to_lane(u64 x) {
@@ -124,19 +130,32 @@ __device__ __forceinline__ u64 total(Kept& kept, u64 mine, u64& before) {
     return all;
 }
 
-/// What is wanted of a sum over bins: a number, a share, or more than a share.
-enum Wanted { NOTHING, EXACTLY, SHARE, MORE };
+/// The sums of mass and moment over all bins.
+__device__ __forceinline__ void sums(Row& row, u64& mass, u64& moment) {
+    Kept& kept = *row.kept;
+    mass = moment = 0;
+#pragma unroll
+    for (u32 bin = threadIdx.x; bin < BINS; bin += THREADS) mass += kept.mass[bin], moment += kept.moment[bin];
+    mass = over_warp(mass), moment = over_warp(moment);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) kept.warps[threadIdx.x / 32] = mass, kept.moments[threadIdx.x / 32] = moment;
+    __syncthreads();
+    mass = moment = 0;
+#pragma unroll
+    for (u32 warp = 0; warp < WARPS; warp++) mass += kept.warps[warp], moment += kept.moments[warp];
+}
 
-/// Where the sum over the bins reaches what is wanted, a number or a share of all, and BINS where it does not; `all` is
-/// their sum.
-__device__ __noinline__ Place reach(Row& row, const Bins bins, Wanted kind, u64 number, double part, u64& all) {
+/// What is wanted of a sum over bins: a number, a share, or more than a share.
+enum Wanted { EXACTLY, SHARE, MORE };
+
+/// Where the sum over the bins reaches what is wanted, and BINS where it does not.
+__device__ __noinline__ Place reach(Row& row, const Bins bins, Wanted kind, u64 number, double part) {
     Kept& kept = *row.kept;
     const u32 each = BINS / THREADS, first = threadIdx.x * each;
     u64 sum = 0, before;
 #pragma unroll
     for (u32 i = 0; i < each; i++) sum += bins.get(first + i);
-    all = total(kept, sum, before);
-    if (kind == NOTHING) return {BINS, 0};
+    const u64 all = total(kept, sum, before);
     u64 wanted = number;
     if (kind == SHARE) wanted = share((float)part, all);
     if (kind == MORE) {
@@ -286,12 +305,6 @@ __device__ __noinline__ Token reach_in(Row& row, const Ranges ranges, const Orde
     const u32 votes = __ballot_sync(~0u, is_there && before < wanted && wanted <= before + weight);
     const int from = votes != 0 ? __ffs(votes) - 1 : 0;
     return {__shfl_sync(~0u, token.x, from), __shfl_sync(~0u, token.id, from)};
-}
-
-__device__ __forceinline__ u64 over_warp(u64 x) {
-#pragma unroll
-    for (int d = 16; d > 0; d >>= 1) x += __shfl_xor_sync(~0u, x, d);
-    return x;
 }
 
 /// Adds to the sums of a bin.

@@ -61,26 +61,34 @@ __device__ __noinline__ float cost_of(const Slot& slot, u32 length) {
     return (float)(cost < 1e30 ? cost : 1e30);
 }
 
+/// What a token's penalties depend on.
+struct Past {
+    /// Whether it was seen lately, how often it is in the window, and how long the repetition is that it would go on with.
+    u32 seen, count, repeated;
+};
+
+/// Of several tokens this is best asked first, since it is far away.
+__device__ __forceinline__ Past past_of(const Slot& slot, u32 id) {
+    Past past = {0, 0, 0};
+    if (slot.get(REPETITION_CONTEXT) != 0) past.seen = slot.at(SEEN_AT)[id];
+    if (slot.has(HAS_LESS)) past.count = slot.at(COUNTS_AT)[id];
+    if (slot.has(HAS_DRY)) past.repeated = slot.at(REPEATED_AT)[id];
+    return past;
+}
+
 /// A logit after the penalties; each operation is rounded by itself, as on a processor.
-__device__ __noinline__ float lessened(const Slot& slot, u32 id, float x) {
-    if (slot.get(REPETITION_CONTEXT) != 0 && slot.at(SEEN_AT)[id] != 0) {
+__device__ __noinline__ float lessened(const Slot& slot, u32 id, const Past past, float x) {
+    if (past.seen != 0) {
         const float penalty = slot.number(REPETITION);
         x = x < 0.0f ? __fmul_rn(x, penalty) : __fdiv_rn(x, penalty);
     }
-    if (slot.has(HAS_LESS)) {
-        const u32 count = slot.at(COUNTS_AT)[id];
-        if (count != 0) {
-            x = __fadd_rn(x, -slot.number(PRESENCE));
-            x = __fadd_rn(x, -__fmul_rn(slot.number(FREQUENCY), (float)count));
-        }
+    if (past.count != 0) {
+        x = __fadd_rn(x, -slot.number(PRESENCE));
+        x = __fadd_rn(x, -__fmul_rn(slot.number(FREQUENCY), (float)past.count));
     }
-    if (slot.has(HAS_DRY)) {
-        u32* repeated = slot.at(REPEATED_AT) + id;
-        const u32 length = *repeated;
-        if (length != 0) {
-            *repeated = 0;
-            x = __fadd_rn(x, -cost_of(slot, length));
-        }
+    if (past.repeated != 0) {
+        slot.at(REPEATED_AT)[id] = 0;
+        x = __fadd_rn(x, -cost_of(slot, past.repeated));
     }
     return x;
 }
