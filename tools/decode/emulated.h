@@ -247,12 +247,18 @@ bool launch_kernel(int grid, int warps, int shared_bytes, u64 seed, void (*kerne
 inline void __syncthreads() { emulated::meet(emulated::now->block->meeting, THREADS); }
 inline void __syncwarp() { emulated::show(); }
 template <typename T>
-T __shfl_xor_sync(u32, T x, int mask) {
-    return emulated::bits<T>((u32)emulated::show(emulated::bits<u32>(x))[emulated::now->lane ^ mask][0]);
+T __shfl_sync(u32, T x, int lane) {
+    typedef std::conditional_t<sizeof(T) == 4, u32, u64> Bits;
+    return emulated::bits<T>((Bits)emulated::show(emulated::bits<Bits>(x))[lane][0]);
 }
 template <typename T>
-T __shfl_sync(u32, T x, int lane) {
-    return emulated::bits<T>((u32)emulated::show(emulated::bits<u32>(x))[lane][0]);
+T __shfl_xor_sync(u32 lanes, T x, int mask) {
+    return __shfl_sync(lanes, x, emulated::now->lane ^ mask);
+}
+template <typename T>
+T __shfl_up_sync(u32 lanes, T x, u32 by) {
+    const u32 lane = emulated::now->lane;
+    return __shfl_sync(lanes, x, lane < by ? lane : lane - by);
 }
 inline int __any_sync(u32, bool x) {
     auto shown = emulated::show(x);
@@ -284,6 +290,10 @@ T __ldcg(const T* p) { return *p; }
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fadd_rn(float x, float y) { return x + y; }
+inline float __fdiv_rn(float x, float y) { return x / y; }
+inline u32 __float_as_uint(float x) { return emulated::bits<u32>(x); }
+inline u32 __float2uint_rz(float x) { return (u32)x; }
+inline u64 __float2ull_rn(float x) { return (u64)std::nearbyint(x); }
 inline float __uint_as_float(u32 x) { return emulated::bits<float>(x); }
 inline u32 __float_as_uint(float x) { return emulated::bits<u32>(x); }
 inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
@@ -293,7 +303,10 @@ inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
     return z;
 }
 inline u32 __funnelshift_r(u32 low, u32 high, u32 by) { return (u32)(((u64)high << 32 | low) >> by % 32); }
-inline u32 atomicAdd(u32* to, u32 x) { return (*to += x) - x; }
+template <typename T>
+T atomicAdd(T* to, T x) { return (*to += x) - x; }
+inline u32 atomicMax(u32* to, u32 x) { return std::exchange(*to, std::max(*to, x)); }
+inline void __threadfence() {}
 inline u32 atomicExch(u32* to, u32 x) { return std::exchange(*to, x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void sincospif(float x, float* sine, float* cosine) {

@@ -24,6 +24,7 @@ pub use crate::delta::graph::{
 };
 pub use crate::delta::net::Sizes as DeltaSizes;
 pub use crate::dequantize::graph::dequantized;
+pub use crate::draw::cuda::{Slot as DrawSlot, draw as draw_by_slots};
 pub use crate::draw::graph::{draw_each, on_host};
 pub use crate::experts::graph::{Mixture, logits, mixture};
 pub use crate::experts::{Experts, Shared};

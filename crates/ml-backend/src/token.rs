@@ -10,7 +10,10 @@ use std::rc::Rc;
 use kernels::graph::Drawn;
 use mlx_core::{Array, ops};
 
-use crate::Result;
+use crate::{Error, Result};
+
+/// What is seen where stages on a GPU left nothing.
+const NOTHING_LEFT: i32 = -2;
 
 /// A token that was drawn for one sequence, by itself or beside others, or will be.
 #[derive(Clone)]
@@ -117,7 +120,10 @@ impl Token {
         }
     }
 
-    /// Waits for it; `None` where the logits were not numbers, or nothing could be drawn.
+    /// Waits for it; `None` where the logits were not numbers.
+    ///
+    /// # Errors
+    /// When the device fails, and where stages on it left nothing to draw.
     pub(crate) fn read(&self) -> Result<Option<u32>> {
         let (step, row) = match self {
             Self::Drawn { step, row } => (step, *row),
@@ -130,6 +136,9 @@ impl Token {
                 step.seen.get_or_init(|| seen)
             }
         };
-        Ok(seen.get(row).and_then(|&id| u32::try_from(id).ok()))
+        match seen.get(row) {
+            Some(&NOTHING_LEFT) => Err(Error::NothingAllowed),
+            seen => Ok(seen.and_then(|&id| u32::try_from(id).ok())),
+        }
     }
 }

@@ -48,13 +48,25 @@ impl<V: PartialEq> Compiled<V> {
         source: &str,
         options: impl FnOnce(&V) -> Vec<String>,
     ) -> Result<Kernel> {
+        self.made(variant, name, |variant| {
+            let options = options(variant);
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            Module::compile(name, source, &options)
+        })
+    }
+
+    /// The kernel `name` of a source that is made for `variant`.
+    pub(crate) fn made(
+        &self,
+        variant: V,
+        name: &str,
+        compile: impl FnOnce(&V) -> Result<Module>,
+    ) -> Result<Kernel> {
         let mut compiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, kernel)) = compiled.iter().find(|(v, _)| *v == variant) {
             return Ok(kernel.clone());
         }
-        let options = options(&variant);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let kernel = Module::compile(name, source, &options)?.kernel(name)?;
+        let kernel = compile(&variant)?.kernel(name)?;
         compiled.push((variant, kernel.clone()));
         Ok(kernel)
     }

@@ -58,6 +58,16 @@ pub(super) enum Left {
     Few(Vec<usize>),
 }
 
+/// Where an order by distance is cut.
+struct Edge {
+    /// What is nearer than this is before it, and what is not nearer than `to` behind.
+    from: f32,
+    to: f32,
+    /// What lies between them, in the order, and how many of that are before.
+    between: Vec<usize>,
+    count: usize,
+}
+
 impl Row<'_> {
     /// What the filters leave. The row is of numbers.
     pub(super) fn filter(&mut self, filters: &Filters<'_>) -> Left {
@@ -235,6 +245,46 @@ impl Row<'_> {
 
     /// Leaves the fewest of those nearest to `center` whose weights reach `target`; all weigh `total`.
     fn nearest(&mut self, center: f32, target: f64, weights: &Scratch<f32>, total: f64) -> Left {
+        let Edge {
+            from,
+            to,
+            mut between,
+            count,
+        } = self.edge(center, target, weights, total);
+        let of = Distances {
+            values: self.values.as_slice(),
+            weights: weights.as_slice(),
+            center,
+        };
+        let out = between.split_off(count.min(between.len()));
+        // One without weight is nothing that could be drawn.
+        let inside = self.counts(of, 0.0, from);
+        if inside.iter().sum::<u32>() as usize + between.len() <= FEW {
+            between.extend(self.members(of, 0.0, from, &inside));
+            return Left::Few(self.in_order(between));
+        }
+        self.keep(center, to, f32::NEG_INFINITY);
+        self.set(out.into_iter().map(|i| (i, f32::NEG_INFINITY)));
+        Left::Row
+    }
+
+    /// Of those nearest to `center`, the one with which their weights reach `target`; all weigh `total`.
+    pub(super) fn nearest_reaching(
+        &self,
+        center: f32,
+        target: f64,
+        weights: &Scratch<f32>,
+        total: f64,
+    ) -> Option<usize> {
+        let Edge { between, count, .. } = self.edge(center, target, weights, total);
+        let before = between.into_iter().take(count.max(1));
+        // Rounding may ask for more than all weigh.
+        let has_weight = |&i: &usize| weights.as_slice()[i] > 0.0;
+        before.filter(has_weight).last()
+    }
+
+    /// Where the weights of those nearest to `center` reach `target`.
+    fn edge(&self, center: f32, target: f64, weights: &Scratch<f32>, total: f64) -> Edge {
         let of = Distances {
             values: self.values.as_slice(),
             weights: weights.as_slice(),
@@ -277,16 +327,12 @@ impl Row<'_> {
         if kept == 0.0 {
             count = count.max(1);
         }
-        let out = between.split_off(count.min(between.len()));
-        // One without weight is nothing that could be drawn.
-        let inside = self.counts(of, 0.0, from);
-        if inside.iter().sum::<u32>() as usize + between.len() <= FEW {
-            between.extend(self.members(of, 0.0, from, &inside));
-            return Left::Few(self.in_order(between));
+        Edge {
+            from,
+            to,
+            between,
+            count,
         }
-        self.keep(center, to, f32::NEG_INFINITY);
-        self.set(out.into_iter().map(|i| (i, f32::NEG_INFINITY)));
-        Left::Row
     }
 
     /// The weights of what is nearer than each of `cuts`.

@@ -1,16 +1,20 @@
 //! A token at random: from logits, through the filters, to an index.
 
+pub mod cuda;
 mod filters;
 pub(crate) mod graph;
 mod passes;
+mod repeats;
 mod row;
+mod slot;
 
 pub use filters::{Filters, Xtc};
+pub use repeats::common_with_end;
 pub use row::{Changes, Row};
+pub use slot::{Dry, Stages};
 
 use crate::{Cpu, Result, View};
 use filters::Left;
-use row::{BLOCK, block_range};
 
 /// Draws the index of one of `logits`, a matrix of one row. `uniform` is from 0 to 1: it decides. `None`
 /// where one of them is not a number, or the largest is not finite: then they are no odds.
@@ -42,7 +46,7 @@ impl Row<'_> {
             }
         }
         match self.filter(filters) {
-            Left::Row => Some(self.draw_from_all(temperature, uniform)),
+            Left::Row => self.draw_from_all(temperature, uniform),
             Left::Few(few) => {
                 let max = few.iter().map(|&i| self.values()[i]);
                 let max = max.fold(f32::NEG_INFINITY, f32::max);
@@ -85,15 +89,12 @@ impl Row<'_> {
         let Ok(()) = divided;
     }
 
-    fn draw_from_all(&self, temperature: f32, uniform: f64) -> usize {
+    /// The most probable first, as of a list.
+    fn draw_from_all(&self, temperature: f32, uniform: f64) -> Option<usize> {
         let weights = self.weights(temperature);
-        let block = pick(&weights.sums, uniform);
-        let before: f64 = weights.sums[..block].iter().sum();
-        let range = block_range(block, self.values().len());
-        let of_block = &weights.each.as_slice()[block * BLOCK..];
-        let of_block: Vec<f64> = of_block[..range.len()].iter().map(|&x| x.into()).collect();
-        let within = (uniform * weights.total - before) / weights.sums[block];
-        range.start + pick(&of_block, within.clamp(0.0, 1.0))
+        let target = uniform * weights.total;
+        self.nearest_reaching(self.max(), target, &weights.each, weights.total)
+            .or_else(|| self.argmax())
     }
 }
 

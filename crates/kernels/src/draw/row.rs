@@ -33,8 +33,6 @@ pub struct Row<'a> {
 pub(super) struct Weights {
     /// Of each token.
     pub(super) each: Scratch<f32>,
-    /// The sum of each block.
-    pub(super) sums: Vec<f64>,
     /// The sum of all.
     pub(super) total: f64,
     /// The mean of the logits, less the largest, by these weights.
@@ -272,12 +270,7 @@ impl<'a> Row<'a> {
         });
         let total: f64 = sums.iter().sum();
         let mean = moments.iter().sum::<f64>() / total;
-        Weights {
-            each,
-            sums,
-            total,
-            mean,
-        }
+        Weights { each, total, mean }
     }
 
     pub(super) fn find_max_of(&mut self, block: usize) {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use kernels::experts::cuda as experts;
 use kernels::gated::{self, Activation};
-use kernels::{Dtype, argmax, attention, bf12, delta, dequantize, kv, rms_norm, rope, rows};
+use kernels::{Dtype, argmax, attention, bf12, delta, dequantize, draw, kv, rms_norm, rope, rows};
 use mlx_core::cuda::{Architecture, Compiler};
 
 /// Ampere, Hopper, Blackwell.
@@ -44,6 +44,11 @@ fn sources() -> Vec<Source> {
         Source::new("rows", rows::SOURCE, rows::options()),
         Source::new("argmax", argmax::cuda::SOURCE, argmax::cuda::options()),
     ];
+    for step in &draw::cuda::STEPS {
+        let options = draw::cuda::OPTIONS.map(str::to_owned).to_vec();
+        let text = draw::cuda::LAYOUT.source(step).leak();
+        sources.push(Source::new(step.name, text, options));
+    }
     for text in bf12::cuda::SOURCES {
         sources.push(Source::new("bf12", text, Vec::new()));
     }

@@ -27,14 +27,14 @@ const CLOSE: f64 = 1e-6;
 
 /// What a filter leaves; the tokens of which float32 may think otherwise are in `unsure`.
 #[derive(Clone, Default)]
-struct Kept {
+pub(crate) struct Kept {
     /// The most probable first.
-    tokens: Vec<usize>,
-    unsure: Vec<usize>,
+    pub(crate) tokens: Vec<usize>,
+    pub(crate) unsure: Vec<usize>,
 }
 
 /// The chain by its formulas.
-struct Reference {
+pub(crate) struct Reference {
     row: Vec<f64>,
     kept: Kept,
 }
@@ -154,7 +154,7 @@ impl Reference {
     }
 
     /// The order that [`Filters`] promises.
-    fn of(row: &[f64], filters: &Filters<'_>) -> Kept {
+    pub(crate) fn of(row: &[f64], filters: &Filters<'_>) -> Kept {
         if filters.temperature_first {
             let mut chain = Self::new(row, filters.temperature.into());
             chain.top_k(filters.top_k);

@@ -13,6 +13,8 @@ mod decode;
 mod decode_emulated;
 mod delta;
 mod dequantize;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod draw_emulated;
 mod encoded;
 mod experts;
 mod experts_on_gpu;

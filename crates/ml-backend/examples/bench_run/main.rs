@@ -11,6 +11,7 @@
 //! buffer once. Random weights are drawn on the device.
 
 mod arrivals;
+mod stages;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use clap::Parser;
 use kernels::{Cpu, Isa};
 use ml_backend::{Device, DeviceInfo, DeviceKind, MlxBackend, Options};
 use serde_json::{Value, json};
+use stages::Stage;
 
 #[derive(Parser)]
 struct Args {
@@ -68,6 +70,12 @@ struct Args {
     /// Prompt tokens that are run at once
     #[arg(long)]
     prefill_chunk: Option<usize>,
+    /// Stages between logits and tokens, by name, separated by commas; or `all`. Left out, decoding is greedy
+    #[arg(long, value_enum, value_delimiter = ',')]
+    sampling: Vec<Stage>,
+    /// Measure the first request of the process too
+    #[arg(long)]
+    no_warm_up: bool,
     /// Prompts that arrive while the streams decode
     #[arg(long, default_value_t = 0)]
     arrivals: usize,
@@ -154,13 +162,15 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
     let ids = random_ids(longest, backend.info().model.vocab_size);
     // One more than is counted: decode tokens are those after the first.
     let options = |tokens: usize| {
-        let mut options = Options::new().temperature(0.0).ignore_eos(true);
+        let mut options = stages::options(&args.sampling).ignore_eos(true);
         if let Some(chunk) = args.prefill_chunk {
             options = options.prefill_chunk(chunk);
         }
         options.max_tokens(tokens + 1)
     };
-    backend.generate_ids(&ids[..args.prompt], &options(args.gen_tokens.min(8)))?;
+    if !args.no_warm_up {
+        backend.generate_ids(&ids[..args.prompt], &options(args.gen_tokens.min(8)))?;
+    }
     let one = |i: usize| -> Result<Value> {
         let prompt = &ids[..args.prompt + args.longer_by * i];
         let metrics = backend
@@ -179,6 +189,7 @@ fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
             "gen": args.gen_tokens,
             "plain_mlx": args.plain_mlx,
             "streams": args.streams,
+            "sampling": stages::names(&args.sampling),
             "prefill_tps": metrics.prefill_tokens_per_second,
             "ttft_s": first.as_secs_f64(),
             "decode_tps": metrics.decode_tokens_per_second,

@@ -1,11 +1,12 @@
 //! From logits to one token.
 //!
-//! On a processor all stages are a [`Chain`], which runs where the model does. On a GPU the stages for which MLX has
-//! operations run there ([`mlx`]); a request that asks for others has its logits brought to the host, where the same
-//! chain draws.
+//! On a processor all stages are a [`Chain`], which runs where the model does. On CUDA kernels have them ([`cuda`]), and
+//! elsewhere those for which MLX has operations run on the GPU ([`mlx`]); a request that asks for others has its logits
+//! brought to the host, where the same chain draws.
 
 mod chain;
 mod constraint;
+mod cuda;
 mod lookback;
 mod mlx;
 mod processor;
@@ -25,7 +26,7 @@ pub use processor::LogitsProcessor;
 pub(crate) use stages::check_stages;
 pub use stages::{Dry, Xtc};
 
-use crate::options::DEFAULT_TEMPERATURE;
+use crate::options::{DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE};
 use crate::request::ModelLimits;
 use crate::token::Token;
 use crate::{Options, Result};
@@ -53,6 +54,8 @@ pub(crate) struct Sampling {
     /// Tokens that XTC leaves alone.
     pub(crate) spared: Vec<u32>,
     pub(crate) temperature_first: bool,
+    /// The most tokens that may be drawn.
+    pub(crate) max_tokens: usize,
     /// How many alternatives are told of each token.
     pub(crate) logprobs: Option<usize>,
     /// In their order.
@@ -137,6 +140,7 @@ impl Sampling {
             xtc: options.xtc.filter(|xtc| xtc.probability > 0.0),
             spared: [&limits.eos[..], &options.stop_ids].concat(),
             temperature_first: options.temperature_first,
+            max_tokens: options.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
             logprobs: options.logprobs,
             processors: options.logits_processors.clone(),
             constraint: None,
@@ -216,6 +220,8 @@ fn fresh_seed() -> u64 {
 /// A [`Sampling`] under way.
 pub(crate) struct Sampler {
     takes_the_largest: bool,
+    /// Where CUDA kernels do it all.
+    cuda: Option<cuda::OnGpu>,
     /// Where MLX's operations do it all.
     mlx: Option<mlx::Draws>,
     chain: Arc<Mutex<Chain>>,
@@ -224,13 +230,15 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// `prompt` is what is looked back at before there is an answer.
     pub(crate) fn new(sampling: &Sampling, prompt: &[u32]) -> Result<Self> {
-        let on_device = !graph::on_cpu()? && mlx::serves(sampling);
+        let cuda = cuda::OnGpu::new(sampling, prompt)?;
+        let on_device = cuda.is_none() && !graph::on_cpu()? && mlx::serves(sampling);
         let mlx = match on_device {
             true => Some(mlx::Draws::new(sampling, prompt)?),
             false => None,
         };
         Ok(Self {
             takes_the_largest: sampling.takes_the_largest(),
+            cuda,
             mlx,
             chain: Arc::new(Mutex::new(Chain::new(sampling, prompt)?)),
         })
@@ -263,12 +271,21 @@ fn lock(chain: &Mutex<Chain>) -> MutexGuard<'_, Chain> {
     chain.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Draws for each of `samplers` from its row of `logits` `[N, V]`; nothing is evaluated. On a processor as one
-/// operation, and anywhere at once where all take the most probable token, which is the same.
-pub(crate) fn draw_each(samplers: Vec<&mut Sampler>, logits: &Array) -> Vec<Result<Token>> {
+/// Draws for each of `samplers` from its row of `logits` `[N, V]`; nothing is evaluated. On a processor and on CUDA as
+/// one operation, and anywhere at once where all take the most probable token, which is the same.
+pub(crate) fn draw_each(mut samplers: Vec<&mut Sampler>, logits: &Array) -> Vec<Result<Token>> {
     let count = samplers.len();
     if samplers.iter().all(|sampler| sampler.takes_the_largest)
         && let Ok(drawn) = graph::argmax(logits)
+    {
+        return Token::each(drawn, count).into_iter().map(Ok).collect();
+    }
+    let on_gpu = samplers
+        .iter_mut()
+        .map(|sampler| sampler.cuda.as_mut())
+        .collect();
+    if let Some::<Vec<_>>(mut on_gpu) = on_gpu
+        && let Ok(drawn) = cuda::draw(&mut on_gpu, logits)
     {
         return Token::each(drawn, count).into_iter().map(Ok).collect();
     }
@@ -282,7 +299,11 @@ pub(crate) fn draw_each(samplers: Vec<&mut Sampler>, logits: &Array) -> Vec<Resu
     }
     let vocab = logits.dim(1);
     let draw = |(i, sampler): (i32, &mut Sampler)| {
-        let row = logits.slice(&[i, 0], &[i + 1, vocab])?.reshape(&[vocab])?;
+        let row = logits.slice(&[i, 0], &[i + 1, vocab])?;
+        if let Some(cuda) = &mut sampler.cuda {
+            return Ok(Token::alone(cuda::draw(&mut [cuda], &row)?));
+        }
+        let row = row.reshape(&[vocab])?;
         match &mut sampler.mlx {
             Some(mlx) => mlx.draw(&row).map(Token::alone),
             None => Ok(Token::later(row)),

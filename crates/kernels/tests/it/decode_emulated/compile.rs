@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 /// Stands for the files below, which are instructions of a GPU.
-const HEADER: &str = include_str!("../../../../../tools/decode/emulated.h");
+pub(crate) const HEADER: &str = include_str!("../../../../../tools/decode/emulated.h");
 const INSTRUCTIONS: [&str; 2] = [
     include_str!("../../../src/decode/cuda/instructions.cuh"),
     include_str!("../../../src/cuda/tiles.cuh"),
@@ -11,7 +11,7 @@ const INSTRUCTIONS: [&str; 2] = [
 
 /// The C++ compiler's name. `None`, which is said, where there is none; with the variable CI, where all is to be
 /// tested, that is a failure.
-pub(super) fn compiler() -> Option<String> {
+pub(crate) fn compiler() -> Option<String> {
     let name = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     let runs = Command::new(&name)
         .arg("--version")
@@ -32,15 +32,20 @@ pub(super) fn compiler() -> Option<String> {
 type Entry = unsafe extern "C" fn(u64, *const u64) -> bool;
 
 /// A library with an entry for each kernel of a source.
-pub(super) struct Library(libloading::Library);
+pub(crate) struct Library(libloading::Library);
 
 impl Library {
     /// Compiles `source` to a library of its own, `name` in messages: of one library, one kernel runs at a time.
     pub(super) fn compile(compiler: &str, name: &str, source: &str, kernels: &[&str]) -> Self {
+        Self::of_text(compiler, name, &text(source, kernels))
+    }
+
+    /// Of C++ that has the entries.
+    pub(crate) fn of_text(compiler: &str, name: &str, text: &str) -> Self {
         // A folder of its own, so that whoever else runs the tests writes over no library that is in use.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let file = |end: &str| folder.path().join(format!("{name}.{end}"));
-        std::fs::write(file("cpp"), text(source, kernels)).unwrap();
+        std::fs::write(file("cpp"), text).unwrap();
         // Without contraction, as the kernel says itself what is rounded when.
         let options = "-std=c++20 -O1 -ffp-contract=off -shared -fPIC -fvisibility=hidden -w -o";
         let output = Command::new(compiler)
@@ -58,7 +63,7 @@ impl Library {
     ///
     /// # Safety
     /// `arguments` are those of the kernel, with addresses of as much memory as it reads and writes.
-    pub(super) unsafe fn launch(&mut self, kernel: &str, seed: u64, arguments: &[u64]) -> bool {
+    pub(crate) unsafe fn launch(&mut self, kernel: &str, seed: u64, arguments: &[u64]) -> bool {
         // SAFETY: `text` has made it, with these parameters.
         let entry = unsafe { self.0.get::<Entry>(format!("emulated_{kernel}")) }.unwrap();
         // SAFETY: by this function's own contract; nobody else runs a kernel of this library.
@@ -86,7 +91,7 @@ fn text(source: &str, kernels: &[&str]) -> String {
 }
 
 /// The same with what is declared in shared memory as the emulator's: the array, and variables of a word.
-fn shared_memory(source: &str) -> String {
+pub(crate) fn shared_memory(source: &str) -> String {
     let mut text = String::new();
     let mut rest = source;
     let mut cells = 0;

@@ -5,9 +5,9 @@
 //! finds no races in general. `tools/decode/check.py` does the same for more models.
 
 mod checks;
-mod compile;
+pub(crate) mod compile;
 mod decoder;
-mod model;
+pub(crate) mod model;
 mod reference;
 mod units;
 

@@ -30,10 +30,10 @@ const HUSHED: usize = 5;
 const ROW: usize = 32;
 
 /// Memory that begins where 16 bytes may be read at once.
-pub(super) struct Memory(Vec<u128>);
+pub(crate) struct Memory(Vec<u128>);
 
 impl Memory {
-    pub(super) fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         let words = bytes.chunks(16).map(|chunk| {
             let mut word = [0; 16];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -47,7 +47,7 @@ impl Memory {
         Self::new(&bytes.collect::<Vec<u8>>())
     }
 
-    pub(super) fn of_floats(floats: &[f32]) -> Self {
+    pub(crate) fn of_floats(floats: &[f32]) -> Self {
         Self::new(
             &floats
                 .iter()
@@ -56,7 +56,7 @@ impl Memory {
         )
     }
 
-    pub(super) fn of_words(words: &[u32]) -> Self {
+    pub(crate) fn of_words(words: &[u32]) -> Self {
         Self::new(
             &words
                 .iter()
@@ -75,12 +75,12 @@ impl Memory {
     }
 
     /// Where it begins, for the kernel to read.
-    pub(super) fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.0.as_ptr().expose_provenance() as u64
     }
 
     /// Where it begins, for the kernel to write.
-    pub(super) fn address_mut(&mut self) -> u64 {
+    pub(crate) fn address_mut(&mut self) -> u64 {
         self.0.as_mut_ptr().expose_provenance() as u64
     }
 
@@ -92,7 +92,7 @@ impl Memory {
         self.0.copy_from_slice(&moved.0);
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
