@@ -280,7 +280,7 @@ impl Row<'_> {
         let before = between.into_iter().take(count.max(1));
         // Rounding may ask for more than all weigh.
         let has_weight = |&i: &usize| weights.as_slice()[i] > 0.0;
-        before.filter(has_weight).last()
+        before.filter(has_weight).next_back()
     }
 
     /// Where the weights of those nearest to `center` reach `target`.
