@@ -277,10 +277,10 @@ impl Row<'_> {
         total: f64,
     ) -> Option<usize> {
         let Edge { between, count, .. } = self.edge(center, target, weights, total);
-        let before = between.into_iter().take(count.max(1));
+        let mut before = between.into_iter().take(count.max(1));
         // Rounding may ask for more than all weigh.
         let has_weight = |&i: &usize| weights.as_slice()[i] > 0.0;
-        before.filter(has_weight).next_back()
+        before.rfind(has_weight)
     }
 
     /// Where the weights of those nearest to `center` reach `target`.
