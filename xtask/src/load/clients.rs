@@ -161,6 +161,8 @@ impl Client<'_> {
 
     /// What must be refused, or may be cut off.
     fn malformed(&self, question: &Question, dice: &mut Dice) -> Result<Outcome> {
+        // They are refused at once; without a pause these few clients would send most requests of all.
+        std::thread::sleep(Duration::from_millis(50));
         let good = request(self.address, question.path, &question.body);
         let bad = match dice.below(6) {
             0 => good.replacen("{", "", 1),
