@@ -59,12 +59,13 @@ impl Reader {
         self.report(Report::Admitted(stream.prompt_tokens()));
         while let Some(piece) = stream.next() {
             match piece {
-                Ok((tokens, logprobs, events)) => {
-                    under_way.piece(tokens);
-                    if !logprobs.is_empty() {
-                        self.report(Report::Event(Event::Probable(self.probable(&logprobs))));
+                Ok(step) => {
+                    under_way.piece(step.tokens);
+                    if !step.logprobs.is_empty() {
+                        let probable = self.probable(&step.logprobs);
+                        self.report(Report::Event(Event::Probable(probable)));
                     }
-                    events
+                    step.events
                         .into_iter()
                         .for_each(|event| self.report(Report::Event(event)));
                 }
@@ -142,6 +143,14 @@ impl Reader {
     }
 }
 
+/// What a step of a stream brought.
+struct Step {
+    /// How many tokens it is.
+    tokens: usize,
+    logprobs: Vec<TokenLogprobs>,
+    events: Vec<Event>,
+}
+
 /// The engine's streams: of a conversation in its parts, of a text as it is.
 enum Stream {
     Answer(Box<AnswerStream>),
@@ -178,22 +187,26 @@ impl Stream {
         }
     }
 
-    /// What a step brought, which may be nothing yet, with how many tokens it is.
-    fn next(&mut self) -> Option<ml_backend::Result<(usize, Vec<TokenLogprobs>, Vec<Event>)>> {
+    /// What a step brought, which may be nothing yet.
+    fn next(&mut self) -> Option<ml_backend::Result<Step>> {
         match self {
             Self::Answer(stream) => {
                 let piece = stream.next()?;
                 Some(piece.map(|piece| {
                     let events = piece.events.into_iter().filter_map(event);
-                    let tokens = piece.raw.token_ids.len();
-                    (tokens, piece.raw.logprobs, events.collect())
+                    Step {
+                        tokens: piece.raw.token_ids.len(),
+                        logprobs: piece.raw.logprobs,
+                        events: events.collect(),
+                    }
                 }))
             }
             Self::Text(stream) => {
                 let piece = stream.next()?;
-                Some(piece.map(|piece| {
-                    let tokens = piece.token_ids.len();
-                    (tokens, piece.logprobs, vec![Event::Text(piece.text)])
+                Some(piece.map(|piece| Step {
+                    tokens: piece.token_ids.len(),
+                    logprobs: piece.logprobs,
+                    events: vec![Event::Text(piece.text)],
                 }))
             }
         }
