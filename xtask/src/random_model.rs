@@ -85,6 +85,11 @@ mod tests {
         };
         assert_eq!(read("config.json")["max_position_embeddings"], 12_345);
         let tokenizer = read("tokenizer_config.json");
-        assert!(tokenizer["chat_template"].as_str().unwrap().contains("<tool_call>"));
+        assert!(
+            tokenizer["chat_template"]
+                .as_str()
+                .unwrap()
+                .contains("<tool_call>")
+        );
     }
 }

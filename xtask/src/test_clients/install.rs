@@ -24,7 +24,8 @@ pub(super) fn install(python: &Path, sources: &Path, dir: &Path) -> Result<Insta
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     // Two at once would write into one environment.
     let lock = File::create(dir.join("lock"))?;
-    lock.lock().context("cannot lock the folder of the clients")?;
+    lock.lock()
+        .context("cannot lock the folder of the clients")?;
     let installed = Installed {
         python: dir.join("venv/bin/python"),
         node: dir.join("node"),
@@ -35,7 +36,13 @@ pub(super) fn install(python: &Path, sources: &Path, dir: &Path) -> Result<Insta
         remove(&venv)?;
         run(Command::new(python).args(["-m", "venv"]).arg(&venv))?;
         let mut pip = Command::new(&installed.python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]);
         // The pins are all there is to install, and most of it is never imported.
         pip.args(["--no-deps", "--no-compile", "--requirement"]);
         run(pip.arg(&pins))
@@ -48,7 +55,14 @@ pub(super) fn install(python: &Path, sources: &Path, dir: &Path) -> Result<Insta
             copy(file, &installed.node)?;
         }
         let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]);
+        npm.args([
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel",
+            "error",
+        ]);
         run(npm.current_dir(&installed.node))
     })?;
     for script in std::fs::read_dir(&node)? {

@@ -51,7 +51,9 @@ impl Server {
             child,
             url: String::new(),
         };
-        let mut lines = stderr.into_iter().flat_map(|pipe| BufReader::new(pipe).lines());
+        let mut lines = stderr
+            .into_iter()
+            .flat_map(|pipe| BufReader::new(pipe).lines());
         while let Some(line) = lines.next() {
             let line = line.with_context(|| format!("cannot read what {name} says"))?;
             if let Some((_, url)) = line.split_once(" on http://") {

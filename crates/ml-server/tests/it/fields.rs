@@ -145,7 +145,10 @@ fn harnesses_find_a_number_for_each_token_that_was_drawn_and_the_best_one_among_
             told["top_logprobs"][last][drawn]
         );
         let ids = direct().encode(&prompt).unwrap();
-        assert_eq!(told["token_logprobs"].as_array().unwrap().len(), ids.len() + 1);
+        assert_eq!(
+            told["token_logprobs"].as_array().unwrap().len(),
+            ids.len() + 1
+        );
     }
 }
 
