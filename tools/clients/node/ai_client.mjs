@@ -58,7 +58,7 @@ async function check(name, model, embedding) {
   const leave = new AbortController();
   const endless = streamText({ model: model(RANDOM), prompt: 'go on', abortSignal: leave.signal, onError() {} });
   for await (const _ of endless.textStream) {
-    assert.equal(await underWay(), 1);
+    assert(await underWay() >= 1);
     leave.abort();
   }
   await becomesFree();
