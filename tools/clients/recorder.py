@@ -43,7 +43,9 @@ class Kept:
             # A schema may have a property of any name, whose value is no word.
             return {name: self.value(child, name, field) for name, child in value.items()}
         if isinstance(value, list):
-            return self.list([self.value(child, field, inside) for child in value])
+            # Its objects stand in no field: what is an `input` of objects is no arguments of a call.
+            named = [(child, "" if isinstance(child, dict) else field) for child in value]
+            return self.list([self.value(child, name, inside) for child, name in named])
         if not isinstance(value, str) or not value:
             return value
         if field in IDS:
@@ -133,10 +135,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """A client that goes away while it waits takes its request along."""
         while not over.is_set():
             if select.select([self.connection], [], [], 0.05)[0]:
-                if self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                    return
-                upstream.shutdown(socket.SHUT_RDWR)
+                if not self.still_there():
+                    upstream.shutdown(socket.SHUT_RDWR)
                 return
+
+    def still_there(self):
+        try:
+            return bool(self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def pass_on(self, answer, body):
         if answer.status == 200 and self.command == "POST":

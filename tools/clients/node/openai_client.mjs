@@ -93,7 +93,7 @@ async function leaving() {
   await assert.rejects(client.chat.completions.create(ENDLESS, { timeout: 1000 }), OpenAI.APIConnectionTimeoutError);
   await becomesFree();
   for await (const _ of await client.chat.completions.create({ stream: true, ...ENDLESS })) {
-    assert.equal(await underWay(), 1);
+    assert(await underWay() >= 1);
     break;
   }
   await becomesFree();

@@ -90,7 +90,7 @@ def leaving():
     becomes_free()
     with client.messages.stream(**ENDLESS) as stream:
         next(iter(stream.text_stream))
-        assert under_way() == 1
+        assert under_way() >= 1
     becomes_free()
 
 
