@@ -29,7 +29,13 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     }
     let pip = |action: &str| {
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", action, "--quiet", "--disable-pip-version-check"]);
+        pip.args([
+            "-m",
+            "pip",
+            action,
+            "--quiet",
+            "--disable-pip-version-check",
+        ]);
         pip
     };
     run(pip("install")
@@ -38,7 +44,12 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     let sources = work.join("source");
     if archive(&sources).is_err() {
         run(pip("download")
-            .args(["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"])
+            .args([
+                "--no-deps",
+                "--no-binary",
+                "llama-cpp-python",
+                "--require-hashes",
+            ])
             .arg("--requirement")
             .arg(scripts.join("source.txt"))
             .arg("--dest")

@@ -14,9 +14,7 @@ fn weather() -> Value {
 }
 
 fn options() -> Options {
-    let tool = |name: &str, parameters: Value| {
-        json!({"type": "function", "function": {"name": name, "parameters": parameters}})
-    };
+    let tool = |name: &str, parameters: Value| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
     Options::new()
         .temperature(1.0)
         .max_tokens(400)
@@ -54,7 +52,10 @@ fn a_call_that_is_required_is_made_with_valid_arguments() {
     names.dedup();
     assert_eq!(names, ["now", "weather"]);
     for name in names {
-        let named = base.clone().seed(1).tool_choice(ToolChoice::Tool(name.clone()));
+        let named = base
+            .clone()
+            .seed(1)
+            .tool_choice(ToolChoice::Tool(name.clone()));
         let answer = ask(&backend, &named.parallel_tool_calls(false)).unwrap();
         assert_eq!(answer.tool_calls[0].name, name);
     }
@@ -84,7 +85,12 @@ fn a_call_that_is_required_comes_behind_the_thought() {
     // The prompt does, and a budget ends it.
     let (_dir, backend) = model("<think>\n");
     let required = required.parallel_tool_calls(false);
-    let said = scripted(&backend, &question, &format!("Hm.\n</think>\n\n{call}"), required.clone());
+    let said = scripted(
+        &backend,
+        &question,
+        &format!("Hm.\n</think>\n\n{call}"),
+        required.clone(),
+    );
     let answer = ask(&backend, &said).unwrap();
     assert_eq!(answer.reasoning.as_deref(), Some("Hm."));
     assert_eq!((answer.text.as_str(), answer.tool_calls.len()), ("", 1));
@@ -115,9 +121,17 @@ fn an_answer_may_end_with_its_first_call() {
         assert_eq!(answer.finish_reason, FinishReason::ToolCalls);
     }
     // An answer without a call is what it is.
-    let plain = scripted(&backend, &question, "42", options().parallel_tool_calls(false));
+    let plain = scripted(
+        &backend,
+        &question,
+        "42",
+        options().parallel_tool_calls(false),
+    );
     let answer = ask(&backend, &plain).unwrap();
-    assert_eq!((answer.text.as_str(), answer.finish_reason), ("42", FinishReason::Stop));
+    assert_eq!(
+        (answer.text.as_str(), answer.finish_reason),
+        ("42", FinishReason::Stop)
+    );
 }
 
 #[test]
@@ -131,7 +145,11 @@ fn a_form_holds_where_no_call_is_made() {
         .structure(Structure::JsonSchema(form));
     let (mut calls, mut sums) = (0, 0);
     for seed in 0..12 {
-        let answer = ask(&backend, &both.clone().seed(seed).parallel_tool_calls(false)).unwrap();
+        let answer = ask(
+            &backend,
+            &both.clone().seed(seed).parallel_tool_calls(false),
+        )
+        .unwrap();
         if answer.tool_calls.is_empty() {
             let sum: Value = serde_json::from_str(&answer.text).unwrap();
             assert!(sum["sum"].as_u64().is_some_and(|sum| sum < 100), "{sum}");
@@ -145,7 +163,9 @@ fn a_form_holds_where_no_call_is_made() {
     // A call that is none of the tools' cannot be.
     let call = "<tool_call>\n{\"name\": \"then\", \"arguments\": {}}\n</tool_call>";
     let other = scripted(&backend, &question, call, both);
-    assert!(ask(&backend, &other).map_or(true, |answer| answer.tool_calls.iter().all(|call| call.name != "then")));
+    assert!(ask(&backend, &other).map_or(true, |answer| {
+        answer.tool_calls.iter().all(|call| call.name != "then")
+    }));
 }
 
 #[test]
@@ -156,7 +176,10 @@ fn a_choice_that_cannot_be_is_refused_before_anything_runs() {
     assert!(refused(none).contains("tool_choice"));
     let other = options().tool_choice(ToolChoice::Tool("then".to_owned()));
     let error = refused(other);
-    assert!(error.contains("tool_choice") && error.contains("then"), "{error}");
+    assert!(
+        error.contains("tool_choice") && error.contains("then"),
+        "{error}"
+    );
     let never = options().tool_choice(ToolChoice::Required).ignore_eos(true);
     assert!(refused(never).contains("ignore_eos"));
     let odd = json!({"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}});
@@ -164,5 +187,9 @@ fn a_choice_that_cannot_be_is_refused_before_anything_runs() {
     assert!(error.contains("`not`") && error.contains("odd"), "{error}");
     // Left to the model, nothing is held to.
     let odd = json!({"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}});
-    assert!(backend.chat(&[Message::user(QUESTION)], &options().tool(odd)).is_ok());
+    assert!(
+        backend
+            .chat(&[Message::user(QUESTION)], &options().tool(odd))
+            .is_ok()
+    );
 }

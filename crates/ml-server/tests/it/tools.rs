@@ -48,15 +48,20 @@ fn schema() -> Value {
 }
 
 fn good(arguments: &Value) -> bool {
-    let town = arguments["town"].as_str().is_some_and(|town| town.chars().count() <= 8);
-    let days = arguments["days"].as_u64().is_some_and(|days| (1..=9).contains(&days));
-    town && days && arguments.as_object().is_some_and(|object| object.len() == 2)
+    let town = arguments["town"]
+        .as_str()
+        .is_some_and(|town| town.chars().count() <= 8);
+    let days = arguments["days"]
+        .as_u64()
+        .is_some_and(|days| (1..=9).contains(&days));
+    town && days
+        && arguments
+            .as_object()
+            .is_some_and(|object| object.len() == 2)
 }
 
 fn chat(more: Value) -> Value {
-    let tool = |name: &str| {
-        json!({"type": "function", "function": {"name": name, "description": "d", "parameters": schema()}})
-    };
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "description": "d", "parameters": schema()}});
     let mut request = json!({
         "messages": [{"role": "user", "content": "What is 17 + 25?"}], "max_tokens": 300, "seed": 3,
         "tools": [tool("weather"), tool("climate")], "parallel_tool_calls": false,
@@ -79,15 +84,23 @@ fn a_chat_makes_the_call_that_it_has_to() {
         let calls = choice_made["message"]["tool_calls"].as_array().unwrap();
         assert_eq!(calls.len(), 1);
         let function = &calls[0]["function"];
-        assert!(choice == "required" || function["name"] == "climate", "{function}");
+        assert!(
+            choice == "required" || function["name"] == "climate",
+            "{function}"
+        );
         let arguments = function["arguments"].as_str().unwrap();
-        assert!(good(&serde_json::from_str(arguments).unwrap()), "{arguments}");
+        assert!(
+            good(&serde_json::from_str(arguments).unwrap()),
+            "{arguments}"
+        );
         // In a stream the same.
         let mut request = request;
         request["stream"] = true.into();
         let mut events = open(with_tools(), "/v1/chat/completions", &request).events();
         assert_eq!(events.pop().as_deref(), Some("data: [DONE]"));
-        let deltas = events.iter().map(|event| data(event)["choices"][0]["delta"].clone());
+        let deltas = events
+            .iter()
+            .map(|event| data(event)["choices"][0]["delta"].clone());
         let parts = deltas.filter_map(|delta| {
             let part = delta["tool_calls"][0]["function"]["arguments"].as_str()?;
             Some(part.to_owned())
@@ -106,12 +119,21 @@ fn responses_and_messages_have_words_of_their_own_for_it() {
     let answer = post(with_tools(), "/v1/responses", &request).ok();
     let calls = answer["output"].as_array().unwrap();
     assert_eq!(calls.len(), 1, "{answer}");
-    assert_eq!((&calls[0]["type"], &calls[0]["name"]), (&json!("function_call"), &json!("weather")));
+    assert_eq!(
+        (&calls[0]["type"], &calls[0]["name"]),
+        (&json!("function_call"), &json!("weather"))
+    );
     let arguments = calls[0]["arguments"].as_str().unwrap();
-    assert!(good(&serde_json::from_str(arguments).unwrap()), "{arguments}");
+    assert!(
+        good(&serde_json::from_str(arguments).unwrap()),
+        "{arguments}"
+    );
 
     let tool = json!({"name": "weather", "input_schema": schema()});
-    for choice in [json!({"type": "any"}), json!({"type": "tool", "name": "weather"})] {
+    for choice in [
+        json!({"type": "any"}),
+        json!({"type": "tool", "name": "weather"}),
+    ] {
         let mut choice = choice;
         choice["disable_parallel_tool_use"] = true.into();
         let request = json!({
@@ -135,25 +157,41 @@ fn what_cannot_be_called_is_refused_by_its_field() {
     };
     let other = json!({"type": "function", "function": {"name": "then"}});
     assert_eq!(refused(json!({"tool_choice": other})), "tool_choice");
-    assert_eq!(refused(json!({"tools": [], "tool_choice": "required"})), "tool_choice");
+    assert_eq!(
+        refused(json!({"tools": [], "tool_choice": "required"})),
+        "tool_choice"
+    );
     let odd = json!({"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}});
-    assert_eq!(refused(json!({"tools": [odd], "tool_choice": "required"})), "tools");
+    assert_eq!(
+        refused(json!({"tools": [odd], "tool_choice": "required"})),
+        "tools"
+    );
 }
 
 #[test]
 fn a_switch_for_tests_makes_an_agent_call_once() {
     let address = server(true);
     let mut request = chat(json!({}));
-    request.as_object_mut().unwrap().remove("parallel_tool_calls");
+    request
+        .as_object_mut()
+        .unwrap()
+        .remove("parallel_tool_calls");
     request["tools"][0]["function"]["parameters"]["properties"]["town"] = json!({"type": "string"});
     let answer = post(address, "/v1/chat/completions", &request).ok();
     let message = answer["choices"][0]["message"].clone();
-    assert_eq!(message["tool_calls"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(
+        message["tool_calls"].as_array().unwrap().len(),
+        1,
+        "{answer}"
+    );
     let id = message["tool_calls"][0]["id"].clone();
     let messages = request["messages"].as_array_mut().unwrap();
     messages.push(message);
     messages.push(json!({"role": "tool", "tool_call_id": id, "content": "sun"}));
     let answer = post(address, "/v1/chat/completions", &request).ok();
-    assert!(answer["choices"][0]["message"]["tool_calls"].is_null(), "{answer}");
+    assert!(
+        answer["choices"][0]["message"]["tool_calls"].is_null(),
+        "{answer}"
+    );
     assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() <= 32);
 }
