@@ -685,8 +685,17 @@ impl Builder {
                 .put_norm(step, Address::SUM_NORM, Word::SUM_EPS, norm)?;
         }
         if let Some(norm) = norm {
+            // A router's is float32 in models that are not.
+            let wide = norm.weight.dtype() == Dtype::Float32;
             step.set(Word::NORMED, 1);
-            self.arrays.put_norm(step, Address::NORM, Word::EPS, norm)?;
+            step.set(Word::WIDE_NORM, wide.into());
+            match wide {
+                true => {
+                    step.real(Word::EPS, norm.eps);
+                    self.arrays.put(step, Address::NORM, norm.weight)?;
+                }
+                false => self.arrays.put_norm(step, Address::NORM, Word::EPS, norm)?,
+            }
         }
         self.room(step, 1);
         Ok(())

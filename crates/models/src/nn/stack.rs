@@ -189,9 +189,7 @@ impl Stack {
         let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
         let heads = self.heads(dtype);
         let heads = heads.expect("a step is made of blocks that all have attention");
-        Cache::add(caches, 1, &heads, |slots| {
-            Ok(step.run(ids, &offsets, slots)?)
-        })
+        Cache::add(caches, 1, &heads, |slots| step.run(ids, &offsets, slots))
     }
 
     /// The last block that adds to a state.

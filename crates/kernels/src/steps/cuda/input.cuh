@@ -28,8 +28,8 @@ struct Vector {
 };
 
 /// `x / rms(x) * weight`.
-__device__ __forceinline__ void normalize(float4 (&x)[FOURS], const Number* weight, float eps, int columns,
-                                          float* reduce) {
+template <typename T>
+__device__ __forceinline__ void normalize(float4 (&x)[FOURS], const T* weight, float eps, int columns, float* reduce) {
   float sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < FOURS; i++) sum = squares(x[i], sum);
@@ -68,7 +68,13 @@ __device__ __forceinline__ void read_stream(const Step& step, float* arena, cons
     if (step[KEEP] >= 0 && blockIdx.x == 0 && column < columns)
       *reinterpret_cast<float4*>(arena + step[KEEP] + column) = stream[i];
   }
-  if (step[NORMED]) normalize(stream, step.at(NORM), step.real(EPS), columns, reduce + 96);
+  if (step[NORMED]) {
+    if (step[WIDE_NORM]) {
+      normalize(stream, step.at<float>(NORM), step.real(EPS), columns, reduce + 96);
+    } else {
+      normalize(stream, step.at(NORM), step.real(EPS), columns, reduce + 96);
+    }
+  }
 #pragma unroll
   for (int i = 0; i < FOURS; i++) {
     const int column = (i * THREADS + threadIdx.x) * 4;

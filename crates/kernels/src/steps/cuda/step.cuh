@@ -93,15 +93,15 @@ __device__ __forceinline__ float4 fresh4(const float* p) { return __ldcg(reinter
 __device__ __forceinline__ float fresh(const float* p) { return __ldcg(p); }
 
 /// Four numbers of a vector of weights; ones where there is none.
-__device__ __forceinline__ float4 four(const Number* p, int at) {
+__device__ __forceinline__ float4 four(const float* p, int at) {
   if (p == nullptr) return float4{1.0f, 1.0f, 1.0f, 1.0f};
-#ifdef WIDE
   return __ldg(reinterpret_cast<const float4*>(p + at));
-#else
+}
+__device__ __forceinline__ float4 four(const u16* p, int at) {
+  if (p == nullptr) return float4{1.0f, 1.0f, 1.0f, 1.0f};
   const uint2 x = __ldg(reinterpret_cast<const uint2*>(p + at));
   return float4{__uint_as_float(x.x << 16), __uint_as_float(x.x & 0xffff0000u), __uint_as_float(x.y << 16),
                 __uint_as_float(x.y & 0xffff0000u)};
-#endif
 }
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

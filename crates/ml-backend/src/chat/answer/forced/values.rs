@@ -253,21 +253,23 @@ impl<'a, 't> Values<'a, 't> {
             let members = self.members(object, |values, key| Ok(values.key(key)))?;
             return Ok(self.lark.rule(&format!("\"{{\" {members} \"}}\"")));
         }
+        let most = object.get("maxProperties").and_then(Value::as_u64);
         match object.get("additionalProperties") {
+            _ if most == Some(0) => Ok("\"{\" \"}\"".to_owned()),
             Some(Value::Bool(false)) => Ok("\"{\" \"}\"".to_owned()),
             Some(schema @ Value::Object(_)) => {
                 let value = self.value(schema)?;
-                self.free_object(&value)
+                self.free_object(&value, most)
             }
             _ => {
                 let value = self.any()?;
-                self.free_object(&value)
+                self.free_object(&value, most)
             }
         }
     }
 
-    /// An object of any keys.
-    fn free_object(&mut self, value: &str) -> Result<String, String> {
+    /// An object of any keys, so many at the most.
+    fn free_object(&mut self, value: &str, most: Option<u64>) -> Result<String, String> {
         let comma = text(self.comma());
         let key = match self.dialect {
             Dialect::Python => {
@@ -277,7 +279,12 @@ impl<'a, 't> Values<'a, 't> {
             Dialect::Gemma(_) => "/[A-Za-z_][A-Za-z0-9_]{0,31}/ \":\"".to_owned(),
         };
         let member = self.lark.rule(&format!("{key} {value}"));
-        let members = format!("({member} ({comma} {member})*)?");
+        let more = match most {
+            Some(1) => String::new(),
+            Some(most) => format!("({comma} {member}){{0,{}}}", most - 1),
+            None => format!("({comma} {member})*"),
+        };
+        let members = format!("({member} {more})?");
         Ok(self.lark.rule(&format!("\"{{\" {members} \"}}\"")))
     }
 
