@@ -234,7 +234,7 @@ fn tokens_are_drawn_as_the_formulas_say() {
         let mask = (below(5) == 0).then_some(&mask[..]);
         let alone = below(7);
         let some =
-            |rng: &mut Rng, number: usize, p: f64| (alone == number || alone > 4 && rng.unit() < p);
+            |rng: &mut Rng, number: usize, p: f64| alone == number || alone > 4 && rng.unit() < p;
         let biases = if alone > 4 { &biases[..] } else { &[] };
         let mut stages = Vec::new();
         for _ in 0..rows {
@@ -268,7 +268,6 @@ fn tokens_are_drawn_as_the_formulas_say() {
                         threshold: share(&mut rng) / 4.0,
                         spared: &spared,
                     }),
-                    ..plain()
                 },
                 xtc_probability: if rng.unit() < 0.0 { 0.5 } else { 1.0 },
                 seed: rng.bits(),

@@ -72,7 +72,7 @@ impl Tokens {
         let rows = self.trie.0.vocab_size();
         let mut mask = vec![u32::MAX; rows.div_ceil(32)];
         if let Some(last) = mask.last_mut()
-            && rows % 32 != 0
+            && !rows.is_multiple_of(32)
         {
             *last = (1 << (rows % 32)) - 1;
         }
