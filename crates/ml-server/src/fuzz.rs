@@ -66,8 +66,12 @@ pub fn read(api: Api, body: &[u8]) -> Result<usize, Refusal> {
 fn answers(api: Api, body: &[u8]) -> Result<usize, ApiError> {
     let fields = Fields::new(json::parse(body)?);
     Ok(match api {
-        Api::Chat => Chat::read(fields)?.jobs().len(),
-        Api::Completions => Completions::read(fields)?.jobs().len(),
+        Api::Chat => Chat::read(fields)?.job().n,
+        Api::Completions => Completions::read(fields)?
+            .jobs()
+            .iter()
+            .map(|job| job.n)
+            .sum(),
         Api::Responses => {
             let request = Responses::read(fields)?;
             // As if it went on with a conversation of its own.
