@@ -46,7 +46,7 @@ fn recorded() -> Vec<Recorded> {
 fn read(path: &str, body: Map<String, Value>) -> Result<Vec<Job>> {
     let fields = Fields::new(body);
     match path {
-        "/v1/chat/completions" => Chat::read(fields).map(Chat::jobs),
+        "/v1/chat/completions" => Chat::read(fields).map(|chat| vec![chat.job()]),
         "/v1/completions" => Completions::read(fields).map(|completions| completions.jobs()),
         "/v1/messages" => Messages::read(fields).map(|messages| vec![messages.job()]),
         "/v1/messages/count_tokens" => Messages::read_prompt(fields).map(|_| Vec::new()),

@@ -92,6 +92,7 @@ mod tests {
         let schema = json!({"type": "object", "properties": {"type": {"type": "string"}, "all": {"type": "array", "minItems": 3}}});
         let tool = json!({"type": "function", "function": {"name": "now", "parameters": schema}});
         let job = |messages: Vec<Message>| Job {
+            n: 1,
             prompt: Prompt::Chat(messages),
             options: Options::new().tool(tool.clone()),
         };
