@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ml_backend::{Device, Dtype, EmbedOptions, MlxBackend};
+use ml_backend::{Device, Dtype, EmbedOptions, MlxBackend, Progress};
 use ml_server::{Config, NamedModel};
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ fn reranker() -> (SocketAddr, Value) {
         name: "reranker".to_owned(),
         dir: fixture.join("model"),
     };
-    let load = |dir: &Path| {
+    let load = |dir: &Path, _: &mut dyn FnMut(Progress)| {
         let builder = MlxBackend::builder().device(Device::Cpu);
         builder.dtype(Some(Dtype::Float32)).load(dir)
     };
