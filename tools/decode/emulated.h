@@ -291,7 +291,6 @@ inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __fmul_rn(float x, float y) { return x * y; }
 inline float __fadd_rn(float x, float y) { return x + y; }
 inline float __fdiv_rn(float x, float y) { return x / y; }
-inline u32 __float_as_uint(float x) { return emulated::bits<u32>(x); }
 inline u32 __float2uint_rz(float x) { return (u32)x; }
 inline u64 __float2ull_rn(float x) { return (u64)std::nearbyint(x); }
 inline float __uint_as_float(u32 x) { return emulated::bits<float>(x); }
@@ -304,7 +303,7 @@ inline u32 __byte_perm(u32 x, u32 y, u32 pick) {
 }
 inline u32 __funnelshift_r(u32 low, u32 high, u32 by) { return (u32)(((u64)high << 32 | low) >> by % 32); }
 template <typename T>
-T atomicAdd(T* to, T x) { return (*to += x) - x; }
+T atomicAdd(T* to, std::type_identity_t<T> x) { return (*to += x) - x; }
 inline u32 atomicMax(u32* to, u32 x) { return std::exchange(*to, std::max(*to, x)); }
 inline void __threadfence() {}
 inline u32 atomicExch(u32* to, u32 x) { return std::exchange(*to, x); }
@@ -372,3 +371,4 @@ inline u32 read_acquire(const u32* from) {
 }
 inline u32 add_acquire_release(u32* to) { return (*to)++; }
 inline void prefetch_bytes(u64, int) {}
+inline void prefetch_line(u64) {}

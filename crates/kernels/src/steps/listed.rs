@@ -241,6 +241,7 @@ impl Packing {
         };
         let fits =
             array.ndim() >= 2 && columns % packing.lane_columns() == 0 && columns % group == 0;
+        let fits = fits && group.count_ones() == 1;
         fits.then_some(packing)
     }
 

@@ -14,7 +14,7 @@ const ARENA: usize = 64;
 /// Columns of the residual stream of each warp, at the most: a thread has four fours.
 pub(super) const COLUMNS_A_WARP: i32 = 32 * 16;
 /// Bytes of each warp's rows of a product that are fetched before the blocks have met.
-const PREFETCHED: usize = 8192;
+const PREFETCHED: usize = 2048;
 
 const FILES: [&str; 10] = [
     include_str!("../decode/cuda/instructions.cuh"),

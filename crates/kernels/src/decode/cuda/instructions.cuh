@@ -61,6 +61,9 @@ __device__ __forceinline__ u32 add_acquire_release(u32* to) {
     return before;
 }
 
+/// Brings the line of an address into the second-level cache.
+__device__ __forceinline__ void prefetch_line(u64 from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+
 /// Brings `bytes`, a multiple of 16, into the second-level cache.
 __device__ __forceinline__ void prefetch_bytes(u64 from, int bytes) {
 #if __CUDA_ARCH__ >= 900

@@ -20,7 +20,7 @@ __device__ __forceinline__ void prefetch(const Step& step) {
     if (from < to) {
       const u64 end = smaller((to - from) * (int)bytes, PREFETCHED);
       for (u64 i = lane * 128; i < end; i += 32 * 128)
-        prefetch_bytes(step.addresses[MATRIX + 4 * part] + from * bytes + i, 16);
+        prefetch_line(step.addresses[MATRIX + 4 * part] + from * bytes + i);
     }
     if (!gated) before += rows;
   }

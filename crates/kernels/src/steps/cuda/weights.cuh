@@ -31,19 +31,21 @@ struct Matrix {
 
 /// How the matrices of a step are packed.
 struct Packing {
-  int columns, group;
+  int columns;
+  /// Columns of a group are a power of two.
+  int group_bits;
   /// Whether scales and biases are float32.
   bool wide;
 
   __device__ __forceinline__ Packing(const Step& step)
-      : columns(step[COLUMNS]), group(step[GROUP]), wide(step[WIDE_SCALES] != 0) {}
+      : columns(step[COLUMNS]), group_bits(__ffs(step[GROUP]) - 1), wide(step[WIDE_SCALES] != 0) {}
 
   template <int FORMAT_>
   __device__ __forceinline__ Matrix matrix(const Step& step, int part) const {
     constexpr int EACH = lane_columns<FORMAT_>();
     const int first = MATRIX + 4 * part;
     return Matrix{step.at<u8>(first), step.at<u8>(first + 1), step.at<u8>(first + 2), (u32)(columns / EACH * 16),
-                  FORMAT_ >= EIGHT_BITS ? (u32)(columns / group) : 0};
+                  FORMAT_ >= EIGHT_BITS ? (u32)(columns >> group_bits) : 0};
   }
 
   __device__ __forceinline__ float scale(const u8* from, u64 at) const {
@@ -65,7 +67,7 @@ __device__ __forceinline__ Piece read_piece(const Matrix& m, const Packing& by, 
   if (column >= by.columns) return piece;
   piece.words = __ldg(reinterpret_cast<const uint4*>(m.words + row * m.row_bytes + column / EACH * 16));
   if (FORMAT_ >= EIGHT_BITS) {
-    const u64 at = row * m.groups + column / by.group;
+    const u64 at = row * m.groups + (column >> by.group_bits);
     if (is_affine<FORMAT_>()) {
       piece.scale = by.scale(m.scales, at);
       piece.bias = by.scale(m.biases, at);
