@@ -2,7 +2,6 @@
 
 mod answers;
 mod ends;
-mod prefix;
 mod refusals;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;

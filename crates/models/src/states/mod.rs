@@ -12,7 +12,6 @@
 //! pages; elsewhere there are the [caches](crate::cache) of layers.
 
 mod export;
-mod parts;
 mod pass;
 mod sequence;
 mod slots;
@@ -31,9 +30,7 @@ use mlx_core::{Array, Dtype};
 use crate::{Error, Result};
 pub use export::Exported;
 pub use kernels::graph::live_pages;
-pub use kernels::graph::{PageRoom, StillPage};
 pub use kernels::pages::PAGE;
-pub use parts::Part;
 pub(crate) use pass::{Added, Paged};
 use sequence::{Pages, Sequence, Taken};
 use slots::{Slots, TakenSlots};
@@ -54,11 +51,11 @@ pub struct Rows {
 /// Room for a pass, which nobody has yet.
 #[derive(Debug)]
 pub struct Reserved {
-    parts: Vec<Growth>,
+    parts: Vec<Part>,
 }
 
 #[derive(Debug)]
-struct Growth {
+struct Part {
     rows: Rows,
     position: i32,
     /// Of each kind.
@@ -102,18 +99,15 @@ impl Drop for Counted {
 
 impl Counted {
     fn new(kind: &PageKind, held: &Rc<Counts>) -> Result<Rc<Self>> {
-        Ok(Self::of(Page::new(kind)?, kind, held))
-    }
-
-    fn of(page: Page, kind: &PageKind, held: &Rc<Counts>) -> Rc<Self> {
+        let page = Page::new(kind)?;
         held.pages.update(|pages| pages + 1);
         held.bytes.update(|bytes| bytes + kind.bytes);
-        Rc::new(Self {
+        Ok(Rc::new(Self {
             page,
             bytes: kind.bytes,
             was_shared: Cell::new(false),
             held: Rc::clone(held),
-        })
+        }))
     }
 
     /// Whether nobody else reads it, neither a sequence nor an operation of one that had it and let it go.
@@ -215,7 +209,7 @@ impl States {
     /// # Errors
     /// When a sequence is named twice or was freed, no token is added, or there is no memory.
     pub fn reserve(&mut self, batch: &[Rows]) -> Result<Reserved> {
-        let mut parts: Vec<Growth> = Vec::with_capacity(batch.len());
+        let mut parts: Vec<Part> = Vec::with_capacity(batch.len());
         for rows in batch {
             let twice = parts.iter().any(|p| p.rows.sequence == rows.sequence);
             let sequence = self.get(rows.sequence)?;
@@ -229,7 +223,7 @@ impl States {
             let kinds = kinds.map(|(kind, pages)| pages.take(position, stop, || self.page(kind)));
             let kinds = kinds.collect::<Result<_>>()?;
             let slots = self.take_slots(rows.sequence, position, stop)?;
-            parts.push(Growth {
+            parts.push(Part {
                 rows: *rows,
                 position,
                 kinds,
