@@ -33,7 +33,6 @@ fn a_call_that_is_required_is_made_with_valid_arguments() {
     let (_dir, backend) = model("");
     let validator = jsonschema::validator_for(&weather()).unwrap();
     let base = options().enable_thinking(false);
-    let mut names = Vec::new();
     for seed in 0..12 {
         let required = base.clone().seed(seed).tool_choice(ToolChoice::Required);
         let one = required.parallel_tool_calls(false);
@@ -46,18 +45,19 @@ fn a_call_that_is_required_is_made_with_valid_arguments() {
             "weather" => assert!(validator.is_valid(&call.arguments), "{call:?}"),
             name => assert_eq!((name, &call.arguments), ("now", &json!({}))),
         }
-        names.push(call.name.clone());
     }
-    names.sort();
-    names.dedup();
-    assert_eq!(names, ["now", "weather"]);
-    for name in names {
+    for (seed, name) in (0..).zip(["now", "weather", "weather", "weather"]) {
         let named = base
             .clone()
-            .seed(1)
-            .tool_choice(ToolChoice::Tool(name.clone()));
+            .seed(seed)
+            .tool_choice(ToolChoice::Tool(name.to_owned()));
         let answer = ask(&backend, &named.parallel_tool_calls(false)).unwrap();
-        assert_eq!(answer.tool_calls[0].name, name);
+        let call = &answer.tool_calls[0];
+        assert_eq!(call.name, name);
+        assert!(
+            name == "now" || validator.is_valid(&call.arguments),
+            "{call:?}"
+        );
     }
     // It may be several.
     let (question, call) = (
@@ -112,12 +112,13 @@ fn an_answer_may_end_with_its_first_call() {
     let question = [Message::user(QUESTION)];
     let call = "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
     let said = format!("I look.\n{call}\n{call}\nThere.");
-    for (parallel, calls, text) in [(None, 2, "I look.\nThere."), (Some(false), 1, "I look.")] {
+    for (parallel, calls, text) in [(None, 2, "I look. There."), (Some(false), 1, "I look.")] {
         let mut options = scripted(&backend, &question, &said, options());
         options.parallel_tool_calls = parallel;
         let answer = ask(&backend, &options).unwrap();
         assert_eq!(answer.tool_calls.len(), calls);
-        assert_eq!(answer.text.replace("\n\n", "\n"), text);
+        let words: Vec<_> = answer.text.split_whitespace().collect();
+        assert_eq!(words.join(" "), text);
         assert_eq!(answer.finish_reason, FinishReason::ToolCalls);
     }
     // An answer without a call is what it is.

@@ -97,7 +97,7 @@ fn a_chat_makes_the_call_that_it_has_to() {
         let mut request = request;
         request["stream"] = true.into();
         let mut events = open(with_tools(), "/v1/chat/completions", &request).events();
-        assert_eq!(events.pop().as_deref(), Some("data: [DONE]"));
+        assert_eq!(events.pop().as_deref(), Some("data: [DONE]\n\n"));
         let deltas = events
             .iter()
             .map(|event| data(event)["choices"][0]["delta"].clone());
