@@ -7,7 +7,6 @@ use crate::build;
 use crate::check_metal;
 use crate::dist;
 use crate::process::{cargo, root, run};
-use crate::test_clients;
 use crate::test_page;
 
 /// Options of `cargo xtask test`.
@@ -48,8 +47,7 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     dist::check()?;
     // The symbols of all builds of MLX are the same; their load commands are the command's to look at.
     check_metal::run(&check_metal::Args { only_oldest: true })?;
-    test_page::run_where_possible()?;
-    test_clients::after_tests()
+    test_page::run_where_possible()
 }
 
 /// The crate outside the workspace, in this workspace's target folder: what both need is built once.

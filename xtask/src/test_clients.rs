@@ -48,25 +48,6 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     test(args, &installed)
 }
 
-/// The clients at the end of all tests. Where they cannot be installed they are left out with a word, but not in CI
-/// (`CI` is set), whose word for the clients is final.
-pub(crate) fn after_tests() -> Result<()> {
-    let args = Args {
-        python: "python3".into(),
-        ml: None,
-        only: Vec::new(),
-        record: None,
-    };
-    match installed(&args.python) {
-        Ok(installed) => test(&args, &installed),
-        Err(error) if std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) => Err(error),
-        Err(error) => {
-            eprintln!("SKIPPED: clients of `ml serve` cannot be installed here ({error:#})");
-            Ok(())
-        }
-    }
-}
-
 fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     root().join(target)
