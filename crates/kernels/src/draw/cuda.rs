@@ -57,7 +57,11 @@ pub struct Step {
 }
 
 /// What is in front of each kernel.
-pub const SHARED: &str = concat!(include_str!("cuda/row.cuh"), include_str!("cuda/slot.cuh"));
+pub const SHARED: &str = concat!(
+    include_str!("../cuda/ordered.cuh"),
+    include_str!("cuda/row.cuh"),
+    include_str!("cuda/slot.cuh")
+);
 
 /// The launches.
 pub const STEPS: [Step; 3] = [

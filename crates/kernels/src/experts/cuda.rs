@@ -147,14 +147,24 @@ impl Variant {
             Part::FewInner => crate::with_numbers!(
                 "../gated/activation.cuh",
                 "cuda/weights.cuh",
+                "../cuda/ordered.cuh",
                 "cuda/route.cuh",
                 "cuda/few_inner.cu"
             ),
             Part::FewOuter => {
-                crate::with_numbers!("cuda/weights.cuh", "cuda/route.cuh", "cuda/few_outer.cu")
+                crate::with_numbers!(
+                    "cuda/weights.cuh",
+                    "../cuda/ordered.cuh",
+                    "cuda/route.cuh",
+                    "cuda/few_outer.cu"
+                )
             }
-            Part::Routes => crate::with_numbers!("cuda/route.cuh", "cuda/routes.cu"),
-            Part::Sorted => crate::with_numbers!("cuda/route.cuh", "cuda/sorted.cu"),
+            Part::Routes => {
+                crate::with_numbers!("../cuda/ordered.cuh", "cuda/route.cuh", "cuda/routes.cu")
+            }
+            Part::Sorted => {
+                crate::with_numbers!("../cuda/ordered.cuh", "cuda/route.cuh", "cuda/sorted.cu")
+            }
             Part::ManyInner | Part::ManyOuter => crate::with_numbers!(
                 "../gated/activation.cuh",
                 "../cuda/tiles.cuh",

@@ -1,5 +1,8 @@
 //! The list of a model's steps.
 
+mod feed_forward;
+mod mixer;
+
 use half::bf16;
 use mlx_core::Dtype;
 
@@ -7,10 +10,9 @@ use super::listed::{Arrays, Made, Packing, Step, Unlisted};
 use super::plan::{COLUMNS_A_WARP, Most};
 use super::words::{Address, Ending, Input, Op, Word};
 use crate::block::graph::{AllExperts, Block, Linear, Weight};
-use crate::block::{Attention, Both, Mlp, OwnInput};
+use crate::block::{Attention, Mlp};
 use crate::decode::{OwnInputs, TokenModel};
 use crate::experts::Experts;
-use crate::mlp::Gated;
 use crate::rms_norm::norm::Norm;
 use crate::rope::entry::Rotation;
 
@@ -329,21 +331,6 @@ impl Builder {
         Ok(stream)
     }
 
-    /// Products that make queries, and keys and values where the layer has such.
-    fn queries<'a>(
-        &mut self,
-        attention: &ArrayAttention<'a>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        kept: i32,
-    ) -> Made<()> {
-        let places = self.places;
-        let mut maps = vec![(attention.queries, places.queries)];
-        maps.extend(attention.keys.map(|keys| (keys, places.keys)));
-        maps.extend(attention.values.map(|values| (values, places.values)));
-        self.products(&maps, stream, Some(norm), Some(kept))
-    }
-
     /// Products of one input: those that are stored alike in one step. The blocks meet behind the last.
     fn products<'a>(
         &mut self,
@@ -375,278 +362,6 @@ impl Builder {
             }
         }
         Ok(())
-    }
-
-    fn attend(
-        &mut self,
-        block: &Block<'_>,
-        attention: &ArrayAttention<'_>,
-        slides: bool,
-        state: usize,
-    ) -> Made<()> {
-        let places = self.places;
-        let dim = self.head_dim(block, attention)?;
-        let heads = columns(&block.output.weight)? / dim;
-        if let Some(keys) = &attention.keys {
-            self.kv_heads.push((state, rows(&keys.weight)? / dim));
-        }
-        let known = self.kv_heads.iter().find(|(of, _)| *of == state);
-        let kv_heads = known.map_or(0, |(_, heads)| *heads);
-        served(kv_heads > 0 && heads % kv_heads == 0)?;
-        let all = rows(&attention.queries.weight)?;
-        served(all == heads * dim * if attention.gated { 2 } else { 1 })?;
-        let mut step = Step::new(Op::ATTEND);
-        let splits = (self.multiprocessors / kv_heads).max(1);
-        let planes = attention.rotation.periods.dim(0);
-        served(2 * planes <= dim)?;
-        let numbers = [
-            (Word::HEADS, heads),
-            (Word::KV_HEADS, kv_heads),
-            (Word::DIM, dim),
-            (Word::QUERIES, places.queries),
-            (Word::QUERY_STRIDE, all / heads),
-            (Word::KEYS, attention.keys.map_or(-1, |_| places.keys)),
-            (
-                Word::VALUES,
-                attention.values.map_or(places.keys, |_| places.values),
-            ),
-            (Word::PLANES, planes),
-            (Word::LAYER, state as i32),
-            (Word::SLIDES, slides.into()),
-            (Word::SPLITS, splits),
-            (Word::PARTIAL, places.partial),
-            (Word::COUNTERS, places.counters),
-            (Word::TO, places.mixed),
-        ];
-        numbers
-            .iter()
-            .for_each(|(word, number)| step.set(*word, *number));
-        for (word, at, norm) in [
-            (Word::QUERY_EPS, Address::QUERY_NORM, &attention.query_norm),
-            (Word::KEY_EPS, Address::KEY_NORM, &attention.key_norm),
-        ] {
-            step.real(word, -1.0);
-            norm.as_ref().map_or(Ok(()), |norm| {
-                self.arrays.put_norm(&mut step, at, word, norm)
-            })?;
-        }
-        step.real(Word::VALUE_EPS, attention.value_norm.unwrap_or(-1.0));
-        step.real(Word::POSITION_SCALE, attention.rotation.scale);
-        step.real(Word::SCORE_SCALE, attention.scores.scale);
-        step.real(Word::CAP, attention.scores.softcap.unwrap_or(0.0));
-        self.arrays
-            .put(&mut step, Address::PERIODS, attention.rotation.periods)?;
-        if let Some(sinks) = &attention.sinks {
-            self.arrays.put_floats(&mut step, Address::SINKS, sinks)?;
-        }
-        self.most.queries_a_key = self.most.queries_a_key.max(heads / kv_heads);
-        self.longest = [self.longest[0].max(dim), self.longest[1].max(splits)];
-        self.push(step.meet());
-        Ok(())
-    }
-
-    /// Elements of a head: a power of two that the lanes of a warp can share.
-    fn head_dim(&self, block: &Block<'_>, attention: &ArrayAttention<'_>) -> Made<i32> {
-        let dim = match &attention.query_norm {
-            Some(norm) => norm.weight.dim(0),
-            None => 2 * attention.rotation.periods.dim(0),
-        };
-        let width = columns(&block.output.weight)?;
-        served(matches!(dim, 16 | 32 | 64 | 128 | 256 | 512) && width % dim == 0)?;
-        // A thread has two columns of a head.
-        served(dim <= 64 * self.warps)?;
-        Ok(dim)
-    }
-
-    fn gated<'a>(
-        &mut self,
-        mlp: &Gated<Linear<'a>>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        kept: i32,
-    ) -> Made<Addend<'a>> {
-        let places = self.places;
-        self.gate(mlp, stream, norm, Some(kept), places.inner, true)?;
-        self.down(mlp, places.inner, places.down)?;
-        Ok(added(places.down))
-    }
-
-    /// The gates of an MLP, times its other half.
-    fn gate<'a>(
-        &mut self,
-        mlp: &Gated<Linear<'a>>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        kept: Option<i32>,
-        to: i32,
-        meet: bool,
-    ) -> Made<()> {
-        let [gate, up] = [&mlp.gate, &mlp.up].map(|linear| Packing::of(&linear.weight));
-        let (Some(gate), Some(up)) = (gate, up) else {
-            return Err(Unlisted::Unserved);
-        };
-        served(gate.is_like(up) && mlp.cut.is_none())?;
-        let mut step = Step::new(Op::PRODUCT);
-        self.arrays.put_linear(&mut step, 0, &mlp.gate)?;
-        self.arrays.put_linear(&mut step, 1, &mlp.up)?;
-        self.read(&mut step, stream, Some(norm), kept)?;
-        step.end(Ending::GATED);
-        step.activate(mlp.activation);
-        step.set(Word::TO, to);
-        self.push(if meet { step.meet() } else { step });
-        Ok(())
-    }
-
-    /// The last product of an MLP. The blocks meet behind it.
-    fn down(&mut self, mlp: &Gated<Linear<'_>>, from: i32, to: i32) -> Made<()> {
-        let mut step = Step::new(Op::PRODUCT);
-        self.arrays.put_linear(&mut step, 0, &mlp.down)?;
-        self.copy(&mut step, from);
-        step.set(Word::TO, to);
-        self.push(step.meet());
-        Ok(())
-    }
-
-    fn mixture<'a>(
-        &mut self,
-        experts: &ArrayExperts<'a>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        kept: i32,
-    ) -> Made<Addend<'a>> {
-        served(experts.router_norm.is_none())?;
-        let places = self.places;
-        let gate_at = places.router + rows(&experts.router.weight)?;
-        if let Some(shared) = &experts.shared {
-            self.gate(&shared.mlp, stream, norm, None, places.inner, false)?;
-        }
-        let mut maps = vec![(experts.router, places.router)];
-        maps.extend(experts.shared.as_ref().map(|shared| (shared.gate, gate_at)));
-        self.products(&maps, stream, Some(norm), Some(kept))?;
-        let there = Stream {
-            at: kept,
-            addend: Addend::default(),
-        };
-        self.experts(experts, there, norm, places.down, experts.shared.is_none())?;
-        if let Some(shared) = &experts.shared {
-            // A warp has the same rows in both steps.
-            let mut step = Step::new(Op::PRODUCT);
-            self.arrays.put_linear(&mut step, 0, &shared.mlp.down)?;
-            self.copy(&mut step, places.inner);
-            step.end(Ending::ADD_SHARED);
-            step.set(Word::OWN, gate_at);
-            step.set(Word::TO, places.down);
-            self.push(step.meet());
-        }
-        Ok(added(places.down))
-    }
-
-    /// The experts that the router's logits name.
-    fn experts<'a>(
-        &mut self,
-        experts: &ArrayExperts<'a>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        to: i32,
-        meet: bool,
-    ) -> Made<()> {
-        let places = self.places;
-        let each = experts.each.stacked.as_ref().ok_or(Unlisted::Unserved)?;
-        let [gate, up] = [&each.gate, &each.up].map(|linear| Packing::of(&linear.weight));
-        let (Some(gate), Some(up)) = (gate, up) else {
-            return Err(Unlisted::Unserved);
-        };
-        let (count, top) = (rows(&experts.router.weight)?, experts.top as i32);
-        served(gate.is_like(up) && each.cut.is_none() && (1..=count.min(32)).contains(&top))?;
-        let mut inner = Step::new(Op::EXPERTS_UP);
-        self.arrays.put_linear(&mut inner, 0, &each.gate)?;
-        self.arrays.put_linear(&mut inner, 1, &each.up)?;
-        self.read(&mut inner, stream, Some(norm), None)?;
-        inner.activate(each.activation);
-        inner.set(Word::TO, places.shared);
-        let mut outer = Step::new(Op::EXPERTS_DOWN);
-        self.arrays.put_linear(&mut outer, 0, &each.down)?;
-        outer.set(Word::TO, to);
-        for step in [&mut inner, &mut outer] {
-            step.set(Word::TOP, top);
-            step.set(Word::EXPERTS, count);
-            step.set(Word::RENORMALISED, experts.renormalised.into());
-            step.set(Word::ROUTER_LOGITS, places.router);
-            step.real(Word::ROUTER_SCALE, experts.router_scale);
-            if experts.each.factors.len() == count as usize {
-                self.arrays
-                    .put_floats(step, Address::FACTORS, experts.each.factors)?;
-            }
-        }
-        self.copy_several(&mut outer, places.shared, top);
-        self.push(inner.meet());
-        self.push(if meet { outer.meet() } else { outer });
-        Ok(())
-    }
-
-    fn both<'a>(
-        &mut self,
-        both: &Both<Linear<'a>, Norm<'a>, AllExperts<'a>>,
-        stream: Stream<'a>,
-        norm: &Norm<'a>,
-        kept: i32,
-    ) -> Made<Addend<'a>> {
-        let places = self.places;
-        served(both.experts.shared.is_none())?;
-        self.gate(&both.gated, stream, norm, None, places.inner, false)?;
-        let router_norm = both.experts.router_norm.as_ref().unwrap_or(norm);
-        let maps = [(both.experts.router, places.router)];
-        self.products(&maps, stream, Some(router_norm), Some(kept))?;
-        let there = Stream {
-            at: kept,
-            addend: Addend::default(),
-        };
-        self.down(&both.gated, places.inner, places.second)?;
-        self.experts(
-            &both.experts,
-            there,
-            &both.experts_before,
-            places.down,
-            true,
-        )?;
-        Ok(Addend {
-            at: Some(places.second),
-            norm: Some(both.after),
-            second: Some((places.down, both.experts_after)),
-            ..Addend::default()
-        })
-    }
-
-    /// What a layer adds of its own input.
-    fn own_input<'a>(
-        &mut self,
-        own: &OwnInput<Linear<'a>, Norm<'a>>,
-        stream: Stream<'a>,
-    ) -> Made<Stream<'a>> {
-        let places = self.places;
-        let kept = self.other(stream.at);
-        let mut gate = Step::new(Op::PRODUCT);
-        self.arrays.put_linear(&mut gate, 0, &own.gate)?;
-        self.read(&mut gate, stream, None, Some(kept))?;
-        gate.end(Ending::TIMES_OWN);
-        gate.activate(own.activation);
-        gate.set(Word::OWN, places.own + own.column as i32);
-        gate.set(Word::TO, places.own_inner);
-        self.push(gate.meet());
-        let mut projection = Step::new(Op::PRODUCT);
-        self.arrays
-            .put_linear(&mut projection, 0, &own.projection)?;
-        self.copy(&mut projection, places.own_inner);
-        projection.set(Word::TO, places.out);
-        self.push(projection.meet());
-        Ok(Stream {
-            at: kept,
-            addend: Addend {
-                at: Some(places.out),
-                norm: Some(own.norm),
-                ..Addend::default()
-            },
-        })
     }
 
     /// The other place of the residual stream.

@@ -85,7 +85,7 @@ impl Step {
     }
 }
 
-/// Arrays that steps name, each once, and floats that no array has.
+/// Arrays that steps name by their place.
 pub(super) struct Arrays {
     pub(super) all: Vec<Array>,
     /// Of norms and biases.

@@ -16,9 +16,10 @@ pub(super) const COLUMNS_A_WARP: i32 = 32 * 16;
 /// Bytes of each warp's rows of a product that are fetched before the blocks have met.
 const PREFETCHED: usize = 2048;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     include_str!("../decode/cuda/instructions.cuh"),
     include_str!("../cuda/tiles.cuh"),
+    include_str!("../cuda/ordered.cuh"),
     include_str!("../decode/cuda/barrier.cuh"),
     include_str!("cuda/step.cuh"),
     include_str!("cuda/weights.cuh"),

@@ -4,8 +4,11 @@
 macro_rules! named {
     ($(#[$doc:meta])* $kind:ident, $text:ident: $($name:ident)+) => {
         $(#[$doc])*
-        // As the kernel names them.
-        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        #[allow(
+            non_camel_case_types,
+            clippy::upper_case_acronyms,
+            reason = "as the kernel names them"
+        )]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
         pub(super) enum $kind { $($name),+ }
 

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use kernels::draw::{Filters, Row};
+use kernels::draw::Row;
 
 use super::lookback::Lookback;
 use super::random::uniform;
@@ -180,18 +180,6 @@ impl Chain {
         let xtc = sampling
             .xtc
             .filter(|xtc| number(1) < f64::from(xtc.probability));
-        let filters = Filters {
-            temperature: sampling.temperature,
-            temperature_first: sampling.temperature_first,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
-            typical_p: sampling.typical_p,
-            xtc: xtc.map(|xtc| kernels::draw::Xtc {
-                threshold: xtc.threshold,
-                spared: &sampling.spared,
-            }),
-        };
-        row.draw(&filters, number(0))
+        row.draw(&sampling.filters(xtc), number(0))
     }
 }

@@ -3,7 +3,7 @@
 //! They are a [`Chain`](super::Chain)'s, but for those that need the host: constraints, processors, and probabilities
 //! that are told. The same random numbers decide in the same way, so of the same logits the same tokens are drawn.
 
-use kernels::draw::{Dry, Filters, Stages, Xtc};
+use kernels::draw::{Dry, Stages};
 use kernels::graph::{self, DrawSlot, Drawn};
 use mlx_core::Array;
 
@@ -82,18 +82,7 @@ fn stages(sampling: &Sampling) -> Stages<'_> {
             breakers: &dry.breakers,
         }),
         allowed: sampling.allowed.as_deref(),
-        filters: Filters {
-            temperature: sampling.temperature,
-            temperature_first: sampling.temperature_first,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
-            typical_p: sampling.typical_p,
-            xtc: sampling.xtc.map(|xtc| Xtc {
-                threshold: xtc.threshold,
-                spared: &sampling.spared,
-            }),
-        },
+        filters: sampling.filters(sampling.xtc),
         xtc_probability: sampling.xtc.map_or(0.0, |xtc| xtc.probability),
         seed: sampling.seed,
     }

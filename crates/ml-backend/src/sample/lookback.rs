@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use kernels::draw::Changes;
+use kernels::draw::{Changes, common_with_end};
 
 use super::Sampling;
 
@@ -92,25 +92,10 @@ fn repetitions(ids: &[u32], breakers: &[u32]) -> HashMap<u32, usize> {
     if longest == 0 {
         return found;
     }
-    let back = |i: usize| ids[ids.len() - 1 - i];
-    // The Z algorithm on the tokens from the last to the first: what is common to all of them and to those from the
-    // `i`th on, in a time that grows with their number.
-    let (mut common, mut left, mut right) = (vec![0; ids.len()], 0, 0);
-    for i in 1..ids.len() {
-        let mut length = match i < right {
-            true => (right - i).min(common[i - left]),
-            false => 0,
-        };
-        while i + length < ids.len() && back(length) == back(i + length) {
-            length += 1;
-        }
-        if i + length > right {
-            (left, right) = (i, i + length);
-        }
-        common[i] = length;
-        let follower = back(i - 1);
-        if length > 0 && !breakers.contains(&follower) {
-            let most = found.entry(follower).or_default();
+    let common = common_with_end(ids);
+    for (length, follower) in common.into_iter().zip(&ids[1..]) {
+        if length > 0 && !breakers.contains(follower) {
+            let most = found.entry(*follower).or_default();
             *most = length.min(longest).max(*most);
         }
     }

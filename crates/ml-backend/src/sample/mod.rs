@@ -91,6 +91,22 @@ pub(crate) struct DryOfIds {
 }
 
 impl Sampling {
+    /// What chooses among the tokens that are left, with XTC where it takes part.
+    fn filters(&self, xtc: Option<Xtc>) -> kernels::draw::Filters<'_> {
+        kernels::draw::Filters {
+            temperature: self.temperature,
+            temperature_first: self.temperature_first,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            xtc: xtc.map(|xtc| kernels::draw::Xtc {
+                threshold: xtc.threshold,
+                spared: &self.spared,
+            }),
+        }
+    }
+
     /// Each value is the caller's, else the one that the checkpoint advises, else the default.
     pub(crate) fn new(options: &Options, limits: &ModelLimits) -> Self {
         let none = GenerationDefaults::default();

@@ -17,7 +17,7 @@ __device__ __noinline__ bool outermost(Row& row, u32 first, u32 end, bool is_sma
     }
     __syncthreads();
     const u32 found = kept.numbers[0];
-    x = number_of(is_smallest ? ~found : found);
+    x = unordered(is_smallest ? ~found : found);
     return found != 0;
 }
 

@@ -33,16 +33,6 @@ struct Work {
 
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
 
-/// Ascends with the logit.
-__device__ __forceinline__ u32 ordered(float x) {
-    const u32 bits = __float_as_uint(x);
-    return bits ^ ((int)bits < 0 ? ~0u : 0x80000000u);
-}
-
-__device__ __forceinline__ float number_of(u32 ordered) {
-    return __uint_as_float(ordered ^ ((int)ordered < 0 ? 0x80000000u : ~0u));
-}
-
 /// How far something is, in 2^24 steps.
 __device__ __forceinline__ u32 steps(float away) { return __float2uint_rz(fminf(away * 524288.0f, 16777215.0f)); }
 
@@ -61,7 +51,7 @@ struct Found {
     u64 best, count;
 
     __device__ bool are_numbers() const { return count != 0 && count < 1ull << 40; }
-    __device__ float max() const { return number_of((u32)(best >> 32)); }
+    __device__ float max() const { return unordered((u32)(best >> 32)); }
     /// Whether anything can be drawn.
     __device__ bool is_finite() const { return fabsf(max()) < -minus_infinity(); }
 };

@@ -1,15 +1,8 @@
-// The experts of a token, found by a warp. Behind number.cuh, with EXPERTS, TOP and, where shares are divided by
+// The experts of a token, found by a warp. Behind number.cuh and ordered.cuh, with EXPERTS, TOP and, where shares are divided by
 // their sum, RENORMALISED.
 
 /// Logits of a lane, which has every 32nd.
 constexpr int EACH = (EXPERTS + 31) / 32;
-
-/// An integer that is in the order of floats, and back.
-__device__ __forceinline__ u32 ordered(float x) {
-  const u32 bits = __float_as_uint(x);
-  return bits ^ (bits >> 31 ? ~0u : 0x80000000u);
-}
-__device__ __forceinline__ float unordered(u32 x) { return __uint_as_float(x >> 31 ? x ^ 0x80000000u : ~x); }
 
 /// Calls `visit(slot, expert, logit)` for the likeliest `count` experts, likeliest first, of equals the first. An
 /// expert is one of EXPERTS whatever the logits are.

@@ -1,12 +1,5 @@
 // A mixture of experts: a warp of every block finds those of the token, and all share their rows.
 
-/// An integer that is in the order of floats, and back.
-__device__ __forceinline__ u32 ordered(float x) {
-  const u32 bits = __float_as_uint(x);
-  return bits ^ (bits >> 31 ? ~0u : 0x80000000u);
-}
-__device__ __forceinline__ float unordered(u32 x) { return __uint_as_float(x >> 31 ? x ^ 0x80000000u : ~x); }
-
 /// The chosen experts and their shares, in shared memory.
 struct Route {
   int* expert;
