@@ -35,6 +35,7 @@ pub use crate::matmul::graph::matmuls;
 pub use crate::mlp::Gated;
 pub use crate::pages::graph::{Page, PageKind, PageList, PageMap, Segment, live_pages};
 pub use crate::pages::slots::{SlotMap, SlotPages};
+pub use crate::pages::still::{PageRoom, StillPage};
 pub use crate::pages::transfer::{Range as PageRange, read_pages, write_pages};
 pub use crate::quantized_matmul::graph::{dequantized_rows, quantized_matmuls};
 pub use crate::quantized_matmul::mlx::unpacked;

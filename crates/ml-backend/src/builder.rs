@@ -1,5 +1,6 @@
 //! [`MlxBackendBuilder`]: how a model shall be loaded.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mlx_core::device;
@@ -33,6 +34,8 @@ pub enum Progress {
 #[derive(Default)]
 pub struct MlxBackendBuilder<'a> {
     pub(crate) setup: Setup,
+    pub(crate) prefix_dir: Option<PathBuf>,
+    pub(crate) prefix_dir_max: Option<u64>,
     pub(crate) progress: Option<Box<dyn FnMut(Progress) + 'a>>,
 }
 
@@ -53,10 +56,17 @@ pub(crate) struct Setup {
     pub(crate) prompt_turn: Option<Duration>,
     pub(crate) queue: Option<usize>,
     pub(crate) ignore_room: bool,
+    pub(crate) prefix_cache: Option<u64>,
 }
 
 /// See [`MlxBackendBuilder::prompt_turn`].
 pub(crate) const PROMPT_TURN: Duration = Duration::from_millis(40);
+
+/// See [`MlxBackendBuilder::prefix_dir_max`].
+pub(crate) const PREFIX_DIR_MAX: u64 = 16 << 30;
+
+/// See [`MlxBackendBuilder::prefix_cache`].
+pub(crate) const PREFIX_CACHE: u64 = 4 << 30;
 
 /// Requests that may wait, unless told.
 pub(crate) const DEFAULT_QUEUE: usize = 1024;
@@ -228,6 +238,41 @@ impl<'a> MlxBackendBuilder<'a> {
     #[must_use]
     pub fn ignore_room(mut self, ignore: bool) -> Self {
         self.setup.ignore_room = ignore;
+        self
+    }
+
+    /// Bytes of what prompts made that are kept for prompts that begin alike; 0 is none. Unless told, 4 GiB, and at
+    /// most a quarter of the [memory limit](Self::memory_limit).
+    ///
+    /// A prompt is read once: what it made stays, and a later request goes on behind the longest beginning of its
+    /// prompt that is there, whoever asked for it ([`Metrics::reused_tokens`](crate::Metrics::reused_tokens)). Its
+    /// text is the same, to the bit, as without. What was used longest ago goes first, and all of it before a request
+    /// waits for memory or is put aside. That is so on a CPU, where sequences are in pages; elsewhere
+    /// [`reuse_prefix`](crate::Options::reuse_prefix) is all there is.
+    #[must_use]
+    pub fn prefix_cache(mut self, bytes: u64) -> Self {
+        self.setup.prefix_cache = Some(bytes);
+        self
+    }
+
+    /// A folder in which what prompts made is kept for later processes too; made if it is not there, and only for its
+    /// owner to look into, since it says what was written to the model. Unless told, nothing is written.
+    ///
+    /// Files are written in the background, as prompts are read, whole pages of 256 tokens each; what a process that
+    /// is killed was writing is lost. Each is found only by the same program, model, processor and
+    /// [`prefill_chunk`](crate::Options::prefill_chunk), and checked when it is read. A prompt comes from there where
+    /// that is faster than reading it: on a CPU, if the disk is no slower than that. Elsewhere nothing is kept.
+    #[must_use]
+    pub fn prefix_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.prefix_dir = Some(dir.into());
+        self
+    }
+
+    /// Bytes that the files in [`prefix_dir`](Self::prefix_dir) may take, those of other models among them; 16 GiB
+    /// unless told. What was used longest ago is removed.
+    #[must_use]
+    pub fn prefix_dir_max(mut self, bytes: u64) -> Self {
+        self.prefix_dir_max = Some(bytes);
         self
     }
 

@@ -16,8 +16,8 @@ mod threads;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use crate::language_model::LanguageModel;
 use crate::metrics::{Generation, Piece};
@@ -29,6 +29,9 @@ pub(crate) use bell::{Bell, Listener, bell};
 pub(crate) use texts::ReadJob;
 use texts::Texts;
 use threads::Running;
+
+/// Between two looks at what nobody waits for.
+const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// A request to the engine.
 pub(crate) enum Job {
@@ -207,12 +210,17 @@ fn serve<M: LanguageModel>(model: &mut M, service: Service, queue: &Receiver<Job
     let mut asides: VecDeque<Aside> = VecDeque::new();
     loop {
         let idle = scheduler.is_idle() && asides.is_empty();
-        let first = match idle {
-            true => match queue.recv() {
+        let first = match (idle, model.background()) {
+            (true, false) => match queue.recv() {
                 Ok(job) => Some(job),
                 Err(_) => return,
             },
-            false => None,
+            (true, true) => match queue.recv_timeout(A_MOMENT) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
+            (false, _) => None,
         };
         for job in first.into_iter().chain(queue.try_iter()) {
             match job {

@@ -260,6 +260,15 @@ pub enum Error {
     #[error("cannot start the engine thread")]
     Thread(#[source] std::io::Error),
 
+    /// The folder for what prompts made cannot be used; nothing was loaded.
+    #[error("cannot keep prompts in {}; name a folder that can be written, or none", path.display())]
+    PrefixDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+
     /// A defect: the engine panicked. Later calls work again.
     #[error("the engine panicked ({message}); this is a defect of ml-backend, please report it")]
     Panicked {

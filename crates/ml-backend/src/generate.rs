@@ -37,6 +37,8 @@ pub(crate) struct Run<T> {
     times: Times,
     /// Tokens of the prompt that were in the caches already.
     reused: usize,
+    /// Whether some may still be on their way there.
+    fetches: bool,
     /// Tokens that were read.
     steps: usize,
     /// How often its caches were given up for others.
@@ -76,6 +78,7 @@ impl<T> Run<T> {
             started: Instant::now(),
             times: Times::default(),
             reused: 0,
+            fetches: false,
             steps: 0,
             put_aside: 0,
             end_logprobs: None,
@@ -94,6 +97,7 @@ impl<T> Run<T> {
         let (sequence, reused) = model.begin(&self.request)?;
         self.sequence = Some(sequence);
         self.reused = reused;
+        self.fetches = true;
         self.state = State::Prompt(reused);
         Ok(None)
     }
@@ -132,6 +136,7 @@ impl<T> Run<T> {
             model.put_aside(sequence);
             self.put_aside += 1;
             self.reused = 0;
+            self.fetches = false;
             self.state = match std::mem::replace(&mut self.state, State::Over) {
                 State::Token(token) | State::Again(_, token) => State::Again(0, token),
                 State::Prompt(_) => State::Prompt(0),
@@ -148,6 +153,23 @@ impl<T> Run<T> {
         if let Some(sequence) = self.sequence {
             model.resume(sequence);
         }
+    }
+
+    /// Whether some of the prompt is on its way from disk: then it is not read yet. To be asked in front of
+    /// [`Run::read_prompt`].
+    pub(crate) fn fetches<M>(&mut self, model: &mut M) -> Result<bool>
+    where
+        M: LanguageModel<Token = T>,
+    {
+        if let (true, Some(sequence)) = (self.fetches, self.sequence) {
+            let Some(read) = model.fetched(sequence)? else {
+                return Ok(true);
+            };
+            self.fetches = false;
+            self.reused = read;
+            self.state = State::Prompt(read);
+        }
+        Ok(false)
     }
 
     /// Whether the next thing to do is [`Run::read_prompt`], and this is of an answer, whose tokens are steps.

@@ -52,11 +52,20 @@ pub(crate) trait LanguageModel {
     type Token;
 
     /// Makes caches and a sampler for `request`. Returns how many tokens of the prompt are in the caches
-    /// already, fewer than all: none, unless the request allows it.
+    /// already, fewer than all.
     fn begin(&mut self, request: &Request) -> Result<(SequenceId, usize)>;
 
-    /// Whether there is memory for the caches of these requests at once, when each has generated so many tokens.
-    fn has_room(&self, requests: &[(&Request, usize)]) -> bool;
+    /// How many tokens of its prompt are in the caches of a sequence that has begun, once nothing is on its way there
+    /// from disk; `None` as long as something is. To be asked until it says, before the prompt is read. Does not wait.
+    fn fetched(&mut self, sequence: SequenceId) -> Result<Option<usize>>;
+
+    /// Goes on with what nobody waits for, for a moment. Whether there is more of it, so that it should be asked again
+    /// soon.
+    fn background(&mut self) -> bool;
+
+    /// Whether there is memory for the caches of these requests at once, when each has generated so many tokens. What
+    /// is kept for prompts to come goes for it.
+    fn has_room(&mut self, requests: &[(&Request, usize)]) -> bool;
 
     /// Frees the caches of a sequence, and those that no sequence has.
     fn put_aside(&mut self, sequence: SequenceId);
@@ -119,8 +128,8 @@ pub(crate) trait LanguageModel {
     /// the same beside it, to the bit, as by themselves.
     fn texts_together(&self, lengths: &[usize], want: &Reading) -> usize;
 
-    /// Whether there is memory for reading texts of so many tokens beside the sequences that are held.
-    fn has_room_for_texts(&self, lengths: &[usize]) -> bool;
+    /// Whether there is memory for reading texts of so many tokens beside the sequences that go on.
+    fn has_room_for_texts(&mut self, lengths: &[usize]) -> bool;
 
     /// Of each text by itself: its hidden states as one vector, or float32 logits of some tokens behind it.
     fn read_texts(&mut self, texts: &[&[u32]], want: &Reading) -> Result<Vec<Vec<f32>>>;

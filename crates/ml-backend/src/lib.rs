@@ -70,6 +70,7 @@ mod middle;
 mod mlx_model;
 mod model_info;
 mod options;
+mod prefix;
 mod request;
 mod rerank;
 mod sample;
@@ -131,3 +132,7 @@ struct ToolsPage;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/sessions.md")]
 struct SessionsPage;
+/// And that of the page on prompts that were read.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/prefix.md")]
+struct PrefixPage;

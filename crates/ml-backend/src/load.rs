@@ -15,12 +15,15 @@ use models::tokenizer::Tokenizer;
 use models::{LoadOptions, LoadProgress, Model};
 
 use crate::account::Share;
-use crate::builder::{DEFAULT_QUEUE, MlxBackendBuilder, PROMPT_TURN, Progress, Setup};
+use crate::builder::{
+    DEFAULT_QUEUE, MlxBackendBuilder, PREFIX_CACHE, PREFIX_DIR_MAX, PROMPT_TURN, Progress, Setup,
+};
 use crate::engine::Engine;
 use crate::handle::MlxBackend;
 use crate::loaded::{Loaded, LoadedModel};
 use crate::memory::{Kept, check_room, megabytes, working_set};
 use crate::mlx_model::MlxModel;
+use crate::prefix::{Disk, PrefixDir, Prefixes};
 use crate::request::ModelLimits;
 use crate::scheduler::Service;
 use crate::structure::Structures;
@@ -61,7 +64,13 @@ impl MlxBackendBuilder<'_> {
 
         let (setup, path) = (self.setup, dir.to_owned());
         let plain_mlx = setup.plain_mlx;
-        let load = move |progress: &mut dyn FnMut(Progress)| load(&path, setup, progress);
+        let prefix_dir = self.prefix_dir.take().map(|dir| PrefixDir {
+            dir,
+            most: self.prefix_dir_max.unwrap_or(PREFIX_DIR_MAX),
+        });
+        let load = move |progress: &mut dyn FnMut(Progress)| {
+            load(&path, setup, prefix_dir.as_ref(), progress)
+        };
         let mut ignore = |_| ();
         let progress: &mut dyn FnMut(Progress) = match &mut self.progress {
             Some(progress) => &mut **progress,
@@ -136,6 +145,7 @@ struct OnEngine {
 fn load(
     dir: &Path,
     setup: Setup,
+    prefix_dir: Option<&PrefixDir>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(MlxModel, Service, OnEngine)> {
     let device = device::open(setup.device.choice())?;
@@ -183,8 +193,45 @@ fn load(
         at_once: setup.at_once.unwrap_or(together),
         turn: setup.prompt_turn.unwrap_or(PROMPT_TURN),
     };
-    let model = MlxModel::new(model, kept, share, wired, limits.memory);
+    let for_prefixes = setup.prefix_cache;
+    let for_prefixes = for_prefixes.unwrap_or(PREFIX_CACHE.min(limits.memory / 4));
+    let mut prefixes = Prefixes::new(&model, for_prefixes);
+    if let Some(to) = prefix_dir {
+        prefixes.on_disk(open_prefix_dir(to, dir, &model, setup)?);
+    }
+    let model = MlxModel::new(model, kept, share, wired, limits.memory, prefixes);
     Ok((model, service, loaded))
+}
+
+/// The tier on disk, where the model's sequences can be written.
+fn open_prefix_dir(
+    to: &PrefixDir,
+    dir: &Path,
+    model: &Model,
+    setup: Setup,
+) -> Result<Option<Disk>> {
+    let Some(states) = model.states().filter(|_| !model.info().bidirectional) else {
+        tracing::warn!("prompts are kept on disk only where our kernels run a model on a CPU");
+        return Ok(None);
+    };
+    let info = model.info();
+    let how = format!(
+        "{:?} {:?} {} {} {}",
+        Isa::chosen().map_err(Error::of_kernels)?,
+        info.dtype,
+        // Whether bfloat16 is held in 12 bits.
+        model.held_bytes(),
+        setup.random_weights,
+        states.layout()
+    );
+    let path = &to.dir;
+    match Disk::open(to, dir, how) {
+        Ok(disk) => Ok(Some(disk)),
+        Err(source) => Err(Error::PrefixDir {
+            path: path.clone(),
+            source,
+        }),
+    }
 }
 
 /// The tokenizer, or `None` where the directory has none. A broken one is an error.

@@ -111,8 +111,9 @@ impl FinishReason {
 pub struct Metrics {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of those, the first that were in the caches already: see
-    /// [`Options::reuse_prefix`](crate::Options::reuse_prefix).
+    /// Of those, the first that need not be read, since others had read them
+    /// ([`prefix_cache`](crate::MlxBackendBuilder::prefix_cache),
+    /// [`Options::reuse_prefix`](crate::Options::reuse_prefix)): what chat APIs call cached tokens.
     pub reused_tokens: usize,
     /// Tokens generated, the end-of-sequence token not counted.
     pub generated_tokens: usize,

@@ -1,6 +1,7 @@
 //! A model of [`models`] behind the trait of generating: caches, samplers and MLX's memory figures.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mlx_core::{Array, DeviceKind, Dtype, cuda, device, memory};
 use models::cache::{Cache, GROWTH};
@@ -10,6 +11,7 @@ use crate::account::Share;
 use crate::embedding::{Mode, Pool};
 use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
+use crate::prefix::{Cuts, Loading, Prefixes, alike};
 use crate::request::Request;
 use crate::sample::{self, Sampler};
 use crate::scores::Scores;
@@ -38,6 +40,8 @@ pub(crate) struct MlxModel {
     sequences: Vec<Option<Sequence>>,
     /// What the last sequence left, for a prompt that begins like it.
     last: Option<Held>,
+    /// What prompts made.
+    prefixes: Prefixes,
     kept: Kept,
     /// Bytes of the weights.
     weights: u64,
@@ -53,6 +57,8 @@ struct Held {
     cache: Cache,
     /// The prompt and what was read since: the caches hold the first of these tokens.
     tokens: Vec<u32>,
+    /// Of these, the first that are as any prompt would have made them.
+    exact: usize,
 }
 
 /// A generation under way.
@@ -66,12 +72,39 @@ struct Sequence {
     /// Of the prompt's last token, `[V]`, as long as copies may be made of it.
     logits: Option<Array>,
     has_copies: bool,
+    /// How its prompt is cut, and its length.
+    cuts: Cuts,
+    prompt: usize,
+    /// Tokens of its prompt that others have read.
+    shared: usize,
+    /// Of its prompt, what is on its way from disk.
+    loading: Option<Loading>,
+    /// Tokens of its prompt that were run, and how long that took.
+    ran: (usize, Duration),
+    /// When the end of its prompt was submitted, as long as nobody has waited for it, and its tokens.
+    submitted: Option<(usize, Instant)>,
 }
 
 impl Sequence {
     /// Runs `ids`, or what is left of them, for as long as `more` says: the logits that are wanted, or `None`
     /// where it has paused.
     fn run(
+        &mut self,
+        model: &Model,
+        ids: &[u32],
+        want: Logits,
+        more: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Option<Array>>> {
+        let from = self.held.cache.offset().unsigned_abs() as usize;
+        let made = self.run_pass(model, ids, want, more)?;
+        if made.is_some() {
+            let exact = &mut self.held.exact;
+            *exact = self.cuts.exact(*exact, from, from + ids.len());
+        }
+        Ok(made)
+    }
+
+    fn run_pass(
         &mut self,
         model: &Model,
         ids: &[u32],
@@ -104,7 +137,26 @@ impl Sequence {
     }
 }
 
+impl Sequence {
+    /// So many tokens of its prompt have run since then.
+    fn has_run(&mut self, tokens: usize, began: Instant) {
+        self.ran.0 += tokens;
+        self.ran.1 += began.elapsed();
+    }
+}
+
+impl Drop for MlxModel {
+    fn drop(&mut self) {
+        self.prefixes.finish(&self.model);
+    }
+}
+
 impl Held {
+    /// Bytes of the caches.
+    fn bytes(&self) -> u64 {
+        (self.cache.nbytes() + self.cache.resting_bytes()) as u64
+    }
+
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
     /// number of tokens. The last one is to be run, for its logits. A recurrent state goes back to a checkpoint.
     /// None, where a sliding window cannot go back so far: in pages it goes back by 256 tokens at the least,
@@ -114,13 +166,14 @@ impl Held {
         let Some(held) = self.tokens.get(..held) else {
             return 0;
         };
-        let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let same = same.min(prompt.len().saturating_sub(1));
+        let same = alike(held, prompt).min(prompt.len().saturating_sub(1));
         // Fewer than `held`, which came from an `i32`.
-        match self.cache.rewind(same as i32) {
+        let reached = match self.cache.rewind(same as i32) {
             reached if reached <= same as i32 => reached.unsigned_abs() as usize,
             _ => 0,
-        }
+        };
+        self.exact = self.exact.min(reached);
+        reached
     }
 }
 
@@ -132,8 +185,10 @@ impl MlxModel {
         share: Share,
         wired: Option<Wired>,
         limit: u64,
+        prefixes: Prefixes,
     ) -> Self {
         Self {
+            prefixes,
             kept,
             weights: share.bytes(),
             limit,
@@ -231,20 +286,83 @@ impl MlxModel {
     }
 
     /// Bytes of the caches of all sequences, and of those that no sequence has.
-    fn held_bytes(&self) -> [u64; 2] {
-        let bytes = |held: &Held| (held.cache.nbytes() + held.cache.resting_bytes()) as u64;
+    fn held_bytes(&self) -> u64 {
+        if let Some(states) = self.model.states() {
+            return states.bytes() as u64;
+        }
         let sequences = self.sequences.iter().flatten();
-        let of_sequences = sequences.map(|sequence| bytes(&sequence.held)).sum();
-        [of_sequences, self.last.as_ref().map_or(0, bytes)]
+        let of_sequences = sequences.map(|sequence| sequence.held.bytes());
+        of_sequences.chain(self.last.iter().map(Held::bytes)).sum()
     }
 
-    /// What the last answer left goes before anybody is short of memory.
-    fn make_way(&mut self) {
-        if self.last.is_some() {
-            let [caches, kept] = self.held_bytes();
-            if self.weights.saturating_add(caches).saturating_add(kept) > self.limit {
-                self.last = None;
+    /// Bytes that so many tokens of a sequence take, where they are in pages.
+    fn bytes_to_come(&self, tokens: usize) -> u64 {
+        let states = self.model.states();
+        states.map_or(0, |states| states.bytes_for(tokens as u64))
+    }
+
+    /// What nobody is using goes before anybody is short of memory, of which `more` bytes are about to be taken.
+    fn make_way(&mut self, more: u64) {
+        let wanted = self.weights.saturating_add(more);
+        while wanted.saturating_add(self.held_bytes()) > self.limit && self.drop_kept() {}
+    }
+
+    /// Gives up some of what no sequence has: what the last one left, then what prompts made, longest ago first.
+    /// False if there is nothing.
+    fn drop_kept(&mut self) -> bool {
+        self.last.take().is_some() || self.prefixes.drop_one()
+    }
+
+    /// Whether there would be memory for `needed` bytes beside the weights, and for what is kept with that, of which
+    /// as much goes as has to.
+    fn has_room_beside_kept(&mut self, needed: u64) -> bool {
+        let needed = self.weights.saturating_add(needed);
+        if needed > self.limit {
+            return false;
+        }
+        if needed.saturating_add(self.held_bytes()) <= self.limit {
+            return true;
+        }
+        loop {
+            let last = self.last.as_ref().and_then(|held| held.cache.sequence());
+            let kept = self.prefixes.bytes_alone(&self.model, last);
+            if needed.saturating_add(kept) <= self.limit || !self.drop_kept() {
+                return true;
             }
+        }
+    }
+
+    /// Keeps what a prompt has made so far.
+    fn keep(&mut self, sequence: &Sequence) {
+        let held = &sequence.held;
+        let read = held.cache.offset().unsigned_abs() as usize;
+        let tokens = held.tokens.get(..read).filter(|_| read <= sequence.prompt);
+        let Some(tokens) = tokens else {
+            return;
+        };
+        let kept = self
+            .prefixes
+            .keep(&self.model, tokens, &held.cache, sequence.cuts, held.exact);
+        if let Err(error) = kept {
+            tracing::debug!(%error, "a prompt is not kept");
+        }
+    }
+
+    /// Has what a prompt has made written to disk, if there is one for it.
+    fn write(&mut self, id: SequenceId) {
+        let sequence = self.take(id);
+        self.write_of(&sequence);
+        self.put_back(id, sequence);
+    }
+
+    fn write_of(&mut self, sequence: &Sequence) {
+        let held = &sequence.held;
+        let (tokens, time) = sequence.ran;
+        let cost = time.as_nanos() as f64 / tokens.max(1) as f64;
+        let exact = &held.tokens[..held.exact.min(held.tokens.len())];
+        let written = self.prefixes.write(exact, &held.cache, sequence.cuts, cost);
+        if let Err(error) = written {
+            tracing::debug!(%error, "a prompt is not kept on disk");
         }
     }
 
@@ -369,20 +487,41 @@ impl LanguageModel for MlxModel {
 
     fn begin(&mut self, request: &Request) -> Result<(SequenceId, usize)> {
         let prompt = &request.prompt;
-        let mut reused = 0;
+        let cuts = self.prefixes.cuts(request.prefill_chunk);
         // What it does not take up is gone: the memory may be wanted.
-        let held = self.last.take().filter(|_| request.reuse_prefix);
-        let held = held.and_then(|mut held| {
-            reused = held.keep_prefix_of(prompt);
-            (reused > 0).then_some(held)
-        });
-        let mut held = match held {
-            Some(held) => held,
+        let last = self.last.take().filter(|_| request.reuse_prefix);
+        // What is not run has no probabilities.
+        let known = match request.prompt_logprobs {
+            None => self.prefixes.find(&self.model, prompt, cuts)?,
+            Some(_) => Default::default(),
+        };
+        let mut reused = known.start.as_ref().map_or(0, |start| start.tokens);
+        let mut held = match known.start {
+            Some(start) => Held {
+                cache: start.cache,
+                tokens: Vec::new(),
+                exact: start.tokens,
+            },
             None => Held {
                 cache: self.model.new_cache(),
                 tokens: Vec::new(),
+                exact: 0,
             },
         };
+        if let Some(mut last) = last
+            && let more @ 1.. = last.keep_prefix_of(prompt)
+            && more > reused
+        {
+            (held, reused) = (last, more);
+        }
+        let loading = match request.prompt_logprobs {
+            None => self.prefixes.fetch(&self.model, prompt, cuts, reused),
+            Some(_) => None,
+        };
+        if loading.is_some() {
+            // Its pages are there, and are about to be filled.
+            self.make_way(self.bytes_to_come(prompt.len()));
+        }
         held.tokens.clone_from(prompt);
         let expected = prompt.len() + request.max_tokens.min(EXPECTED_TOKENS);
         held.cache.expect(i32::try_from(expected).unwrap_or(0));
@@ -396,30 +535,64 @@ impl LanguageModel for MlxModel {
             scores: request.prompt_logprobs.map(|n| Scores::new(prompt, n)),
             logits: None,
             has_copies: request.has_copies,
+            cuts,
+            prompt: prompt.len(),
+            shared: known.shared,
+            loading,
+            ran: (0, Duration::ZERO),
+            submitted: None,
         };
         Ok((self.add(sequence), reused))
     }
 
-    fn has_room(&self, requests: &[(&Request, usize)]) -> bool {
+    fn fetched(&mut self, id: SequenceId) -> Result<Option<usize>> {
+        let mut sequence = self.take(id);
+        let fetched = match sequence.loading.take() {
+            None => Ok(true),
+            Some(loading) => match self.prefixes.fetched(&self.model, &loading) {
+                Ok(None) => {
+                    sequence.loading = Some(loading);
+                    Ok(false)
+                }
+                Ok(Some(cache)) => {
+                    if let Some(cache) = cache {
+                        sequence.held.exact = cache.offset().unsigned_abs() as usize;
+                        sequence.held.cache = cache;
+                    }
+                    Ok(true)
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let read = sequence.held.cache.offset().unsigned_abs() as usize;
+        self.put_back(id, sequence);
+        Ok(fetched?.then_some(read))
+    }
+
+    fn background(&mut self) -> bool {
+        self.prefixes.background(&self.model)
+    }
+
+    fn has_room(&mut self, requests: &[(&Request, usize)]) -> bool {
         let each = requests
             .iter()
             .map(|(request, generated)| self.cache_bytes(request, *generated));
         let (caches, largest) = each.fold((0_u64, 0), |(sum, largest), bytes| {
             (sum.saturating_add(bytes), bytes.max(largest))
         });
+        if self.model.states().is_some() {
+            return self.has_room_beside_kept(caches);
+        }
         // One that grows is there twice for a moment, unless it is in pages. (Where several do in one step and there
         // is no room for it, they take the step one by one.)
-        let twice = match self.model.states() {
-            Some(_) => 0,
-            None => largest,
-        };
-        self.weights.saturating_add(caches).saturating_add(twice) <= self.limit
+        self.weights.saturating_add(caches).saturating_add(largest) <= self.limit
     }
 
     fn put_aside(&mut self, id: SequenceId) {
         let cache = self.model.new_cache();
         let sequence = self.sequence(id);
         (sequence.held.cache, sequence.pass) = (cache, None);
+        (sequence.held.exact, sequence.loading) = (0, None);
         sequence.logits = None;
         if let Some(scores) = &mut sequence.scores {
             scores.begin_again();
@@ -447,12 +620,18 @@ impl LanguageModel for MlxModel {
         ids: &[u32],
         more: &mut dyn FnMut() -> bool,
     ) -> Result<bool> {
-        self.make_way();
+        self.make_way(self.bytes_to_come(ids.len()));
         let mut sequence = self.take(id);
+        let began = Instant::now();
         let made = sequence.run(&self.model, ids, Logits::None, more);
         let made = made.and_then(|done| match done {
             Some(_) => {
                 sequence.held.cache.eval()?;
+                sequence.has_run(ids.len(), began);
+                let read = sequence.held.cache.offset().unsigned_abs() as usize;
+                if self.prefixes.is_due(read, sequence.cuts, sequence.shared) {
+                    self.keep(&sequence);
+                }
                 Ok(true)
             }
             None => Ok(false),
@@ -467,10 +646,15 @@ impl LanguageModel for MlxModel {
         ids: &[u32],
         more: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Token>> {
+        self.make_way(self.bytes_to_come(ids.len()));
         let mut sequence = self.take(id);
         let made = sequence.run(&self.model, ids, Logits::Last, more);
         let made = made.and_then(|logits| {
             let logits = logits.flatten();
+            if logits.is_some() {
+                sequence.submitted = Some((ids.len(), Instant::now()));
+                self.keep(&sequence);
+            }
             if sequence.has_copies {
                 sequence.logits.clone_from(&logits);
             }
@@ -495,19 +679,26 @@ impl LanguageModel for MlxModel {
             held: Held {
                 cache: other.held.cache.fork()?,
                 tokens: request.prompt.clone(),
+                exact: other.held.exact,
             },
             sampler,
             pass: None,
             scores: other.scores.clone(),
             logits: None,
             has_copies: false,
+            cuts: other.cuts,
+            prompt: other.prompt,
+            shared: other.shared,
+            loading: None,
+            ran: (0, Duration::ZERO),
+            submitted: None,
         };
         let token = Self::draw(&mut sequence, &logits)?;
         Ok((self.add(sequence), token))
     }
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
-        self.make_way();
+        self.make_way(0);
         for (id, token) in steps {
             self.settle(*id, token);
             self.sequence(*id).logits = None;
@@ -535,7 +726,12 @@ impl LanguageModel for MlxModel {
             let dtype = crate::Dtype::of(self.model.info().dtype);
             return Err(Error::NotNumbers { dtype });
         };
-        self.sequence(id).held.tokens.push(token);
+        let sequence = self.sequence(id);
+        sequence.held.tokens.push(token);
+        if let Some((tokens, began)) = sequence.submitted.take() {
+            sequence.has_run(tokens, began);
+            self.write(id);
+        }
         Ok(Sampled {
             id: token,
             ends: outcome.ends,
@@ -557,12 +753,18 @@ impl LanguageModel for MlxModel {
         }
         // One that was put aside has nothing to keep.
         if let Some(sequence) = ended.filter(|sequence| sequence.held.cache.offset() > 0) {
+            // One that has read all of its prompt has kept it.
+            if (sequence.held.cache.offset().unsigned_abs() as usize) < sequence.prompt {
+                self.keep(&sequence);
+                self.write_of(&sequence);
+            }
             self.last = Some(sequence.held);
         }
     }
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
         self.last = None;
+        self.make_way(self.bytes_to_come(ids.len()));
         let rows = self.all_logits(ids);
         memory::clear_cache()?;
         rows
@@ -577,15 +779,27 @@ impl LanguageModel for MlxModel {
         }
     }
 
-    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+    fn has_room_for_texts(&mut self, lengths: &[usize]) -> bool {
         let each = self.model.info().cache_bytes_per_token();
         let bytes = |length: &usize| {
             let tokens = (*length as u64).next_multiple_of(GROWTH as u64);
             tokens.saturating_mul(each)
         };
         let texts = lengths.iter().map(bytes).fold(0, u64::saturating_add);
-        let [caches, _] = self.held_bytes();
-        let needed = self.weights.saturating_add(caches).saturating_add(texts);
+        let last = self.last.as_ref();
+        let kept = match self.model.states() {
+            Some(_) => {
+                let last = last.and_then(|held| held.cache.sequence());
+                self.prefixes.bytes_alone(&self.model, last)
+            }
+            None => last.map_or(0, Held::bytes),
+        };
+        // What nobody is using goes for it.
+        let running = self.held_bytes().saturating_sub(kept);
+        let needed = self.weights.saturating_add(running).saturating_add(texts);
+        if needed <= self.limit {
+            self.make_way(texts);
+        }
         needed <= self.limit
     }
 
@@ -609,7 +823,7 @@ impl LanguageModel for MlxModel {
     }
 
     fn memory(&mut self) -> Result<MemoryUse> {
-        let caches: u64 = self.held_bytes().into_iter().sum();
+        let caches = self.held_bytes();
         self.share.set(self.weights + caches);
         // Another model's request may have begun, and its peak with it.
         let active = memory::active()? as u64;
@@ -654,6 +868,7 @@ impl LanguageModel for MlxModel {
             *place = None;
         }
         self.last = None;
+        self.prefixes.clear();
         // There may be too little memory.
         memory::clear_cache()?;
         Ok(finished?)

@@ -112,8 +112,10 @@ pub struct Options {
     /// more are faster on a GPU. Unset is 512 on a CPU and 2048 elsewhere; more than [`MAX_PREFILL_CHUNK`]
     /// counts as that.
     pub prefill_chunk: Option<usize>,
-    /// Begin where this prompt parts from the tokens of the generation that ended last, whose caches are kept
-    /// until the next one begins: the next turn of a chat then costs no more than what is new in it. A sliding
+    /// Begin where this prompt parts from the tokens of the generation that ended last, its answer among them, whose
+    /// caches are kept until the next one begins. What prompts made is reused in any case, where that changes no bit
+    /// ([`prefix_cache`](crate::MlxBackendBuilder::prefix_cache)); this is for what decoding made, and for GPUs: the
+    /// next turn of a chat then costs no more than what is new in it. A sliding
     /// window that is full goes back by 256 tokens at the least on a CPU, and elsewhere not at all; a prompt that
     /// parts earlier is run from its beginning. Tokens that are run in other chunks are rounded otherwise, so in rare cases the text depends on what was
     /// generated before, and on whether it was put aside in between; unset, it never does.

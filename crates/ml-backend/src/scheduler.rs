@@ -50,6 +50,9 @@ pub(crate) struct Service {
 /// Tokens by which each answer can grow when one more request is taken up, lest that is put aside at once.
 const MARGIN: usize = 256;
 
+/// Between two looks at a prompt that comes from disk.
+const A_MOMENT: Duration = Duration::from_millis(1);
+
 /// A request that waits.
 struct Waiting<C> {
     request: Request,
@@ -232,7 +235,7 @@ impl<T, C: Client> Scheduler<T, C> {
 
     /// Whether there is memory for one more beside those that run, each with so many more tokens. Alone, what does
     /// not fit fails with what is missing.
-    fn has_room<M>(&self, model: &M, one_more: Option<(&Request, usize)>, more: usize) -> bool
+    fn has_room<M>(&self, model: &mut M, one_more: Option<(&Request, usize)>, more: usize) -> bool
     where
         M: LanguageModel<Token = T>,
     {
@@ -368,7 +371,20 @@ impl<T, C: Client> Scheduler<T, C> {
         let began = Instant::now();
         let mut in_turn = || !decodes || began.elapsed() < turn;
         let (mut i, mut is_first, mut room) = (0, true, SHORT);
+        let mut waits = false;
         while let Some(Running { run, .. }) = self.running.get_mut(i) {
+            match catching(|| run.fetches(model)) {
+                Ok(false) => {}
+                Ok(true) => {
+                    waits = true;
+                    i += 1;
+                    continue;
+                }
+                Err(error) => {
+                    self.end_at(model, i, Err(error));
+                    continue;
+                }
+            }
             let next = run.next_chunk();
             if next == 0 {
                 i += 1;
@@ -392,6 +408,10 @@ impl<T, C: Client> Scheduler<T, C> {
                 }
                 Err(error) => self.end_at(model, i, Err(error)),
             }
+        }
+        if waits && is_first && !decodes {
+            // There is nothing to do but to wait for a disk.
+            std::thread::sleep(A_MOMENT);
         }
     }
 

@@ -65,6 +65,9 @@ pub(crate) struct Script {
     paused: Vec<Option<(Vec<u32>, usize)>>,
     /// Tokens of a prompt that the caches hold, for plans that may reuse them.
     pub(crate) held_prefix: usize,
+    /// First tokens of longer prompts that are on disk, and how often it is asked for them before they are there.
+    pub(crate) on_disk: usize,
+    pub(crate) fetch_asks: usize,
     /// Whether sequences can be copied.
     pub(crate) copies: bool,
     /// The token of this step ends the answer.
@@ -102,6 +105,8 @@ impl Script {
             layers: 1,
             paused: Vec::new(),
             held_prefix: 0,
+            on_disk: 0,
+            fetch_asks: 0,
             copies: true,
             last: None,
             fail_at: None,
@@ -189,7 +194,25 @@ impl LanguageModel for Script {
         Ok((SequenceId(number), reused))
     }
 
-    fn has_room(&self, requests: &[(&Request, usize)]) -> bool {
+    fn fetched(&mut self, sequence: SequenceId) -> Result<Option<usize>> {
+        assert!(self.held_sequences[sequence.0], "it has ended");
+        let prompt = &self.prompts[sequence.0];
+        let cache = &mut self.caches[sequence.0];
+        if (cache.len() + 1..prompt.len()).contains(&self.on_disk) {
+            if self.fetch_asks > 0 {
+                self.fetch_asks -= 1;
+                return Ok(None);
+            }
+            *cache = prompt[..self.on_disk].to_vec();
+        }
+        Ok(Some(cache.len()))
+    }
+
+    fn background(&mut self) -> bool {
+        false
+    }
+
+    fn has_room(&mut self, requests: &[(&Request, usize)]) -> bool {
         let tokens = |(request, generated): &(&Request, usize)| {
             request.prompt.len() + (*generated).min(request.max_tokens)
         };
@@ -330,7 +353,7 @@ impl LanguageModel for Script {
         same.count()
     }
 
-    fn has_room_for_texts(&self, lengths: &[usize]) -> bool {
+    fn has_room_for_texts(&mut self, lengths: &[usize]) -> bool {
         lengths.iter().sum::<usize>() <= self.room
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ml_backend::{Device, Dtype, Options, ToolChoice};
 
+use crate::prefix_args::PrefixArgs;
 use crate::stage_args::StageArgs;
 use crate::structure::StructureArgs;
 
@@ -119,6 +120,8 @@ pub(crate) struct GenerateArgs {
     /// The same of the prompt's tokens, of all but the first.
     #[arg(long, help_heading = OUTPUT, value_name = "N", value_parser = up_to_20)]
     pub(crate) prompt_logprobs: Option<usize>,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(crate) prefixes: PrefixArgs,
     #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }
@@ -127,6 +130,7 @@ pub(crate) struct GenerateArgs {
 const MODEL: &str = "Model and device";
 const PROMPT: &str = "Prompt";
 const OUTPUT: &str = "Output";
+pub(crate) const PREFIXES: &str = "Prompts that were read";
 const ANSWER: &str = "Length and end of the answer";
 const SAMPLING: &str = "Sampling";
 const STAGES: &str = "Penalties, biases and further filters";
@@ -161,6 +165,8 @@ pub(crate) struct ChatArgs {
         hide_possible_values = true
     )]
     pub(crate) reasoning: Option<Reasoning>,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(crate) prefixes: PrefixArgs,
     #[command(flatten, next_help_heading = SAMPLING)]
     pub(crate) sampling: SamplingArgs,
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ChatArgs) -> anyhow::Result<ExitCode> {
     signals::install()?;
     // A file that cannot be used is no reason to load a model.
     let file = args.session.as_ref().map(SessionFile::open).transpose()?;
-    let backend = session::open(&args.model)?;
+    let backend = session::open_with(&args.model, &args.prefixes)?;
     let mut lines = Lines::new()?;
     let options = args.sampling.options();
     let mut session = match file {

@@ -27,7 +27,7 @@ enum Input {
 pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let input = input(args)?;
     signals::install()?;
-    let backend = session::open(&args.model)?;
+    let backend = session::open_with(&args.model, &args.prefixes)?;
     if matches!(input, Input::Ids(_)) && !args.print_ids && !args.json && !backend.has_tokenizer() {
         let dir = args.model.model.display();
         bail!("{dir} has no tokenizer.json, so there is no text; add --print-ids to get token ids");

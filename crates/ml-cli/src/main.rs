@@ -17,6 +17,7 @@ mod lines;
 mod logits;
 mod models;
 mod output;
+mod prefix_args;
 mod pull;
 mod rerank;
 mod resume;

@@ -4,40 +4,43 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ml_backend::{DeviceInfo, Metrics, MlxBackend, Progress};
+use ml_backend::{DeviceInfo, Metrics, MlxBackend, MlxBackendBuilder, Progress};
 
 use crate::args::{LoadArgs, ModelArgs, WiredLimit};
 use crate::models;
 use crate::output::note;
+use crate::prefix_args::PrefixArgs;
 
 /// Loads the model that `args` names.
 pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<MlxBackend> {
-    let dir = models::folder(&args.model)?;
-    Ok(load(&args.load, &dir, Service::default(), &mut |_| ())?)
+    Ok(load(
+        &args.load,
+        &models::folder(&args.model)?,
+        &mut |_| (),
+        |it| it,
+    )?)
 }
 
-/// What only a server asks of a model.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Service {
-    /// Requests that are served at the same time.
-    pub(crate) at_once: Option<usize>,
-    /// Load it also where it does not fit.
-    pub(crate) force: bool,
+/// The same, and keeps what its prompts make.
+pub(crate) fn open_with(args: &ModelArgs, prefixes: &PrefixArgs) -> anyhow::Result<MlxBackend> {
+    let folder = models::folder(&args.model)?;
+    Ok(load(&args.load, &folder, &mut |_| (), |it| {
+        prefixes.add_to(it)
+    })?)
 }
 
-/// Loads the model of a directory, as `args` say; `progress` is told too how far that is.
+/// Loads the model of a directory, as `args` and `more` say; `progress` is told too how far that is.
 pub(crate) fn load(
     args: &LoadArgs,
     dir: &Path,
-    service: Service,
     progress: &mut dyn FnMut(Progress),
+    more: impl for<'a> Fn(MlxBackendBuilder<'a>) -> MlxBackendBuilder<'a>,
 ) -> ml_backend::Result<MlxBackend> {
     let mut meter = Meter::new();
     let mut builder = MlxBackend::builder()
         .device(args.device())
         .dtype(args.dtype())
         .plain_mlx(args.plain_mlx)
-        .ignore_room(service.force)
         .progress(|step| {
             match &step {
                 Progress::Device(device) => note(&device_line(device)),
@@ -60,10 +63,7 @@ pub(crate) fn load(
         Some(WiredLimit::Auto) => builder.auto_wired_limit(),
         Some(WiredLimit::Bytes(bytes)) => builder.wired_limit(bytes),
     };
-    if let Some(requests) = service.at_once {
-        builder = builder.at_once(requests);
-    }
-    let backend = builder.load(dir)?;
+    let backend = more(builder).load(dir)?;
     let info = backend.info();
     note(&format!(
         "loaded {}: {} layers, {}, {:.1} s",

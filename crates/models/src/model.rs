@@ -13,7 +13,7 @@ use crate::decoder::Decoder;
 use crate::encoding;
 use crate::info::ModelInfo;
 use crate::plan::{self, Step};
-use crate::states::States;
+use crate::states::{PageRoom, Part, States};
 use crate::weights::{Checkpoint, Manifest, Source, Stored};
 use crate::{Error, Result};
 
@@ -269,6 +269,25 @@ impl Model {
     /// The sequences of all caches that are in pages, if they are. To be let go of before a cache changes or goes.
     pub fn states(&self) -> Option<Ref<'_, States>> {
         self.states.as_ref().map(|states| states.borrow())
+    }
+
+    /// A cache of `pages * PAGE` tokens that were read before, from [their parts](States::needed).
+    ///
+    /// # Errors
+    /// Where caches are not in pages, or as [`States::assemble`].
+    pub fn assembled(&self, pages: usize, parts: Vec<(Part, PageRoom)>) -> Result<Cache> {
+        let why = || Error::Input("only caches in pages are put together from parts".to_owned());
+        let states = self.states.as_ref().ok_or_else(why)?;
+        let id = states.borrow_mut().assemble(pages, parts)?;
+        Ok(Cache::of_pages(states, id))
+    }
+
+    /// The least rows of a pass of which none depends, by a bit, on how many there are: a prompt may be cut anywhere
+    /// into passes of so many. `None` where there is no such number: of a mixture of experts, whose products have as
+    /// many rows as an expert has, and where kernels of ours do not run all of the model.
+    pub fn rows_apart_in_prompts(&self) -> Option<usize> {
+        let all = self.states.is_some() && !plan::sparse(&self.config.model);
+        all.then(graph::rows_in_tiles)
     }
 
     /// Runs the tokens `ids`, int32 `[L]`, that follow those in `cache`, and adds them to it.

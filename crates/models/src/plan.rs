@@ -1,6 +1,8 @@
 //! What runs the steps of a forward pass on a device, and why where there is something faster: nothing falls
 //! to a slower way silently.
 
+mod listed;
+
 use std::fmt;
 
 use arch::{Attention, Delta, Experts, Gated, Layer, Mlp, Mode, Model};
@@ -144,14 +146,18 @@ fn one_operation(dtype: Dtype) -> Option<String> {
     }
 }
 
-/// Why a GPU does not run a token as one kernel.
+/// Why a GPU does not run a token as one kernel: neither that for blocks that are alike nor the one for others.
 fn one_kernel(
     model: &Model<String>,
     storage: &Storage,
     dtype: Dtype,
     gpu: Option<Target>,
 ) -> Option<String> {
-    kernel(model, storage, dtype, gpu).err()
+    if gpu.is_none() {
+        return Some(OLD_GPU.to_owned());
+    }
+    kernel(model, storage, dtype, gpu).err()?;
+    listed::unlisted(model, storage, dtype)
 }
 
 /// Sequences of which a GPU runs a token each as one kernel.
@@ -191,7 +197,7 @@ fn kernel(
         packed(storage.head)?,
     ];
     if sparse(model) {
-        return Err(EXPERTS_APART.to_owned());
+        return Err("there are experts".to_owned());
     }
     if let Some(why) = model.layers.iter().find_map(not_in_kernel) {
         return Err(why.to_owned());
@@ -279,9 +285,6 @@ fn not_in_kernel(layer: &Layer<String>) -> Option<&'static str> {
 pub(crate) fn sparse(model: &Model<String>) -> bool {
     model.layers.iter().any(|layer| layer.mlp.part.is_sparse())
 }
-
-/// Why a token of such a model is not one kernel there.
-const EXPERTS_APART: &str = "its experts are kernels of their own";
 
 /// Why experts are not our kernels there.
 const ROUTER_OF_ITS_OWN: &str = "the router has a norm and factors of its own";
@@ -414,8 +417,7 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Experts are kernels of their own on NVIDIA's GPUs, and what only Gemma 3n and 4 have is no kernel's yet
-                // there, nor are gated delta nets.
+                // Gated delta nets and the streams of Gemma 3n are no step of a token's kernel on NVIDIA's GPUs yet.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
@@ -437,8 +439,7 @@ mod tests {
                     ) {
                         let why = step.slower.as_deref();
                         let expected = match step.part {
-                            "a token" if sparse => Some(EXPERTS_APART),
-                            "a token" => odd,
+                            "a token" => odd.filter(|_| hybrid || streams),
                             "attention of prompts" if hybrid => Some(PARTIAL),
                             "streams of layers" => odd,
                             "attention of prompts" if odd.is_some() && !streams => {
@@ -460,7 +461,7 @@ mod tests {
     fn what_is_slower_is_said_with_the_reason() {
         let (_, text) = families::of("llama").unwrap().published[0];
         let mut value = json::parse(text).unwrap();
-        value["mlp_bias"] = true.into();
+        value["head_dim"] = 80.into();
         let config = Config::of_json(Path::new("x"), &value).unwrap();
         let storage = |stored| Storage {
             layers: vec![stored],
@@ -474,7 +475,7 @@ mod tests {
         };
         let dense = |dtype, device| say(Stored::Dense, dtype, device);
         let cuda = dense(Dtype::Bfloat16, DeviceKind::Cuda);
-        assert!(cuda[0].contains("biases"), "{cuda:?}");
+        assert!(cuda[0].contains("single operations (heads"), "{cuda:?}");
         assert_eq!(cuda[1], "attention of prompts: our kernel");
         let half = dense(Dtype::Float16, DeviceKind::Cpu);
         assert!(
@@ -482,7 +483,7 @@ mod tests {
             "{half:?}"
         );
         let wide = dense(Dtype::Float32, DeviceKind::Cuda);
-        assert!(wide.iter().all(|step| step.contains("float32")), "{wide:?}");
+        assert!(wide[1].contains("float32"), "{wide:?}");
         let nvfp4 = Stored::Quantized(Mode::Nvfp4.defaults());
         let packed = say(nvfp4, Dtype::Bfloat16, DeviceKind::Cuda);
         assert!(packed[0].contains("nvfp4"), "{packed:?}");

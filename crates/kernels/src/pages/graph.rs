@@ -37,7 +37,7 @@ pub fn live_pages() -> usize {
 #[derive(Clone, Debug)]
 pub struct Page {
     pub(super) memory: Arc<Memory>,
-    life: PhantomData<*const ()>,
+    pub(super) life: PhantomData<*const ()>,
 }
 
 /// The memory of a page, which closures hold.
@@ -46,6 +46,10 @@ pub(crate) struct Memory {
     pub(super) room: Room,
     /// The last operation that was to write it, by its number.
     written_in: AtomicU64,
+    /// Operations that have not run and will write it.
+    pub(super) writers: AtomicUsize,
+    /// Threads that read it beside operations: see [`StillPage`](super::still::StillPage).
+    pub(super) readers: AtomicUsize,
 }
 
 impl Drop for Memory {
@@ -63,6 +67,8 @@ impl Page {
             memory: Arc::new(Memory {
                 room,
                 written_in: AtomicU64::new(0),
+                writers: AtomicUsize::new(0),
+                readers: AtomicUsize::new(0),
             }),
             life: PhantomData,
         })
@@ -218,6 +224,8 @@ pub(crate) struct Held {
     pub(crate) position: usize,
     kinds: Vec<HeldKind>,
     slots: Option<HeldSlots>,
+    /// Whether its pages know that it will write them.
+    writes: bool,
 }
 
 #[derive(Debug)]
@@ -235,7 +243,8 @@ struct HeldKind {
 /// When the new tokens have no room, or a page that is to be written is used by another segment as well.
 pub(crate) fn held(map: &PageMap, segments: &[Segment]) -> Result<Vec<Held>> {
     let held: Option<Vec<Held>> = segments.iter().map(|s| Held::of(map, s)).collect();
-    let held = held.filter(|held| are_apart(held));
+    let mut held = held.filter(|held| are_apart(held));
+    held.iter_mut().flatten().for_each(Held::announce);
     held.ok_or_else(|| Error::Native("pages: segments have no room of their own".to_owned()))
 }
 
@@ -244,14 +253,10 @@ fn are_apart(segments: &[Held]) -> bool {
     static OPERATIONS: AtomicU64 = AtomicU64::new(0);
     let this = OPERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
     let mut apart = true;
-    for (pages, new) in segments.iter().flat_map(Held::parts) {
-        for page in &pages[new..] {
-            // Each is written once only.
-            apart &= page.written_in.swap(this, Ordering::Relaxed) != this;
-        }
-    }
-    for page in segments.iter().flat_map(Held::new_slots) {
+    for page in segments.iter().flat_map(Held::written) {
+        // Each is written once only, and by nobody as long as others read it.
         apart &= page.written_in.swap(this, Ordering::Relaxed) != this;
+        apart &= page.readers.load(Ordering::Acquire) == 0;
     }
     let is_written = |page: &Arc<Memory>| page.written_in.load(Ordering::Relaxed) == this;
     for (pages, new) in segments.iter().flat_map(Held::parts) {
@@ -304,7 +309,22 @@ impl Held {
             position,
             kinds,
             slots,
+            writes: false,
         })
+    }
+
+    /// Tells the pages that it will write them, until it is dropped: when it has run, or will not.
+    fn announce(&mut self) {
+        self.writes = true;
+        for page in self.written() {
+            page.writers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The pages that it writes.
+    fn written(&self) -> impl Iterator<Item = &Arc<Memory>> {
+        let pages = self.parts().flat_map(|(pages, new)| &pages[new..]);
+        pages.chain(self.new_slots())
     }
 
     /// The pages of recurrent states that are written.
@@ -387,6 +407,16 @@ impl Held {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.writes {
+            for page in self.written() {
+                page.writers.fetch_sub(1, Ordering::Release);
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod graph;
 pub(crate) mod slots;
+pub(crate) mod still;
 pub(crate) mod transfer;
 
 use std::marker::PhantomData;

@@ -144,7 +144,9 @@ fn cpu(threads: usize) -> &'static Cpu {
 fn repetitions(model: &Path, args: &Args) -> Result<Vec<Value>> {
     ensure!(args.prompt > 0, "--prompt needs at least one token");
     let cpu = cpu(args.threads);
+    // Each run reads its prompt.
     let mut builder = MlxBackend::builder()
+        .prefix_cache(0)
         .device(args.device)
         .plain_mlx(args.plain_mlx)
         .random_weights(args.shape.is_some());

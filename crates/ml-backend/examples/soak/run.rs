@@ -84,7 +84,9 @@ impl Soak<'_> {
     }
 
     fn load(&self, model: &PathBuf) -> Result<MlxBackend> {
+        // What is kept of prompts is soon as much as it may be.
         let mut builder = MlxBackend::builder()
+            .prefix_cache(4 << 20)
             .device(self.device)
             .plain_mlx(self.plain_mlx);
         if self.plain_mlx {

@@ -458,3 +458,48 @@ fn copies_outlive_the_one_whose_prompt_was_to_be_theirs() {
         }
     }
 }
+
+#[test]
+fn a_prompt_that_comes_from_disk_holds_up_nobody() {
+    let mut model = Script::new("abcdefgh");
+    (model.on_disk, model.fetch_asks) = (6, 5);
+    let mut requests = Requests::new(service(2));
+    let slow = ask(&mut requests, 9, &tokens(4).prefill_chunk(4));
+    requests.step(&mut model);
+    let reads = |model: &Script| {
+        count(model, |call| {
+            matches!(call, Call::Prefill(_) | Call::First(_))
+        })
+    };
+    assert_eq!(reads(&model), 0);
+    // A shorter one that comes later is read meanwhile, and goes on.
+    let other = ask(&mut requests, 2, &tokens(4));
+    requests.step(&mut model);
+    requests.step(&mut model);
+    assert_eq!((reads(&model), model.fetch_asks), (1, 2));
+    assert_eq!(*other.pieces.borrow(), "a");
+    finish(&mut requests, &mut model);
+    assert_eq!(
+        (slow.text(), other.text()),
+        ("abcd".to_owned(), "abcd".to_owned())
+    );
+    // Six tokens are there, and the chunks end where they would.
+    let read: Vec<&Call> = model
+        .calls
+        .iter()
+        .filter(|call| matches!(call, Call::Prefill(_) | Call::First(_)))
+        .collect();
+    assert!(
+        read.contains(&&Call::Prefill(2)) && read.contains(&&Call::First(1)),
+        "{read:?}"
+    );
+    let outcome = slow.outcome.borrow();
+    let reused = outcome
+        .as_ref()
+        .unwrap()
+        .as_ref()
+        .unwrap()
+        .metrics
+        .reused_tokens;
+    assert_eq!(reused, 6);
+}

@@ -16,6 +16,7 @@ mod encoder;
 mod examples;
 mod forced;
 mod middle;
+mod prefix;
 mod random_weights;
 mod respond;
 mod sampling;

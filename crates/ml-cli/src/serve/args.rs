@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::args::{LoadArgs, at_least_one, gibibytes};
+use crate::args::{LoadArgs, PREFIXES, at_least_one, gibibytes};
+use crate::prefix_args::PrefixArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -71,6 +72,8 @@ pub(crate) struct ServeArgs {
     /// one call with short arguments, and a few words behind a tool's result.
     #[arg(long, hide = true)]
     pub(super) test_force_tools: bool,
+    #[command(flatten, next_help_heading = PREFIXES)]
+    pub(super) prefixes: PrefixArgs,
 }
 
 /// How long a model stays that nobody uses; `None` is for as long as there is room.

@@ -14,24 +14,24 @@ use signal_hook::iterator::Signals;
 
 pub(crate) use args::ServeArgs;
 
-use crate::args::LoadArgs;
 use crate::output::note;
-use crate::session::{self, Service};
+use crate::session;
 
 pub(crate) fn run(args: &'static ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = keys(args)?;
     let open_to_all = keys.is_empty() && !args.host.is_loopback();
-    let load: &'static LoadArgs = &args.load;
-    let service = Service {
-        at_once: args.at_once,
-        force: args.force,
-    };
     let mut config = Config::new(models::named(&args.model)?, move |dir, progress| {
-        session::load(load, dir, service, progress)
+        session::load(&args.load, dir, progress, |builder| {
+            let builder = args.prefixes.add_to(builder).ignore_room(args.force);
+            match args.at_once {
+                Some(requests) => builder.at_once(requests),
+                None => builder,
+            }
+        })
     });
     config.model_memory = Some(match args.model_memory {
         Some(bytes) => bytes,
-        None => ml_backend::free_memory(load.device())?,
+        None => ml_backend::free_memory(args.load.device())?,
     });
     config.force = args.force;
     config.keep_alive = args.keep_alive.0;

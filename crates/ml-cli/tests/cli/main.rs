@@ -2,6 +2,7 @@
 
 mod answers;
 mod ends;
+mod prefix;
 mod refusals;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;

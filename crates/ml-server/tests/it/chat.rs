@@ -197,3 +197,35 @@ fn models_are_listed_and_found_by_name() {
     assert_eq!(answer["model"], "gemma3-demo");
     assert_eq!(answer["choices"][0]["message"]["content"], "42");
 }
+
+#[test]
+fn what_others_have_read_is_cached_in_each_apis_words() {
+    let instructions = "Answer with a number and nothing else. ".repeat(6);
+    let ask = |number: usize| format!("{instructions} What is 17 + {number}?");
+    let messages = |number| json!([{"role": "user", "content": ask(number)}]);
+    let small = json!({"model": "qwen3-demo", "temperature": 0, "max_tokens": 8});
+    let chat = |number| {
+        let request = with(small.clone(), json!({"messages": messages(number)}));
+        post(shared(), "/v1/chat/completions", &request).ok()["usage"].clone()
+    };
+    chat(25);
+    let usage = chat(26);
+    let cached = usage["prompt_tokens_details"]["cached_tokens"]
+        .as_u64()
+        .unwrap();
+    let prompt = usage["prompt_tokens"].as_u64().unwrap();
+    assert!(prompt > cached && cached > 64, "{usage}");
+
+    let request = json!({"model": "qwen3-demo", "temperature": 0, "input": ask(27)});
+    let usage = post(shared(), "/v1/responses", &request).ok()["usage"].clone();
+    assert_eq!(
+        usage["input_tokens_details"]["cached_tokens"], cached,
+        "{usage}"
+    );
+    assert_eq!(usage["input_tokens"], prompt);
+
+    let request = with(small.clone(), json!({"messages": messages(28)}));
+    let usage = post(shared(), "/v1/messages", &request).ok()["usage"].clone();
+    assert_eq!(usage["cache_read_input_tokens"], cached, "{usage}");
+    assert_eq!(usage["input_tokens"], prompt - cached);
+}

@@ -22,7 +22,7 @@ use arch::State;
 use kernels::graph::{Heads, KvBuffers, Slot as KeySlot};
 use mlx_core::{Array, Dtype};
 
-use crate::states::{Paged, States};
+use crate::states::{Paged, SequenceId, States};
 use crate::{Error, Result};
 pub(crate) use history::{History, Past};
 pub use kv::KvCache;
@@ -115,6 +115,20 @@ impl Cache {
             // The pages know.
             bidirectional: false,
         }
+    }
+
+    /// Of the sequence `id` of `states`, which is freed with this.
+    pub(crate) fn of_pages(states: &Rc<RefCell<States>>, id: SequenceId) -> Self {
+        Self {
+            layers: Vec::new(),
+            paged: Some(Paged::of(states, id)),
+            bidirectional: false,
+        }
+    }
+
+    /// Its sequence, where it is in pages.
+    pub fn sequence(&self) -> Option<SequenceId> {
+        self.paged.as_ref().map(Paged::id)
     }
 
     pub(crate) fn paged(&self) -> Option<&Paged> {

@@ -12,6 +12,7 @@
 //! pages; elsewhere there are the [caches](crate::cache) of layers.
 
 mod export;
+mod parts;
 mod pass;
 mod sequence;
 mod slots;
@@ -30,7 +31,9 @@ use mlx_core::{Array, Dtype};
 use crate::{Error, Result};
 pub use export::Exported;
 pub use kernels::graph::live_pages;
+pub use kernels::graph::{PageRoom, StillPage};
 pub use kernels::pages::PAGE;
+pub use parts::Part;
 pub(crate) use pass::{Added, Paged};
 use sequence::{Pages, Sequence, Taken};
 use slots::{Slots, TakenSlots};
@@ -51,11 +54,11 @@ pub struct Rows {
 /// Room for a pass, which nobody has yet.
 #[derive(Debug)]
 pub struct Reserved {
-    parts: Vec<Part>,
+    parts: Vec<Growth>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct Growth {
     rows: Rows,
     position: i32,
     /// Of each kind.
@@ -99,15 +102,18 @@ impl Drop for Counted {
 
 impl Counted {
     fn new(kind: &PageKind, held: &Rc<Counts>) -> Result<Rc<Self>> {
-        let page = Page::new(kind)?;
+        Ok(Self::of(Page::new(kind)?, kind, held))
+    }
+
+    fn of(page: Page, kind: &PageKind, held: &Rc<Counts>) -> Rc<Self> {
         held.pages.update(|pages| pages + 1);
         held.bytes.update(|bytes| bytes + kind.bytes);
-        Ok(Rc::new(Self {
+        Rc::new(Self {
             page,
             bytes: kind.bytes,
             was_shared: Cell::new(false),
             held: Rc::clone(held),
-        }))
+        })
     }
 
     /// Whether nobody else reads it, neither a sequence nor an operation of one that had it and let it go.
@@ -209,7 +215,7 @@ impl States {
     /// # Errors
     /// When a sequence is named twice or was freed, no token is added, or there is no memory.
     pub fn reserve(&mut self, batch: &[Rows]) -> Result<Reserved> {
-        let mut parts: Vec<Part> = Vec::with_capacity(batch.len());
+        let mut parts: Vec<Growth> = Vec::with_capacity(batch.len());
         for rows in batch {
             let twice = parts.iter().any(|p| p.rows.sequence == rows.sequence);
             let sequence = self.get(rows.sequence)?;
@@ -223,7 +229,7 @@ impl States {
             let kinds = kinds.map(|(kind, pages)| pages.take(position, stop, || self.page(kind)));
             let kinds = kinds.collect::<Result<_>>()?;
             let slots = self.take_slots(rows.sequence, position, stop)?;
-            parts.push(Part {
+            parts.push(Growth {
                 rows: *rows,
                 position,
                 kinds,

@@ -31,6 +31,18 @@ impl Paged {
         }
     }
 
+    /// A sequence that is this one's from now on.
+    pub(crate) fn of(states: &Rc<RefCell<States>>, id: SequenceId) -> Self {
+        Self {
+            states: Rc::clone(states),
+            id,
+        }
+    }
+
+    pub(crate) fn id(&self) -> SequenceId {
+        self.id
+    }
+
     pub(crate) fn position(&self) -> i32 {
         self.states.borrow().position(self.id)
     }

@@ -65,22 +65,30 @@ impl Sequence {
         }
     }
 
-    /// See [`States::rewind`](super::States::rewind).
-    pub(super) fn rewind(&mut self, to: i32) -> i32 {
+    /// See [`States::reachable`](super::States::reachable).
+    pub(super) fn reachable(&self, to: i32) -> i32 {
         let reach = match to {
             // The first token sees none before it.
             ..=0 => 0,
             _ => self.kinds.iter().map(Pages::reach).max().unwrap_or(0),
         };
         let to = to.max(reach).clamp(0, self.position);
-        self.position = match &mut self.slots {
+        match &self.slots {
             // What a window does not reach either is forgotten with the rest.
-            Some(slots) => slots.rewind(match slots.reachable(to) {
+            Some(slots) => match slots.reachable(to) {
                 least if least < reach => 0,
                 reached => reached,
-            }),
+            },
             None => to,
-        };
+        }
+    }
+
+    /// See [`States::rewind`](super::States::rewind).
+    pub(super) fn rewind(&mut self, to: i32) -> i32 {
+        self.position = self.reachable(to);
+        if let Some(slots) = &mut self.slots {
+            slots.rewind(self.position);
+        }
         for pages in &mut self.kinds {
             pages.cut(self.position);
         }
@@ -96,6 +104,12 @@ impl Sequence {
             kinds: self.kinds.clone(),
             slots: self.slots.as_ref().map(Slots::fork),
         }
+    }
+
+    /// All pages; one may come several times.
+    pub(super) fn all_pages(&self) -> impl Iterator<Item = &Rc<Counted>> {
+        let slots = self.slots.iter().flat_map(Slots::pages);
+        self.kinds.iter().flat_map(|pages| &pages.list).chain(slots)
     }
 
     /// Bytes of all pages.
@@ -126,6 +140,23 @@ impl Pages {
         let taken = pages.take(stop, stop, page)?;
         pages.give(taken);
         Ok(pages)
+    }
+
+    /// Those from page `first` on, with all of their tokens.
+    pub(super) fn of(kind: &PageKind, first: usize, list: VecDeque<Rc<Counted>>) -> Self {
+        Self {
+            window: kind.window,
+            from: (first * PAGE) as i32,
+            list,
+        }
+    }
+
+    /// The pages of which all tokens are there, but perhaps the last ones, each with its place in the sequence.
+    pub(super) fn whole(&self) -> impl Iterator<Item = (usize, &Rc<Counted>)> {
+        let first = self.first();
+        let pages = (first / TOKENS) as usize..;
+        let pages = pages.zip(&self.list);
+        pages.skip(usize::from(self.from != first))
     }
 
     pub(super) fn from(&self) -> i32 {
@@ -228,4 +259,12 @@ pub(super) fn most_pages(tokens: u64, window: Option<i32>) -> u64 {
         }
         None => all,
     }
+}
+
+/// The first page that a sequence of `pages` whole ones needs of a kind.
+pub(super) fn whole_pages(pages: usize, window: Option<i32>) -> usize {
+    let seen = window.map_or(0, |window| {
+        (pages * PAGE + 1).saturating_sub(window.unsigned_abs() as usize)
+    });
+    seen / PAGE
 }

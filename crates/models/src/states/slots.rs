@@ -97,6 +97,35 @@ impl Slots {
         self.spare = replaced.or(self.spare.take());
     }
 
+    /// Those of a sequence that goes on behind `offset` tokens, with nothing before.
+    pub(super) fn behind(offset: i32, page: Rc<Counted>) -> Self {
+        let mut history = History::default();
+        let state = Slot { offset, page };
+        history.put(state.clone(), Some(state));
+        Self {
+            history,
+            spare: None,
+        }
+    }
+
+    /// Behind how many tokens each of the states is.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = i32> {
+        self.history.states().map(|slot| slot.offset)
+    }
+
+    /// The states behind `offset` tokens.
+    pub(super) fn at(&self, offset: i32) -> Option<&Rc<Counted>> {
+        let mut states = self.history.states();
+        let found = states.find(|slot| slot.offset == offset);
+        found.map(|slot| &slot.page)
+    }
+
+    /// All pages; one may come several times.
+    pub(super) fn pages(&self) -> impl Iterator<Item = &Rc<Counted>> {
+        let states = self.history.states().map(|slot| &slot.page);
+        self.spare.iter().chain(states)
+    }
+
     /// See [`History::reachable`].
     pub(super) fn reachable(&self, to: i32) -> i32 {
         self.history.reachable(to)

@@ -60,6 +60,8 @@ struct Plain {
     tokens: Vec<u8>,
     /// The most that it, or what it was made of, ever held.
     most: usize,
+    /// It was put together behind so many tokens, with what the next one sees and no page more.
+    begun: usize,
 }
 
 /// Writes `tokens` of each sequence where a pass would.
@@ -111,6 +113,21 @@ fn check(states: &mut States, plain: &Plain) {
     }
 }
 
+/// A part to be read, as soon as the operation that wrote it has been let go of, which its thread does.
+fn still(states: &States, id: SequenceId, part: Part) -> StillPage {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match states.still(id, part) {
+            Some(page) => return page,
+            None => assert!(
+                std::time::Instant::now() < end,
+                "{part:?} is written for ever"
+            ),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Does one thing: which, with which sequences, and how much.
 fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, usize, usize)) {
     const COUNTS: [usize; 8] = [1, 1, 2, 40, 255, 256, 257, 600];
@@ -122,11 +139,15 @@ fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, us
             id,
             tokens: Vec::new(),
             most: 0,
+            begun: 0,
         });
     }
     let at = which % all.len();
     let other = (at + 1) % all.len();
     let held = [states.pages(), states.bytes()];
+    let ids: Vec<SequenceId> = all.iter().map(|plain| plain.id).collect();
+    assert_eq!(states.bytes_of_all(&ids), states.bytes());
+    assert_eq!(states.bytes_alone(&ids), states.bytes());
     match what {
         // One goes on, or two together; or they would have, and the pass failed.
         0..=4 => {
@@ -169,7 +190,7 @@ fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, us
             let to = plain.tokens.len().saturating_sub(count);
             let reached = states.rewind(plain.id, to as i32) as usize;
             assert!((to..=plain.tokens.len()).contains(&reached));
-            if to == 0 || to + PAGE >= plain.most {
+            if to == 0 || (to + PAGE >= plain.most && to >= plain.begun) {
                 assert_eq!(reached, to, "a page is kept, {} were held", plain.most);
             }
             plain.tokens.truncate(reached);
@@ -195,6 +216,37 @@ fn act(states: &mut States, all: &mut Vec<Plain>, (what, which, amount): (u8, us
                 ..all[at].clone()
             });
         }
+        9 => {
+            // Put together again from whole pages that other threads have read and written, as far as all are there.
+            let plain = &all[at];
+            let there = states.parts(plain.id, plain.tokens.len() as i32);
+            let complete = |pages: &usize| states.needed(*pages).iter().all(|p| there.contains(p));
+            let pages = (0..=plain.tokens.len() / PAGE)
+                .rev()
+                .find(complete)
+                .unwrap();
+            let parts = states.needed(pages).into_iter().map(|part| {
+                let page = still(states, plain.id, part);
+                let mut room = states.room(part).unwrap();
+                let copy = std::thread::spawn(move || {
+                    room.bytes_mut().copy_from_slice(page.bytes());
+                    room
+                });
+                (part, copy.join().unwrap())
+            });
+            let parts = parts.collect();
+            assert_eq!([states.pages(), states.bytes()], held);
+            let id = states.assemble(pages, parts).unwrap();
+            assert_eq!(states.bytes_of_all(&[id]), states.bytes_of(id));
+            assert_eq!(states.bytes_alone(&[id]), states.bytes_of(id));
+            let tokens = plain.tokens[..pages * PAGE].to_vec();
+            all.push(Plain {
+                id,
+                most: tokens.len(),
+                begun: tokens.len(),
+                tokens,
+            });
+        }
         _ => {
             let plain = all.swap_remove(at);
             states.free(plain.id);
@@ -212,7 +264,7 @@ proptest! {
 
     #[test]
     fn sequences_hold_what_was_put_into_them(
-        acts in prop::collection::vec((0_u8..=9, 0_usize..8, any::<u16>().prop_map(usize::from)), 1..40),
+        acts in prop::collection::vec((0_u8..=10, 0_usize..8, any::<u16>().prop_map(usize::from)), 1..40),
     ) {
         device::open(Choice::Cpu).unwrap();
         let mut states = States::new(&states_of(&STATES), Dtype::Float32).unwrap();
@@ -292,4 +344,44 @@ fn a_shared_page_is_copied_once_and_alone() {
     assert_eq!(states.pages(), 3);
     states.free(third);
     assert_eq!(states.pages(), 0);
+}
+
+/// What another thread reads stays as it is: who goes on there writes a copy.
+#[test]
+fn a_page_that_is_read_elsewhere_is_not_written() {
+    device::open(Choice::Cpu).unwrap();
+    let full = [keys(1, None)];
+    let mut states = States::new(&states_of(&full), Dtype::Float32).unwrap();
+    let id = states.begin();
+    let grow = |states: &mut States, count: i32, value: f64| {
+        let rows = Rows {
+            sequence: id,
+            count,
+        };
+        let reserved = states.reserve(&[rows]).unwrap();
+        let segments = states.segments(&reserved).unwrap();
+        let numbers = Array::full(&[1, 1, count, 2], value, Dtype::Float32).unwrap();
+        let range = PageRange {
+            start: segments[0].position,
+            arrays: [numbers.clone(), numbers],
+        };
+        let done = write_pages(states.map(), &segments[0], &[range]).unwrap();
+        // Not yet run: nobody may read it.
+        states.commit(reserved, &Rc::new(done.clone()));
+        done
+    };
+    let part = Part::Keys { kind: 0, page: 0 };
+    let done = grow(&mut states, 300, 1.0);
+    assert!(states.still(id, part).is_none());
+    done.eval().unwrap();
+    drop(done);
+    let page = still(&states, id, part);
+    let before = page.bytes().to_vec();
+    assert_eq!(states.rewind(id, 100), 100);
+    grow(&mut states, 50, 2.0).eval().unwrap();
+    assert!(page.bytes() == before);
+    drop(page);
+    let exported = states.export(id).unwrap();
+    let keys = exported.states[0].arrays[0].to_vec::<f32>().unwrap();
+    assert!(keys[..200].iter().all(|k| *k == 1.0) && keys[200..].iter().all(|k| *k == 2.0));
 }
