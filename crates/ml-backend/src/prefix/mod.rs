@@ -28,6 +28,9 @@ pub(crate) use tree::alike;
 /// The least tokens that are kept: a page has room for 256.
 const LEAST: usize = 64;
 
+/// The least tokens for which a request begins elsewhere than at the beginning: fewer are read with the next.
+const WORTH: usize = 16;
+
 /// Of a model that forgets, a state is kept each time so many chunks were read.
 const EVERY: usize = 4;
 
@@ -104,7 +107,7 @@ impl Prefixes {
         let Some(states) = model.states() else {
             return Ok(Known::default());
         };
-        let (mut shared, mut best, mut at) = (0, 0, None);
+        let (mut shared, mut best, mut at) = (0, WORTH - 1, None);
         for found in self.tree.alike(prompt) {
             shared = shared.max(found.shared);
             if found.shared <= best {

@@ -41,10 +41,16 @@ fn streamed(address: SocketAddr, path: &str, mut request: Value, n: usize) -> (V
 #[test]
 fn their_prompt_is_read_once() {
     let address = serve(config()).address;
-    let question = "What is 17 + 25? ".repeat(20);
-    let chat = json!({"messages": [{"role": "user", "content": question}]});
-    let text = json!({"prompt": question});
-    for (path, mut request) in [("/v1/chat/completions", chat), ("/v1/completions", text)] {
+    let chat = |text: &str| json!({"messages": [{"role": "user", "content": text}]});
+    let plain = |text: &str| json!({"prompt": text});
+    let (chats, texts) = ("/v1/chat/completions", "/v1/completions");
+    // Questions that nobody has asked before.
+    for (path, mut request, stream) in [
+        (chats, chat(&"What is 17 + 25? ".repeat(20)), false),
+        (chats, chat(&"Spell the word garden. ".repeat(20)), true),
+        (texts, plain(&"17 + 25 is ".repeat(20)), false),
+        (texts, plain(&"hello, said ".repeat(20)), true),
+    ] {
         request["temperature"] = 3.into();
         request["seed"] = 7.into();
         request["max_tokens"] = 8.into();
@@ -55,33 +61,31 @@ fn their_prompt_is_read_once() {
                 .or(choice["text"].as_str());
             text.unwrap().to_owned()
         };
+        request["n"] = 4.into();
+        let before = read(address);
+        let (texts, usage) = match stream {
+            true => streamed(address, path, request.clone(), 4),
+            false => {
+                let answer = post(address, path, &request).ok();
+                let choices = answer["choices"].as_array().unwrap();
+                (choices.iter().map(said).collect(), answer["usage"].clone())
+            }
+        };
+        let after = read(address);
+        let prompt = usage["prompt_tokens"].as_u64().unwrap();
+        assert_eq!(after.0 - before.0, prompt, "{path}: read");
+        assert_eq!(after.1 - before.1, 3 * prompt, "{path}: shared");
+        // To its client nothing of it was known before.
+        assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
+        assert_eq!(usage["completion_tokens"], 32);
+        request["n"] = 1.into();
         let alone: Vec<String> = (7..11)
             .map(|seed| {
-                let mut request = request.clone();
                 request["seed"] = seed.into();
                 said(&post(address, path, &request).ok()["choices"][0])
             })
             .collect();
-        request["n"] = 4.into();
-        for stream in [false, true] {
-            let before = read(address);
-            let (texts, usage) = match stream {
-                true => streamed(address, path, request.clone(), 4),
-                false => {
-                    let answer = post(address, path, &request).ok();
-                    let choices = answer["choices"].as_array().unwrap();
-                    (choices.iter().map(said).collect(), answer["usage"].clone())
-                }
-            };
-            assert_eq!(texts, alone, "{path}");
-            let after = read(address);
-            let prompt = usage["prompt_tokens"].as_u64().unwrap();
-            assert_eq!(after.0 - before.0, prompt, "{path}: read");
-            assert_eq!(after.1 - before.1, 3 * prompt, "{path}: shared");
-            // To its client nothing of it was known before.
-            assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
-            assert_eq!(usage["completion_tokens"], 32);
-        }
+        assert_eq!(texts, alone, "{path}");
     }
     // Of two prompts each is read once.
     let before = read(address);

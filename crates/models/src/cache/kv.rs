@@ -34,6 +34,18 @@ impl KvCache {
         self.expected = tokens;
     }
 
+    /// See [`Cache::fork`](super::Cache::fork).
+    pub(super) fn fork(&mut self) -> Result<Self> {
+        // Room for one more makes it a copy, whatever made the buffers.
+        let (held, capacity) = (self.offset, round_up(self.offset + 1));
+        let copy = |own: &mut KvBuffers| own.grown(held, capacity);
+        Ok(Self {
+            buffers: self.buffers.as_mut().map(copy).transpose()?,
+            offset: held,
+            ..Self::default()
+        })
+    }
+
     /// Forgets everything and frees the buffers.
     pub fn reset(&mut self) {
         *self = Self::default();

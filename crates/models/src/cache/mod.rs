@@ -135,18 +135,23 @@ impl Cache {
         self.paged.as_ref()
     }
 
-    /// A second cache with the same tokens, in the same pages: what is added to one the other has not.
+    /// A second cache with the same tokens: what is added to one the other has not. In pages it takes no memory; of
+    /// buffers it has copies.
     ///
     /// # Errors
-    /// Where caches are not in pages.
-    pub fn fork(&self) -> Result<Self> {
-        let why = || Error::Input("only caches in pages share what they hold".to_owned());
-        let paged = self.paged.as_ref().ok_or_else(why)?;
-        Ok(Self {
-            layers: Vec::new(),
-            paged: Some(paged.fork()?),
+    /// When there is no memory for a copy, or the device fails.
+    pub fn fork(&mut self) -> Result<Self> {
+        let layers = self.layers.iter_mut().map(LayerCache::fork);
+        let fork = Self {
+            layers: layers.collect::<Result<_>>()?,
+            paged: self.paged.as_ref().map(Paged::fork).transpose()?,
             bidirectional: self.bidirectional,
-        })
+        };
+        if !fork.layers.is_empty() {
+            // The buffers may be written in place next.
+            fork.eval()?;
+        }
+        Ok(fork)
     }
 
     /// Tokens seen so far: the position of the next one.
@@ -189,23 +194,7 @@ impl Cache {
             return held - paged.rewind(held - count.clamp(0, held));
         }
         let held = self.offset();
-        let count = match self.reachable(held - count.clamp(0, held)) {
-            Some(to) => held - to,
-            None => count,
-        };
-        let possible = |layer: &LayerCache| match layer {
-            LayerCache::Full(cache) => cache.offset(),
-            LayerCache::Rotating(cache) => cache.trimmable(),
-            LayerCache::Recurrent(_) => held,
-        };
-        let count = self
-            .layers
-            .iter()
-            .map(possible)
-            .min()
-            .unwrap_or(0)
-            .min(count)
-            .max(0);
+        let count = held - self.reachable(held - count.clamp(0, held));
         for layer in &mut self.layers {
             match layer {
                 LayerCache::Full(cache) => cache.trim(count),
@@ -223,14 +212,26 @@ impl Cache {
         held - self.trim(held - to.clamp(0, held))
     }
 
-    /// The most tokens, up to `to`, that all recurrent states can go back to; `None` if there are no such states.
-    fn reachable(&self, mut to: i32) -> Option<i32> {
-        let recurrent = || {
-            self.layers.iter().filter_map(|layer| match layer {
-                LayerCache::Recurrent(cache) => Some(cache),
-                _ => None,
-            })
+    /// How many tokens would be held behind [`Cache::rewind`] to `to`.
+    pub fn reachable(&self, to: i32) -> i32 {
+        if let Some(paged) = &self.paged {
+            return paged.reachable(to);
+        }
+        let held = self.offset();
+        let to = to.clamp(0, held);
+        let to = self.checkpoint(to).unwrap_or(to);
+        let possible = |layer: &LayerCache| match layer {
+            LayerCache::Full(cache) => cache.offset(),
+            LayerCache::Rotating(cache) => cache.trimmable(),
+            LayerCache::Recurrent(_) => held,
         };
+        let possible = self.layers.iter().map(possible).min();
+        held - possible.unwrap_or(0).min(held - to).max(0)
+    }
+
+    /// The most tokens, up to `to`, that all recurrent states can go back to; `None` if there are no such states.
+    fn checkpoint(&self, mut to: i32) -> Option<i32> {
+        let recurrent = || self.recurrent();
         recurrent().next()?;
         // They have the same checkpoints, unless a pass has failed.
         loop {
@@ -392,6 +393,15 @@ impl Cache {
 }
 
 impl LayerCache {
+    /// See [`Cache::fork`].
+    fn fork(&mut self) -> Result<Self> {
+        Ok(match self {
+            Self::Full(cache) => Self::Full(cache.fork()?),
+            Self::Rotating(cache) => Self::Rotating(cache.fork()?),
+            Self::Recurrent(cache) => Self::Recurrent(cache.clone()),
+        })
+    }
+
     /// Tokens that a sliding window shows.
     pub(crate) fn window(&self) -> Option<i32> {
         match self {

@@ -24,7 +24,7 @@ impl Past for Slot {
 }
 
 /// The states of one layer: arrays, which nobody writes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RecurrentCache {
     sizes: Recurrent,
     history: History<Slot>,

@@ -60,6 +60,18 @@ impl RotatingKvCache {
         self.held
     }
 
+    /// See [`Cache::fork`](super::Cache::fork).
+    pub(super) fn fork(&mut self) -> Result<Self> {
+        // Of one range MLX would make a view.
+        let held = [0..1.min(self.held), 1.min(self.held)..self.held];
+        let copy = |own: &mut KvBuffers| own.rearranged(&held, own.capacity());
+        Ok(Self {
+            buffers: self.buffers.as_mut().map(copy).transpose()?,
+            given_out: false,
+            ..*self
+        })
+    }
+
     /// Forgets everything and frees the buffers.
     pub fn reset(&mut self) {
         *self = Self::new(self.max_size, self.keep);

@@ -52,6 +52,11 @@ impl Paged {
         self.states.borrow_mut().rewind(self.id, to)
     }
 
+    /// See [`States::reachable`].
+    pub(crate) fn reachable(&self, to: i32) -> i32 {
+        self.states.borrow().reachable(self.id, to)
+    }
+
     /// See [`States::fork`].
     pub(crate) fn fork(&self) -> Result<Self> {
         Ok(Self {
