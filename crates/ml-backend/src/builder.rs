@@ -247,8 +247,8 @@ impl<'a> MlxBackendBuilder<'a> {
     /// A prompt is read once: what it made stays, and a later request goes on behind the longest beginning of its
     /// prompt that is there, whoever asked for it ([`Metrics::reused_tokens`](crate::Metrics::reused_tokens)). Its
     /// text is the same, to the bit, as without. What was used longest ago goes first, and all of it before a request
-    /// waits for memory or is put aside. That is so on a CPU, where sequences are in pages; elsewhere
-    /// [`reuse_prefix`](crate::Options::reuse_prefix) is all there is.
+    /// waits for memory or is put aside. On a CPU sequences are in pages, which they share; elsewhere a request has a
+    /// copy, of whole chunks.
     #[must_use]
     pub fn prefix_cache(mut self, bytes: u64) -> Self {
         self.setup.prefix_cache = Some(bytes);

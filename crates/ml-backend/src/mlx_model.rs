@@ -11,7 +11,7 @@ use crate::account::Share;
 use crate::embedding::{Mode, Pool};
 use crate::language_model::{LanguageModel, MemoryUse, Reading, Sampled, SequenceId};
 use crate::memory::{Kept, Wired};
-use crate::prefix::{Cuts, Loading, Prefixes, alike};
+use crate::prefix::{Asked, Cuts, Entry, Loading, Prefixes, alike};
 use crate::request::Request;
 use crate::sample::{self, Sampler};
 use crate::scores::Scores;
@@ -292,13 +292,19 @@ impl MlxModel {
         }
         let sequences = self.sequences.iter().flatten();
         let of_sequences = sequences.map(|sequence| sequence.held.bytes());
-        of_sequences.chain(self.last.iter().map(Held::bytes)).sum()
+        let held = of_sequences.chain(self.last.iter().map(Held::bytes));
+        held.sum::<u64>() + self.prefixes.bytes_of_buffers()
     }
 
-    /// Bytes that so many tokens of a sequence take, where they are in pages.
+    /// Bytes that a pass of so many tokens may take.
     fn bytes_to_come(&self, tokens: usize) -> u64 {
-        let states = self.model.states();
-        states.map_or(0, |states| states.bytes_for(tokens as u64))
+        if let Some(states) = self.model.states() {
+            return states.bytes_for(tokens as u64);
+        }
+        // Buffers that grow are there twice for a moment.
+        let sequences = self.sequences.iter().flatten();
+        let largest = sequences.map(|sequence| sequence.held.bytes()).max();
+        largest.unwrap_or(0) + self.model.info().cache_bytes(tokens as u64)
     }
 
     /// What nobody is using goes before anybody is short of memory, of which `more` bytes are about to be taken.
@@ -333,34 +339,62 @@ impl MlxModel {
     }
 
     /// Keeps what a prompt has made so far.
-    fn keep(&mut self, sequence: &Sequence) {
-        let held = &sequence.held;
+    fn keep(&mut self, sequence: &mut Sequence) {
+        let held = &mut sequence.held;
         let read = held.cache.offset().unsigned_abs() as usize;
         let tokens = held.tokens.get(..read).filter(|_| read <= sequence.prompt);
         let Some(tokens) = tokens else {
             return;
         };
-        let kept = self
-            .prefixes
-            .keep(&self.model, tokens, &held.cache, sequence.cuts, held.exact);
+        let kept = self.prefixes.keep(
+            &self.model,
+            tokens,
+            &mut held.cache,
+            sequence.cuts,
+            held.exact,
+        );
         if let Err(error) = kept {
             tracing::debug!(%error, "a prompt is not kept");
         }
     }
 
+    /// Keeps all that a sequence has left.
+    fn keep_buffers(&mut self, sequence: Sequence) {
+        let Held {
+            cache,
+            mut tokens,
+            exact,
+        } = sequence.held;
+        tokens.truncate(cache.offset().unsigned_abs() as usize);
+        let entry = Entry {
+            cache,
+            cuts: sequence.cuts,
+            exact,
+        };
+        if let Some(entry) = self.prefixes.take_over(&self.model, &tokens, entry) {
+            self.last = Some(Held {
+                cache: entry.cache,
+                tokens,
+                exact,
+            });
+        }
+    }
+
     /// Has what a prompt has made written to disk, if there is one for it.
     fn write(&mut self, id: SequenceId) {
-        let sequence = self.take(id);
-        self.write_of(&sequence);
+        let mut sequence = self.take(id);
+        self.write_of(&mut sequence);
         self.put_back(id, sequence);
     }
 
-    fn write_of(&mut self, sequence: &Sequence) {
-        let held = &sequence.held;
+    fn write_of(&mut self, sequence: &mut Sequence) {
+        let held = &mut sequence.held;
         let (tokens, time) = sequence.ran;
         let cost = time.as_nanos() as f64 / tokens.max(1) as f64;
         let exact = &held.tokens[..held.exact.min(held.tokens.len())];
-        let written = self.prefixes.write(exact, &held.cache, sequence.cuts, cost);
+        let written = self
+            .prefixes
+            .write(exact, &mut held.cache, sequence.cuts, cost);
         if let Err(error) = written {
             tracing::debug!(%error, "a prompt is not kept on disk");
         }
@@ -491,8 +525,16 @@ impl LanguageModel for MlxModel {
         // What it does not take up is gone: the memory may be wanted.
         let last = self.last.take().filter(|_| request.reuse_prefix);
         // What is not run has no probabilities.
+        let taken = self.weights.saturating_add(self.held_bytes());
+        let asked = Asked {
+            prompt,
+            cuts,
+            // In pages what the last one left is apart.
+            any: request.reuse_prefix && self.model.states().is_none(),
+            room: self.limit.saturating_sub(taken),
+        };
         let known = match request.prompt_logprobs {
-            None => self.prefixes.find(&self.model, prompt, cuts)?,
+            None => self.prefixes.find(&asked)?,
             Some(_) => Default::default(),
         };
         let mut reused = known.start.as_ref().map_or(0, |start| start.tokens);
@@ -500,7 +542,7 @@ impl LanguageModel for MlxModel {
             Some(start) => Held {
                 cache: start.cache,
                 tokens: Vec::new(),
-                exact: start.tokens,
+                exact: start.exact,
             },
             None => Held {
                 cache: self.model.new_cache(),
@@ -629,8 +671,9 @@ impl LanguageModel for MlxModel {
                 sequence.held.cache.eval()?;
                 sequence.has_run(ids.len(), began);
                 let read = sequence.held.cache.offset().unsigned_abs() as usize;
-                if self.prefixes.is_due(read, sequence.cuts, sequence.shared) {
-                    self.keep(&sequence);
+                let (length, shared) = (sequence.prompt, sequence.shared);
+                if self.prefixes.is_due(read, length, sequence.cuts, shared) {
+                    self.keep(&mut sequence);
                 }
                 Ok(true)
             }
@@ -653,7 +696,9 @@ impl LanguageModel for MlxModel {
             let logits = logits.flatten();
             if logits.is_some() {
                 sequence.submitted = Some((ids.len(), Instant::now()));
-                self.keep(&sequence);
+                if self.prefixes.is_due_behind_prompts() {
+                    self.keep(&mut sequence);
+                }
             }
             if sequence.has_copies {
                 sequence.logits.clone_from(&logits);
@@ -666,9 +711,8 @@ impl LanguageModel for MlxModel {
         made
     }
 
-    /// Pages are shared; buffers are not.
     fn can_copy(&self) -> bool {
-        self.model.states().is_some()
+        true
     }
 
     fn copy(&mut self, of: SequenceId, request: &Request) -> Result<(SequenceId, Token)> {
@@ -698,7 +742,7 @@ impl LanguageModel for MlxModel {
     }
 
     fn next(&mut self, steps: &[(SequenceId, &Token)]) -> Result<Vec<Result<Token>>> {
-        self.make_way(0);
+        self.make_way(self.bytes_to_come(steps.len()));
         for (id, token) in steps {
             self.settle(*id, token);
             self.sequence(*id).logits = None;
@@ -752,14 +796,18 @@ impl LanguageModel for MlxModel {
             pass.give_up(&mut sequence.held.cache);
         }
         // One that was put aside has nothing to keep.
-        if let Some(sequence) = ended.filter(|sequence| sequence.held.cache.offset() > 0) {
-            // One that has read all of its prompt has kept it.
-            if (sequence.held.cache.offset().unsigned_abs() as usize) < sequence.prompt {
-                self.keep(&sequence);
-                self.write_of(&sequence);
-            }
-            self.last = Some(sequence.held);
+        let Some(mut sequence) = ended.filter(|sequence| sequence.held.cache.offset() > 0) else {
+            return;
+        };
+        if !self.prefixes.is_due_behind_prompts() {
+            return self.keep_buffers(sequence);
         }
+        // One that has read all of its prompt has kept it.
+        if (sequence.held.cache.offset().unsigned_abs() as usize) < sequence.prompt {
+            self.keep(&mut sequence);
+            self.write_of(&mut sequence);
+        }
+        self.last = Some(sequence.held);
     }
 
     fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
@@ -792,7 +840,7 @@ impl LanguageModel for MlxModel {
                 let last = last.and_then(|held| held.cache.sequence());
                 self.prefixes.bytes_alone(&self.model, last)
             }
-            None => last.map_or(0, Held::bytes),
+            None => last.map_or(0, Held::bytes) + self.prefixes.bytes_of_buffers(),
         };
         // What nobody is using goes for it.
         let running = self.held_bytes().saturating_sub(kept);

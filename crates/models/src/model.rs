@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use arch::Config;
+use arch::{Config, State};
 use kernels::{decode, graph};
 use mlx_core::{Array, DeviceKind, Dtype, device, ops};
 
@@ -280,6 +280,15 @@ impl Model {
         let states = self.states.as_ref().ok_or_else(why)?;
         let id = states.borrow_mut().assemble(pages, parts)?;
         Ok(Cache::of_pages(states, id))
+    }
+
+    /// Whether a sequence loses what it once knew: a window, or recurrent states.
+    pub fn forgets(&self) -> bool {
+        let mut states = self.config.model.states.iter();
+        states.any(|state| match state {
+            State::Keys(keys) => keys.window.is_some(),
+            State::Recurrent(_) => true,
+        })
     }
 
     /// The least rows of a pass of which none depends, by a bit, on how many there are: a prompt may be cut anywhere

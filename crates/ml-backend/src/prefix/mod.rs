@@ -1,15 +1,14 @@
 //! A prompt is read once.
 //!
 //! What prompts made stays in a tree over their tokens, shared by all requests of a model, as long as there is memory
-//! that nobody else needs: a request begins behind the longest beginning of its prompt that is there. It takes pages by
-//! count, so nothing is copied. Each entry is a sequence that has stopped; where a model forgets (windows, recurrent
-//! states) there are some at the ends of chunks too. A request begins only where what it then reads, and with it its
-//! text, is the same to the bit as without ([`cuts`]).
+//! that nobody else needs: a request begins behind the longest beginning of its prompt that is there. Each entry is the
+//! cache of a sequence that has stopped; where a model forgets (windows, recurrent states) there are some at the ends of
+//! chunks too. A request begins only where what it then reads, and with it its text, is the same to the bit as without
+//! ([`cuts`]).
 //!
-//! What was kept can also go to disk, for the next process ([`disk`]).
-//!
-//! This is of sequences in pages. In buffers, on GPUs and with MLX's own operations, the last sequence serves the next
-//! prompt where that asks for it.
+//! In pages, entries and requests share what they hold by count, and what was kept can also go to disk, for the next
+//! process ([`disk`]). In buffers, on GPUs and with MLX's own operations, a request has a copy; an entry is what a
+//! sequence left when it ended, or a copy where that can no longer go back to its prompt.
 
 mod cuts;
 mod disk;
@@ -22,8 +21,8 @@ use models::states::SequenceId;
 use crate::Result;
 pub(crate) use cuts::Cuts;
 pub(crate) use disk::{Disk, Loading, PrefixDir};
-use tree::Tree;
 pub(crate) use tree::alike;
+use tree::{Found, FoundPlace, Tree};
 
 /// The least tokens that are kept: a page has room for 256.
 const LEAST: usize = 64;
@@ -42,16 +41,39 @@ pub(crate) struct Prefixes {
     rows: Option<usize>,
     /// Whether a sequence can go back only to where something was kept.
     forgets: bool,
+    /// Whether sequences share what they hold.
+    paged: bool,
     disk: Option<Disk>,
 }
 
-/// A sequence that has stopped.
-struct Entry {
-    cache: Cache,
-    id: SequenceId,
-    cuts: Cuts,
+/// The cache of a sequence that has stopped.
+pub(crate) struct Entry {
+    pub(crate) cache: Cache,
+    pub(crate) cuts: Cuts,
     /// Of its first tokens, those that anybody may go on from.
-    exact: usize,
+    pub(crate) exact: usize,
+}
+
+impl Entry {
+    /// Bytes of buffers.
+    fn bytes(&self) -> u64 {
+        (self.cache.nbytes() + self.cache.resting_bytes()) as u64
+    }
+}
+
+impl Entry {
+    /// How many tokens of it are left behind going back to `to` or, where that cannot be, to less; each a place
+    /// where it may be left.
+    fn reached(&self, mut to: usize, place: impl Fn(usize) -> usize) -> usize {
+        loop {
+            to = place(to);
+            match self.cache.reachable(to as i32).unsigned_abs() as usize {
+                reached if reached > to => return 0,
+                reached if reached == to => return to,
+                reached => to = reached,
+            }
+        }
+    }
 }
 
 /// Where a request begins.
@@ -59,6 +81,18 @@ pub(crate) struct Start {
     /// It holds the first `tokens` tokens of the prompt.
     pub(crate) cache: Cache,
     pub(crate) tokens: usize,
+    /// Of these, those that anybody may go on from.
+    pub(crate) exact: usize,
+}
+
+/// What a request asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) prompt: &'a [u32],
+    pub(crate) cuts: Cuts,
+    /// Whether it goes on from what decoding made as well.
+    pub(crate) any: bool,
+    /// Bytes that a copy may take.
+    pub(crate) room: u64,
 }
 
 /// What is known of a prompt.
@@ -72,15 +106,12 @@ pub(crate) struct Known {
 impl Prefixes {
     /// Nothing yet, of a model that may be given `limit` bytes for it.
     pub(crate) fn new(model: &Model, limit: u64) -> Self {
-        let states = model.states();
         Self {
             tree: Tree::default(),
-            limit: match states.is_some() && !model.info().bidirectional {
-                true => limit,
-                false => 0,
-            },
+            limit: if model.info().bidirectional { 0 } else { limit },
             rows: model.rows_apart_in_prompts(),
-            forgets: states.is_some_and(|states| states.forgets()),
+            forgets: model.forgets(),
+            paged: model.states().is_some(),
             disk: None,
         }
     }
@@ -95,18 +126,25 @@ impl Prefixes {
         Cuts { chunk, rows }
     }
 
-    /// Whether a state is to be kept behind `read` tokens, which are whole chunks, of a prompt that shares so many
-    /// with others.
-    pub(crate) fn is_due(&self, read: usize, cuts: Cuts, shared: usize) -> bool {
-        let branches_here = (read..read + cuts.chunk).contains(&shared);
-        self.forgets && (read.is_multiple_of(EVERY * cuts.chunk) || branches_here)
+    /// Whether a state is to be kept behind `read` tokens of a prompt of `length`, which are whole chunks, if it shares
+    /// so many with others.
+    pub(crate) fn is_due(&self, read: usize, length: usize, cuts: Cuts, shared: usize) -> bool {
+        let here = read..read + cuts.chunk;
+        // Pages go back from the prompt's end.
+        let is_last = !self.paged && here.contains(&(length - 1));
+        self.forgets
+            && (read.is_multiple_of(EVERY * cuts.chunk) || here.contains(&shared) || is_last)
+    }
+
+    /// Whether what a prompt made is to be kept when all of it has been read, which takes no memory in pages. A buffer
+    /// that forgets nothing is kept when the sequence ends, and none that does is of use then.
+    pub(crate) fn is_due_behind_prompts(&self) -> bool {
+        self.paged
     }
 
     /// The longest beginning of a prompt that is there.
-    pub(crate) fn find(&mut self, model: &Model, prompt: &[u32], cuts: Cuts) -> Result<Known> {
-        let Some(states) = model.states() else {
-            return Ok(Known::default());
-        };
+    pub(crate) fn find(&mut self, asked: &Asked<'_>) -> Result<Known> {
+        let Asked { prompt, cuts, .. } = *asked;
         let (mut shared, mut best, mut at) = (0, WORTH - 1, None);
         for found in self.tree.alike(prompt) {
             shared = shared.max(found.shared);
@@ -114,78 +152,99 @@ impl Prefixes {
                 break;
             }
             let entry = found.what;
-            if entry.cuts != cuts {
-                continue;
-            }
-            let mut to = found.shared.min(entry.exact).min(prompt.len() - 1);
-            let reached = loop {
-                to = cuts.at_most(to, prompt.len());
-                match states.reachable(entry.id, to as i32).unsigned_abs() as usize {
-                    reached if reached > to => break 0,
-                    reached if reached == to => break to,
-                    reached => to = reached,
+            let reached = match asked.any {
+                true => entry.reached(found.shared.min(prompt.len() - 1), |to| to),
+                false if entry.cuts != cuts => continue,
+                false => {
+                    let to = found.shared.min(entry.exact).min(prompt.len() - 1);
+                    entry.reached(to, |to| cuts.at_most(to, prompt.len()))
                 }
             };
             if reached > best {
                 (best, at) = (reached, Some(found.place()));
             }
         }
-        drop(states);
-        let Some(place) = at else {
-            return Ok(Known {
-                start: None,
-                shared,
-            });
+        let start = match at {
+            Some(place) => self.start(place, best, asked.room)?,
+            None => None,
         };
-        self.tree.touch(place);
-        let entry = self.tree.get(place);
-        let cache = entry.map(|entry| entry.cache.fork()).transpose()?;
-        let start = cache.and_then(|mut cache| {
-            let tokens = cache.rewind(best as i32).unsigned_abs() as usize;
-            (tokens == best).then_some(Start { cache, tokens })
-        });
         Ok(Known { start, shared })
     }
 
-    /// Keeps what was made of `tokens`, which are all that `cache` holds.
+    /// A cache of the first `tokens` tokens of what was found at `place`: that itself, where a copy has no room.
+    fn start(&mut self, place: FoundPlace, tokens: usize, room: u64) -> Result<Option<Start>> {
+        self.tree.touch(place);
+        let Some(entry) = self.tree.get_mut(place) else {
+            return Ok(None);
+        };
+        let exact = entry.exact.min(tokens);
+        let mut cache = match self.paged || entry.bytes() <= room {
+            true => entry.cache.fork()?,
+            false => match self.tree.remove(place) {
+                Some(entry) => entry.cache,
+                None => return Ok(None),
+            },
+        };
+        let reached = cache.rewind(tokens as i32).unsigned_abs() as usize;
+        Ok((reached == tokens).then_some(Start {
+            cache,
+            tokens,
+            exact,
+        }))
+    }
+
+    /// Keeps what was made of `tokens`, which are all that `cache` holds; the cache goes on.
     pub(crate) fn keep(
         &mut self,
         model: &Model,
         tokens: &[u32],
-        cache: &Cache,
+        cache: &mut Cache,
         cuts: Cuts,
         exact: usize,
     ) -> Result<()> {
-        if self.limit == 0 || exact < LEAST {
+        if exact < LEAST || self.bytes_of(model, cache) > self.limit {
             return Ok(());
         }
         let cache = cache.fork()?;
-        let Some(id) = cache.sequence() else {
-            return Ok(());
+        let entry = Entry { cache, cuts, exact };
+        self.put(model, tokens, entry);
+        Ok(())
+    }
+
+    /// Keeps what a sequence in buffers left that has ended; gives it back where it is not to be kept.
+    pub(crate) fn take_over(
+        &mut self,
+        model: &Model,
+        tokens: &[u32],
+        entry: Entry,
+    ) -> Option<Entry> {
+        if self.paged || self.forgets || entry.bytes() > self.limit {
+            return Some(entry);
+        }
+        self.put(model, tokens, entry);
+        None
+    }
+
+    fn put(&mut self, model: &Model, tokens: &[u32], entry: Entry) {
+        // What can be made of another by going back need not be there twice.
+        let alike = self.tree.alike(tokens);
+        let is_there = |found: &&Found<'_, Entry>| {
+            let (other, end) = (found.what, tokens.len());
+            let is_as_good = other.cuts == entry.cuts && other.exact >= entry.exact;
+            is_as_good && found.shared == end && other.reached(end, |to| to) == end
         };
-        // What can be made of the new one by going back need not be there twice. It goes when nobody looks at the
-        // states any more.
-        let _less = {
-            let Some(states) = model.states() else {
-                return Ok(());
-            };
-            if states.bytes_of(id) as u64 > self.limit {
-                return Ok(());
-            }
-            self.tree.take_on_the_way(tokens, |entry| {
-                let end = entry.cache.offset();
-                entry.cuts != cuts || entry.exact > exact || states.reachable(id, end) != end
-            })
-        };
-        let entry = Entry {
-            cache,
-            id,
-            cuts,
-            exact,
-        };
+        if let Some(place) = alike.iter().find(is_there).map(Found::place) {
+            self.tree.touch(place);
+            return;
+        }
+        let less = self.tree.take_on_the_way(tokens, |other| {
+            let end = other.cache.offset();
+            let is_another = other.cuts != entry.cuts || other.exact > entry.exact;
+            is_another || entry.cache.reachable(end) != end
+        });
+        drop(less);
         self.tree.keep(tokens, entry);
         while self.bytes(model) > self.limit && self.tree.drop_oldest().is_some() {}
-        Ok(())
     }
 
     /// Begins to read from disk what is there of a prompt beyond the `read` tokens that need not be read in any case,
@@ -217,7 +276,7 @@ impl Prefixes {
     pub(crate) fn write(
         &mut self,
         tokens: &[u32],
-        cache: &Cache,
+        cache: &mut Cache,
         cuts: Cuts,
         cost: f64,
     ) -> Result<()> {
@@ -240,13 +299,30 @@ impl Prefixes {
         }
     }
 
-    /// Bytes of all that is kept.
-    fn bytes(&self, model: &Model) -> u64 {
-        let states = model.states();
-        states.map_or(0, |states| states.bytes_of_all(&self.ids()) as u64)
+    fn bytes_of(&self, model: &Model, cache: &Cache) -> u64 {
+        match (model.states(), cache.sequence()) {
+            (Some(states), Some(id)) => states.bytes_of(id) as u64,
+            _ => cache.nbytes() as u64,
+        }
     }
 
-    /// Bytes that would be free if nothing were kept, neither here nor in `other`.
+    /// Bytes of all that is kept.
+    fn bytes(&self, model: &Model) -> u64 {
+        match model.states() {
+            Some(states) => states.bytes_of_all(&self.ids()) as u64,
+            None => self.bytes_of_buffers(),
+        }
+    }
+
+    /// The same in buffers.
+    pub(crate) fn bytes_of_buffers(&self) -> u64 {
+        match self.paged {
+            true => 0,
+            false => self.tree.all().map(Entry::bytes).sum(),
+        }
+    }
+
+    /// Bytes of pages that would be free if nothing were kept, neither here nor in `other`.
     pub(crate) fn bytes_alone(&self, model: &Model, other: Option<SequenceId>) -> u64 {
         let waiting = self.disk.iter().flat_map(Disk::waiting);
         let waiting = waiting.filter_map(Cache::sequence);
@@ -256,7 +332,8 @@ impl Prefixes {
     }
 
     fn ids(&self) -> Vec<SequenceId> {
-        self.tree.all().map(|entry| entry.id).collect()
+        let caches = self.tree.all().map(|entry| &entry.cache);
+        caches.filter_map(Cache::sequence).collect()
     }
 
     /// Gives up what waits to be written, or what was used longest ago; false if nothing is there.

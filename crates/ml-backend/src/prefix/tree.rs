@@ -152,10 +152,16 @@ impl<S> Tree<S> {
         }
     }
 
-    /// What was found there.
-    pub(crate) fn get(&self, place: FoundPlace) -> Option<&S> {
-        let kept = self.nodes.get(place.0)?.kept.as_ref();
-        kept.map(|kept| &kept.what)
+    /// What was found there. To be called before anything else changes, as the next one.
+    pub(crate) fn get_mut(&mut self, place: FoundPlace) -> Option<&mut S> {
+        let kept = self.nodes.get_mut(place.0)?.kept.as_mut();
+        kept.map(|kept| &mut kept.what)
+    }
+
+    /// Gives up what was found there.
+    pub(crate) fn remove(&mut self, place: FoundPlace) -> Option<S> {
+        self.nodes.get(place.0)?.kept.as_ref()?;
+        self.take(place.0)
     }
 
     /// Gives up what was used longest ago.

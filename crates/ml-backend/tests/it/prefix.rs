@@ -152,6 +152,54 @@ fn what_need_not_be_read_is_not() {
     );
 }
 
+/// Caches in buffers, as on GPUs: a request has a copy of what was kept, up to the last whole chunk.
+#[test]
+fn buffers_are_kept_too() {
+    for (name, window, forgets) in [
+        ("qwen3", 16, false),
+        ("gemma3_text", 300, true),
+        ("qwen3_5_text", 16, true),
+    ] {
+        let dir = model(name, window, Weights::Bf16);
+        let plain = || builder().plain_mlx(true);
+        let with = plain().load(dir.path()).unwrap();
+        let without = plain().prefix_cache(0).load(dir.path()).unwrap();
+        // Little room: what is kept goes, and nothing waits.
+        let little = plain().memory_limit(24 << 20).load(dir.path()).unwrap();
+        for (prompt, _) in prompts().into_iter().step_by(4) {
+            let wanted = run(&without, &prompt);
+            assert_eq!(wanted.metrics.reused_tokens, 0);
+            for backend in [&with, &little] {
+                same(&run(backend, &prompt), &wanted, name);
+            }
+        }
+        // What begins like the first: as far as whole chunks go that both have.
+        for (prompt, known) in [
+            (parting(333, 6, 400), 2 * CHUNK),
+            (tokens(0, 730), 5 * CHUNK),
+        ] {
+            let found = run(&with, &prompt);
+            same(&found, &run(&without, &prompt), name);
+            let reused = found.metrics.reused_tokens;
+            // Of what is forgotten, as far as something was kept.
+            assert!(
+                reused == known || forgets && reused < known,
+                "{name}: {reused}"
+            );
+            assert!(reused > 0 || known < 4 * CHUNK, "{name}: {known}");
+        }
+        let first = run(&with, &tokens(7, 300));
+        let mut longer = tokens(7, 300);
+        longer.extend(&first.token_ids);
+        longer.extend(tokens(8, 40));
+        let reuse = greedy().reuse_prefix(true);
+        let all = with.generate_ids(&longer, &reuse).unwrap();
+        assert_eq!(all.metrics.reused_tokens, 300 + 5, "{name}");
+        let found = run(&with, &longer);
+        same(&found, &run(&without, &longer), "behind what decoding made");
+    }
+}
+
 /// Several at once, in any order, with room for little: texts depend on nothing.
 #[test]
 fn no_schedule_changes_a_text() {

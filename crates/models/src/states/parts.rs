@@ -171,11 +171,6 @@ impl States {
         shares
     }
 
-    /// Whether a sequence loses what it once knew: a window, or recurrent states.
-    pub fn forgets(&self) -> bool {
-        !self.map.slots().is_empty() || self.map.kinds().iter().any(|kind| kind.window.is_some())
-    }
-
     /// How many tokens a sequence would hold behind [`States::rewind`] to `to`.
     pub fn reachable(&self, id: SequenceId, to: i32) -> i32 {
         self.sequences.get(&id).map_or(0, |s| s.reachable(to))

@@ -1,6 +1,9 @@
 //! Several sequences at once: what one gives does not depend, not by a bit, on which others there are.
 
-use crate::common::{cases, fixture, load_with, on_both_paths, open_device};
+use crate::common::{
+    Expected, cases, fixture, load, load_with, logits_in_chunks, on_both_paths, open_device,
+    relative_error,
+};
 use mlx_core::{Array, DeviceKind, Dtype, device};
 use models::cache::Cache;
 use models::{LoadOptions, Logits, Model};
@@ -132,4 +135,29 @@ fn what_cannot_be_run_changes_no_sequence() {
         assert!(error.unwrap_err().to_string().contains("[2]"));
     }
     assert_eq!((one.offset(), other.offset()), (3, 0));
+}
+
+/// Caches that begin alike, in pages or buffers, and each goes on by itself: what one is told the other does not know.
+#[test]
+fn a_copy_goes_on_by_itself() {
+    on_both_paths(|| {
+        for name in ["qwen3-long", "gemma3-long", "qwen3_5-long"] {
+            let expected = Expected::read(name);
+            let (ids, logits) = (expected.ints("input_ids"), expected.floats("logits"));
+            let model = load(name, Some(Dtype::Float32));
+            let vocab = model.info().vocab_size;
+            let half = ids.len() / 2;
+            let mut cache = model.new_cache();
+            logits_in_chunks(&model, &mut cache, &ids[..half], &[64, 1]);
+            let mut other = cache.fork().unwrap();
+            assert_eq!(other.offset(), cache.offset());
+            logits_in_chunks(&model, &mut other, &[5; 70], &[1]);
+            let mut third = cache.fork().unwrap();
+            for (cache, sizes) in [(&mut cache, &[1][..]), (&mut third, &[7, 64])] {
+                let found = logits_in_chunks(&model, cache, &ids[half..], sizes);
+                let error = relative_error(&found, &logits[half * vocab..], vocab);
+                assert!(error <= 1e-4, "{name} in chunks of {sizes:?}: {error:.2e}");
+            }
+        }
+    });
 }

@@ -253,7 +253,7 @@ impl Disk {
     pub(crate) fn write(
         &mut self,
         tokens: &[u32],
-        cache: &Cache,
+        cache: &mut Cache,
         cuts: Cuts,
         cost: f64,
     ) -> Result<()> {
