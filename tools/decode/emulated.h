@@ -360,6 +360,7 @@ inline u16 to_bf16(float x) {
     return (u16)(x != x ? 0x7fff : (y + 0x7fff + (y >> 16 & 1)) >> 16);
 }
 inline u32 to_bf16x2(float low, float high) { return to_bf16(low) | (u32)to_bf16(high) << 16; }
+inline u32 masked_or(u32 word, u32 mask, u32 more) { return (word & mask) | more; }
 inline u32 nibbles(u32 word) { return (word & 0x000f000fu) | 0x43004300u; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float __fdividef(float a, float b) { return a / b; }

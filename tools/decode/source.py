@@ -19,7 +19,7 @@ FILES = [
 ]
 
 
-ROWS = ["rows/units.cuh", "rows/pipe.cuh", "rows/tiles.cuh", "rows/multiply.cuh", "rows/attend.cuh"]
+ROWS = ["rows/deal.cuh", "rows/stream.cuh", "rows/tiles.cuh", "rows/multiply.cuh", "rows/attend.cuh"]
 
 
 def files(tokens):

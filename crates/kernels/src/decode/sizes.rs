@@ -28,8 +28,8 @@ const TOKENS: [&str; 2] = [
 ];
 const ROWS: [&str; 7] = [
     include_str!("cuda/place.cuh"),
-    include_str!("cuda/rows/units.cuh"),
-    include_str!("cuda/rows/pipe.cuh"),
+    include_str!("cuda/rows/deal.cuh"),
+    include_str!("cuda/rows/stream.cuh"),
     include_str!("cuda/rows/tiles.cuh"),
     include_str!("cuda/rows/multiply.cuh"),
     include_str!("cuda/rows/attend.cuh"),
@@ -42,9 +42,6 @@ const TOGETHER: [usize; 4] = [8, 4, 2, 1];
 
 /// More than those, for which there is another kernel.
 const MANY: [usize; 4] = [16, 32, 64, 128];
-
-/// Stages of that kernel for which there has to be room: with fewer it would wait for its weights.
-const STAGES: usize = 3;
 
 /// Elements of the inputs of several tokens that may be in shared memory at a time, the most first.
 const SLICES: [usize; 3] = [32 << 10, 16 << 10, 8 << 10];
@@ -218,7 +215,9 @@ impl Sizes {
         steps.extend((several > 1).then_some(several));
         let many = |tokens: &usize| {
             *tokens <= target.multiprocessors as usize
-                && self.shared_bytes_of_many(target, *tokens)
+                // Two have the same row blocks of gate and up.
+                && target.multiprocessors > 1
+                && self.shared_bytes_of_many(*tokens)
                     <= self.dynamic_shared_memory(target) as usize
         };
         steps.extend(MANY.into_iter().take_while(many));
@@ -315,44 +314,55 @@ impl Sizes {
         parts.iter().map(|part| part.next_multiple_of(128)).sum()
     }
 
-    /// Bytes of shared memory, which is laid out in `rows/pipe.cuh`, that are enough for so many tokens and
-    /// [`STAGES`] stages.
-    fn shared_bytes_of_many(&self, target: Target, tokens: usize) -> usize {
-        let (warps, grid) = (WARPS as usize, target.multiprocessors.max(1) as usize);
+    /// Bytes of shared memory, which is laid out in `rows/stream.cuh`, that are enough for so many tokens and
+    /// [`TILES`] tiles a warp.
+    fn shared_bytes_of_many(&self, tokens: usize) -> usize {
+        let warps = WARPS as usize;
         let query_rows = self.heads * self.head_dim;
-        let qkv_rows = query_rows + 2 * self.kv_heads * self.head_dim;
-        // A stage has a row of tiles for each thread block, or, where row blocks are few, one of them.
-        let stages = |packing: Packing, rows: usize, columns: usize| {
-            let deep = columns.div_ceil(packing.tile());
-            rows.div_ceil(16) * deep / grid / 2 + 2 * deep
+        let in_runs = self.layers.is_affine() && self.hidden >= 2048;
+        // Tiles of a class of chains: of one, or, of gate and up, of every other one.
+        let of_chain = |columns: usize| {
+            let deep = columns.div_ceil(self.layers.tile());
+            match in_runs {
+                true => (deep / warps).max(1),
+                false => deep.div_ceil(warps),
+            }
         };
-        let listed = stages(self.layers, qkv_rows, self.hidden)
-            + stages(self.layers, self.hidden, query_rows)
-            + stages(self.layers, 2 * self.intermediate, self.hidden)
-            + stages(self.layers, self.hidden, self.intermediate)
-            + stages(self.head, self.vocab, self.hidden);
-        let groups = |packing: Packing| match packing {
-            Packing::Affine { group, .. } => packing.tile() / group,
-            Packing::Dense | Packing::Bf12 => 0,
+        let of_gate = match in_runs {
+            true => 2 * self.hidden.div_ceil(self.layers.tile()).div_ceil(4),
+            false => warps / 2 * of_chain(self.hidden),
         };
-        let matrices = (7 * self.sliding.len() + 1) * if self.any_affine() { 3 } else { 1 };
-        let inputs = 2 * tokens * (2 * self.layers.tile()).max(self.head.tile());
-        let weights = warps * self.layers.tile_bytes().max(self.head.tile_bytes());
+        let chains = [self.hidden, query_rows, self.intermediate].map(of_chain);
+        let tiles = chains.into_iter().fold(of_gate, usize::max);
+
         let repeat = self.heads / self.kv_heads;
         let queries: usize = 2 * repeat * (2 * self.head_dim + 8);
         let key_warps = warps / (self.head_dim / 128).max(1);
         let joined = 4 * repeat * (key_warps * (self.head_dim + 2) + 2 * MAX_SPLITS);
-        let attention = joined.max(warps * 8 * MAX_SPLITS * repeat) + 12 * queries + 2048;
+        let parts = if queries > 4096 { 6 } else { 12 };
+        let attention = 2 * joined + parts * queries + 2048;
+
+        let inputs = (2 * tokens * tiles * self.layers.tile())
+            .max(attention)
+            .max(4 * self.hidden)
+            .max(2 * tokens * self.head.tile())
+            .next_multiple_of(128);
+        let groups = |packing: Packing, tiles: usize| match packing {
+            Packing::Affine { group, .. } => tiles * packing.tile() / group,
+            Packing::Dense | Packing::Bf12 => 0,
+        };
+        let tiles_of_head = inputs / (2 * tokens * self.head.tile());
+        let sums = groups(self.layers, tiles).max(groups(self.head, tiles_of_head));
+        let matrices = (7 * self.sliding.len() + 1) * if self.any_affine() { 3 } else { 1 };
+        let weights = warps * self.layers.tile_bytes().max(self.head.tile_bytes());
         let parts = [
             256,
             8 * matrices,
             20 * tokens,
             8 * (tokens + 1),
-            8 * listed + 32,
-            4 * tokens * (2 * groups(self.layers)).max(groups(self.head)),
-            warps / 2 * 64 * tokens,
-            (STAGES * inputs).max(attention),
-            STAGES * weights,
+            4 * tokens * sums,
+            inputs,
+            TILES * weights,
         ];
         parts.iter().map(|part| part.next_multiple_of(128)).sum()
     }
@@ -367,12 +377,11 @@ impl Sizes {
         let of_token = of_token
             + match tokens > TOGETHER[0] {
                 false => 8 * sums,
-                // Up to three thread blocks share a row, of each of which there are sums of pairs of chains, and
-                // those of the other chain of each pair.
+                // Up to three thread blocks share a row, of each of which there are sums of chains; of gate and up
+                // there are those of two classes.
                 true => {
-                    let pairs = if self.any_affine() { 8 } else { 4 };
-                    let widest = qkv_rows.max(self.hidden);
-                    3 * pairs * (sums + widest) + self.hidden + 2 * self.head_dim
+                    let chains = if self.any_affine() { 16 } else { 8 };
+                    3 * chains * sums + 4 * self.intermediate + self.hidden + 2 * self.head_dim
                 }
             };
         tokens * (of_token + 64) + 4096

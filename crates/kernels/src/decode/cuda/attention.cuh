@@ -63,8 +63,11 @@ __device__ __forceinline__ void load_head(const float* qkv, int row, u64 bias, i
     for (int i = 0; i < HEAD_DIM / 32; i++) {
         x[i] = 0.0f;
 #pragma unroll
-        for (int p = 0; p < Product<QKV>::PARTIALS; p++)
-            x[i] += row_sum<QKV, float>(qkv, p, row + lane + 32 * i);
+        for (int p = 0; p < Product<QKV>::PARTIALS; p++) {
+            // Read in any case, so that all of a thread's reads are under way at once.
+            const float part = row_sum<QKV, float>(qkv, p, row + lane + 32 * i);
+            x[i] += !MANY || has_part<QKV>(p, row + lane + 32 * i) ? part : 0.0f;
+        }
         if (QKV_BIASES) x[i] += bf16(__ldg(reinterpret_cast<const u16*>(bias) + of_bias + lane + 32 * i));
     }
 }
@@ -279,6 +282,10 @@ __device__ __forceinline__ void attend(const uint4* keys, const uint4* values, i
     }
 }
 
+/// Where element `i` of what a warp has mixed lies: lanes that write together, four elements each, have them in
+/// different banks.
+__device__ __forceinline__ int in_banks(int i) { return i ^ (i >> 5 & 1) << 2 ^ (i >> 7 & 1) << 3; }
+
 /// Brings all warps to one maximum and adds: leaves the sum of `mixed`, head by head, in `parts`, and
 /// each head's maximum and sum of weights in `part_scales`.
 __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, float2* scales, float* parts,
@@ -296,7 +303,7 @@ __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, f
         for (int w = 0; w < KEY_WARPS; w++) most = fmaxf(most, scales[w * REPEAT + row].x);
         float shrink = exp2_fast(state.most - most);
         // The product's column of element 8 i + j of a part is i: this lane has two columns.
-        float* to = of_warps + group * WIDTH + row * HEAD_DIM + side * 8 * VALUE_TILES + 16 * column;
+        const int at = row * HEAD_DIM + side * 8 * VALUE_TILES + 16 * column;
 #pragma unroll
         for (int p = 0; p < VALUE_TILES / 8; p++)
 #pragma unroll
@@ -309,14 +316,14 @@ __device__ __forceinline__ void combine_warps(Running& state, float* of_warps, f
                     x.y = (m[1][i] + m[1][i + 2]) * shrink;
                     x.z = (m[2][i] + m[2][i + 2]) * shrink;
                     x.w = (m[3][i] + m[3][i + 2]) * shrink;
-                    *reinterpret_cast<float4*>(to + 64 * p + 8 * i + j) = x;
+                    *reinterpret_cast<float4*>(of_warps + group * WIDTH + in_banks(at + 64 * p + 8 * i + j)) = x;
                 }
     }
     __syncthreads();
     for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
         float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < KEY_WARPS; w++) sum += of_warps[w * WIDTH + i];
+        for (int w = 0; w < KEY_WARPS; w++) sum += of_warps[w * WIDTH + in_banks(i)];
         parts[i] = sum;
     }
     if (threadIdx.x < REPEAT) {

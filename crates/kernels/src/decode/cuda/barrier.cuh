@@ -26,6 +26,19 @@ struct Barrier {
         __syncthreads();
     }
 
+    /// The halves of `wait`, for work between them that needs nothing of other blocks.
+    __device__ __forceinline__ void arrive() {
+        goal += GRID;
+        __syncthreads();
+        if (threadIdx.x == 0) add_release(arrived);
+    }
+    __device__ __forceinline__ void wait_for_all() {
+        if (threadIdx.x == 0)
+            while (read_acquire(arrived) < goal) {
+            }
+        __syncthreads();
+    }
+
     /// Waits for the `makers` blocks of which this may be one, where the others have made nothing since the last
     /// `wait`.
     __device__ __forceinline__ void wait_for(u32 makers, bool is_maker) {

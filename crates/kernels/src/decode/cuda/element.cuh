@@ -21,4 +21,5 @@ __device__ __forceinline__ float warp_sum(float x) {
 /// What another block wrote is read through the second-level cache, where all blocks meet.
 __device__ __forceinline__ float shared_read(const float* p) { return __ldcg(p); }
 __device__ __forceinline__ float2 shared_read(const float2* p) { return __ldcg(p); }
+__device__ __forceinline__ float4 shared_read(const float4* p) { return __ldcg(p); }
 __device__ __forceinline__ uint4 shared_read(const uint4* p) { return __ldcg(p); }

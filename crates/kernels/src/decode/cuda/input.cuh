@@ -85,8 +85,13 @@ __device__ __forceinline__ void copy_input(const u32* from, u16* input, float* s
     finish_input<KIND>(input, sums);
 }
 
+__device__ __forceinline__ void add_to(float& sum, float x) { sum += x; }
+__device__ __forceinline__ void add_to(float2& sum, float2 x) { sum.x += x.x, sum.y += x.y; }
+__device__ __forceinline__ void add_to(float4& sum, float4 x) { sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w; }
+
 /// What thread block `part` of those that share a row in the kernel of one token has summed up, of the row `row` of
-/// the product FROM, or of it and the next; zero where there are not so many. See `rows/multiply.cuh` for many tokens.
+/// the product FROM, or of it and the next ones; zero where there are not so many. See `rows/multiply.cuh` for many
+/// tokens.
 template <int FROM, typename Sum>
 __device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
     typedef Product<FROM> P;
@@ -94,27 +99,31 @@ __device__ __forceinline__ Sum row_sum(const float* sums, int part, int row) {
     if constexpr (!MANY) {
         return shared_read(place(0));
     } else {
-        Sum sum{};
+        Sum of_chains[P::SUMS], sum{};
 #pragma unroll
-        for (int i = 0; i < P::SUMS; i++) {
-            const Sum pair = shared_read(place(i));
-            if constexpr (sizeof(Sum) == 4) {
-                sum += pair;
-            } else {
-                sum.x += pair.x;
-                sum.y += pair.y;
-            }
+        for (int i = 0; i < P::SUMS; i++) of_chains[i] = shared_read(place(i));
+        // In pairs of chains, as `gather` adds them.
+#pragma unroll
+        for (int i = 0; i < P::SUMS; i += 2) {
+            if (i + 1 < P::SUMS) add_to(of_chains[i], of_chains[i + 1]);
+            add_to(sum, of_chains[i]);
         }
-        // Read in any case, so that all of a thread's reads are under way at once.
-        const int block = row / 16;
-        return part == 0 || part <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP) ? sum : Sum{};
+        return sum;
     }
+}
+
+/// Whether there is that part of a row.
+template <int FROM>
+__device__ __forceinline__ bool has_part(int part, int row) {
+    typedef Product<FROM> P;
+    const int block = row / 16;
+    return part == 0 || part <= P::owner((block + 1) * P::DEEP - 1) - P::owner(block * P::DEEP);
 }
 
 /// Adds what the product FROM has left, normalized by `before` if there is
 /// one, to the residual stream, which every block holds in float32, and makes the input of the next
 /// product: the stream through the norm `after`. Of several tokens a block has one, and `input` lies in
-/// device memory.
+/// device memory; of many, `partials` are whole sums.
 template <int KIND, int FROM>
 __device__ __forceinline__ void add_and_normalize(const float* partials, const u32* before, const u32* after,
                                                   float* residual, float* reduce, u16* input, float* sums) {
@@ -130,11 +139,11 @@ __device__ __forceinline__ void add_and_normalize(const float* partials, const u
         weight[i] = 0;
         if (pair >= HIDDEN / 2) continue;
         weight[i] = __ldg(after + pair);
+        if constexpr (MANY) {
+            if (PARTIALS > 0) x[i] = reinterpret_cast<const float2*>(partials)[pair];
+        } else if constexpr (PARTIALS > 0) {
 #pragma unroll
-        for (int p = 0; p < PARTIALS; p++) {
-            const float2 part = row_sum<FROM == NOTHING ? OUT : FROM, float2>(partials, p, 2 * pair);
-            x[i].x += part.x;
-            x[i].y += part.y;
+            for (int p = 0; p < PARTIALS; p++) add_to(x[i], row_sum<FROM, float2>(partials, p, 2 * pair));
         }
         squares = __fmaf_rn(x[i].x, x[i].x, __fmaf_rn(x[i].y, x[i].y, squares));
     }

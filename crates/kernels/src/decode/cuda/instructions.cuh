@@ -35,6 +35,13 @@ __device__ __forceinline__ u32 to_bf16x2(float low, float high) {
     return y;
 }
 
+/// The bits of `word` that `mask` has, and those of `more`, in one instruction.
+__device__ __forceinline__ u32 masked_or(u32 word, u32 mask, u32 more) {
+    u32 y;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(word), "r"(mask), "r"(more));
+    return y;
+}
+
 /// Two nibbles as bfloat16 numbers 128 + q.
 __device__ __forceinline__ u32 nibbles(u32 word) {
     u32 y;

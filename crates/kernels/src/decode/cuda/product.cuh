@@ -396,9 +396,15 @@ __device__ __forceinline__ float activate(float x) {
     return x / (1.0f + exp2_fast(-1.4426950408889634f * x));
 }
 
-/// A row's sum as a logit. See `Cursor::aim`: the last row block may begin early, or end late.
-__device__ __forceinline__ void write_logit(float* logits, int block, int row, float sum) {
+/// A row's sum as a logit.
+__device__ __forceinline__ float logit_of(float sum) {
     if constexpr (SOFTCAP > 0.0f) sum = SOFTCAP * tanhf(sum / SOFTCAP);
+    return sum;
+}
+
+/// To its place. See `Cursor::aim`: the last row block may begin early, or end late.
+__device__ __forceinline__ void write_logit(float* logits, int block, int row, float sum) {
+    sum = logit_of(sum);
     int at = VOCAB % 16 == 0 || LM_HEAD_BITS == 12 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
     if (at >= block * 16 && at < VOCAB) logits[at] = sum;
 }

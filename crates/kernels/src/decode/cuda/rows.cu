@@ -1,8 +1,8 @@
 // A token of each of many sequences through the whole model, in one launch that reads the weights once.
 //
-// As `tokens.cu`, with the same sums in the same order; but what the tokens have in the columns of a tile comes
-// through shared memory beside the tiles, for eight row blocks at a time, since all of it would neither fit there
-// nor come in the time of the weights. Residual streams and rotations are in device memory.
+// As `tokens.cu`, with the same sums in the same order; but a thread block has only some columns of a product, in many
+// rows, since not all that the tokens have would fit into shared memory, and what it sums up lies in device memory for
+// whoever wants it. Residual streams and rotations are there too.
 
 /// Adds what the product FROM has left to the residual streams that this block keeps, and leaves them normalized for
 /// the product KIND. A function of its own, as `attend_rows` is.
@@ -12,11 +12,24 @@ __device__ __noinline__ void normalize_rows(int at, const u32* before, const u32
     const Place* places = reinterpret_cast<const Place*>(shared + ROWS_AT_PLACES);
 #pragma unroll 1
     for (int token = blockIdx.x; token < TOKENS; token += GRID) {
+        if (places[token].position < 0) continue;
         u32* own = scratch + token * TOKEN_STRIDE;
-        if (places[token].position >= 0)
-            add_and_normalize<KIND, FROM>(reinterpret_cast<const float*>(own + at), before, after,
-                                          reinterpret_cast<float*>(own + AT_STREAM), reinterpret_cast<float*>(shared),
-                                          reinterpret_cast<u16*>(own + AT_NORMALIZED), nullptr);
+        float* sums = reinterpret_cast<float*>(shared + ROWS_AT_INPUTS);
+        if constexpr (FROM != NOTHING) {
+            const float* partials = reinterpret_cast<const float*>(own + at);
+#pragma unroll 2
+            for (int i = threadIdx.x; i < HIDDEN / 4; i += THREADS) {
+                float4 sum = row_sum<FROM, float4>(partials, 0, 4 * i);
+#pragma unroll
+                for (int p = 1; p < Product<FROM>::PARTIALS; p++)
+                    if (has_part<FROM>(p, 4 * i)) add_to(sum, row_sum<FROM, float4>(partials, p, 4 * i));
+                reinterpret_cast<float4*>(sums)[i] = sum;
+            }
+            __syncthreads();
+        }
+        add_and_normalize<KIND, FROM>(sums, before, after, reinterpret_cast<float*>(own + AT_STREAM),
+                                      reinterpret_cast<float*>(shared), reinterpret_cast<u16*>(own + AT_NORMALIZED),
+                                      nullptr);
         __syncthreads();
     }
 }
@@ -31,6 +44,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     u64* matrices = reinterpret_cast<u64*>(shared + ROWS_AT_MATRICES);
     Place* places = reinterpret_cast<Place*>(shared + ROWS_AT_PLACES);
     int* starts = reinterpret_cast<int*>(shared + ROWS_AT_STARTS);
+    __shared__ u32 flag;
     const u64* last = table + LAYERS * LAYER_WORDS;
 
     keep_matrices(table, last, matrices);
@@ -40,13 +54,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     __syncthreads();
     if (threadIdx.x / 32 < 2) count_parts(places, threadIdx.x / 32, starts + threadIdx.x / 32 * (TOKENS + 1));
-#pragma unroll 1
-    for (int kind = QKV; kind <= LOGITS; kind++) {
-        Stage* list = reinterpret_cast<Stage*>(shared + ROWS_AT_LIST);
-        list_stages(kind, list, reinterpret_cast<int*>(list + LISTED_UP_TO[5]));
-    }
-    Pipe pipe(matrices, shared);
-    pipe.start();
+    Weights weights(matrices, shared);
+    weights.begin_all();
     Barrier barrier(scratch + AT_COUNTERS);
     Account account;
     auto wait = [&] {
@@ -78,7 +87,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                         rotation + HEAD_DIM / 2);
         embed(tokens[token], last + EMBEDDING, reinterpret_cast<float*>(of_token(AT_STREAM, token)));
     });
-    auto nothing = [](int, Sums&) {};
 
 #pragma unroll 1
     for (int layer = 0; layer < LAYERS; layer++) {
@@ -92,29 +100,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
         wait_for_normalized();
         auto multiply_shared = [&](int kind, int from, int to) {
-            multiply_rows<BITS, GROUP, OUT>(pipe, kind, scratch + from, reinterpret_cast<float*>(scratch + to), scratch,
-                                             shared, nothing);
+            multiply_rows<BITS, GROUP, OUT>(weights, kind, scratch + from, reinterpret_cast<float*>(scratch + to), nullptr,
+                                            shared);
             account.charge(MULTIPLY);
-            wait();
         };
 #pragma unroll 1
         for (int kind = QKV; kind <= DOWN; kind++) {
             if (kind == GATE_UP) {
                 normalize_rows<GATE_UP, OUT>(AT_OUT, norm(ATTENTION_OUT_NORM), norm(MLP_NORM), scratch, shared);
                 wait_for_normalized();
-                multiply_rows<BITS, GROUP, GATE_UP>(pipe, kind, scratch + AT_NORMALIZED, nullptr, scratch, shared,
-                                                  [&](int block, Sums& sums) { activate_rows(scratch, block, sums); });
+                multiply_rows<BITS, GROUP, GATE_UP>(weights, kind, scratch + AT_NORMALIZED,
+                                                    reinterpret_cast<float*>(scratch + AT_GATED), nullptr, shared);
                 account.charge(MULTIPLY);
+                activate_rows(scratch, places, &flag);
+                account.charge(GATHER);
                 wait();
                 continue;
             }
             multiply_shared(kind, kind == QKV ? AT_NORMALIZED : kind == OUT ? AT_MIXED : AT_ACTIVATED,
                             kind == QKV ? AT_QKV : kind == OUT ? AT_OUT : AT_DOWN);
             if (kind == QKV) {
+                barrier.arrive();
+                const Attention attention(table, caches, scratch, shared, layer);
+                attention.find(attention.begin);
+                barrier.wait_for_all();
+                account.charge(WAIT);
                 attend_rows(table, caches, scratch, shared, layer);
                 account.charge(ATTEND);
-                wait();
             }
+            wait();
         }
     }
 
@@ -123,8 +137,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                                  reinterpret_cast<const u32*>(last[FINAL_NORM]), scratch, shared);
     wait_for_normalized();
     multiply_rows<LM_HEAD_BITS, LM_HEAD_GROUP, LOGITS>(
-        pipe, LOGITS, scratch + AT_NORMALIZED, nullptr, scratch, shared,
-        [&](int block, Sums& sums) { write_logits(logits, block, sums); });
+        weights, LOGITS, scratch + AT_NORMALIZED, nullptr, logits, shared);
     account.charge(MULTIPLY);
     account.write(scratch);
     if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;

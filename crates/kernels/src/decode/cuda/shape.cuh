@@ -72,8 +72,8 @@ struct Product {
     static constexpr int RUNS = ceil_div(DEEP, RUN);
     /// Sums that a row's is made of: of runs, or of every WARPSth tile.
     static constexpr int CHAINS = STEP == 1 ? RUNS : WARPS;
-    /// What a kernel of many tokens leaves of a thread block's part of a row: a sum of each pair of chains.
-    static constexpr int SUMS = MANY && SPLIT ? ceil_div(CHAINS, 2) : 1;
+    /// What a kernel of many tokens leaves of a thread block's part of a row: a sum of each chain.
+    static constexpr int SUMS = MANY && SPLIT ? CHAINS : 1;
     static constexpr int BLOCKS_OF_GRID =
         SPLIT ? smaller(GRID, smaller(2 * BLOCKS, TILES)) : smaller(GRID, BLOCKS);
 
@@ -191,7 +191,9 @@ static_assert(MANY || RING_STAGES >= 2, "shared memory has no room for two tiles
 // tokens has all of what follows the counters, one behind the other.
 constexpr int AT_COUNTERS = 0;
 constexpr int AT_HEAD_COUNTERS = 64;
-constexpr int AT_QKV = 64 + ceil_div(TOKENS * KV_HEADS, 32) * 32;
+/// Of many tokens, of the thread blocks that have the same row blocks of gate and up.
+constexpr int AT_GATE_COUNTERS = 64 + ceil_div(TOKENS * KV_HEADS, 32) * 32;
+constexpr int AT_QKV = AT_GATE_COUNTERS + (MANY ? ceil_div(GRID, 32) * 32 : 0);
 constexpr int AT_OUT = AT_QKV + Product<QKV>::PARTIALS * Product<QKV>::SUMS * QKV_ROWS;
 constexpr int AT_DOWN = AT_OUT + Product<OUT>::PARTIALS * Product<OUT>::SUMS * HIDDEN;
 constexpr int AT_MIXED = AT_DOWN + Product<DOWN>::PARTIALS * Product<DOWN>::SUMS * HIDDEN;
@@ -200,11 +202,11 @@ constexpr int AT_PARTS = AT_ACTIVATED + ceil_div(INTER, 8) * 4;
 constexpr int AT_PART_SCALES = AT_PARTS + KV_HEADS * MOST_SPLITS * REPEAT * HEAD_DIM;
 /// The normalized residual stream, where one block makes it for all.
 constexpr int AT_NORMALIZED = ceil_div(AT_PART_SCALES + KV_HEADS * MOST_SPLITS * REPEAT * 2, 4) * 4;
-/// Of many tokens also what a block of few keeps in shared memory, and the sums of odd chains.
+/// Of many tokens also what a block of few keeps in shared memory, and the sums of gate and up of each class.
 constexpr int AT_STREAM = AT_NORMALIZED + (TOKENS == 1 ? 0 : ceil_div(HIDDEN, 8) * 4);
 constexpr int AT_TURNS = AT_STREAM + (MANY ? ceil_div(HIDDEN, 4) * 4 : 0);
-constexpr int AT_OTHERS = AT_TURNS + (MANY ? ROTATIONS * HEAD_DIM : 0);
-constexpr int TOKEN_END = AT_OTHERS + (MANY ? larger(AT_OUT - AT_QKV, larger(AT_DOWN - AT_OUT, AT_MIXED - AT_DOWN)) : 0);
+constexpr int AT_GATED = AT_TURNS + (MANY ? ROTATIONS * HEAD_DIM : 0);
+constexpr int TOKEN_END = AT_GATED + (MANY ? 4 * INTER : 0);
 constexpr int TOKEN_STRIDE = ceil_div(TOKEN_END - AT_QKV, 32) * 32;
 constexpr int SCRATCH_END = TOKENS == 1 ? TOKEN_END : AT_QKV + TOKENS * TOKEN_STRIDE;
 static_assert(SCRATCH_END <= SCRATCH, "the host gives too little scratch");

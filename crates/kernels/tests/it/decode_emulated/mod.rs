@@ -105,8 +105,8 @@ fn a_model_in_bfloat16_equals_float64_and_several_tokens_each_alone() {
 }
 
 #[test]
-fn a_model_in_four_bits_equals_float64_and_eight_tokens_each_alone() {
-    check("qwen3_four_bits", qwen3(FOUR_BITS), &[8]);
+fn a_model_in_four_bits_equals_float64_and_several_tokens_each_alone() {
+    check("qwen3_four_bits", qwen3(FOUR_BITS), &[8, 16]);
 }
 
 #[test]
@@ -115,13 +115,13 @@ fn a_model_in_twelve_bits_equals_float64_and_many_tokens_each_alone() {
 }
 
 #[test]
-fn windows_norms_behind_and_caps_equal_float64_and_eight_tokens_each_alone() {
-    check("gemma", gemma(), &[8]);
+fn windows_norms_behind_and_caps_equal_float64_and_several_tokens_each_alone() {
+    check("gemma", gemma(), &[8, 16]);
 }
 
 #[test]
-fn biases_equal_float64() {
-    check("qwen2", qwen2(), &[]);
+fn biases_equal_float64_and_many_tokens_each_alone() {
+    check("qwen2", qwen2(), &[16]);
 }
 
 /// The source with the one place of `right` made `wrong`.

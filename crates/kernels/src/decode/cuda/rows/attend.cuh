@@ -1,9 +1,6 @@
 // Attention of many tokens. All parts of all tokens are one line, of which each thread block has an equal piece: of a
 // token's head it mostly has all parts, and prepares the head once. While a part's sums are joined, the keys and values
-// of the next one are on their way.
-
-/// Parts that are prepared at a time.
-constexpr int PARTS_AT_ONCE = QUERY_BYTES > 4096 ? 6 : 12;
+// of the next one are on their way; two parts in turn have a place for their sums.
 
 /// Of one of them what is found once.
 struct Piece {
@@ -14,13 +11,14 @@ struct Piece {
     u32 is_last;       // of its head, anywhere
 };
 
-/// Parts that are asked for while their heads are prepared.
-constexpr int PREFETCHED = 2;
+/// Parts that are asked for before their heads are prepared.
+constexpr int PREFETCHED = 6;
 
-/// What a warp has to join the parts of a head.
-constexpr int JOIN_BYTES = align_up(MOST_SPLITS * REPEAT * 8);
-constexpr int ROWS_AT_QUERIES = align_up(larger(AT_QUERIES, WARPS * JOIN_BYTES));
+/// What there is to join the parts of a head: weights of the parts, and, of each query, their sum.
+constexpr int JOIN_BYTES = align_up((MOST_SPLITS + 1) * REPEAT * 4);
+constexpr int ROWS_AT_QUERIES = 2 * OF_PART;
 constexpr int ROWS_AT_PIECES = ROWS_AT_QUERIES + align_up(PARTS_AT_ONCE * QUERY_BYTES);
+static_assert(PARTS_AT_ONCE * JOIN_BYTES <= 2 * OF_PART, "shared memory for what parts weigh");
 static_assert(ROWS_AT_PIECES + PARTS_AT_ONCE * (int)sizeof(Piece) <= ATTENTION_OF_ROWS, "shared memory for attention");
 
 /// Counts the parts before each token's, in layers of either kind: by one warp each.
@@ -85,31 +83,72 @@ __device__ __forceinline__ void find_pieces(const Place* places, const int* star
     __syncthreads();
 }
 
-/// All parts of a head together, as `combine_parts`, by one warp.
-__device__ __forceinline__ void join_parts(const Part& part, u32* scratch, float2* of_parts) {
-    constexpr int WIDTH = REPEAT * HEAD_DIM;
-    const int lane = threadIdx.x % 32, head = part.head;
-    const float* parts = reinterpret_cast<const float*>(scratch + AT_PARTS) + head * MOST_SPLITS * WIDTH;
-    const float2* part_scales = reinterpret_cast<const float2*>(scratch + AT_PART_SCALES) + head * MOST_SPLITS * REPEAT;
-    for (int i = lane; i < part.splits * REPEAT; i += 32) of_parts[i] = shared_read(part_scales + i);
-    __syncwarp();
-    u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
-#pragma unroll 4
-    for (int i = lane; i < WIDTH; i += 32)
-        mixed[permuted<BITS>(head * WIDTH + i)] = combined(parts, of_parts, part.splits, i);
-    __syncwarp();
+/// What the parts of a head weigh, as `combined` has it, by one warp.
+__device__ __forceinline__ void weigh_parts(const Part& part, const u32* scratch, float* weights) {
+    const int r = threadIdx.x % 32, splits = part.splits;
+    if (r >= REPEAT) return;
+    const float2* scales =
+        reinterpret_cast<const float2*>(scratch + AT_PART_SCALES) + part.head * MOST_SPLITS * REPEAT + r;
+    float most = -1e30f, sum = 0.0f;
+    float2 scale[MOST_SPLITS];
+#pragma unroll
+    for (int s = 0; s < MOST_SPLITS; s++)
+        scale[s] = s < splits ? shared_read(scales + s * REPEAT) : make_float2(-1e30f, 0.0f);
+#pragma unroll
+    for (int s = 0; s < MOST_SPLITS; s++) most = fmaxf(most, scale[s].x);
+#pragma unroll
+    for (int s = 0; s < MOST_SPLITS; s++) {
+        if (s >= splits) continue;
+        const float weight = exp2_fast(scale[s].x - most);
+        sum = __fmaf_rn(weight, scale[s].y, sum);
+        weights[s * REPEAT + r] = weight;
+    }
+    weights[MOST_SPLITS * REPEAT + r] = sum;
 }
 
-/// This thread block's parts in a layer. A function of its own, so that what it keeps in registers costs the products
-/// none.
-__device__ __noinline__ void attend_rows(const u64* table, const u64* caches, u32* scratch, unsigned char* block_shared,
-                                         int layer) {
-    const u64* words = table + layer * LAYER_WORDS + INPUT_NORM;
-    const Place* places = reinterpret_cast<const Place*>(block_shared + ROWS_AT_PLACES);
-    const int ring = is_ring(layer);
-    const int* starts = reinterpret_cast<const int*>(block_shared + ROWS_AT_STARTS) + ring * (TOKENS + 1);
-    unsigned char* shared = block_shared + ROWS_AT_STAGES;
-    auto context_of = [&](int token) {
+/// All parts of a head together, by all warps.
+__device__ __forceinline__ void join_parts(const Part& part, u32* scratch, const float* weights) {
+    constexpr int WIDTH = REPEAT * HEAD_DIM;
+    const int head = part.head, splits = part.splits;
+    const float* parts = reinterpret_cast<const float*>(scratch + AT_PARTS) + head * MOST_SPLITS * WIDTH;
+    u16* mixed = reinterpret_cast<u16*>(scratch + AT_MIXED);
+    for (int i = threadIdx.x; i < WIDTH; i += THREADS) {
+        const int r = i / HEAD_DIM;
+        float x = 0.0f;
+        for (int first = 0; first < splits; first += 8) {
+            // Eight loads under way at a time.
+            float value[8];
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                value[j] = first + j < splits ? shared_read(parts + (first + j) * WIDTH + i) : 0.0f;
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                if (first + j < splits) x = __fmaf_rn(weights[(first + j) * REPEAT + r], value[j], x);
+        }
+        mixed[permuted<BITS>(head * WIDTH + i)] = to_bf16(x / weights[MOST_SPLITS * REPEAT + r]);
+    }
+}
+
+/// This thread block's parts in a layer.
+struct Attention {
+    const u64 *words, *caches;
+    u32* scratch;
+    const Place* places;
+    int layer, ring, begin, end;
+    const int* starts;
+    unsigned char* shared;
+
+    __device__ __forceinline__ Attention(const u64* table, const u64* caches_, u32* scratch_, unsigned char* block_shared,
+                                         int layer_)
+        : words(table + layer_ * LAYER_WORDS + INPUT_NORM), caches(caches_), scratch(scratch_),
+          places(reinterpret_cast<const Place*>(block_shared + ROWS_AT_PLACES)), layer(layer_), ring(is_ring(layer_)),
+          starts(reinterpret_cast<const int*>(block_shared + ROWS_AT_STARTS) + ring * (TOKENS + 1)),
+          shared(block_shared + ROWS_AT_INPUTS) {
+        const int all = starts[TOKENS];
+        begin = (int)((u64)blockIdx.x * all / GRID), end = (int)((u64)(blockIdx.x + 1) * all / GRID);
+    }
+    __device__ __forceinline__ Piece* pieces() const { return reinterpret_cast<Piece*>(shared + ROWS_AT_PIECES); }
+    __device__ __forceinline__ Context context_of(int token) const {
         const Place& place = places[token];
         const float2* rotation = reinterpret_cast<const float2*>(scratch + AT_TURNS + token * TOKEN_STRIDE);
         const u64* cache = caches + (token * LAYERS + layer) * 2;
@@ -117,19 +156,32 @@ __device__ __noinline__ void attend_rows(const u64* table, const u64* caches, u3
                               RING_SCORE_SCALE, cache[0], cache[1]}
                     : Context{place.position, place.position + 1, place.capacity, rotation, SCORE_SCALE, cache[0],
                               cache[1]};
-    };
+    }
+    /// Parts from `first` on that are prepared at a time.
+    __device__ __forceinline__ int count(int first) const { return smaller(end - first, PARTS_AT_ONCE); }
+    /// Finds them; the first ones before the products they need are there.
+    __device__ __forceinline__ void find(int first) const {
+        if (first < end)
+            find_pieces(places, starts, ring, [&](int token) { return context_of(token); }, first, count(first), pieces());
+    }
+};
+
+/// Of them the first ones have been found. A function of its own, so that what it keeps in registers costs the products
+/// none.
+__device__ __noinline__ void attend_rows(const u64* table, const u64* caches, u32* scratch, unsigned char* block_shared,
+                                         int layer) {
+    const Attention attention(table, caches, scratch, block_shared, layer);
+    const u64* words = attention.words;
+    unsigned char* shared = attention.shared;
     constexpr int WIDTH = REPEAT * HEAD_DIM, SHARE = 16 * KEY_WARPS;
-    const int warp = threadIdx.x / 32, all = starts[TOKENS];
-    const int begin = (int)((u64)blockIdx.x * all / GRID), end = (int)((u64)(blockIdx.x + 1) * all / GRID);
-    float* of_warps = reinterpret_cast<float*>(shared);
-    float2* scales = reinterpret_cast<float2*>(of_warps + KEY_WARPS * WIDTH);
-    Piece* pieces = reinterpret_cast<Piece*>(shared + ROWS_AT_PIECES);
+    const int warp = threadIdx.x / 32;
+    Piece* pieces = attention.pieces();
     auto queries = [&](int i) { return reinterpret_cast<u16*>(shared + ROWS_AT_QUERIES + i * QUERY_BYTES); };
     auto of_token = [&](int token) { return scratch + token * TOKEN_STRIDE; };
 #pragma unroll 1
-    for (int first = begin; first < end; first += PARTS_AT_ONCE) {
-        const int count = smaller(end - first, PARTS_AT_ONCE);
-        find_pieces(places, starts, ring, context_of, first, count, pieces);
+    for (int first = attention.begin; first < attention.end; first += PARTS_AT_ONCE) {
+        const int count = attention.count(first);
+        if (first != attention.begin) attention.find(first);
         int next = 0;
 #pragma unroll 1
         for (int i = 0; i < count; i++) {
@@ -169,20 +221,25 @@ __device__ __noinline__ void attend_rows(const u64* table, const u64* caches, u3
             }
             if (i + 1 < count) load(pieces[i + 1], pieces[i + 1].part.begin + share);
             const int place = part.head * MOST_SPLITS + part.split;
-            combine_warps(state, of_warps, scales, reinterpret_cast<float*>(of_token(piece.token) + AT_PARTS) + place * WIDTH,
+            float* of_warps = reinterpret_cast<float*>(shared + i % 2 * OF_PART);
+            combine_warps(state, of_warps, reinterpret_cast<float2*>(of_warps + KEY_WARPS * WIDTH),
+                          reinterpret_cast<float*>(of_token(piece.token) + AT_PARTS) + place * WIDTH,
                           reinterpret_cast<float2*>(of_token(piece.token) + AT_PART_SCALES) + place * REPEAT);
-            __syncthreads();
         }
+        __syncthreads();
         if (threadIdx.x < count) {
             Piece& piece = pieces[threadIdx.x];
             piece.is_last = counted_last(scratch + AT_HEAD_COUNTERS + piece.token * KV_HEADS + piece.part.head,
                                          piece.part.splits);
         }
         __syncthreads();
+        auto weights = [&](int i) { return reinterpret_cast<float*>(shared + i * JOIN_BYTES); };
         for (int i = warp; i < count; i += WARPS)
-            if (pieces[i].is_last != 0)
-                join_parts(pieces[i].part, of_token(pieces[i].token),
-                           reinterpret_cast<float2*>(shared + warp * JOIN_BYTES));
+            if (pieces[i].is_last != 0) weigh_parts(pieces[i].part, of_token(pieces[i].token), weights(i));
+        __syncthreads();
+#pragma unroll 1
+        for (int i = 0; i < count; i++)
+            if (pieces[i].is_last != 0) join_parts(pieces[i].part, of_token(pieces[i].token), weights(i));
         __syncthreads();
     }
 }

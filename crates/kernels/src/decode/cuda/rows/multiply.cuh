@@ -1,193 +1,174 @@
-// A product of many tokens: this thread block's units of it, and what becomes of their sums.
+// A product of many tokens: this thread block's passes of it, and what becomes of their sums.
 
-/// Sums of rows that thread blocks share go to the scratch memory: of each part of a row block, and of each pair of
-/// its chains, one, which `row_sum` adds up as the kernel of one token would have.
-struct Shared {
-    float* to;      // of this lane's first row and token
-    float* others;  // where the odd chain's warp keeps its sums until the other one is done
-    int stride;     // from one place of a row's sums to the next
-
-    /// Of this lane's `i`th sum: its token's and its row's.
-    static __device__ __forceinline__ u32 offset(int i) { return (i / 4 * 8 + i % 2) * TOKEN_STRIDE + i % 4 / 2 * 8; }
-
-    template <int COUNT>
-    static __device__ __forceinline__ void each(Sums (&sums)[COUNT], float* at) {
+/// The sums of a row block, one after the other.
+template <typename Each>
+__device__ __forceinline__ void each_sum(Sums& sums, Each each) {
 #pragma unroll
-        for (int i = 0; i < EIGHTS * 4; i++) {
-            float sum = sums[0][i / 4][i % 4];
-            sums[0][i / 4][i % 4] = 0.0f;
-            if (COUNT > 1) {
-                sum += sums[COUNT - 1][i / 4][i % 4];
-                sums[COUNT - 1][i / 4][i % 4] = 0.0f;
-            }
-            at[offset(i)] = sum;
-        }
+    for (int eight = 0; eight < EIGHTS; eight++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) each(eight * 4 + j, sums[eight][j]);
+}
+
+/// A lane's place among the sums of a row block that lie in scratch memory, token by token, and that of its `i`th sum
+/// from there.
+__device__ __forceinline__ u32 place_of_lane() { return threadIdx.x % 4 * 2 * TOKEN_STRIDE + threadIdx.x % 32 / 4; }
+__device__ __forceinline__ u32 place_of_sum(int i) { return (i / 4 * 8 + i % 2) * TOKEN_STRIDE + i % 4 / 2 * 8; }
+
+/// A row block's sums among the logits, where they wait until they are whole; see `write_logit` for the last row block.
+__device__ __forceinline__ float* logit_place(float* logits, int block, int i) {
+    const int lane = threadIdx.x % 32, row = lane / 4 + i % 4 / 2 * 8, token = i / 4 * 8 + lane % 4 * 2 + i % 2;
+    const int at = VOCAB % 16 == 0 || LM_HEAD_BITS == 12 ? block * 16 + row : smaller(block * 16, VOCAB - 16) + row;
+    return at >= block * 16 && at < VOCAB ? logits + (u64)(u32)token * VOCAB + at : nullptr;
+}
+__device__ __forceinline__ void read_logits(float* logits, int block, Sums& sums) {
+    each_sum(sums, [&](int i, float& sum) {
+        const float* from = logit_place(logits, block, i);
+        sum = from != nullptr ? shared_read(from) : 0.0f;
+    });
+}
+__device__ __forceinline__ void write_logits(float* logits, int block, Sums& sums, bool are_whole) {
+    each_sum(sums, [&](int i, float& sum) {
+        float* to = logit_place(logits, block, i);
+        if (to != nullptr) *to = are_whole ? logit_of(sum) : sum;
+    });
+}
+
+/// A tile at `stage`, of which `rows` and `swizzle` are as in `multiply_tiles`, with its inputs and their groups' sums.
+template <int BIT, int GROUP_SIZE>
+__device__ __forceinline__ void multiply_tile(const unsigned char* stage, u32 rows, int swizzle, const uint4* inputs,
+                                              const float* group_sums, bool odd, Sums& sums) {
+    const Inputs mine(inputs, tile_columns(BIT));
+    if constexpr (BIT == 16) {
+        dense_rows(rows, swizzle, mine, sums);
+    } else if constexpr (BIT == 12) {
+        units_rows(stage, inputs, mine, sums);
+    } else {
+        constexpr int WORDS = larger(1, groups_of_tile(BIT, GROUP_SIZE) / 2);
+        const u32* scales = reinterpret_cast<const u32*>(stage + 2048) + threadIdx.x % 32 / 4 * WORDS;
+        affine_rows<BIT, GROUP_SIZE>(rows, swizzle, mine, scales, group_sums, odd, sums);
     }
-    static __device__ __forceinline__ void join(float* to, const float* others) {
-        Sums x, y;
-#pragma unroll
-        for (int i = 0; i < EIGHTS * 4; i++) {
-            x[i / 4][i % 4] = shared_read(to + offset(i));
-            y[i / 4][i % 4] = shared_read(others + offset(i));
-        }
-#pragma unroll
-        for (int i = 0; i < EIGHTS * 4; i++) to[offset(i)] = x[i / 4][i % 4] + y[i / 4][i % 4];
-    }
-};
+}
 
-/// This thread block's part of the product `kind` of the inputs `from`. Of rows that it has alone `give(block, sums)`
-/// gets the whole sums; others lie at `shared_sums` afterwards.
-template <int BIT, int GROUP_SIZE, int KIND, typename Give>
-__device__ __forceinline__ void multiply_rows(Pipe& pipe, int kind, const u32* from, float* shared_sums, u32* scratch,
-                                              unsigned char* shared, Give give) {
+/// A thread block's part of the product `kind` of the inputs `from`. The sums of each class lie at `to` afterwards, those
+/// of rows that thread blocks of the kernel of one token share part by part: `row_sum` adds them up as that kernel would
+/// have. Logits go to `logits`.
+template <int BIT, int GROUP_SIZE, int KIND>
+__device__ __forceinline__ void multiply_rows(Weights& weights, int kind, const u32* from, float* to, float* logits,
+                                              unsigned char* shared) {
     // KIND stands for all products that are shared, since these differ in what `DEALS` has alone.
     constexpr bool IS_SHARED = Product<KIND>::SPLIT;
-    constexpr int AT_ONCE = Dealing<KIND>::AT_ONCE;
-    constexpr int TILE = tile_columns(BIT), GROUPS = groups_of_tile(BIT, GROUP_SIZE);
+    constexpr int GROUPS = groups_of_tile(BIT, GROUP_SIZE);
+    constexpr int DEPTH = KIND == LOGITS ? Product<LOGITS>::DEEP : 1, WIDTH = KIND == LOGITS ? WIDTH_OF_LOGITS : 1;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int row = (lane >> 3 & 1) * 8 + lane % 8, swizzle = ((lane >> 4) ^ (lane % 8)) * 16;
-    float* group_sums = reinterpret_cast<float*>(shared + ROWS_AT_SUMS);
+    const unsigned char* ring = shared + ROWS_AT_WEIGHTS + warp * (STAGES * STAGE_BYTES);
     const Deal& d = DEALS[kind];
-    pipe.start_inputs(kind, from);
-    Unit unit;
+    Share share;
+    share.begin(d);
 #pragma unroll 1
-    for (int number = blockIdx.x; number < d.units; number += GRID) {
-        unit.set(d, number);
-        const int half = warp >= unit.rows ? 1 : 0, slot = warp - half * unit.rows;
-        const int block = unit.block(d, slot);
-        const bool works = half < unit.halves && slot < unit.rows && block < d.blocks;
-        Sums sums[AT_ONCE] = {}, whole = {}, evens = {};
-        const Cuts cuts(d, block);
-        Shared places{};
-        int part = 0, end = d.deep;
-        if (IS_SHARED && works) {
-            const int at = lane % 4 * 2 * TOKEN_STRIDE + unit.pair * d.rows + block * 16 + lane / 4;
-            places = Shared{shared_sums + at, reinterpret_cast<float*>(scratch + AT_OTHERS) + at, d.pairs * d.rows};
-            end = cuts.end(d, block, 0);
-        }
-        auto leave_part = [&] {
-            Shared::each(sums, (half == 1 ? places.others : places.to) + part * places.stride);
-            part++;
-        };
-        // The next stage, in which this warp has the tile `deep` if there is one.
-        auto add_stage = [&](Sums& to, int deep, bool is_there) {
-            const int stage = pipe.arrive();
-            const uint4* inputs = reinterpret_cast<const uint4*>(shared + ROWS_AT_STAGES + stage * INPUTS_OF_STAGE);
-            if constexpr (is_affine(BIT)) sum_stage<BIT, GROUP_SIZE>(inputs, unit.halves, group_sums);
-            if (!is_there) return;
-            if (IS_SHARED) {
+    for (; share.is_there(d); share.next(d)) {
 #pragma unroll 1
-                while (deep >= end) {
-                    leave_part();
-                    end = cuts.end(d, block, part);
-                }
-            }
-            const unsigned char* weights = shared + ROWS_AT_WEIGHTS + stage * WEIGHTS_OF_STAGE + warp * STAGE_BYTES;
-            inputs += half * (input_tile_bytes(BIT) / 16);
-            const Inputs mine(inputs, TILE);
-            if constexpr (BIT == 16) {
-                dense_rows(shared_address(weights) + row * 128, swizzle, mine, to);
-            } else if constexpr (BIT == 12) {
-                units_rows(weights, inputs, mine, to);
-            } else {
-                constexpr int WORDS = larger(1, GROUPS / 2);
-                affine_rows<BIT, GROUP_SIZE>(shared_address(weights) + row * 128, swizzle, mine,
-                                             reinterpret_cast<const u32*>(weights + 2048) + lane / 4 * WORDS,
-                                             group_sums + half * GROUPS * TOKENS, (deep & 1) != 0, to);
-            }
-        };
+        for (int first = 0; first < DEPTH; first += WIDTH) {
+            if (first > 0 || share.which >= GRID) __syncthreads();
+            load_class<BIT, GROUP_SIZE>(d, kind, share.which, first, from, shared);
 #pragma unroll 1
-        for (int turn = 0; turn < unit.turns; turn++) {
-            int stages[AT_ONCE], count[AT_ONCE], deep[AT_ONCE], most = 0;
-#pragma unroll
-            for (int i = 0; i < AT_ONCE; i++) {
-                const int chain = unit.chain(d, turn, i, half);
-                stages[i] = unit.stages(d, turn, i);
-                most = larger(most, stages[i]);
-                count[i] = works && i < unit.at_once ? unit.count(d, chain) : 0;
-                deep[i] = unit.start(d, chain);
-            }
-            if constexpr (Product<KIND>::STEP == 1) {
-#pragma unroll
-                for (int i = 0; i < AT_ONCE; i++)
+            for (int block = share.first + warp; block < share.end; block += WARPS) {
+                Sums whole = {};
+                if (KIND == LOGITS && first > 0) read_logits(logits, block, whole);
 #pragma unroll 1
-                    for (int k = 0; k < stages[i]; k++) add_stage(sums[i], deep[i] + k, k < count[i]);
-            } else {
+                for (int i = 0; i < d.of_class; i++) {
+                    const Chain chain(d, share.which, block, i);
+                    const int count = KIND == LOGITS ? smaller(chain.count - first, WIDTH) : chain.count;
+                    const uint4* inputs =
+                        reinterpret_cast<const uint4*>(shared + ROWS_AT_INPUTS) + chain.slot * (input_tile_bytes(BIT) / 16);
+                    const float* group_sums =
+                        reinterpret_cast<const float*>(shared + ROWS_AT_SUMS) + chain.slot * (GROUPS * TOKENS);
+                    int deep = chain.start + first, part = 0, parts = 1, end = 1 << 30;
+                    float* of_part = to + place_of_lane() + block * 16 + chain.number * d.rows;
+                    const Cuts cuts(d, block);
+                    if (IS_SHARED) parts = cuts.parts, end = cuts.end(d, block, 0);
+                    Sums sums = {};
+                    auto leave_part = [&] {
+                        each_sum(sums, [&](int j, float& sum) {
+                            of_part[place_of_sum(j)] = sum;
+                            sum = 0.0f;
+                        });
+                        of_part += d.chains * d.rows;
+                        part++;
+                    };
+                    if (KIND == LOGITS) each_sum(sums, [&](int j, float& sum) { sum = whole[j / 4][j % 4]; });
 #pragma unroll 1
-                for (int k = 0; k < most; k++)
-#pragma unroll
-                    for (int i = 0; i < AT_ONCE; i++)
-                        if (k < stages[i]) add_stage(sums[i], deep[i] + k * WARPS, k < count[i]);
-            }
-            if constexpr (!IS_SHARED) {
-#pragma unroll
-                for (int i = 0; i < AT_ONCE; i++) {
-                    const bool is_last_even = unit.halves == 1 && turn * AT_ONCE + i + 1 == unit.evens;
-#pragma unroll
-                    for (int j = 0; j < EIGHTS * 4; j++) {
-                        float &sum = whole[j / 4][j % 4], &of_chain = sums[i][j / 4][j % 4];
-                        sum += of_chain;
-                        of_chain = 0.0f;
-                        if (is_last_even) evens[j / 4][j % 4] = sum, sum = 0.0f;
+                    for (int k = 0; k < count; k++) {
+                        const int at = weights.oldest();
+                        if (IS_SHARED) {
+#pragma unroll 1
+                            while (deep >= end) {
+                                leave_part();
+                                end = cuts.end(d, block, part);
+                            }
+                        }
+                        multiply_tile<BIT, GROUP_SIZE>(ring + at, weights.ring + at + row * 128, swizzle, inputs,
+                                                       group_sums, (deep & 1) != 0, sums);
+                        weights.advance();
+                        deep += d.step;
+                        inputs += input_tile_bytes(BIT) / 16;
+                        group_sums += GROUPS * TOKENS;
+                    }
+                    if constexpr (IS_SHARED) {
+#pragma unroll 1
+                        while (part < parts) leave_part();
+                    } else {
+                        each_sum(whole, [&](int j, float& sum) {
+                            if (KIND == LOGITS) {
+                                sum = sums[j / 4][j % 4];
+                            } else {
+                                sum += sums[j / 4][j % 4];
+                            }
+                        });
                     }
                 }
-            }
-        }
-        if (IS_SHARED && works)
-            while (part < cuts.parts) leave_part();
-        if (unit.halves == 2) {
-            float4* exchange = reinterpret_cast<float4*>(shared + ROWS_AT_EXCHANGE) + slot * (EIGHTS * 32) + lane;
-            if (!IS_SHARED && half == 0 && works) {
-#pragma unroll
-                for (int i = 0; i < EIGHTS; i++) {
-                    const float(&x)[4] = whole[i];
-                    float4 four;
-                    four.x = x[0], four.y = x[1], four.z = x[2], four.w = x[3];
-                    exchange[i * 32] = four;
+                if constexpr (KIND == LOGITS) {
+                    const bool is_whole = first + WIDTH >= DEPTH;
+                    // As sums of several chains begin.
+                    if (is_whole) each_sum(whole, [](int, float& sum) { sum += 0.0f; });
+                    write_logits(logits, block, whole, is_whole);
+                } else if constexpr (!IS_SHARED) {
+                    const Chain chain(d, share.which, block, 0);
+                    float* of_class = to + place_of_lane() + block * 16 + chain.number * d.rows;
+                    each_sum(whole, [&](int j, float& sum) { of_class[place_of_sum(j)] = sum; });
                 }
             }
-            __syncthreads();
-            if (IS_SHARED && half == 1 && works)
-                for (int part = 0; part < cuts.parts; part++)
-                    Shared::join(places.to + part * places.stride, places.others + part * places.stride);
-            if (!IS_SHARED && half == 1 && works) {
-#pragma unroll
-                for (int i = 0; i < EIGHTS; i++) {
-                    const float4 x = exchange[i * 32];
-                    evens[i][0] = x.x, evens[i][1] = x.y, evens[i][2] = x.z, evens[i][3] = x.w;
-                }
-            }
-        }
-        if (!IS_SHARED && works && half + 1 == unit.halves) {
-#pragma unroll
-            for (int i = 0; i < EIGHTS; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) evens[i][j] += whole[i][j];
-            give(block, evens);
         }
     }
 }
 
-/// What the MLP's gates make of a row block's sums: the input of the product behind it, permuted.
-__device__ __forceinline__ void activate_rows(u32* scratch, int block, Sums& sums) {
-    const int lane = threadIdx.x % 32;
-    u16* to = reinterpret_cast<u16*>(scratch + AT_ACTIVATED) + permuted<BITS>(block * 8 + lane / 4);
-#pragma unroll
-    for (int eight = 0; eight < EIGHTS; eight++)
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            const int token = eight * 8 + lane % 4 * 2 + j;
-            to[(u64)(u32)token * (2 * TOKEN_STRIDE)] = to_bf16(activate(sums[eight][j]) * sums[eight][2 + j]);
+/// What the MLP's gates make of the sums of gate and up, which the last thread block to have some of the same row blocks
+/// does: the input of the product behind, permuted.
+__device__ __forceinline__ void activate_rows(u32* scratch, const Place* places, u32* flag) {
+    constexpr int CLASSES = Dealing<GATE_UP>::CLASSES;
+    Share share;
+    share.begin(DEALS[GATE_UP]);
+    if (share.first >= share.end) return;
+    if (!last_of(scratch + AT_GATE_COUNTERS + blockIdx.x / CLASSES, CLASSES, flag)) return;
+    const int fours = (share.end - share.first) * 2;
+#pragma unroll 2
+    for (int i = threadIdx.x; i < TOKENS * fours; i += THREADS) {
+        const int token = i / fours, at = share.first * 8 + i % fours * 4;
+        if (places[token].position < 0) continue;
+        const float* sums = reinterpret_cast<const float*>(scratch + AT_GATED + token * TOKEN_STRIDE) + at / 8 * 16 + at % 8;
+        u16* to = reinterpret_cast<u16*>(scratch + AT_ACTIVATED + token * TOKEN_STRIDE);
+        float4 gate = shared_read(reinterpret_cast<const float4*>(sums));
+        float4 up = shared_read(reinterpret_cast<const float4*>(sums + 8));
+        float4 odd_gate{}, odd_up{};
+        if (CLASSES == 2) {
+            odd_gate = shared_read(reinterpret_cast<const float4*>(sums + 2 * INTER));
+            odd_up = shared_read(reinterpret_cast<const float4*>(sums + 2 * INTER + 8));
         }
-}
-
-__device__ __forceinline__ void write_logits(float* logits, int block, Sums& sums) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int eight = 0; eight < EIGHTS; eight++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int token = eight * 8 + lane % 4 * 2 + j % 2;
-            write_logit(logits + (u64)(u32)token * VOCAB, block, lane / 4 + j / 2 * 8, sums[eight][j]);
-        }
+        add_to(gate, odd_gate);
+        add_to(up, odd_up);
+        to[permuted<BITS>(at)] = to_bf16(activate(gate.x) * up.x);
+        to[permuted<BITS>(at + 1)] = to_bf16(activate(gate.y) * up.y);
+        to[permuted<BITS>(at + 2)] = to_bf16(activate(gate.z) * up.z);
+        to[permuted<BITS>(at + 3)] = to_bf16(activate(gate.w) * up.w);
+    }
 }
