@@ -29,7 +29,7 @@ const COVERAGE: [&str; 8] = [
 ];
 
 /// Names as in `crates/fuzz-targets`, with the longest input in bytes.
-const TARGETS: [(&str, usize); 15] = [
+const TARGETS: [(&str, usize); 16] = [
     ("answer", 512),
     ("config", 4096),
     ("safetensors", 8192),
@@ -38,6 +38,7 @@ const TARGETS: [(&str, usize); 15] = [
     ("stream", 96),
     ("request-chat", 4096),
     ("request-completions", 4096),
+    ("request-infill", 4096),
     ("request-responses", 4096),
     ("request-messages", 4096),
     ("request-count", 4096),

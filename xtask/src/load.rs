@@ -8,6 +8,7 @@
 mod client;
 mod clients;
 mod figures;
+mod peer;
 mod questions;
 mod server;
 mod streams;
@@ -46,11 +47,24 @@ pub(crate) struct Args {
     /// How often each is timed
     #[arg(long, value_name = "N", default_value_t = 5, requires = "streams")]
     rounds: usize,
+    /// Time llama.cpp's `llama-server` as well: see tools/peers/README.md
+    #[arg(long, value_name = "FILE", requires_all = ["streams", "peer_weights"])]
+    peer: Option<PathBuf>,
+    /// What it reads: a GGUF file of the same shape
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    peer_weights: Option<PathBuf>,
 }
 
 pub(crate) fn run_task(args: &Args) -> Result<()> {
     if let Some(streams) = args.streams {
-        return streams::compare(streams, args.rounds, args.program.as_deref());
+        let other = args.peer.as_deref().zip(args.peer_weights.as_deref());
+        let other = other.map(|(program, weights)| streams::Other { program, weights });
+        return streams::compare(
+            streams,
+            args.rounds,
+            args.program.as_deref(),
+            other.as_ref(),
+        );
     }
     let program = match &args.program {
         Some(program) => program.clone(),

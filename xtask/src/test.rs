@@ -7,6 +7,7 @@ use crate::build;
 use crate::check_metal;
 use crate::dist;
 use crate::process::{cargo, root, run};
+use crate::test_clients;
 use crate::test_page;
 
 /// Options of `cargo xtask test`.
@@ -47,7 +48,8 @@ pub(crate) fn run_task(args: &Args) -> Result<()> {
     dist::check()?;
     // The symbols of all builds of MLX are the same; their load commands are the command's to look at.
     check_metal::run(&check_metal::Args { only_oldest: true })?;
-    test_page::run_where_possible()
+    test_page::run_where_possible()?;
+    test_clients::run_where_possible()
 }
 
 /// The crate outside the workspace, in this workspace's target folder: what both need is built once.

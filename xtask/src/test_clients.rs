@@ -1,7 +1,10 @@
 //! `cargo xtask test-clients`: programs of others, unchanged and pinned, talk to `ml serve`.
 //!
 //! Nothing leaves the machine but what installs them: models are the demo ones and random weights, tokenizers are
-//! files, and the clients' hubs are told to be offline.
+//! files, and the clients' hubs are told to be offline. Where the clients cannot be installed, `cargo xtask test` says
+//! so and goes on, but never in CI.
+//!
+//! No check depends on how fast the machine is: an answer that has to last does so because its model knows no end.
 
 mod install;
 mod server;
@@ -45,7 +48,44 @@ const CLIENTS: &[(&str, &str)] = &[
 
 pub(crate) fn run_task(args: &Args) -> Result<()> {
     let installed = installed(&args.python)?;
-    test(args, &installed)
+    let ml = match &args.ml {
+        Some(ml) => std::path::absolute(ml)?,
+        None => {
+            run(&mut cargo(&["build", "--locked", "--package", "ml-cli"]))?;
+            built()
+        }
+    };
+    let chosen = |(name, _): &&(&str, &str)| {
+        args.only.is_empty() || args.only.iter().any(|only| only == name)
+    };
+    let clients: Vec<_> = CLIENTS.iter().filter(chosen).collect();
+    if clients.len() < args.only.len() {
+        let known: Vec<_> = CLIENTS.iter().map(|(name, _)| *name).collect();
+        bail!("--only: there are {}", known.join(", "));
+    }
+    test(&ml, &installed, &clients, args.record.as_deref())
+}
+
+/// Has all of them talk to the `ml` that `cargo test` has built, where they can be installed; where they cannot it says
+/// so, which in CI is an error.
+pub(crate) fn run_where_possible() -> Result<()> {
+    match installed(Path::new("python3")) {
+        Ok(installed) => test(
+            &built(),
+            &installed,
+            &CLIENTS.iter().collect::<Vec<_>>(),
+            None,
+        ),
+        Err(missing) if std::env::var_os("CI").is_none() => {
+            eprintln!("clients of others were not tested: {missing:#}");
+            Ok(())
+        }
+        Err(missing) => Err(missing),
+    }
+}
+
+fn built() -> PathBuf {
+    target().join("debug/ml")
 }
 
 fn target() -> PathBuf {
@@ -61,41 +101,34 @@ fn installed(python: &Path) -> Result<Installed> {
     install::install(python, &sources(), &target().join("clients"))
 }
 
-fn test(args: &Args, installed: &Installed) -> Result<()> {
-    let chosen = |(name, _): &&(&str, &str)| {
-        args.only.is_empty() || args.only.iter().any(|only| only == name)
-    };
-    let clients: Vec<_> = CLIENTS.iter().filter(chosen).collect();
-    if clients.len() < args.only.len() {
-        let known: Vec<_> = CLIENTS.iter().map(|(name, _)| *name).collect();
-        bail!("--only: there are {}", known.join(", "));
-    }
-    let ml = match &args.ml {
-        Some(ml) => std::path::absolute(ml)?,
-        None => {
-            run(&mut cargo(&["build", "--locked", "--package", "ml-cli"]))?;
-            target().join("debug/ml")
-        }
-    };
+fn test(
+    ml: &Path,
+    installed: &Installed,
+    clients: &[&(&str, &str)],
+    kept: Option<&Path>,
+) -> Result<()> {
     let work = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let [random, plain] = ["random", "plain"].map(|name| work.path().join(name));
+    let [random, endless, plain] =
+        ["random", "endless", "plain"].map(|name| work.path().join(name));
     random_model::write(&random, 65_536)?;
+    random_model::write_endless(&endless)?;
     let mut expand = Command::new(&installed.python);
     run(expand.arg(sources().join("lm_eval/expand.py")).arg(&plain))?;
 
     let demo = root().join("assets/models/qwen3-demo");
     let models = [
         ("qwen3-demo", demo.as_path()),
+        ("endless", &endless),
         ("random", &random),
         ("plain", &plain),
     ];
-    let server = Server::of_models(&ml, &models, &["--test-force-tools"])?;
+    let server = Server::of_models(ml, &models, &["--test-force-tools"])?;
     // One that asks for a key and takes one answer at a time.
     let locked = ["--api-key", "secret", "--max-requests", "1"];
-    let locked = Server::of_models(&ml, &models[..1], &locked)?;
+    let locked = Server::of_models(ml, &models[..2], &locked)?;
     for (name, script) in clients {
         let began = Instant::now();
-        let recorder = match &args.record {
+        let recorder = match kept {
             None => None,
             Some(dir) => Some(record(installed, &server.url, dir, name)?),
         };

@@ -40,7 +40,7 @@ pub enum Target {
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Answer,
         Self::Config,
         Self::Safetensors,
@@ -49,6 +49,7 @@ impl Target {
         Self::Stream,
         Self::Request(Api::Chat),
         Self::Request(Api::Completions),
+        Self::Request(Api::Infill),
         Self::Request(Api::Responses),
         Self::Request(Api::Messages),
         Self::Request(Api::Count),
@@ -70,6 +71,7 @@ impl Target {
             Self::Stream => "stream",
             Self::Request(Api::Chat) => "request-chat",
             Self::Request(Api::Completions) => "request-completions",
+            Self::Request(Api::Infill) => "request-infill",
             Self::Request(Api::Responses) => "request-responses",
             Self::Request(Api::Messages) => "request-messages",
             Self::Request(Api::Count) => "request-count",

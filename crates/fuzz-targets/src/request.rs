@@ -86,6 +86,12 @@ pub(crate) fn seeds(api: Api) -> Vec<Vec<u8>> {
         }
         all
     };
+    let one_answer = |mut request: Value| {
+        if let Some(request) = request.as_object_mut() {
+            request.retain(|name, _| name != "n" && name != "user");
+        }
+        request
+    };
     let seeds = match api {
         Api::Chat => vec![
             json!({"messages": [{"role": "user", "content": "hi"}]}),
@@ -136,6 +142,13 @@ pub(crate) fn seeds(api: Api) -> Vec<Vec<u8>> {
             json!({"input": ["a", "b"], "encoding_format": "float", "user": "u"}),
             json!({"input": [1, 2]}),
             json!({"input": [[1], [2, 3]]}),
+        ],
+        Api::Infill => vec![
+            one_answer(with(json!({
+                "input_prefix": "a", "input_suffix": "b", "prompt": "c", "n_predict": -1, "cache_prompt": true,
+                "input_extra": [{"filename": "f", "text": "x"}], "samplers": ["top_k"], "t_max_predict_ms": 9,
+            }))),
+            json!({"input_prefix": "", "input_suffix": "", "id_slot": 0, "n_indent": 1, "n_keep": 1, "model": "m"}),
         ],
         Api::Rerank => vec![
             json!({"query": "q", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": true}),

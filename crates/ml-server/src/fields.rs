@@ -28,11 +28,15 @@ impl Fields {
 
     /// Looks at a field.
     pub(crate) fn seen(&self, name: &str) -> Option<&Value> {
+        #[cfg(test)]
+        known::add(self.path(name));
         self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// Takes a field as it is.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        #[cfg(test)]
+        known::add(self.path(name));
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
 
@@ -43,7 +47,7 @@ impl Fields {
         };
         match serde_json::from_value(value) {
             Ok(value) => Ok(Some(value)),
-            Err(error) => Err(ApiError::field(self.path(name), error)),
+            Err(error) => Err(ApiError::field(self.path(name), plain(&error))),
         }
     }
 
@@ -65,6 +69,8 @@ impl Fields {
     /// Drops fields that clients send and that change nothing here.
     pub(crate) fn ignore(&mut self, names: &[&str]) {
         for name in names {
+            #[cfg(test)]
+            known::add(self.path(name));
             self.map.shift_remove(*name);
         }
     }
@@ -96,6 +102,43 @@ impl Fields {
     }
 }
 
+/// What is wrong with a value, without the names that types have here.
+fn plain(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let Some((front, kind)) = said.rsplit_once(", expected ") else {
+        return said;
+    };
+    let kind = match kind {
+        "f32" | "f64" => "a number",
+        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i32" | "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        kind => kind,
+    };
+    format!("{front}, expected {kind}")
+}
+
+/// Which fields a reader knows: those that it asked for, whether they were there or not.
+#[cfg(test)]
+pub(crate) mod known {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static NAMES: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn add(path: String) {
+        NAMES.with_borrow_mut(|names| names.insert(path));
+    }
+
+    /// Those of this thread since the last time.
+    pub(crate) fn take() -> BTreeSet<String> {
+        NAMES.take()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -114,6 +157,23 @@ mod tests {
         let mut inner = sent.object("stream_options").unwrap().unwrap();
         let error = inner.take::<bool>("include_usage").unwrap_err();
         assert_eq!(error.param.as_deref(), Some("stream_options.include_usage"));
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_in_the_words_of_json() {
+        let mut sent = fields(json!({"top_p": "1", "n": -1, "stop": {}, "tools": 3}));
+        let top_p = sent.take::<f32>("top_p").unwrap_err().message;
+        assert_eq!(
+            top_p,
+            r#"top_p: invalid type: string "1", expected a number"#
+        );
+        let n = sent.take::<usize>("n").unwrap_err().message;
+        assert!(
+            n.ends_with("expected a whole number that is not negative"),
+            "{n}"
+        );
+        let stop = sent.take::<Vec<String>>("stop").unwrap_err().message;
+        assert_eq!(stop, "stop: invalid type: map, expected a list");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::json;
 use crate::request::chat::Chat;
 use crate::request::completions::Completions;
 use crate::request::embeddings::Embeddings;
+use crate::request::infill::Infill;
 use crate::request::messages::Messages;
 use crate::request::rerank::Rerank;
 use crate::request::responses::Responses;
@@ -21,6 +22,8 @@ pub enum Api {
     Chat,
     /// `/v1/completions`.
     Completions,
+    /// `/infill`.
+    Infill,
     /// `/v1/responses`.
     Responses,
     /// `/v1/messages`.
@@ -72,6 +75,7 @@ fn answers(api: Api, body: &[u8]) -> Result<usize, ApiError> {
             .iter()
             .map(|job| job.n)
             .sum(),
+        Api::Infill => Infill::read(fields)?.job().n,
         Api::Responses => {
             let request = Responses::read(fields)?;
             // As if it went on with a conversation of its own.

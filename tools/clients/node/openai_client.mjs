@@ -5,13 +5,13 @@ import { zodResponseFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 
 import {
-  DEMO, LOCKED_URL, RANDOM, SPELL, SPELLED, SUM, UNICODE, URL, WEATHER, assert, becomesFree, done, isWeather, underWay,
+  DEMO, ENDLESS, LOCKED_URL, RANDOM, SOON, SPELL, SPELLED, SUM, UNICODE, URL, WEATHER, assert, becomesFree, done, isWeather, underWay,
   user,
 } from './common.mjs';
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: 'none', maxRetries: 0 });
 const KNOWN = { model: DEMO, temperature: 0 };
-const ENDLESS = { model: RANDOM, messages: user('go on'), ignore_eos: true };
+const LASTING = { model: ENDLESS, messages: user('go on') };
 
 async function collected(stream) {
   const chunks = [];
@@ -82,17 +82,16 @@ async function errors() {
   const wrong = new OpenAI({ baseURL: `${LOCKED_URL}/v1`, apiKey: 'wrong', maxRetries: 0 });
   await assert.rejects(collected(wrong.models.list()), OpenAI.AuthenticationError);
   const right = new OpenAI({ baseURL: `${LOCKED_URL}/v1`, apiKey: 'secret', maxRetries: 0 });
-  const endless = { model: DEMO, messages: user('hello'), ignore_eos: true };
-  const stream = await right.chat.completions.create({ stream: true, ...endless });
-  await assert.rejects(right.chat.completions.create(endless), OpenAI.RateLimitError);
+  const stream = await right.chat.completions.create({ stream: true, ...LASTING });
+  await assert.rejects(right.chat.completions.create(LASTING), OpenAI.RateLimitError);
   stream.controller.abort();
   await becomesFree(LOCKED_URL);
 }
 
 async function leaving() {
-  await assert.rejects(client.chat.completions.create(ENDLESS, { timeout: 1000 }), OpenAI.APIConnectionTimeoutError);
+  await assert.rejects(client.chat.completions.create(LASTING, { timeout: SOON }), OpenAI.APIConnectionTimeoutError);
   await becomesFree();
-  for await (const _ of await client.chat.completions.create({ stream: true, ...ENDLESS })) {
+  for await (const _ of await client.chat.completions.create({ stream: true, ...LASTING })) {
     assert(await underWay() >= 1);
     break;
   }

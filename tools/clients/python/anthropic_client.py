@@ -5,14 +5,14 @@ import json
 import anthropic
 
 from common import (
-    LOCKED_URL, RANDOM, SPELL, SPELLED, SUM, UNICODE, UNICODE_SCHEMA, URL, WEATHER, becomes_free, done, is_weather,
-    raises, under_way, user,
+    ENDLESS, LOCKED_URL, RANDOM, SOON, SPELL, SPELLED, SUM, UNICODE, UNICODE_SCHEMA, URL, WEATHER, becomes_free, done,
+    is_weather, raises, under_way, user,
 )
 
 client = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0, timeout=120)
 #: Any such name is the first model.
 REQUEST = {"model": "claude-demo", "max_tokens": 100}
-ENDLESS = {"model": RANDOM, "max_tokens": 60_000, "messages": user("go on")}
+LASTING = {"model": ENDLESS, "max_tokens": 1_000_000, "messages": user("go on")}
 TOOL = {"name": "weather", "description": "forecast", "input_schema": WEATHER}
 
 
@@ -75,20 +75,19 @@ def errors():
     wrong = anthropic.Anthropic(api_key="wrong", **key)
     raises(anthropic.AuthenticationError, lambda: wrong.messages.create(messages=user(SUM), **REQUEST))
     right = anthropic.Anthropic(api_key="secret", **key)
-    with right.messages.stream(messages=user("hello"), **REQUEST) as stream:
+    # One answer is all that this server takes.
+    with right.messages.stream(**LASTING) as stream:
         next(iter(stream))
         full = lambda: right.messages.create(messages=user(SUM), **REQUEST)
-        try:
-            full()
-        except anthropic.RateLimitError as error:
-            assert error.body["error"]["type"] == "rate_limit_error", error
+        error = raises(anthropic.RateLimitError, full)
+        assert error.body["error"]["type"] == "rate_limit_error", error
     becomes_free(LOCKED_URL)
 
 
 def leaving():
-    raises(anthropic.APITimeoutError, lambda: client.with_options(timeout=1.0).messages.create(**ENDLESS))
+    raises(anthropic.APITimeoutError, lambda: client.with_options(timeout=SOON).messages.create(**LASTING))
     becomes_free()
-    with client.messages.stream(**ENDLESS) as stream:
+    with client.messages.stream(**LASTING) as stream:
         next(iter(stream.text_stream))
         assert under_way() >= 1
     becomes_free()

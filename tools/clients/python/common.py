@@ -8,8 +8,10 @@ import urllib.request
 URL = os.environ["ML_URL"]
 #: Asks for the key `secret`, and takes one answer at a time.
 LOCKED_URL = os.environ["ML_LOCKED_URL"]
-#: The demo model, and random weights that are made to call tools.
-DEMO, RANDOM = "qwen3-demo", "random"
+#: The demo model, random weights that are made to call tools, and some whose answers last until they are left.
+DEMO, RANDOM, ENDLESS = "qwen3-demo", "random", "endless"
+#: Seconds in which no answer of `ENDLESS` ends, on any machine.
+SOON = 0.5
 
 SUM, SPELL = "What is 17 + 25?", "Spell the word garden."
 SPELLED = "g-a-r-d-e-n"
@@ -57,7 +59,7 @@ def under_way(url=URL):
     return health["running"] + health["waiting"]
 
 
-def becomes_free(url=URL, seconds=10.0):
+def becomes_free(url=URL, seconds=100.0):
     """An answer that nobody waits for any more gives its place back."""
     since = time.monotonic()
     while under_way(url):

@@ -7,13 +7,12 @@ import openai
 import pydantic
 
 from common import (
-    DEMO, LOCKED_URL, RANDOM, SPELL, SPELLED, SUM, UNICODE, UNICODE_SCHEMA, URL, WEATHER, becomes_free, done,
-    is_weather, raises, under_way, user,
+    DEMO, ENDLESS, LOCKED_URL, RANDOM, SOON, SPELL, SPELLED, SUM, UNICODE, UNICODE_SCHEMA, URL, WEATHER, becomes_free,
+    done, is_weather, raises, under_way, user,
 )
 
 KNOWN = {"model": DEMO, "temperature": 0}
-#: Answers that last until they are left.
-ENDLESS = {"model": RANDOM, "messages": user("go on"), "extra_body": {"ignore_eos": True}}
+LASTING = {"model": ENDLESS, "messages": user("go on")}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "forecast", "parameters": WEATHER}}
 client = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0, timeout=120)
 
@@ -181,23 +180,22 @@ def errors():
     right = openai.OpenAI(api_key="secret", **key)
     assert right.models.list().data[0].id == DEMO
     # One answer is all that this server takes.
-    endless = {"model": DEMO, "messages": user("hello"), "extra_body": {"ignore_eos": True}}
-    with right.chat.completions.create(stream=True, **endless) as stream:
+    with right.chat.completions.create(stream=True, **LASTING) as stream:
         next(iter(stream))
-        full = raises(openai.RateLimitError, lambda: right.chat.completions.create(**endless), code="queue_full")
+        full = raises(openai.RateLimitError, lambda: right.chat.completions.create(**LASTING), code="queue_full")
         assert int(full.response.headers["retry-after"]) >= 1, full.response.headers
     becomes_free(LOCKED_URL)
     # The client tries again by itself when the server says so.
-    with right.chat.completions.create(stream=True, **endless) as stream:
+    with right.chat.completions.create(stream=True, **LASTING) as stream:
         next(iter(stream))
     patient = right.with_options(max_retries=5)
     assert patient.chat.completions.create(messages=user(SUM), **KNOWN).choices[0].message.content == "42"
 
 
 def leaving():
-    raises(openai.APITimeoutError, lambda: client.with_options(timeout=1.0).chat.completions.create(**ENDLESS))
+    raises(openai.APITimeoutError, lambda: client.with_options(timeout=SOON).chat.completions.create(**LASTING))
     becomes_free()
-    with client.chat.completions.create(stream=True, **ENDLESS) as stream:
+    with client.chat.completions.create(stream=True, **LASTING) as stream:
         for _, chunk in zip(range(3), stream):
             assert chunk.choices[0].finish_reason is None
         assert under_way() == 1
@@ -211,7 +209,7 @@ async def asynchronous():
         answers = await asyncio.gather(*(ask(a, b) for a, b in asked))
         right = [a.choices[0].message.content == str(sum(of)) for a, of in zip(answers, asked, strict=True)]
         assert all(right), (right, asked)
-        endless = asyncio.create_task(many.chat.completions.create(**ENDLESS))
+        endless = asyncio.create_task(many.chat.completions.create(**LASTING))
         while not under_way():
             await asyncio.sleep(0.01)
         endless.cancel()

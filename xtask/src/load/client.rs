@@ -113,7 +113,9 @@ impl Answer {
 /// What an event of a stream says.
 pub(super) enum Said {
     Text(String),
-    /// A comment, a role, a count of tokens.
+    /// How many tokens there were, where that was asked for.
+    Tokens(u64),
+    /// A comment, a role.
     Nothing,
     End,
 }
@@ -144,6 +146,9 @@ impl Events {
         let data: Value = serde_json::from_str(data)?;
         if let Some(message) = data["error"]["message"].as_str() {
             bail!("an answer broke off: {message}");
+        }
+        if let Some(tokens) = data["usage"]["completion_tokens"].as_u64() {
+            return Ok(Some(Said::Tokens(tokens)));
         }
         let choice = &data["choices"][0];
         let text = choice["delta"]["content"]

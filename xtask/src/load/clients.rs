@@ -95,7 +95,7 @@ impl Client<'_> {
                         first.get_or_insert(now - asked);
                         gaps.extend(last.replace(now).map(|last| now - last));
                     }
-                    Said::Nothing => {}
+                    Said::Nothing | Said::Tokens(_) => {}
                     Said::End => ended = true,
                 }
             }

@@ -100,7 +100,8 @@ impl Figures {
     }
 }
 
-fn times(what: &str, times: &[Duration]) {
+/// Prints what most and nearly all of these times are below.
+pub(super) fn times(what: &str, times: &[Duration]) {
     let mut sorted = times.to_vec();
     sorted.sort();
     let at = |share: f64| share_of(&sorted, share).as_secs_f64() * 1e3;

@@ -4,6 +4,8 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+#[cfg(test)]
+mod conformance;
 pub(crate) mod embeddings;
 mod form;
 pub(crate) mod infill;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, Method, Response, StatusCode};
 use axum::routing::{get, post};
 use serde::Serialize;
 
@@ -68,9 +68,11 @@ async fn no_such_path(OriginalUri(uri): OriginalUri) -> Response<Body> {
     error.response(Style::of_path(uri.path()))
 }
 
-async fn no_such_method(OriginalUri(uri): OriginalUri) -> Response<Body> {
-    let message =
-        "the path does not know this method; what is asked is posted, what is looked at is got";
+async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Response<Body> {
+    let message = format!(
+        "{} takes no {method}; docs/server.md lists what it takes",
+        uri.path()
+    );
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).code("method_not_allowed");
     error.response(Style::of_path(uri.path()))
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{blocking, fields, or_error};
 use crate::app::App;
-use crate::errors::{Result, Style};
+use crate::errors::{ApiError, Result, Style};
 use crate::json as out;
 use crate::request::tokens::{Detokenize, ToEncode, Tokenize};
 
@@ -48,6 +48,14 @@ pub(super) async fn detokenize(
 async fn text(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response<Body>> {
     let request = Detokenize::read(fields(app, headers, body).await?)?;
     let model = app.models.get(request.model.as_deref()).await?;
+    // What stands for nothing would be left out without a word.
+    let vocabulary = model.backend.info().model.vocab_size;
+    let mut ids = request.tokens.iter().enumerate();
+    if let Some((at, id)) = ids.find(|&(_, &id)| id as usize >= vocabulary) {
+        let last = vocabulary.saturating_sub(1);
+        let why = format!("is {id}, and the ids of the model's vocabulary end at {last}");
+        return Err(ApiError::field(format!("tokens[{at}]"), why));
+    }
     let text = blocking(move |_| model.backend.decode_all(&request.tokens)).await?;
     // llama.cpp's server has the one name, vLLM's the other.
     Ok(out::response(&json!({"content": text, "prompt": text})))

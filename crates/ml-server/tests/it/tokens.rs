@@ -23,6 +23,14 @@ fn a_text_becomes_ids_and_comes_back() {
 }
 
 #[test]
+fn an_id_of_no_token_is_refused() {
+    let refused = post(shared(), "/detokenize", &json!({"tokens": [1, 99_999_999]}));
+    assert_eq!(refused.status, 400);
+    let error = &refused.json()["error"];
+    assert_eq!(error["param"], "tokens[1]", "{error}");
+}
+
+#[test]
 fn what_a_tokenizer_puts_in_front_is_asked_for() {
     // Gemma's has `<bos>`, id 2.
     let count = |field: &str, special: serde_json::Value| {
