@@ -105,7 +105,7 @@ pub(super) fn compare(
     let show = |name: &str, timed: &[Timed]| {
         rate(name, walls(timed));
         let all = |of: fn(&Timed) -> &[Duration]| -> Vec<_> {
-            timed.iter().flat_map(&of).copied().collect()
+            timed.iter().flat_map(of).copied().collect()
         };
         times("  to the first token", &all(|timed| &timed.firsts));
         times("  between tokens", &all(|timed| &timed.gaps));
