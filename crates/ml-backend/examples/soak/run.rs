@@ -84,9 +84,10 @@ impl Soak<'_> {
     }
 
     fn load(&self, model: &PathBuf) -> Result<MlxBackend> {
-        // What is kept of prompts is soon as much as it may be.
+        // What is kept of prompts is soon as much as it may be, also of the tiny models that MLX's operations get.
+        let kept = if self.plain_mlx { 256 << 10 } else { 4 << 20 };
         let mut builder = MlxBackend::builder()
-            .prefix_cache(4 << 20)
+            .prefix_cache(kept)
             .device(self.device)
             .plain_mlx(self.plain_mlx);
         if self.plain_mlx {

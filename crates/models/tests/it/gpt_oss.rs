@@ -19,7 +19,7 @@ const FORMS: [&str; 5] = [
 /// In whichever way files have the experts, nothing falls to single operations on a processor, and on a GPU only a
 /// token is not one kernel.
 #[test]
-fn only_a_token_on_a_gpu_is_not_one_kernel() {
+fn each_device_runs_it_the_fast_way() {
     device::open(Choice::Cpu).unwrap();
     for name in FORMS {
         for dtype in [Dtype::Float32, Dtype::Bfloat16] {
@@ -30,12 +30,10 @@ fn only_a_token_on_a_gpu_is_not_one_kernel() {
         }
         let mut info = ModelInfo::read(&fixture(name)).unwrap();
         info.dtype = Dtype::Bfloat16;
-        let plan = info.plan(DeviceKind::Cuda);
-        let slower = plan.iter().filter(|step| step.slower.is_some());
-        let slower: Vec<&str> = slower.map(|step| step.part).collect();
-        assert_eq!(slower, ["a token"], "{name}: {plan:?}");
-        let plan = info.plan(DeviceKind::Metal);
-        assert!(plan.iter().all(|step| step.slower.is_none()), "{plan:?}");
+        for device in [DeviceKind::Cuda, DeviceKind::Metal] {
+            let plan = info.plan(device);
+            assert!(plan.iter().all(|step| step.slower.is_none()), "{plan:?}");
+        }
     }
 }
 
