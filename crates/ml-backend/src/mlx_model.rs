@@ -135,9 +135,7 @@ impl Sequence {
             }
         }
     }
-}
 
-impl Sequence {
     /// So many tokens of its prompt have run since then.
     fn has_run(&mut self, tokens: usize, began: Instant) {
         self.ran.0 += tokens;
@@ -154,7 +152,7 @@ impl Drop for MlxModel {
 impl Held {
     /// Bytes of the caches.
     fn bytes(&self) -> u64 {
-        (self.cache.nbytes() + self.cache.resting_bytes()) as u64
+        self.cache.all_bytes() as u64
     }
 
     /// Makes the caches hold a beginning of `prompt` and nothing else, without running any of it: the
@@ -296,6 +294,18 @@ impl MlxModel {
         held.sum::<u64>() + self.prefixes.bytes_of_buffers()
     }
 
+    /// Of these, what no sequence has.
+    fn kept_bytes(&self) -> u64 {
+        let last = self.last.as_ref();
+        match self.model.states() {
+            Some(_) => {
+                let last = last.and_then(|held| held.cache.sequence());
+                self.prefixes.bytes_alone(&self.model, last)
+            }
+            None => last.map_or(0, Held::bytes) + self.prefixes.bytes_of_buffers(),
+        }
+    }
+
     /// Bytes that a pass of so many tokens may take.
     fn bytes_to_come(&self, tokens: usize) -> u64 {
         if let Some(states) = self.model.states() {
@@ -330,9 +340,7 @@ impl MlxModel {
             return true;
         }
         loop {
-            let last = self.last.as_ref().and_then(|held| held.cache.sequence());
-            let kept = self.prefixes.bytes_alone(&self.model, last);
-            if needed.saturating_add(kept) <= self.limit || !self.drop_kept() {
+            if needed.saturating_add(self.kept_bytes()) <= self.limit || !self.drop_kept() {
                 return true;
             }
         }
@@ -366,11 +374,7 @@ impl MlxModel {
             exact,
         } = sequence.held;
         tokens.truncate(cache.offset().unsigned_abs() as usize);
-        let entry = Entry {
-            cache,
-            cuts: sequence.cuts,
-            exact,
-        };
+        let entry = Entry::new(cache, sequence.cuts, exact);
         if let Some(entry) = self.prefixes.take_over(&self.model, &tokens, entry) {
             self.last = Some(Held {
                 cache: entry.cache,
@@ -834,16 +838,8 @@ impl LanguageModel for MlxModel {
             tokens.saturating_mul(each)
         };
         let texts = lengths.iter().map(bytes).fold(0, u64::saturating_add);
-        let last = self.last.as_ref();
-        let kept = match self.model.states() {
-            Some(_) => {
-                let last = last.and_then(|held| held.cache.sequence());
-                self.prefixes.bytes_alone(&self.model, last)
-            }
-            None => last.map_or(0, Held::bytes) + self.prefixes.bytes_of_buffers(),
-        };
         // What nobody is using goes for it.
-        let running = self.held_bytes().saturating_sub(kept);
+        let running = self.held_bytes().saturating_sub(self.kept_bytes());
         let needed = self.weights.saturating_add(running).saturating_add(texts);
         if needed <= self.limit {
             self.make_way(texts);

@@ -341,6 +341,16 @@ fn our_delta(delta: &Delta<String>, gpu: Option<Target>) -> Option<String> {
     (!fits).then(|| format!("keys are {keys} wide, and values {values}"))
 }
 
+/// Why kernels that unpack matrices on a GPU, of experts or step by step, do not read all of these.
+fn unread<'a>(mut stored: impl Iterator<Item = &'a Stored>) -> Option<String> {
+    stored.find_map(|stored| match stored {
+        Stored::Dense => None,
+        Stored::Quantized(s) if s.mode == Mode::Mxfp4 => None,
+        Stored::Quantized(s) if s.mode == Mode::Affine && matches!(s.bits, 4 | 8) => None,
+        Stored::Quantized(scheme) => Some(format!("matrices are stored in {scheme}")),
+    })
+}
+
 /// Why experts are not our kernels on a GPU.
 fn our_experts(
     model: &Model<String>,
@@ -354,14 +364,8 @@ fn our_experts(
     if dtype == Dtype::Float32 {
         return Some("activations are float32".to_owned());
     }
-    let packed = |stored: &Stored| match stored {
-        Stored::Dense => true,
-        Stored::Quantized(s) => {
-            s.mode == Mode::Mxfp4 || s.mode == Mode::Affine && matches!(s.bits, 4 | 8)
-        }
-    };
-    if let Some(Stored::Quantized(scheme)) = storage.layers.iter().find(|stored| !packed(stored)) {
-        return Some(format!("matrices are stored in {scheme}"));
+    if let Some(why) = unread(storage.layers.iter()) {
+        return Some(why);
     }
     let mixtures = model
         .layers

@@ -52,16 +52,27 @@ pub(crate) struct Entry {
     pub(crate) cuts: Cuts,
     /// Of its first tokens, those that anybody may go on from.
     pub(crate) exact: usize,
+    /// Of the cache, which does not change: they are added up at each step of an answer.
+    bytes: u64,
 }
 
 impl Entry {
-    /// Bytes of buffers.
-    fn bytes(&self) -> u64 {
-        (self.cache.nbytes() + self.cache.resting_bytes()) as u64
+    pub(crate) fn new(cache: Cache, cuts: Cuts, exact: usize) -> Self {
+        let bytes = cache.all_bytes() as u64;
+        Self {
+            cache,
+            cuts,
+            exact,
+            bytes,
+        }
     }
-}
 
-impl Entry {
+    /// Whether this is all that `other` is of the first `end` tokens, which both have.
+    fn has_all_of(&self, other: &Self, end: i32) -> bool {
+        let is_as_good = self.cuts == other.cuts && self.exact >= other.exact;
+        is_as_good && self.cache.reachable(end) == end
+    }
+
     /// How many tokens of it are left behind going back to `to` or, where that cannot be, to less; each a place
     /// where it may be left.
     fn reached(&self, mut to: usize, place: impl Fn(usize) -> usize) -> usize {
@@ -178,7 +189,7 @@ impl Prefixes {
             return Ok(None);
         };
         let exact = entry.exact.min(tokens);
-        let mut cache = match self.paged || entry.bytes() <= room {
+        let mut cache = match self.paged || entry.bytes <= room {
             true => entry.cache.fork()?,
             false => match self.tree.remove(place) {
                 Some(entry) => entry.cache,
@@ -202,12 +213,11 @@ impl Prefixes {
         cuts: Cuts,
         exact: usize,
     ) -> Result<()> {
-        if exact < LEAST || self.bytes_of(model, cache) > self.limit {
+        if exact < LEAST || cache.nbytes() as u64 > self.limit {
             return Ok(());
         }
         let cache = cache.fork()?;
-        let entry = Entry { cache, cuts, exact };
-        self.put(model, tokens, entry);
+        self.put(model, tokens, Entry::new(cache, cuts, exact));
         Ok(())
     }
 
@@ -218,7 +228,7 @@ impl Prefixes {
         tokens: &[u32],
         entry: Entry,
     ) -> Option<Entry> {
-        if self.paged || self.forgets || entry.bytes() > self.limit {
+        if self.paged || self.forgets || entry.bytes > self.limit {
             return Some(entry);
         }
         self.put(model, tokens, entry);
@@ -228,19 +238,16 @@ impl Prefixes {
     fn put(&mut self, model: &Model, tokens: &[u32], entry: Entry) {
         // What can be made of another by going back need not be there twice.
         let alike = self.tree.alike(tokens);
+        let end = tokens.len();
         let is_there = |found: &&Found<'_, Entry>| {
-            let (other, end) = (found.what, tokens.len());
-            let is_as_good = other.cuts == entry.cuts && other.exact >= entry.exact;
-            is_as_good && found.shared == end && other.reached(end, |to| to) == end
+            found.shared == end && found.what.has_all_of(&entry, end as i32)
         };
         if let Some(place) = alike.iter().find(is_there).map(Found::place) {
             self.tree.touch(place);
             return;
         }
         let less = self.tree.take_on_the_way(tokens, |other| {
-            let end = other.cache.offset();
-            let is_another = other.cuts != entry.cuts || other.exact > entry.exact;
-            is_another || entry.cache.reachable(end) != end
+            !entry.has_all_of(other, other.cache.offset())
         });
         drop(less);
         self.tree.keep(tokens, entry);
@@ -299,13 +306,6 @@ impl Prefixes {
         }
     }
 
-    fn bytes_of(&self, model: &Model, cache: &Cache) -> u64 {
-        match (model.states(), cache.sequence()) {
-            (Some(states), Some(id)) => states.bytes_of(id) as u64,
-            _ => cache.nbytes() as u64,
-        }
-    }
-
     /// Bytes of all that is kept.
     fn bytes(&self, model: &Model) -> u64 {
         match model.states() {
@@ -318,7 +318,7 @@ impl Prefixes {
     pub(crate) fn bytes_of_buffers(&self) -> u64 {
         match self.paged {
             true => 0,
-            false => self.tree.all().map(Entry::bytes).sum(),
+            false => self.tree.all().map(|entry| entry.bytes).sum(),
         }
     }
 

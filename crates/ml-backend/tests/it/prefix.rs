@@ -5,32 +5,18 @@ use std::time::{Duration, Instant};
 
 use bench_shapes::{Shape, Weights, checkpoint};
 use ml_backend::{Device, Generation, MlxBackend, MlxBackendBuilder, Options};
-use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::random_weights::config;
 
 /// Tokens of a page, and of a chunk in these tests.
 const PAGE: usize = 256;
 const CHUNK: usize = 128;
 
-fn config(model_type: &str, window: usize) -> Value {
-    json!({
-        "model_type": model_type, "hidden_size": 256, "num_hidden_layers": 7,
-        "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 1,
-        "head_dim": 64, "vocab_size": 1000, "sliding_window": window,
-        "tie_word_embeddings": model_type.starts_with("gemma"),
-        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
-        "shared_expert_intermediate_size": 64,
-        "linear_num_key_heads": 2, "linear_num_value_heads": 4,
-        "linear_key_head_dim": 64, "linear_value_head_dim": 64,
-        "vocab_size_per_layer_input": 1000, "hidden_size_per_layer_input": 64,
-        "num_kv_shared_layers": 0,
-    })
-}
-
 /// A model of random weights.
 fn model(model_type: &str, window: usize, weights: Weights) -> TempDir {
     let dir = TempDir::new().unwrap();
-    let shape = Shape::of("tiny", config(model_type, window)).unwrap();
+    let shape = Shape::of("tiny", config(model_type, window, 1)).unwrap();
     checkpoint::write_hollow(dir.path(), &shape, weights).unwrap();
     dir
 }
@@ -98,7 +84,7 @@ fn texts_are_the_same_to_the_bit_of_every_family() {
             let dir = model(name, window, weights);
             let with = builder().load(dir.path()).unwrap();
             let without = builder().prefix_cache(0).load(dir.path()).unwrap();
-            let config = config(name, window).to_string();
+            let config = config(name, window, 1).to_string();
             let mut reused = 0;
             for (prompt, _) in prompts().into_iter().step_by(2) {
                 let [found, wanted] = [&with, &without].map(|backend| run(backend, &prompt));

@@ -4,13 +4,14 @@ use bench_shapes::{Shape, Weights, checkpoint};
 use kernels::Isa;
 use kernels::bf12::Bf12;
 use ml_backend::{DeviceKind, MlxBackend, Options};
-use serde_json::json;
+use serde_json::{Value, json};
 
-fn shape(model_type: &str) -> Shape {
-    let config = json!({
+/// A small model of any family, with windows and heads of keys of that size and number.
+pub(crate) fn config(model_type: &str, window: usize, key_heads: usize) -> Value {
+    json!({
         "model_type": model_type, "hidden_size": 256, "num_hidden_layers": 7,
-        "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "head_dim": 64, "vocab_size": 1000, "sliding_window": 16,
+        "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": key_heads,
+        "head_dim": 64, "vocab_size": 1000, "sliding_window": window,
         "tie_word_embeddings": model_type.starts_with("gemma"),
         // What is left out is as large as the largest model that was published.
         "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
@@ -19,8 +20,11 @@ fn shape(model_type: &str) -> Shape {
         "linear_key_head_dim": 64, "linear_value_head_dim": 64,
         "vocab_size_per_layer_input": 1000, "hidden_size_per_layer_input": 64,
         "num_kv_shared_layers": 0,
-    });
-    Shape::of("tiny", config).expect("a shape")
+    })
+}
+
+fn shape(model_type: &str) -> Shape {
+    Shape::of("tiny", config(model_type, 16, 2)).expect("a shape")
 }
 
 fn load(dir: &std::path::Path, random: bool) -> MlxBackend {

@@ -231,11 +231,10 @@ impl Cache {
 
     /// The most tokens, up to `to`, that all recurrent states can go back to; `None` if there are no such states.
     fn checkpoint(&self, mut to: i32) -> Option<i32> {
-        let recurrent = || self.recurrent();
-        recurrent().next()?;
+        self.recurrent().next()?;
         // They have the same checkpoints, unless a pass has failed.
         loop {
-            match recurrent().map(|cache| cache.reachable(to)).min()? {
+            match self.recurrent().map(|cache| cache.reachable(to)).min()? {
                 least if least < to => to = least,
                 _ => return Some(to),
             }
@@ -318,6 +317,11 @@ impl Cache {
     /// Bytes of second sets of buffers, which MLX's own operations need.
     pub fn resting_bytes(&self) -> usize {
         self.buffers().map(KvBuffers::resting_bytes).sum()
+    }
+
+    /// All of them.
+    pub fn all_bytes(&self) -> usize {
+        self.nbytes() + self.resting_bytes()
     }
 
     /// Computes what was added and waits for it, as after a prefill chunk whose logits nobody asked for.

@@ -1,11 +1,10 @@
 //! Whether a token is one launch that goes through a list of steps: `kernels::steps` says so of arrays, and this of a
 //! model that has not been loaded.
 
-use arch::{Gated, Layer, Linear, Mode, Model};
+use arch::{Gated, Layer, Linear, Model};
 use mlx_core::Dtype;
 
-use super::{DELTA, STREAMS, Storage};
-use crate::weights::Stored;
+use super::{DELTA, STREAMS, Storage, unread};
 
 /// The widest residual stream: a thread of a block has sixteen of it.
 const WIDEST: usize = 8192;
@@ -20,8 +19,8 @@ pub(super) fn unlisted(model: &Model<String>, storage: &Storage, dtype: Dtype) -
     }
     let ends = [&storage.embedding, &storage.head];
     let all = || storage.layers.iter().chain(ends);
-    if let Some(Stored::Quantized(scheme)) = all().find(|stored| !is_read(stored)) {
-        return Some(format!("matrices are stored in {scheme}"));
+    if let Some(why) = unread(all()) {
+        return Some(why);
     }
     if model.streams.is_some() {
         return Some(STREAMS.to_owned());
@@ -39,16 +38,6 @@ pub(super) fn unlisted(model: &Model<String>, storage: &Storage, dtype: Dtype) -
             None => None,
         }
     })
-}
-
-fn is_read(stored: &Stored) -> bool {
-    match stored {
-        Stored::Dense => true,
-        Stored::Quantized(s) => match s.mode {
-            Mode::Affine => matches!(s.bits, 4 | 8),
-            mode => mode == Mode::Mxfp4,
-        },
-    }
 }
 
 /// What no step does of a layer.
