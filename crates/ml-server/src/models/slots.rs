@@ -114,32 +114,35 @@ impl<B: Clone> Slots<B> {
     }
 
     fn make_room(&mut self, at: usize, bytes: u64) -> Step<B> {
-        if self.taken(|_| true) + bytes <= self.room {
+        // What is more than all of it has to itself what there is, by force; it waits for those in use as others do.
+        let room = match self.force {
+            true => self.room.max(bytes),
+            false => self.room,
+        };
+        if self.taken(|_| true) + bytes <= room {
             return self.begin(at);
         }
-        if bytes > self.room && !self.force {
+        if bytes > room {
             return Step::TooLarge(bytes);
         }
         let leaves = |slot: &Slot<B>| matches!(slot.state, State::Unloading);
-        if self.taken(|slot| !leaves(slot)) + bytes <= self.room {
+        if self.taken(|slot| !leaves(slot)) + bytes <= room {
             return Step::Wait;
         }
         // Others are unloaded only if that helps.
         let stays = self.taken(|slot| !slot.is_idle() && !leaves(slot));
-        if stays + bytes > self.room && !self.force {
+        if stays + bytes > room {
             return Step::WaitForRoom;
         }
         let idle = |(_, slot): &(usize, &Slot<B>)| slot.is_idle();
         let slots = self.slots.iter().enumerate().filter(idle);
-        if let Some((oldest, _)) = slots.min_by_key(|(_, slot)| slot.idle_since)
-            && let Some(backend) = self.take(oldest)
-        {
-            return Step::Unload(oldest, backend);
-        }
-        match self.slots.iter().any(leaves) {
-            true => Step::Wait,
-            // By force only: all that can go has gone.
-            false => self.begin(at),
+        let oldest = slots.min_by_key(|(_, slot)| slot.idle_since);
+        let Some((oldest, _)) = oldest else {
+            return Step::Wait;
+        };
+        match self.take(oldest) {
+            Some(backend) => Step::Unload(oldest, backend),
+            None => Step::Wait,
         }
     }
 
@@ -300,6 +303,12 @@ mod tests {
         let mut forced = slots(&[4, 9], 8, true);
         load(&mut forced, 0);
         forced.enter(1);
+        // One at a time, and not beside one whose answer is still on its way.
+        assert!(matches!(forced.step(1, &mut None), Step::WaitForRoom));
+        forced.leave(0);
+        assert!(matches!(forced.step(1, &mut None), Step::Unload(0, 0)));
+        assert!(matches!(forced.step(1, &mut None), Step::Wait));
+        forced.unloaded(0);
         assert!(matches!(forced.step(1, &mut None), Step::Load));
     }
 
