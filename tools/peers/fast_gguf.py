@@ -2,13 +2,14 @@
 crates/bench-shapes has them), the type (bf16, q4_0 or q8_0), the file. For models of many gigabytes:
 every matrix takes its bytes from one quantized pool of random numbers."""
 import json
+import math
 import os
 import sys
 
 import gguf
 import numpy as np
 
-from gguf_layout import add_metadata, architecture, tensors
+from gguf_layout import add_metadata, architecture, is_plain, tensors
 
 TYPES = {"bf16": gguf.GGMLQuantizationType.BF16, "q4_0": gguf.GGMLQuantizationType.Q4_0,
          "q8_0": gguf.GGMLQuantizationType.Q8_0}
@@ -25,20 +26,21 @@ def main():
     add_metadata(w, s)
     sizes = []
     for name, shape in tensors(s):
-        if len(shape) == 1:
-            sizes.append((shape, shape[0] * 4))
-            w.add_tensor_info(name, shape, np.dtype(np.float32), shape[0] * 4, f32)
+        count = math.prod(shape)
+        if is_plain(name, shape):
+            sizes.append((count, None))
+            w.add_tensor_info(name, shape, np.dtype(np.float32), count * 4, f32)
         else:
-            nbytes = shape[0] * shape[1] * per_row // COLUMNS
-            sizes.append((shape, nbytes))
+            nbytes = count * per_row // COLUMNS
+            sizes.append((count, nbytes))
             stored = gguf.quant_shape_to_byte_shape(shape, kind)
             w.add_tensor_info(name, stored, np.dtype(np.uint8), nbytes, kind)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
-    for shape, nbytes in sizes:
-        if len(shape) == 1:
-            w.write_tensor_data(1 + pool.reshape(-1)[:shape[0]] * np.float32(0.1))
+    for count, nbytes in sizes:
+        if nbytes is None:
+            w.write_tensor_data(1 + np.resize(pool, count) * np.float32(0.1))
         else:
             w.write_tensor_data(np.resize(packed, nbytes))
     w.close()

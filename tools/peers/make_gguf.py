@@ -8,20 +8,20 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from gguf_layout import add_metadata, architecture, tensors
+from gguf_layout import add_metadata, architecture, is_plain, tensors
 
 FILE_TYPES = {"q4_0": 2, "q8_0": 7, "q4_k_m": 15, "bf16": 32}
 # Of random numbers, from which every matrix takes some: speed does not depend on repetitions.
 POOL = np.random.default_rng(0).standard_normal(1 << 24, dtype=np.float32)
 
 
-def values(shape, at):
+def values(name, shape, at):
     """Norms near one; matrices of deviation 1 / sqrt(columns)."""
     count = int(np.prod(shape))
     some = np.resize(np.roll(POOL, at), count) if count > POOL.size else np.roll(POOL, at)[:count]
-    if len(shape) == 1:
-        return 1 + some * np.float32(0.1)
-    return (some * np.float32(shape[1] ** -0.5)).astype(np.float16).reshape(shape)
+    if is_plain(name, shape):
+        return (1 + some * np.float32(0.1)).reshape(shape)
+    return (some * np.float32(shape[-1] ** -0.5)).astype(np.float16).reshape(shape)
 
 
 def write_f16(s, path):
@@ -29,13 +29,13 @@ def write_f16(s, path):
     add_metadata(w, s)
     all_tensors = list(tensors(s))
     for name, shape in all_tensors:
-        dtype = np.dtype(np.float32 if len(shape) == 1 else np.float16)
+        dtype = np.dtype(np.float32 if is_plain(name, shape) else np.float16)
         w.add_tensor_info(name, shape, dtype, int(np.prod(shape)) * dtype.itemsize)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()
-    for i, (_, shape) in enumerate(all_tensors):  # one in memory at a time
-        w.write_tensor_data(values(shape, i * 4099))
+    for i, (name, shape) in enumerate(all_tensors):  # one in memory at a time
+        w.write_tensor_data(values(name, shape, i * 4099))
     w.close()
 
 
