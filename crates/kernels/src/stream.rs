@@ -15,6 +15,10 @@ use crate::view::Rows;
 /// rows of `x` meet them: enough to outweigh drawing the range and the wait for its first lines.
 const BLOCK_BYTES: usize = 32 * 1024;
 
+/// Bytes of `x` that are met by each row of weights at a time, at most, where that may be decided: they stay in the
+/// nearest cache, beside the weights.
+const NEAR_BYTES: usize = 24 * 1024;
+
 /// Results that are collected before they are converted and stored.
 pub(crate) const BATCH: usize = 32;
 
@@ -37,6 +41,9 @@ pub(crate) trait Stream: Sync {
     type Simd: Simd;
     /// Whether registers hold four rows of weights at a time, or two.
     const TALL: bool;
+    /// Whether one row of weights meets four rows of `x` at a time, and eight where they stay in cache, rather than two
+    /// rows four.
+    const WIDE: bool = false;
     /// How far ahead of its use a line of weights is asked for, at least. A load takes some 500 cycles
     /// to come from memory, and at full bandwidth a line arrives every 5 to 10 of them. (At the end of a
     /// range nothing is asked for, so where lines are used more slowly than they arrive, less is better.)
@@ -44,6 +51,10 @@ pub(crate) trait Stream: Sync {
 
     /// Rows of `x`.
     fn x_rows(&self) -> usize;
+    /// Bytes of a row of `x`, as it is read.
+    fn x_row_bytes(&self) -> usize {
+        0
+    }
     /// Bytes of a row of weights.
     fn row_bytes(&self) -> usize;
     /// Where the products with a part go.
@@ -102,6 +113,10 @@ pub(crate) unsafe fn blocks<K: Stream>(stream: &K, part: usize, range: Range<usi
             // SAFETY: by this function's own contract; so many rows of `x` are left.
             unsafe {
                 m += match (rows - m, K::TALL) {
+                    (8.., _) if K::WIDE && 8 * stream.x_row_bytes() <= NEAR_BYTES => {
+                        some::<K, 1, 8>(stream, part, m, &block, range.end)
+                    }
+                    (4.., _) if K::WIDE => some::<K, 1, 4>(stream, part, m, &block, range.end),
                     (4.., true) => some::<K, 2, 4>(stream, part, m, &block, range.end),
                     (4.., false) => some::<K, 1, 4>(stream, part, m, &block, range.end),
                     (2.., true) => some::<K, 4, 2>(stream, part, m, &block, range.end),

@@ -63,7 +63,9 @@ impl Arranged {
         let block = if spans > 0 { SPAN } else { C::LANE.max(EIGHT) };
         let steps = cols.div_ceil(C::STEP);
         let sums_stride = (cols / group).next_multiple_of(8);
-        let values_stride = steps * C::STEP;
+        let width = steps * C::STEP;
+        // Rows apart by a cache line more than their length, which may be a power of two.
+        let values_stride = width + 64 / size_of::<i16>();
         let units_stride = match spans {
             0 => steps * 8,
             _ => sums_stride * spans,
@@ -90,7 +92,7 @@ impl Arranged {
                 sums.write_bytes(0, sums_stride);
                 rests.write_bytes(0, sums_stride);
                 units.write_bytes(0, units_stride);
-                for at in (0..values_stride).step_by(block) {
+                for at in (0..width).step_by(block) {
                     let left = cols.saturating_sub(at);
                     let (unit, rest) = integers::<C>(from, at..at + block, left, values);
                     if spans > 0 {
@@ -132,7 +134,7 @@ pub(super) struct Places {
     units: Shared<f32>,
     sums: Shared<f32>,
     rests: Shared<f32>,
-    values_stride: usize,
+    pub(super) values_stride: usize,
     units_stride: usize,
     sums_stride: usize,
 }

@@ -89,25 +89,22 @@ pub(super) struct Affine4;
 impl Codes for Affine4 {
     const BITS: usize = 4;
     const TALL: bool = false;
-    const UNIT: f32 = 16.0;
+    const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 7.5;
 
     #[inline(always)]
     unsafe fn products(_: &Windows, words: __m256i, x: *const i16) -> __m256i {
-        // SAFETY: by the trait's contract. The sum of a lane is below 16 * 8 * 15 * 2^15 < 2^26.
+        // SAFETY: by the trait's contract. The sum of a lane is below 8 * 15 * 2^15 < 2^22.
         unsafe {
-            let (low, high) = (_mm256_set1_epi16(0x0f), _mm256_set1_epi16(0xf0));
-            let upper = _mm256_srli_epi16::<8>(words);
-            // Every other code stays where it is, sixteen times as large.
-            let once = _mm256_add_epi32(
-                madd(_mm256_and_si256(words, low), x, 0),
-                madd(_mm256_and_si256(upper, low), x, 2),
-            );
-            let sixteen = _mm256_add_epi32(
-                madd(_mm256_and_si256(words, high), x, 1),
-                madd(_mm256_and_si256(upper, high), x, 3),
-            );
-            _mm256_add_epi32(_mm256_slli_epi32::<4>(once), sixteen)
+            // All that is done to the words is done once for several rows of `x`.
+            let low = _mm256_set1_epi16(0x0f);
+            let second = _mm256_and_si256(_mm256_srli_epi16::<4>(words), low);
+            let third = _mm256_and_si256(_mm256_srli_epi16::<8>(words), low);
+            let fourth = _mm256_srli_epi16::<12>(words);
+            _mm256_add_epi32(
+                _mm256_add_epi32(madd(_mm256_and_si256(words, low), x, 0), madd(second, x, 1)),
+                _mm256_add_epi32(madd(third, x, 2), madd(fourth, x, 3)),
+            )
         }
     }
 }

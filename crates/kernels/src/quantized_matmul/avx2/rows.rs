@@ -105,6 +105,8 @@ pub(super) struct Packed<'a, C, S, const SPANS: usize> {
 impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, SPANS> {
     type Simd = Avx2;
     const TALL: bool = C::TALL || (SPANS > 0 && C::BITS <= 4);
+    // Eight sums, and the vectors of a step, are as much as the registers hold.
+    const WIDE: bool = SPANS > 0 && C::BITS <= 4;
     const AHEAD_BYTES: usize = match (C::BITS, SPANS) {
         (5.., _) => 8 * 1024,
         (_, 1..) => 6 * 1024,
@@ -113,6 +115,10 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, S
 
     fn x_rows(&self) -> usize {
         self.job.arranged.rows
+    }
+
+    fn x_row_bytes(&self) -> usize {
+        size_of::<i16>() * self.places.values_stride
     }
 
     fn row_bytes(&self) -> usize {
@@ -149,10 +155,9 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, S
                 std::ptr::copy_nonoverlapping(codes, copy.as_mut_ptr(), R * row_bytes);
                 codes = copy.as_ptr();
             }
-            let (mut x, mut units) = ([std::ptr::null(); M], [std::ptr::null(); M]);
+            let mut units = [std::ptr::null(); M];
             let (mut sums, mut rests) = ([std::ptr::null(); M], [std::ptr::null(); M]);
             for i in 0..M {
-                x[i] = places.values(place.m + i);
                 units[i] = places.units(place.m + i);
                 sums[i] = places.sums(place.m + i);
                 rests[i] = places.rests(place.m + i);
@@ -160,7 +165,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, S
             let pointers = Pointers {
                 codes,
                 far,
-                x,
+                x: (places.values(place.m), places.values_stride),
                 units,
             };
             let mut acc = [[Avx2::zero(); M]; R];

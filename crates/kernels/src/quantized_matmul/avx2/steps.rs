@@ -14,8 +14,18 @@ pub(super) struct Pointers<const M: usize> {
     pub(super) codes: *const u8,
     /// What is to be asked for.
     pub(super) far: *const u8,
-    pub(super) x: [*const i16; M],
+    /// And how far apart rows of `x` are.
+    pub(super) x: (*const i16, usize),
     pub(super) units: [*const f32; M],
+}
+
+impl<const M: usize> Pointers<M> {
+    /// The integers of row `i` of `x` from `at` on. Reckoned, and not looked up: eight pointers are more than there are
+    /// registers for.
+    #[inline(always)]
+    fn x(&self, i: usize, at: usize) -> *const i16 {
+        self.x.0.wrapping_add(i * self.x.1 + at)
+    }
 }
 
 impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
@@ -41,7 +51,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                     let words = self.load::<R, M>(at, r, step);
                     let scale = _mm256_permutevar8x32_ps(scales[r], order);
                     for i in 0..M {
-                        let sum = C::products(self.windows, words, at.x[i].add(step * C::STEP));
+                        let sum = C::products(self.windows, words, at.x(i, step * C::STEP));
                         let unit = Avx2::mul(Avx2::load_f32(at.units[i].add(step * 8)), scale);
                         acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
                     }
@@ -80,7 +90,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                         for step in first..first + SPAN / C::STEP {
                             let words = self.load::<R, M>(at, r, step);
                             for i in 0..M {
-                                let x = at.x[i].add(step * C::STEP);
+                                let x = at.x(i, step * C::STEP);
                                 let products = C::products(self.windows, words, x);
                                 sums[i] = _mm256_add_epi32(sums[i], products);
                             }
