@@ -86,20 +86,33 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                 for group in groups.clone() {
                     let first = (group * SPANS + span) * (SPAN / C::STEP);
                     for r in 0..R {
+                        let factor = |i: usize| {
+                            let factor = (&raw const factors[r][i]).cast::<f32>();
+                            Avx2::splat(*factor.add(group - groups.start))
+                        };
+                        if C::STEP == SPAN {
+                            // One sum at a time: with all of them before the first is added, registers run out.
+                            let words = self.load::<R, M>(at, r, first);
+                            for i in 0..M {
+                                let sum =
+                                    C::products(self.windows, words, at.x(i, first * C::STEP));
+                                let sum = _mm256_cvtepi32_ps(sum);
+                                acc[r][i] = Avx2::mul_add(sum, factor(i), acc[r][i]);
+                            }
+                            continue;
+                        }
                         let mut sums = [_mm256_setzero_si256(); M];
                         for step in first..first + SPAN / C::STEP {
                             let words = self.load::<R, M>(at, r, step);
                             for i in 0..M {
-                                let x = at.x(i, step * C::STEP);
-                                let products = C::products(self.windows, words, x);
+                                let products =
+                                    C::products(self.windows, words, at.x(i, step * C::STEP));
                                 sums[i] = _mm256_add_epi32(sums[i], products);
                             }
                         }
                         for i in 0..M {
-                            let factor = (&raw const factors[r][i]).cast::<f32>();
-                            let factor = Avx2::splat(*factor.add(group - groups.start));
-                            acc[r][i] =
-                                Avx2::mul_add(_mm256_cvtepi32_ps(sums[i]), factor, acc[r][i]);
+                            let sum = _mm256_cvtepi32_ps(sums[i]);
+                            acc[r][i] = Avx2::mul_add(sum, factor(i), acc[r][i]);
                         }
                     }
                 }
