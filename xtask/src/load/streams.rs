@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Events, Said, post};
 use super::figures::times;
@@ -71,6 +71,7 @@ pub(super) fn compare(
             .args(["--shape", SHAPE, "--weights", WEIGHTS, "--write"])
             .arg(&model))?;
     }
+    write_tokenizer(&model)?;
     let at_once = streams.to_string();
     let (mut http, mut alone, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds.max(1) {
@@ -121,6 +122,21 @@ pub(super) fn compare(
     }
     ensure!(cost <= MOST, "HTTP costs more than 2 %");
     Ok(())
+}
+
+/// Gives the model words, so that it says something: a text for each token, as the other server's file has them.
+fn write_tokenizer(model: &Path) -> Result<()> {
+    let config = std::fs::read_to_string(model.join("config.json"))?;
+    let config: Value = serde_json::from_str(&config)?;
+    let vocabulary = config["vocab_size"].as_u64().context("no vocab_size")?;
+    let words = (0..vocabulary).map(|id| (format!("t{id}"), id.into()));
+    let tokenizer = json!({
+        "version": "1.0",
+        "model": {"type": "WordLevel", "vocab": words.collect::<Map<_, _>>(), "unk_token": "t0"},
+        "pre_tokenizer": {"type": "Whitespace"},
+    });
+    let path = model.join("tokenizer.json");
+    std::fs::write(&path, tokenizer.to_string()).with_context(|| path.display().to_string())
 }
 
 /// What came of a round.
@@ -205,6 +221,7 @@ fn ask(address: SocketAddr, prompt: &[u64], tokens: usize) -> Result<Vec<Instant
         }
     }
     ensure!(ended, "a stream without its end");
+    ensure!(!texts.is_empty(), "a stream without a text");
     ensure!(
         generated == Some(tokens as u64),
         "{generated:?} tokens were generated, and not {tokens}"

@@ -51,7 +51,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                     let words = self.load::<R, M>(at, r, step);
                     let scale = _mm256_permutevar8x32_ps(scales[r], order);
                     for i in 0..M {
-                        let sum = C::products(self.windows, words, at.x(i, step * C::STEP));
+                        let sum = C::products::<M>(self.windows, words, at.x(i, step * C::STEP));
                         let unit = Avx2::mul(Avx2::load_f32(at.units[i].add(step * 8)), scale);
                         acc[r][i] = Avx2::mul_add(_mm256_cvtepi32_ps(sum), unit, acc[r][i]);
                     }
@@ -95,7 +95,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                             let words = self.load::<R, M>(at, r, first);
                             for i in 0..M {
                                 let sum =
-                                    C::products(self.windows, words, at.x(i, first * C::STEP));
+                                    C::products::<M>(self.windows, words, at.x(i, first * C::STEP));
                                 let sum = _mm256_cvtepi32_ps(sum);
                                 acc[r][i] = Avx2::mul_add(sum, factor(i), acc[r][i]);
                             }
@@ -106,7 +106,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
                             let words = self.load::<R, M>(at, r, step);
                             for i in 0..M {
                                 let products =
-                                    C::products(self.windows, words, at.x(i, step * C::STEP));
+                                    C::products::<M>(self.windows, words, at.x(i, step * C::STEP));
                                 sums[i] = _mm256_add_epi32(sums[i], products);
                             }
                         }
