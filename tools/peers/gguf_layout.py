@@ -30,6 +30,9 @@ def tensors(s):
         found = names.get_name(known, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise SystemExit(f"GGUF has no name for {name}")
+        # What is a parameter by itself is a weight there, but for the decay of a delta net.
+        if not found.endswith((".weight", ".bias", "ssm_a")):
+            found += ".weight"
         # A convolution of each channel for itself.
         yield found, tuple(size for size in shape if size != 1) or (1,)
     if s["family"] == "gemma4_text":
