@@ -177,7 +177,14 @@ impl From<&Error> for ApiError {
         let with = |status, code| Self::new(status, line.clone()).code(code);
         match error {
             Error::InvalidOption { name, .. } => {
-                with(StatusCode::BAD_REQUEST, "invalid_value").param(*name)
+                // What the engine calls otherwise than every API.
+                let name = match *name {
+                    "xtc.probability" => "xtc_probability",
+                    "xtc.threshold" => "xtc_threshold",
+                    "template_variables" => "chat_template_kwargs",
+                    name => name,
+                };
+                with(StatusCode::BAD_REQUEST, "invalid_value").param(name)
             }
             Error::PromptTooLong { .. } | Error::PromptTooLarge { .. } => {
                 with(StatusCode::BAD_REQUEST, "context_length_exceeded")

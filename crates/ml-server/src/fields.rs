@@ -93,10 +93,10 @@ impl Fields {
         self.refuse_unless(name, |_| false, why)
     }
 
-    /// All must have been taken.
+    /// All must have been taken, but for what is null, as if it were not there.
     pub(crate) fn end(self) -> Result<()> {
-        match self.map.keys().next() {
-            Some(name) => Err(ApiError::unknown_field(self.path(name))),
+        match self.map.iter().find(|(_, value)| !value.is_null()) {
+            Some((name, _)) => Err(ApiError::unknown_field(self.path(name))),
             None => Ok(()),
         }
     }
@@ -114,6 +114,7 @@ fn plain(error: &serde_json::Error) -> String {
         "i32" | "i64" => "a whole number",
         "a sequence" => "a list",
         "a map" => "an object",
+        kind if kind.starts_with("struct ") => "an object",
         kind => kind,
     };
     format!("{front}, expected {kind}")

@@ -37,6 +37,7 @@ pub(crate) async fn object(
     limit: usize,
 ) -> Result<Map<String, Value>> {
     check_media_type(headers)?;
+    check_encoding(headers)?;
     parse(&bytes(headers, body, limit).await?)
 }
 
@@ -66,6 +67,18 @@ fn check_media_type(headers: &HeaderMap) -> Result<()> {
         return Ok(());
     }
     let message = format!("the body is {kind:?}; send JSON with 'Content-Type: application/json'");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).code("unsupported_media_type"))
+}
+
+/// Bodies come as they are.
+fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let Some(given) = headers.get(header::CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    if given.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    let message = format!("the body is in the encoding {given:?}; send it without one");
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).code("unsupported_media_type"))
 }
 

@@ -96,6 +96,15 @@ impl MlxBackend {
         self.embed_all(recipe, all, skip, options)
     }
 
+    /// How many tokens of a text [`embed`](Self::embed) reads, what the tokenizer adds included; `None` where nothing
+    /// bounds them.
+    ///
+    /// # Errors
+    /// Files for embeddings that cannot be used.
+    pub fn embedding_tokens(&self) -> Result<Option<usize>> {
+        Ok(self.recipe()?.most_tokens)
+    }
+
     /// The embedding of token ids as they are, without a prompt and without what the tokenizer adds, and never cut.
     /// Needs no tokenizer.
     ///

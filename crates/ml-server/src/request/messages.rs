@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::sampling::max_tokens;
-use super::{chat, form, is_empty, tools};
+use super::{chat, form, is_empty, sampling, tools};
 use crate::errors::{ApiError, Result};
 use crate::fields::Fields;
 use crate::run::{Job, Prompt};
@@ -44,7 +44,7 @@ impl Messages {
         let mut options = Options::new();
         options.temperature = fields.take("temperature")?;
         options.top_p = fields.take("top_p")?;
-        options.top_k = fields.take("top_k")?;
+        options.top_k = sampling::top_k(&mut fields)?;
         options.stop = fields.take("stop_sequences")?.unwrap_or_default();
         thinking(&mut fields, &mut options)?;
         tools::messages(&mut fields, &mut options)?;
@@ -122,6 +122,8 @@ enum Block {
     ToolResult {
         tool_use_id: String,
         content: Option<Value>,
+        #[serde(default)]
+        is_error: Option<bool>,
     },
     /// What a search for tools found; its definition is among the tools, whether loading it was deferred or not.
     ToolReference {
@@ -207,12 +209,17 @@ fn user_turn(
             Block::ToolResult {
                 tool_use_id,
                 content,
+                is_error,
             } => {
                 flush(user, messages)?;
-                let content = match content {
+                let mut content = match content {
                     None => Vec::new(),
                     Some(content) => texts(&format!("{path}.content"), content)?,
                 };
+                // Templates have no other way to say so.
+                if is_error == Some(true) {
+                    content.insert(0, "Error:".to_owned());
+                }
                 let mut calls = messages.iter().flat_map(|message| &message.tool_calls);
                 let called = calls.rfind(|call| call.id.as_ref() == Some(&tool_use_id));
                 let name = called.map(|call| call.name.clone());

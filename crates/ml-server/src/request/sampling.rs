@@ -32,10 +32,16 @@ pub(super) fn options(fields: &mut Fields) -> Result<Options> {
     options.seed = fields.take::<i64>("seed")?.map(|seed| seed as u64);
     options.max_tokens = max_tokens(fields, &["max_completion_tokens", "max_tokens"])?;
     options.ignore_eos = fields.take("ignore_eos")?.unwrap_or(false);
-    options.stop = match fields.take("stop")? {
+    options.stop = match fields.value("stop").map(serde_json::from_value) {
         None => Vec::new(),
-        Some(Stop::One(text)) => vec![text],
-        Some(Stop::Several(texts)) => texts,
+        Some(Ok(Stop::One(text))) => vec![text],
+        Some(Ok(Stop::Several(texts))) => texts,
+        Some(Err(_)) => {
+            return Err(ApiError::field(
+                "stop",
+                "it must be a text or a list of texts",
+            ));
+        }
     };
     if options.stop.len() > MAX_STOPS {
         let message = format!("has {} texts; {MAX_STOPS} are possible", options.stop.len());
@@ -80,22 +86,31 @@ fn xtc(fields: &mut Fields) -> Result<Option<Xtc>> {
 
 /// The most tokens of an answer, by the first of the names that is given.
 pub(super) fn max_tokens(fields: &mut Fields, names: &[&str]) -> Result<Option<usize>> {
-    match first::<usize>(fields, names)? {
-        Some(0) => {
-            let name = fields.path(names.last().copied().unwrap_or_default());
-            Err(ApiError::field(name, "is 0; it must be 1 or more"))
+    let mut found = None;
+    for name in names {
+        match fields.take::<usize>(name)? {
+            Some(0) => {
+                return Err(ApiError::field(
+                    fields.path(name),
+                    "is 0; it must be 1 or more",
+                ));
+            }
+            given => found = found.or(given),
         }
-        given => Ok(given),
     }
+    Ok(found)
 }
 
 /// llama.cpp and vLLM say 0 and -1 for all.
-fn top_k(fields: &mut Fields) -> Result<Option<usize>> {
-    let given = fields.take::<i64>("top_k")?;
-    Ok(given.map(|k| match k {
-        -1 | 0 => usize::MAX,
-        k => usize::try_from(k).unwrap_or(0),
-    }))
+pub(super) fn top_k(fields: &mut Fields) -> Result<Option<usize>> {
+    match fields.take::<i64>("top_k")? {
+        None => Ok(None),
+        Some(-1 | 0) => Ok(Some(usize::MAX)),
+        Some(k) => usize::try_from(k).map(Some).map_err(|_| {
+            let message = format!("is {k}; it must be 1 or more, or 0 or -1 for all");
+            ApiError::field(fields.path("top_k"), message)
+        }),
+    }
 }
 
 /// The first of the names that is given; the others are taken too.

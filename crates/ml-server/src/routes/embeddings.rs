@@ -61,7 +61,16 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
                     ids.push(input);
                 }
                 Prompt::Text(text) => {
-                    tokens += model.backend.encode_text(&text, true)?.len();
+                    let length = model.backend.encode_text(&text, true)?.len();
+                    // The library would leave its end out, and nobody would know.
+                    let most = model.backend.embedding_tokens()?;
+                    if let Some(context) = most.filter(|most| length > *most) {
+                        return Err(ml_backend::Error::PromptTooLong {
+                            prompt_tokens: length,
+                            context,
+                        });
+                    }
+                    tokens += length;
                     texts.push(text);
                 }
                 Prompt::Chat(_) | Prompt::Middle { .. } => {}

@@ -29,7 +29,11 @@ async fn message(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Resp
     let stream = request.stream;
     let stops = request.options.stop.clone();
     let run = Run::start(app, &model.backend, vec![request.job()]).await;
-    let run = run.map_err(|error| error.renamed("response_format", "output_config.format"))?;
+    let run = run.map_err(|error| {
+        error
+            .renamed("response_format", "output_config.format")
+            .renamed("stop", "stop_sequences")
+    })?;
     if stream {
         let events = Events::new(model.name, stops, run.prompt_tokens(0));
         return Ok(sse::response(run, events, app.limits.ping));

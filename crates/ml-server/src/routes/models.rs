@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Response, StatusCode};
 use serde::Serialize;
@@ -63,7 +64,12 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response<Body> {
     })
 }
 
-pub(super) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response<Body> {
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    name: std::result::Result<Path<String>, PathRejection>,
+) -> Response<Body> {
+    // What is no text is no name.
+    let name = name.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name);
     let found = app
         .models
         .list()
@@ -73,7 +79,8 @@ pub(super) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -
         Some(model) => json::response(&entry(model)),
         None => {
             let error = ApiError::new(StatusCode::NOT_FOUND, format!("there is no model {name:?}"));
-            error.code("model_not_found").response(Style::OpenAi)
+            let error = error.param("model").code("model_not_found");
+            error.response(Style::OpenAi)
         }
     }
 }

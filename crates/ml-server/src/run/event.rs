@@ -78,6 +78,23 @@ impl Told {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
+    /// As text; and where it is no whole characters, as OpenAI names it, so that no two such tokens are called the same.
+    pub(crate) fn name(&self) -> String {
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                let bytes = self.bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+                format!("bytes:{}", bytes.collect::<String>())
+            }
+        }
+    }
+
+    /// Characters that begin in it.
+    pub(crate) fn characters(&self) -> usize {
+        let goes_on = |byte: &u8| byte & 0xc0 == 0x80;
+        self.bytes.iter().filter(|byte| !goes_on(byte)).count()
+    }
+
     /// What JSON can say: a token that cannot come has OpenAI's number for it.
     pub(crate) fn number(&self) -> f32 {
         self.logprob.max(-9999.0)

@@ -64,7 +64,8 @@ pub(super) struct Completion {
 impl Completion {
     /// Adds the first token of a prompt, which has no probability.
     pub(super) fn first(&mut self, token: String, offset: &mut usize) {
-        self.push(token, None, None, offset);
+        let characters = token.chars().count();
+        self.push(token, characters, None, None, offset);
     }
 
     /// Adds tokens that begin at `offset`, which then is behind them.
@@ -72,21 +73,23 @@ impl Completion {
         for Probable { token, top } in tokens {
             // The token itself is among them, also where it is none of the most probable.
             let all = top.iter().chain([&token]);
-            let all = all.map(|told| (told.text(), f64::from(told.number()).into()));
+            let all = all.map(|told| (told.name(), f64::from(told.number()).into()));
             let all = all.collect();
-            self.push(token.text(), Some(token.number().into()), Some(all), offset);
+            let (name, logprob) = (token.name(), token.number().into());
+            self.push(name, token.characters(), Some(logprob), Some(all), offset);
         }
     }
 
     fn push(
         &mut self,
         token: String,
+        characters: usize,
         logprob: Option<f64>,
         top: Option<Map<String, Value>>,
         offset: &mut usize,
     ) {
         self.text_offset.push(*offset);
-        *offset += token.chars().count();
+        *offset += characters;
         self.tokens.push(token);
         self.token_logprobs.push(logprob);
         self.top_logprobs.push(top);

@@ -106,7 +106,7 @@ impl Response {
         let usage = self.end.map(|End { usage, .. }| {
             json!({
                 "input_tokens": usage.prompt,
-                "input_tokens_details": {"cached_tokens": usage.cached},
+                "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
                 "output_tokens": usage.generated,
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": usage.prompt + usage.generated,
@@ -217,11 +217,11 @@ impl Response {
             return;
         };
         let mut turn = Message::assistant("");
-        // A call that came to nothing is no part of what was said.
+        // A call that came to nothing is no part of what was said, and neither is one that was cut off.
         for item in self
             .output
             .iter()
-            .filter(|item| item["status"] == "completed")
+            .filter(|item| item["type"] != "function_call" || item["status"] == "completed")
         {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             match item["type"].as_str() {
@@ -313,7 +313,8 @@ impl Writer for Response {
             }
             Event::Probable(_) | Event::Prompt { .. } => {}
             Event::End(end) => {
-                self.close("completed", out);
+                let whole = end.finish != Finish::Length;
+                self.close(if whole { "completed" } else { "incomplete" }, out);
                 self.end = Some(end);
             }
         }
