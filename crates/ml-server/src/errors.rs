@@ -110,6 +110,14 @@ impl ApiError {
         self
     }
 
+    /// The same of a field, if the request is wrong and no field is named yet.
+    pub(crate) fn about(mut self, field: &str) -> Self {
+        if self.status == StatusCode::BAD_REQUEST && self.param.is_none() {
+            self.param = Some(field.to_owned());
+        }
+        self
+    }
+
     /// The same of the field `to`, if it is about `from`: what the engine calls by one name has another in some API.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Self {
         if self.param.as_deref() == Some(from) {

@@ -83,7 +83,8 @@ async fn answer(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respo
         };
         Ok((vectors, tokens))
     })
-    .await?;
+    .await
+    .map_err(|error| error.about("input"))?;
     let entry = |(index, vector): (usize, Vec<f32>)| Entry {
         object: "embedding",
         index,

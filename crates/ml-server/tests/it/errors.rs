@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{post, raw, send};
+use crate::client::{get, post, raw, send};
 use crate::{config, serve, shared};
 
 /// Path, request, and what comes: status, param, code.
@@ -221,6 +221,63 @@ fn each_refusal_names_what_is_wrong() {
             Some("max_tokens"),
             "missing_required_parameter",
         ),
+        (
+            "/v1/messages",
+            json!({"messages": user(), "max_tokens": 4, "stop_sequences": [""]}),
+            400,
+            Some("stop_sequences"),
+            invalid,
+        ),
+        (
+            path,
+            json!({"messages": [{"role": "user", "content": null}]}),
+            400,
+            Some("messages[0]"),
+            invalid,
+        ),
+        (path, chat(json!({"stop": 3})), 400, Some("stop"), invalid),
+        (
+            path,
+            chat(json!({"top_k": -5})),
+            400,
+            Some("top_k"),
+            invalid,
+        ),
+        (
+            path,
+            chat(json!({"max_completion_tokens": 0})),
+            400,
+            Some("max_completion_tokens"),
+            invalid,
+        ),
+        (
+            path,
+            chat(json!({"xtc_probability": 2})),
+            400,
+            Some("xtc_probability"),
+            invalid,
+        ),
+        (
+            path,
+            chat(json!({"chat_template_kwargs": {"messages": []}})),
+            400,
+            Some("chat_template_kwargs"),
+            invalid,
+        ),
+        (
+            "/v1/embeddings",
+            json!({"input": "hello ".repeat(600)}),
+            400,
+            Some("input"),
+            "context_length_exceeded",
+        ),
+        (
+            "/v1/embeddings",
+            json!({"input": ""}),
+            400,
+            Some("input"),
+            invalid,
+        ),
         ("/v1/nothing", json!({}), 404, None, "not_found"),
     ];
     for (path, request, status, param, code) in cases {
@@ -267,6 +324,41 @@ fn bodies_are_json_of_bounded_size() {
     // Deeper than any request is.
     let deep = format!("{}{}", "[".repeat(400), "]".repeat(400));
     assert_eq!(send(address, "POST", path, &json_type, &deep).status(), 400);
+}
+
+/// The messages' fields are those of the template, which may fail on them.
+#[test]
+fn what_is_null_is_left_out_and_what_fails_says_nothing_of_this_machine() {
+    let path = "/v1/chat/completions";
+    let null = json!({
+        "messages": user(), "max_tokens": 1, "tool_choice": null, "moderation": null, "tools": null,
+    });
+    post(shared(), path, &null).ok();
+    let said = json!([
+        {"role": "user", "content": "hello"}, {"role": "assistant", "content": null, "refusal": "no"},
+        {"role": "user", "content": "hello"},
+    ]);
+    post(shared(), path, &json!({"messages": said, "max_tokens": 1})).ok();
+    let failing = json!({"messages": [{"role": "tool", "content": "x"}]});
+    let reply = post(shared(), path, &failing);
+    assert!(!reply.body.contains("assets"), "{reply:?}");
+}
+
+#[test]
+fn a_name_that_is_no_text_is_no_model() {
+    let reply = get(shared(), "/v1/models/%FF");
+    let error = &reply.json()["error"];
+    assert_eq!(
+        (reply.status, &error["code"], &error["param"]),
+        (404, &"model_not_found".into(), &"model".into())
+    );
+    let packed = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let reply = send(shared(), "POST", "/v1/chat/completions", &packed, "{}").whole();
+    assert_eq!(reply.status, 415);
+    assert!(reply.body.contains("gzip"), "{reply:?}");
 }
 
 #[test]

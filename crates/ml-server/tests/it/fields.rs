@@ -152,6 +152,32 @@ fn harnesses_find_a_number_for_each_token_that_was_drawn_and_the_best_one_among_
     }
 }
 
+/// The demo model has a token for each byte of what it has seldom seen.
+#[test]
+fn tokens_that_are_no_whole_characters_have_names_and_places_of_their_own() {
+    let prompt = "a😀สb";
+    let request =
+        json!({"prompt": prompt, "echo": true, "logprobs": 5, "max_tokens": 1, "temperature": 0});
+    let answer = post(shared(), "/v1/completions", &request).ok();
+    let told = &answer["choices"][0]["logprobs"];
+    let tokens: Vec<String> = serde_json::from_value(told["tokens"].clone()).unwrap();
+    let offsets: Vec<usize> = serde_json::from_value(told["text_offset"].clone()).unwrap();
+    assert!(tokens[1].starts_with("bytes:\\xf0"), "{tokens:?}");
+    let behind = tokens.iter().position(|token| token == "b").unwrap();
+    assert_eq!((offsets[1], offsets[2], offsets[behind]), (1, 2, 3));
+    for (at, top) in told["top_logprobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .skip(1)
+    {
+        let top = top.as_object().unwrap();
+        assert!((5..=6).contains(&top.len()), "{top:?}");
+        assert_eq!(top[&tokens[at]], told["token_logprobs"][at]);
+    }
+}
+
 #[test]
 fn biases_and_penalties_change_what_is_drawn() {
     let four = direct().encode("4").unwrap()[0].to_string();

@@ -39,6 +39,7 @@ fn a_response_has_items_and_usage() {
     let short = ask(json!({"input": "Spell the word garden.", "max_output_tokens": 1}));
     let short = post(shared(), "/v1/responses", &short).ok();
     assert_eq!(short["status"], "incomplete");
+    assert_eq!(short["output"][0]["status"], "incomplete");
     assert_eq!(short["incomplete_details"]["reason"], "max_output_tokens");
 }
 
