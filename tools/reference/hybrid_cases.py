@@ -2,7 +2,7 @@
 
 import torch
 
-from case import NO_BIAS, THETA, Case, Variant
+from case import NO_BIAS, THETA, YARN, Case, Variant
 
 
 def norms_as_stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -189,6 +189,15 @@ QWEN3_NEXT_CASES = [
         experts="switch",
         variants=(NO_BIAS,),
     ),
+    Case(
+        "qwen3_next-yarn",
+        qwen3_next(rope_scaling=YARN),
+        "a rotation of a part of each head, stretched: the features behind it have no factor",
+        variants=(
+            Variant("no scaling", {"rope_scaling": None, "rope_parameters": None}),
+            Variant("no attention factor", {"rope_scaling": YARN | {"attention_factor": 1.0}}),
+        ),
+    ),
 ]
 
 QWEN3_5_CASES = [
@@ -230,6 +239,15 @@ QWEN3_5_CASES = [
         prompt=70,
         greedy=10,
         variants=(Variant("decay in bfloat16", change=rounded_decay, least=5e-5),),
+    ),
+    Case(
+        "qwen3_5-yarn",
+        text("qwen3_5_text", intermediate_size=40, rope_parameters=ROPE | YARN),
+        "a rotation of a part of each head, stretched, as the model cards advise for long texts",
+        variants=(
+            Variant("no scaling", {"rope_parameters": ROPE}),
+            Variant("no attention factor", {"rope_parameters": ROPE | YARN | {"attention_factor": 1.0}}),
+        ),
     ),
     Case(
         "qwen3_5-bf16",

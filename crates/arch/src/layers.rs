@@ -116,6 +116,7 @@ impl Dims {
             width,
             eps: self.eps,
             centered: self.centered,
+            first: None,
         }
     }
 }

@@ -387,6 +387,8 @@ pub struct Norm<T> {
     pub eps: f32,
     /// Whether the weight is stored less one.
     pub centered: bool,
+    /// How many of the first weights, as they multiply, are multiplied by what.
+    pub first: Option<(usize, f64)>,
 }
 
 /// What a layer remembers of a sequence.

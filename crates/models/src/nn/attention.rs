@@ -205,8 +205,13 @@ impl Attention {
 
     /// What becomes of scores.
     pub(super) fn scores(&self, rope: &RotaryEmbedding) -> Scores {
+        // Of heads that are rotated in part, the queries' norm has the factor.
+        let factor = match rope.dims() == self.head_dim {
+            true => rope.score_factor(),
+            false => 1.0,
+        };
         Scores {
-            scale: (self.scale * rope.score_factor()) as f32,
+            scale: (self.scale * factor) as f32,
             softcap: self.softcap.map(|cap| cap as f32),
         }
     }

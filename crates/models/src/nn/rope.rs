@@ -23,7 +23,12 @@ impl RotaryEmbedding {
         })
     }
 
-    /// What scores must be multiplied by. YaRN multiplies the rotated queries and the rotated keys
+    /// Features of a head that are rotated.
+    pub(crate) fn dims(&self) -> i32 {
+        2 * self.periods.dim(-1)
+    }
+
+    /// What scores must be multiplied by, if heads are rotated whole. YaRN multiplies the rotated queries and the rotated keys
     /// by its attention factor; their product has it squared, which costs nothing in the scale.
     pub(crate) fn score_factor(&self) -> f64 {
         self.attention_factor * self.attention_factor
