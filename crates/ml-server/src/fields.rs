@@ -23,6 +23,7 @@ impl Fields {
 
     /// The full name of a field.
     pub(crate) fn path(&self, name: &str) -> String {
+        let name = if name.is_empty() { "\"\"" } else { name };
         format!("{}{name}", self.prefix)
     }
 

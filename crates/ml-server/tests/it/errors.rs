@@ -235,6 +235,13 @@ fn each_refusal_names_what_is_wrong() {
             Some("messages[0]"),
             invalid,
         ),
+        (
+            path,
+            chat(json!({"": 3})),
+            400,
+            Some("\"\""),
+            "unknown_parameter",
+        ),
         (path, chat(json!({"stop": 3})), 400, Some("stop"), invalid),
         (
             path,
