@@ -193,7 +193,8 @@ impl Rope {
             Ok::<_, crate::Error>(from.original.or(own).unwrap_or(max_positions as f64))
         };
         let scaling = match kind {
-            "default" => RopeScaling::None,
+            // The dynamic one changes nothing up to the positions that the model was made for, and no more are offered.
+            "default" | "dynamic" => RopeScaling::None,
             "linear" => RopeScaling::Linear {
                 factor: required("factor")?,
             },
@@ -220,7 +221,7 @@ impl Rope {
             }
             other => {
                 let problem = format!(
-                    "'{other}' is not supported; supported are default, linear, llama3, yarn, proportional"
+                    "'{other}' is not supported; supported are default, dynamic, linear, llama3, yarn, proportional"
                 );
                 return Err(f.problem("rope_type", problem));
             }

@@ -20,6 +20,9 @@ pub(super) struct Defaults {
     /// Features inside the shared expert, of families that have one.
     pub(super) shared: Option<usize>,
     pub(super) renormalised: bool,
+    /// Whether `norm_topk_prob` and the keys that name layers without experts are read: of a family that has none of
+    /// them, transformers ignores what a file says there.
+    pub(super) varies: bool,
 }
 
 impl Sparse {
@@ -48,13 +51,17 @@ impl Sparse {
             mixture: Mixture {
                 count,
                 top,
-                renormalised: f.flag("norm_topk_prob")?.unwrap_or(defaults.renormalised),
+                renormalised: match defaults.varies {
+                    true => f.flag("norm_topk_prob")?.unwrap_or(defaults.renormalised),
+                    false => defaults.renormalised,
+                },
                 width,
                 shared,
             },
             sparse: match count {
                 0 => vec![false; layer_count(f)?],
-                _ => sparse_layers(f)?,
+                _ if defaults.varies => sparse_layers(f)?,
+                _ => vec![true; layer_count(f)?],
             },
         })
     }

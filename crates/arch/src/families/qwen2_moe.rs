@@ -63,6 +63,7 @@ const DEFAULTS: Defaults = Defaults {
     width: 1408,
     shared: Some(5632),
     renormalised: false,
+    varies: true,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[

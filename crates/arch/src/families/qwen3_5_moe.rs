@@ -35,6 +35,7 @@ const DEFAULTS: Defaults = Defaults {
     width: 512,
     shared: Some(512),
     renormalised: true,
+    varies: false,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[(

@@ -64,6 +64,7 @@ const DEFAULTS: Defaults = Defaults {
     width: 768,
     shared: None,
     renormalised: false,
+    varies: true,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[

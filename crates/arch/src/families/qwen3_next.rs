@@ -32,6 +32,7 @@ const DEFAULTS: Defaults = Defaults {
     width: 512,
     shared: Some(512),
     renormalised: true,
+    varies: true,
 };
 
 const PUBLISHED: &[(&str, &str)] = &[(

@@ -257,6 +257,22 @@ fn rope_scaling_counts_beside_rope_parameters() {
     }
 }
 
+/// Qwen3.5 MoE has no such keys there, and a dynamic scaling begins behind the positions that a model was made for.
+#[test]
+fn what_transformers_does_not_heed_changes_nothing() {
+    let dir = with_config("qwen3_5_moe-hub", |config| {
+        let text = &mut config["text_config"];
+        text["norm_topk_prob"] = json!(false);
+        text["mlp_only_layers"] = json!([0]);
+        text["decoder_sparse_step"] = json!(2);
+    });
+    assert_logits(dir.path(), "qwen3_5_moe-hub");
+    let dir = with_config("llama-llama2", |config| {
+        config["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0});
+    });
+    assert_logits(dir.path(), "llama-llama2");
+}
+
 #[test]
 fn what_would_make_every_logit_no_number_is_refused() {
     let yarn = json!({"rope_type": "yarn", "factor": 4.0, "rope_theta": 1.0});
