@@ -116,7 +116,6 @@ impl Dims {
             width,
             eps: self.eps,
             centered: self.centered,
-            first: None,
         }
     }
 }
@@ -156,6 +155,7 @@ impl At<'_> {
             v: Some(linear("v_proj", keys, d.hidden, self.biases.qkv)),
             o: linear("o_proj", d.hidden, queries, self.biases.o),
             q_norm: None,
+            q_factor: None,
             k_norm: None,
             v_norm: None,
             heads: d.heads,

@@ -176,6 +176,8 @@ pub struct Attention<T> {
     pub o: Linear<T>,
     /// Of each query.
     pub q_norm: Option<Norm<T>>,
+    /// How many of the first features of a query are multiplied by what behind its norm, which then is one.
+    pub q_factor: Option<(usize, f64)>,
     /// Of each key.
     pub k_norm: Option<Norm<T>>,
     /// Epsilon of a norm of each value, which has no weight.
@@ -387,8 +389,6 @@ pub struct Norm<T> {
     pub eps: f32,
     /// Whether the weight is stored less one.
     pub centered: bool,
-    /// How many of the first weights, as they multiply, are multiplied by what.
-    pub first: Option<(usize, f64)>,
 }
 
 /// What a layer remembers of a sequence.

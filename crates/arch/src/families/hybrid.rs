@@ -87,14 +87,11 @@ impl Hybrid {
     fn attention(&self, at: &At<'_>, mlp: Mlp<String>) -> Layer<String> {
         let rope = &self.ropes[0];
         let factor = rope.attention_factor();
-        // The factor of both is in the queries' norm: features that are not rotated have none, so the scale of whole
-        // scores cannot have it.
+        // Features that are not rotated have no factor, so the scale of whole scores cannot have it.
         let partial = rope.dims < self.dims.head_dim && factor != 1.0;
         let mut attention = Attention {
-            q_norm: Some(Norm {
-                first: partial.then_some((rope.dims, factor * factor)),
-                ..at.head_norm("q_norm")
-            }),
+            q_norm: Some(at.head_norm("q_norm")),
+            q_factor: partial.then_some((rope.dims, factor * factor)),
             k_norm: Some(at.head_norm("k_norm")),
             gated: true,
             ..at.attention(0)
@@ -135,7 +132,6 @@ impl Hybrid {
                 width: s.value_dim,
                 eps: self.dims.eps,
                 centered: false,
-                first: None,
             },
             o: linear("out_proj", hidden, values),
             key_heads: self.key_heads,

@@ -54,7 +54,10 @@ impl Attention {
         Ok(Self {
             inputs: Inputs::load(source, a)?,
             o_proj: linear(&a.o)?,
-            q_norm: norm(&a.q_norm)?,
+            q_norm: match &a.q_norm {
+                Some(norm) => Some(RmsNorm::load_with(source, norm, a.q_factor)?),
+                None => None,
+            },
             k_norm: norm(&a.k_norm)?,
             v_norm: match a.v_norm {
                 Some(eps) => Some(RmsNorm::of_ones(source, a.head_dim, eps)?),

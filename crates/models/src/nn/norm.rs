@@ -14,8 +14,17 @@ pub(crate) struct RmsNorm {
 
 impl RmsNorm {
     /// Where the weight is stored less one, one is added in float32, whatever the dtype: bfloat16
-    /// has too few digits to add exactly. So are factors of some of them multiplied.
+    /// has too few digits to add exactly.
     pub(crate) fn load(source: &Source<'_>, norm: &arch::Norm<String>) -> Result<Self> {
+        Self::load_with(source, norm, None)
+    }
+
+    /// The same, of which the first so many weights are multiplied by a factor, in float32 as well.
+    pub(crate) fn load_with(
+        source: &Source<'_>,
+        norm: &arch::Norm<String>,
+        first: Option<(usize, f64)>,
+    ) -> Result<Self> {
         let centered = norm.centered && !source.has_whole_norms();
         let around = if centered { 0.0 } else { 1.0 };
         let mut weight = source.vector(&norm.weight, around)?;
@@ -23,13 +32,13 @@ impl RmsNorm {
             let one = Array::scalar(1.0f32)?;
             weight = ops::add(&weight.cast(Dtype::Float32)?, &one)?;
         }
-        if let Some((count, factor)) = norm.first {
+        if let Some((count, factor)) = first {
             let factors = (0..norm.width).map(|i| if i < count { factor as f32 } else { 1.0 });
             let factors: Vec<f32> = factors.collect();
             let factors = Array::from_slice(&factors, &[norm.width as i32])?;
             weight = ops::mul(&weight.cast(Dtype::Float32)?, &factors)?;
         }
-        if centered || norm.first.is_some() {
+        if centered || first.is_some() {
             weight = weight.cast(source.dtype())?;
             weight.eval()?;
         }
