@@ -55,10 +55,7 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
         true => window / 2 + 1,
         false => window,
     });
-    let pattern = match f.size("sliding_window_pattern")? {
-        Some(pattern) => pattern,
-        None => f.size("_sliding_window_pattern")?.unwrap_or(6),
-    };
+    let pattern = f.size("sliding_window_pattern")?.unwrap_or(6);
     let dims = Dims {
         hidden: f.required_size("hidden_size")?,
         intermediate: f.required_size("intermediate_size")?,
@@ -92,7 +89,11 @@ fn read(root: &Fields<'_>, model_type: &str) -> Result<Config> {
     let context = context(&ropes[GLOBAL], max_positions);
     let mut model = dims.model(layers, ropes.into());
     model.embedding.scale = dims.root_of_hidden();
-    model.softcap = f.positive("final_logit_softcapping")?;
+    model.softcap = match nested {
+        // transformers squashes no logits of a nested model, whatever this says.
+        Some(_) => None,
+        None => f.positive("final_logit_softcapping")?,
+    };
     model.bidirectional = bidirectional;
     Ok(Config {
         // Of a nested model the top level's counts, in transformers.
