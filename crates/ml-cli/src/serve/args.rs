@@ -51,7 +51,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) allow_host: Vec<String>,
     /// A site whose pages may send requests, such as https://chat.example, or * for all; may be given several times.
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) allow_origin: Vec<String>,
     /// Answers that are generated at the same time by a model [default: as many as decode in one pass].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
@@ -88,6 +88,18 @@ fn keep_alive(text: &str) -> Result<KeepAlive, String> {
         .parse::<u32>()
         .map_err(|_| "it is a number of seconds, or forever".to_owned())?;
     Ok(KeepAlive(Some(Duration::from_secs(seconds.into()))))
+}
+
+/// What browsers send as `Origin`: anything else would match none.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.split_once("://").map(|(_, host)| host);
+    let is_one = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+    match is_one || matches!(text, "*" | "null") {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "it is a scheme and a host without a path, as in https://chat.example, or *".to_owned(),
+        ),
+    }
 }
 
 pub(super) fn key(text: &str) -> Result<String, String> {

@@ -94,6 +94,10 @@ fn what_cannot_be_served_is_one_line() {
     let twice = failure(with_demo("serve").args(["--model", &path, "--port", "0"]));
     assert!(twice.contains("two models are called"), "{twice}");
     let keys = failure(with_demo("serve").args(["--api-key-file", "/nowhere/keys"]));
+    for origin in ["chat.example", "https://chat.example/page", "https://"] {
+        let wrong = crate::output(with_demo("serve").args(["--allow-origin", origin]));
+        assert_eq!(wrong.status.code(), Some(2), "{origin}");
+    }
     assert!(keys.contains("cannot read the keys"), "{keys}");
     let (mut child, port) = serve(&[]);
     let taken = failure(with_demo("serve").args(["--port", &port.to_string()]));

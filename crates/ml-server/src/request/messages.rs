@@ -163,6 +163,9 @@ fn conversation(fields: &mut Fields) -> Result<Vec<Message>> {
                 system.extend(only_text(&path, blocks)?);
             }
             Role::System | Role::Developer => user.extend(only_text(&path, blocks)?),
+            Role::User if blocks.is_empty() => {
+                return Err(ApiError::field(format!("{path}.content"), "is empty"));
+            }
             Role::User => user_turn(&path, blocks, &mut user, &mut messages)?,
             Role::Assistant => {
                 flush(&mut user, &mut messages)?;

@@ -229,6 +229,13 @@ fn each_refusal_names_what_is_wrong() {
             invalid,
         ),
         (
+            "/v1/messages",
+            json!({"messages": [{"role": "user", "content": []}], "max_tokens": 4}),
+            400,
+            Some("messages[0].content"),
+            invalid,
+        ),
+        (
             path,
             json!({"messages": [{"role": "user", "content": null}]}),
             400,
