@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use ml_backend::Error;
+use ml_backend::chat::ChatError;
 use serde::Serialize;
 
 /// `Result` with an [`ApiError`].
@@ -217,9 +218,28 @@ impl From<&Error> for ApiError {
                 let message = "the model has no tokenizer, so it takes token ids and no text";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
             }
-            Error::Chat(_) | Error::Tokenizer(_) => {
-                with(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_by_model")
+            Error::Chat(cause) => {
+                let message = match cause.downcast_ref() {
+                    Some(
+                        ChatError::Syntax {
+                            path,
+                            line,
+                            problem,
+                        }
+                        | ChatError::Render {
+                            path,
+                            line,
+                            problem,
+                        },
+                    ) => {
+                        let file = path.file_name().unwrap_or_default().to_string_lossy();
+                        format!("{file}: line {line} of the chat template: {problem}")
+                    }
+                    _ => one_line(error),
+                };
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
             }
+            Error::Tokenizer(_) => with(StatusCode::UNPROCESSABLE_ENTITY, "unsupported_by_model"),
             Error::QueueFull { waiting } => {
                 let message = format!("{waiting} requests are waiting already; try again later");
                 Self::new(StatusCode::TOO_MANY_REQUESTS, message)

@@ -1,7 +1,6 @@
 //! What can go wrong between a conversation and its text.
 
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use models::tokenizer::TokenizerError;
 
@@ -30,7 +29,7 @@ pub enum ChatError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The template is no valid Jinja.
-    #[error("{}: line {line} of the chat template: {problem}", file(path))]
+    #[error("{}: line {line} of the chat template: {problem}", path.display())]
     Syntax {
         /// The file that holds the template.
         path: PathBuf,
@@ -43,7 +42,7 @@ pub enum ChatError {
     #[error("the model's chat template refuses this conversation: {0}")]
     Refused(String),
     /// The template failed on the conversation.
-    #[error("{}: line {line} of the chat template: {problem}", file(path))]
+    #[error("{}: line {line} of the chat template: {problem}", path.display())]
     Render {
         /// The file that holds the template.
         path: PathBuf,
@@ -52,9 +51,4 @@ pub enum ChatError {
         /// What failed there.
         problem: String,
     },
-}
-
-/// The name of a file: a client of a server, who may see this too, has no business to know where it lies.
-fn file(path: &Path) -> Cow<'_, str> {
-    path.file_name().unwrap_or_default().to_string_lossy()
 }

@@ -272,19 +272,8 @@ struct SentFunction {
 impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let sent = Sent::deserialize(deserializer)?;
-        let (content, mut form) = content_of(sent.content).map_err(D::Error::custom)?;
+        let (content, form) = content_of(sent.content).map_err(D::Error::custom)?;
         let calls = sent.tool_calls.unwrap_or_default().into_iter();
-        if let Form::Absent = form {
-            match sent.role {
-                // Nothing was said, and templates may rely on a text where there is no call.
-                Role::Assistant if calls.len() == 0 => form = Form::Text,
-                Role::Assistant => {}
-                role => {
-                    let message = format!("the {}'s message has no content", role.as_str());
-                    return Err(D::Error::custom(message));
-                }
-            }
-        }
         Ok(Self {
             role: sent.role,
             content,

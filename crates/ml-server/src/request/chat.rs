@@ -89,7 +89,7 @@ pub(super) fn messages(fields: &mut Fields) -> Result<Vec<Message>> {
         .collect()
 }
 
-fn message(at: usize, sent: Value) -> Result<Message> {
+fn message(at: usize, mut sent: Value) -> Result<Message> {
     let path = format!("messages[{at}]");
     for name in ["function_call", "audio"] {
         if sent.get(name).is_some_and(|value| !value.is_null()) {
@@ -99,7 +99,32 @@ fn message(at: usize, sent: Value) -> Result<Message> {
             ));
         }
     }
+    check_content(&path, &mut sent)?;
     serde_json::from_value(sent).map_err(|error| ApiError::field(path, error))
+}
+
+/// Templates rely on a text of everyone but of an assistant that calls.
+fn check_content(path: &str, sent: &mut Value) -> Result<()> {
+    let Some(message) = sent.as_object_mut() else {
+        return Ok(());
+    };
+    if message
+        .get("content")
+        .is_some_and(|content| !content.is_null())
+    {
+        return Ok(());
+    }
+    let calls = message.get("tool_calls").and_then(Value::as_array);
+    match message.get("role").and_then(Value::as_str) {
+        Some("assistant") if calls.is_none_or(Vec::is_empty) => {
+            message.insert("content".to_owned(), "".into());
+            Ok(())
+        }
+        Some("system" | "developer" | "user" | "tool") => {
+            Err(ApiError::field(format!("{path}.content"), "missing"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How much a model reasons before it answers.

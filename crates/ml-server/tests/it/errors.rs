@@ -239,7 +239,7 @@ fn each_refusal_names_what_is_wrong() {
             path,
             json!({"messages": [{"role": "user", "content": null}]}),
             400,
-            Some("messages[0]"),
+            Some("messages[0].content"),
             invalid,
         ),
         (
