@@ -97,6 +97,7 @@ impl Builder {
             places: Places::default(),
             arena: 0,
             most: Most {
+                hidden: 0,
                 queries_a_key: 1,
                 experts: 32,
                 top: 1,
@@ -127,6 +128,7 @@ impl Builder {
         self.vocab = rows(&model.head)?;
         served(hidden <= COLUMNS_A_WARP * self.warps && hidden % 4 == 0)?;
         served(model.states.len() == model.blocks.len())?;
+        self.most.hidden = hidden;
         self.make_room(model, hidden)?;
         let places = self.places;
         let scale = self.rounded(model.embed_scale);
@@ -168,7 +170,7 @@ impl Builder {
                 keys = keys.max(rows(&linear.weight)?);
             }
             mixed = mixed.max(width);
-            partial = partial.max(width / dim * self.multiprocessors * (dim + 2));
+            partial = partial.max(width / dim * self.multiprocessors * (dim + 4));
             heads = heads.max(width / dim);
             let (gated, experts) = match &block.mlp {
                 Mlp::Gated(gated) => (Some(gated), None),

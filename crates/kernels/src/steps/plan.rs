@@ -34,6 +34,8 @@ const KERNEL: &str = include_str!("cuda/steps.cu");
 /// The most of what the steps of a model need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Most {
+    /// Columns of the residual stream.
+    pub(super) hidden: i32,
     /// Query heads of a key head.
     pub(super) queries_a_key: i32,
     pub(super) experts: i32,
@@ -143,9 +145,45 @@ impl Plan {
         of_op.fold(0, |bits, step| bits | 1 << step.get(Word::FORMAT))
     }
 
+    /// What a word is in all steps that read it, as a function of the kernel's.
+    fn known(&self) -> String {
+        let readers = |word: i32, step: &Step| match step.get(Word::OP) {
+            op if word >= Word::HEADS as i32 => op == Op::ATTEND as i32,
+            op if word >= Word::TOP as i32 => {
+                op == Op::EXPERTS_UP as i32 || op == Op::EXPERTS_DOWN as i32
+            }
+            _ => true,
+        };
+        let cases = (0..Word::WORDS as i32).filter_map(|word| {
+            let mut values = self.steps.iter().filter(|step| readers(word, step));
+            let is = values.next()?.numbers().nth(word as usize)?;
+            let all = values.all(|step| step.numbers().nth(word as usize) == Some(is));
+            (all && is != i32::MIN).then(|| format!("case {word}: return {is};\n"))
+        });
+        let cases: String = cases.collect();
+        format!(
+            "#define VARIES (-2147483647 - 1)\n\
+             constexpr int known(Word word) {{\nswitch ((int)word) {{\n{cases}\
+             default: return VARIES;\n}}\n}}\n"
+        )
+    }
+
+    /// A bit for each address that no step has.
+    fn absent(&self) -> u64 {
+        let absent = |address: &usize| {
+            let at = Word::WORDS as usize + address;
+            self.steps
+                .iter()
+                .all(|step| step.numbers().nth(at).is_none_or(|place| place < 0))
+        };
+        let all = (0..Address::ADDRESSES as usize).filter(absent);
+        all.fold(0, |bits, address| bits | 1 << address)
+    }
+
     /// The kernel `decode_steps`, as one source.
     pub fn source(&self) -> String {
         let Most {
+            hidden,
             queries_a_key,
             experts,
             top,
@@ -157,6 +195,10 @@ impl Plan {
             ("WARPS", self.warps as usize),
             ("SMEM", self.shared_memory()),
             ("QUERIES_A_KEY", queries_a_key as usize),
+            (
+                "FOURS",
+                (hidden as usize).div_ceil(4 * 32 * self.warps as usize),
+            ),
             ("EXPERTS_AT_MOST", (experts as usize).next_multiple_of(32)),
             ("TOP_AT_MOST", top as usize),
             ("AT_ARENA", ARENA),
@@ -174,6 +216,8 @@ impl Plan {
         source += wide;
         source += "#define THREADS (WARPS * 32)\n";
         source += &words::source();
+        source += &self.known();
+        source += &format!("#define ABSENT {}ull\n", self.absent());
         source += &FILES.join("\n");
         source += KERNEL;
         source

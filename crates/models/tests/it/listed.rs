@@ -177,7 +177,7 @@ fn fails(name: &str, right: &str, wrong: &str) {
 
 #[test]
 fn a_missing_barrier_is_found() {
-    fails("qwen3_moe-hub", "if (meets) barrier.wait();", "");
+    fails("qwen3_moe-hub", "if (meets) barrier.wait_for_all();", "");
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Builder {
         step.real(Word::VALUE_EPS, attention.value_norm.unwrap_or(-1.0));
         step.real(Word::POSITION_SCALE, attention.rotation.scale);
         step.real(Word::SCORE_SCALE, attention.scores.scale);
-        step.real(Word::CAP, attention.scores.softcap.unwrap_or(0.0));
+        step.real(Word::SCORE_CAP, attention.scores.softcap.unwrap_or(0.0));
         self.arrays
             .put(&mut step, Address::PERIODS, attention.rotation.periods)?;
         if let Some(sinks) = &attention.sinks {

@@ -67,19 +67,20 @@ __device__ __noinline__ void multiply_experts(const Step& step, const Vector& x,
   const Matrix gate = by.matrix<FORMAT_>(step, 0), up = by.matrix<FORMAT_>(step, 1);
   const Number *gate_bias = step.at(MATRIX + 3), *up_bias = step.at(MATRIX + 7);
   const Share share(rows * step[TOP]);
+  constexpr int PAIRS = rows_at_once<FORMAT_>() / 2;
 #pragma unroll 1
-  for (int from = share.from; from < share.to; from += 2) {
-    float sums[4];
-    u64 at[2];
+  for (int from = share.from; from < share.to; from += PAIRS) {
+    float sums[2 * PAIRS];
+    u64 at[PAIRS];
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < PAIRS; i++) {
       const int pair = smaller(from + i, share.to - 1), slot = pair / rows;
       at[i] = (u64)route.expert[slot] * rows + (pair - slot * rows);
     }
     multiply_rows<FORMAT_>(
         by, [&](int r) { return r % 2 == 0 ? gate : up; }, [&](int r) { return at[r / 2]; }, x.x, x.sums, sums);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < PAIRS; i++) {
       if (lane != i || from + i >= share.to) continue;
       const float g = sums[2 * i] + (gate_bias ? to_float(__ldg(gate_bias + at[i])) : 0.0f);
       const float u = sums[2 * i + 1] + (up_bias ? to_float(__ldg(up_bias + at[i])) : 0.0f);
@@ -92,7 +93,7 @@ __device__ __noinline__ void multiply_experts(const Step& step, const Vector& x,
 template <int FORMAT_, int ROWS_>
 __device__ __forceinline__ void sum_experts(const Step& step, const Packing& by, const Matrix& m, const Vector& x,
                                             const Route& route, const int (&rows)[ROWS_], float (&to)[ROWS_]) {
-  constexpr int EACH = lane_columns<FORMAT_>(), DEEP = ROWS_ >= 4 ? 2 : ROWS_ == 2 ? 4 : 8;
+  constexpr int EACH = lane_columns<FORMAT_>(), DEEP = 2 * rows_at_once<FORMAT_>() / ROWS_;
   const int lane = threadIdx.x % 32, chunks = ceil_div(by.columns, 32 * EACH), all = chunks * step[TOP];
   float sum[ROWS_] = {};
 #pragma unroll 1
@@ -129,7 +130,7 @@ __device__ __noinline__ void add_experts(const Step& step, const Vector& x, cons
   const Matrix m = by.matrix<FORMAT_>(step, 0);
   const Number* bias = step.at(MATRIX + 3);
   const Share share(step[ROWS]);
-  in_pieces(share, [&](auto count, int from) {
+  in_pieces<rows_at_once<FORMAT_>()>(share, [&](auto count, int from) {
     constexpr int COUNT = decltype(count)::VALUE;
     int rows[COUNT];
     float sums[COUNT];

@@ -1,9 +1,6 @@
 // What a product multiplies: made in every block's shared memory, by every block for itself, since that costs a read
 // of the second-level cache and no barrier.
 
-/// Fours of the residual stream that a thread has, at the most.
-constexpr int FOURS = 4;
-
 __device__ __forceinline__ float squares(float4 x, float sum) {
   return fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, fmaf(x.w, x.w, sum))));
 }
@@ -85,6 +82,7 @@ __device__ __forceinline__ void read_stream(const Step& step, float* arena, cons
 /// Several vectors that other steps have left, each from a whole chunk on.
 __device__ __forceinline__ void copy_vectors(const Step& step, const float* arena, int count, const Vector& to) {
   const int columns = step[COLUMNS], whole = ceil_div(columns, 32 * to.each) * 32 * to.each;
+#pragma unroll 1
   for (int i = threadIdx.x * 4; i < count * columns; i += THREADS * 4) {
     const int vector = i / columns, column = i % columns;
     to.put(vector * whole + column, fresh4(arena + step[FROM] + i));
@@ -96,6 +94,7 @@ __device__ __noinline__ void make_input(const Step& step, float* arena, const Ve
   const int columns = step[COLUMNS], chunk = 32 * to.each, whole = ceil_div(columns, chunk) * chunk;
   const int count = step[OP] == EXPERTS_DOWN ? step[TOP] : 1;
   // Zeros behind the columns, since numbers there that are none would spoil sums.
+#pragma unroll 1
   for (int i = threadIdx.x * 4; i < count * (whole - columns); i += THREADS * 4) {
     const int vector = i / (whole - columns);
     to.put(vector * whole + columns + i % (whole - columns), float4{});
@@ -107,9 +106,11 @@ __device__ __noinline__ void make_input(const Step& step, float* arena, const Ve
   }
   __syncthreads();
   if (step[FORMAT] != EIGHT_BITS && step[FORMAT] != FOUR_BITS) return;
+#pragma unroll 1
   for (int i = threadIdx.x; i < count * whole / to.each; i += THREADS) {
     const float4* at = reinterpret_cast<const float4*>(to.x) + i / 32 * (to.each / 4) * 32 + i % 32;
     float sum = 0.0f;
+#pragma unroll 1
     for (int j = 0; j < to.each / 4; j++) {
       const float4 x = at[j * 32];
       sum += (x.x + x.y) + (x.z + x.w);

@@ -10,12 +10,13 @@ struct Share {
   }
 };
 
-/// Calls `take(count, from)` with a constant count for pieces of the share, of which the last may say some twice.
-template <typename Take>
+/// Calls `take(count, from)` with a constant count, ROWS or one, for pieces of the share, of which the last may say some
+/// twice.
+template <int ROWS_, typename Take>
 __device__ __forceinline__ void in_pieces(Share share, Take take) {
   int from = share.from;
 #pragma unroll 1
-  for (; share.to - from > 1; from += 4) take(Constant<4>(), from);
+  for (; share.to - from > 1; from += ROWS_) take(Constant<ROWS_>(), from);
   if (share.to - from == 1) take(Constant<1>(), from);
 }
 
@@ -24,7 +25,7 @@ struct Row {
   int part, row;
 
   __device__ __forceinline__ Row(const Step& step, int index) : part(0), row(index) {
-    while (part + 1 < step[PARTS] && row >= step[(Word)(ROWS + part)]) row -= step[(Word)(ROWS + part)], part++;
+    while (part + 1 < step[PARTS] && row >= step.of_part(ROWS, part)) row -= step.of_part(ROWS, part), part++;
   }
 };
 
@@ -32,7 +33,7 @@ struct Row {
 __device__ __forceinline__ void end_row(const Step& step, Row at, float sum, float* arena, float* logits) {
   const Number* bias = step.at(MATRIX + 4 * at.part + 3);
   if (bias != nullptr) sum += to_float(__ldg(bias + at.row));
-  float* to = arena + step[(Word)(TO + at.part)] + at.row;
+  float* to = arena + step.of_part(TO, at.part) + at.row;
   switch (step[ENDING]) {
     case LOGITS: {
       const float cap = step.real(CAP);
@@ -50,19 +51,20 @@ __device__ __noinline__ void multiply(const Step& step, const Vector& x, float* 
   const Packing by(step);
   const int lane = threadIdx.x % 32;
   if (step[ENDING] == GATED) {
+    constexpr int PAIRS = rows_at_once<FORMAT_>() / 2;
     const int count = step[ROWS];
     const Matrix gate = by.matrix<FORMAT_>(step, 0), up = by.matrix<FORMAT_>(step, 1);
     const Number *gate_bias = step.at(MATRIX + 3), *up_bias = step.at(MATRIX + 7);
     Share share(count);
 #pragma unroll 1
-    for (int from = share.from; from < share.to; from += 2) {
-      float sums[4];
+    for (int from = share.from; from < share.to; from += PAIRS) {
+      float sums[2 * PAIRS];
       const int last = share.to - 1;
       multiply_rows<FORMAT_>(
           by, [&](int r) { return r % 2 == 0 ? gate : up; }, [&](int r) { return (u64)smaller(from + r / 2, last); }, x.x,
           x.sums, sums);
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
+      for (int i = 0; i < PAIRS; i++) {
         const int row = from + i;
         if (lane != i || row > last) continue;
         const float g = sums[2 * i] + (gate_bias ? to_float(__ldg(gate_bias + row)) : 0.0f);
@@ -73,9 +75,10 @@ __device__ __noinline__ void multiply(const Step& step, const Vector& x, float* 
     return;
   }
   int total = 0;
-  for (int part = 0; part < step[PARTS]; part++) total += step[(Word)(ROWS + part)];
+#pragma unroll 1
+  for (int part = 0; part < step[PARTS]; part++) total += step.of_part(ROWS, part);
   const Share share(total);
-  in_pieces(share, [&](auto count, int from) {
+  in_pieces<rows_at_once<FORMAT_>()>(share, [&](auto count, int from) {
     constexpr int COUNT = decltype(count)::VALUE;
     const int last = share.to - 1;
     float sums[COUNT];

@@ -21,6 +21,7 @@ __device__ __forceinline__ float element(const Step& step, u64 row, int column) 
 /// The token's row of a table, shared by all blocks. A token for which there is none has the first.
 __device__ __noinline__ void embed(const Step& step, int token, float* arena) {
   const u64 row = token >= 0 && token < step[ROWS] ? token : 0;
+#pragma unroll 1
   for (int i = blockIdx.x * THREADS + threadIdx.x; i < step[COLUMNS]; i += GRID * THREADS)
     arena[step[TO] + i] = element(step, row, i) * step.real(SCALE);
 }
@@ -34,11 +35,13 @@ __device__ __noinline__ void make_own_inputs(const Step& step, float* arena) {
     float* x = arena + step[TO] + layer * width;
     const float* row = arena + step[FROM] + layer * width;
     float sum = 0.0f;
+#pragma unroll 1
     for (int i = lane; i < width; i += 32) {
       const float y = fresh(x + i) * step.real(SCALE);
       sum = fmaf(y, y, sum);
     }
     const float scale = rsqrtf(warp_sum(sum) / width + step.real(EPS)) * step.real(SCALE);
+#pragma unroll 1
     for (int i = lane; i < width; i += 32)
       x[i] = (fresh(x + i) * scale * to_float(__ldg(weight + i)) + fresh(row + i)) * step.real(ALPHA);
   }

@@ -3,6 +3,12 @@
 //   GRID WARPS SMEM   blocks (one a multiprocessor), warps a block, bytes of shared memory
 //   QUERIES_A_KEY     query heads of a key head, at the most
 //   WIDE              where norms, biases and caches are float32; else they are bfloat16
+//   FOURS             fours of the residual stream that a thread has
+//   ABSENT            a bit for each address that no step has
+//   known(word)       what a word is in all steps that read it, or VARIES
+//
+// What is known, and what there is not, is no code: this kernel is long, and goes through all of it at each layer, so
+// its instructions have to stay in the multiprocessors' caches.
 
 #define INFINITY_ __uint_as_float(0x7f800000u)
 
@@ -29,12 +35,18 @@ struct Step {
   int words[WORDS];
   u64 addresses[ADDRESSES];
 
-  __device__ __forceinline__ int operator[](Word word) const { return words[word]; }
-  __device__ __forceinline__ float real(Word word) const { return __uint_as_float((u32)words[word]); }
+  /// For a word that is named where the kernel is compiled: what is known of it costs nothing.
+  __device__ __forceinline__ int operator[](Word word) const {
+    const int is = known(word);
+    return is == VARIES ? words[word] : is;
+  }
+  __device__ __forceinline__ float real(Word word) const { return __uint_as_float((u32)(*this)[word]); }
+  /// Of part `part`, where `word` is that of the first.
+  __device__ __forceinline__ int of_part(Word word, int part) const { return words[word + part]; }
   /// Null where there is nothing.
   template <typename T = Number>
   __device__ __forceinline__ const T* at(int address) const {
-    return reinterpret_cast<const T*>(addresses[address]);
+    return ABSENT >> address & 1 ? nullptr : reinterpret_cast<const T*>(addresses[address]);
   }
 };
 

@@ -6,19 +6,21 @@
 
 /// Has this warp's rows of a product brought into the second-level cache.
 __device__ __forceinline__ void prefetch(const Step& step) {
-  if (step[OP] != PRODUCT) return;
   const int each = lane_columns_of(step[FORMAT]), lane = threadIdx.x % 32;
   const u64 bytes = (u64)(step[COLUMNS] / each) * 16;
   const bool gated = step[ENDING] == GATED;
   int total = 0;
-  for (int part = 0; part < (gated ? 1 : step[PARTS]); part++) total += step[(Word)(ROWS + part)];
+#pragma unroll 1
+  for (int part = 0; part < (gated ? 1 : step[PARTS]); part++) total += step.of_part(ROWS, part);
   const Share share(total);
   int before = 0;
+#pragma unroll 1
   for (int part = 0; part < step[PARTS]; part++) {
-    const int rows = step[(Word)(ROWS + part)];
+    const int rows = step.of_part(ROWS, part);
     const int from = larger(share.from, before) - before, to = smaller(share.to, before + rows) - before;
     if (from < to) {
       const u64 end = smaller((to - from) * (int)bytes, PREFETCHED);
+#pragma unroll 1
       for (u64 i = lane * 128; i < end; i += 32 * 128)
         prefetch_line(step.addresses[MATRIX + 4 * part] + from * bytes + i);
     }
@@ -77,9 +79,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else if (op == OWN_INPUTS) {
       make_own_inputs(step, arena);
     } else if (op == ATTEND) {
-      const int layer = step[LAYER];
-      attend(step, step[SLIDES] ? ring : full, __ldg(caches + 2 * layer), __ldg(caches + 2 * layer + 1), arena, rest,
-             &flag);
+      const u64* of_layer = caches + 2 * step[LAYER];
+      attend(step, step[SLIDES] ? ring : full, __ldg(of_layer), __ldg(of_layer + 1), arena, rest, &flag);
     } else {
       make_input(step, arena, vector);
       if (op != PRODUCT) find_route(step, arena, route);
@@ -97,11 +98,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         });
       }
     }
-    coming.put(steps[(index + 1) % 2]);
+    const Step& next = steps[(index + 1) % 2];
     const bool meets = step[MEET] != 0;
-    __syncthreads();
-    if (index + 1 < count) prefetch(steps[(index + 1) % 2]);
-    if (meets) barrier.wait();
+    coming.put(steps[(index + 1) % 2]);
+    if (meets) {
+      barrier.arrive();
+    } else {
+      __syncthreads();
+    }
+    if (index + 1 < count) {
+      if (next[OP] == PRODUCT) prefetch(next);
+      if (next[OP] == ATTEND) {
+        const u64* of_layer = caches + 2 * next[LAYER];
+        foresee_attention(next, next[SLIDES] ? ring : full, __ldg(of_layer), __ldg(of_layer + 1), rest);
+      }
+    }
+    if (meets) barrier.wait_for_all();
   }
   if (blockIdx.x == 0 && threadIdx.x == 0) *done = 1;
   barrier.leave();

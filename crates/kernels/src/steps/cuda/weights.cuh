@@ -131,22 +131,46 @@ __device__ __forceinline__ float piece_product(const Piece& piece, const float4*
   return FORMAT_ == SMALL_FLOATS ? piece.scale * sum : sum;
 }
 
+/// Rows that a warp multiplies at a time. A piece of a packed one takes many instructions, and all that are unrolled
+/// have to stay in the instruction caches.
+template <int FORMAT_>
+constexpr int rows_at_once() {
+  return FORMAT_ >= EIGHT_BITS ? 2 : 4;
+}
+
+/// Chunks of each of so many rows that are on the way at a time. Where it is one, the next one is, too.
+template <int FORMAT_>
+constexpr int depth(int rows) {
+  return FORMAT_ >= EIGHT_BITS ? 1 : 8 / rows;
+}
+
 /// The products of ROWS rows with the vector `x`, of which `sums` has the sums of what each lane takes at once: in
 /// every lane. `matrix(r)` and `row(r)` say which rows.
 template <int FORMAT_, int ROWS_, typename Of, typename Row>
 __device__ __forceinline__ void multiply_rows(const Packing& by, Of matrix, Row row, const float* x, const float* sums,
                                               float (&to)[ROWS_]) {
-  constexpr int EACH = lane_columns<FORMAT_>(), DEEP = ROWS_ >= 4 ? 2 : ROWS_ == 2 ? 4 : 8;
+  constexpr int EACH = lane_columns<FORMAT_>(), DEEP = depth<FORMAT_>(ROWS_);
   const int lane = threadIdx.x % 32, chunks = ceil_div(by.columns, 32 * EACH);
-  float sum[ROWS_] = {};
-#pragma unroll 1
-  for (int base = 0; base < chunks; base += DEEP) {
-    Piece pieces[DEEP][ROWS_];
+  const auto read = [&](int base, Piece (&to)[DEEP][ROWS_]) {
 #pragma unroll
     for (int d = 0; d < DEEP; d++)
 #pragma unroll
       for (int r = 0; r < ROWS_; r++)
-        pieces[d][r] = read_piece<FORMAT_>(matrix(r), by, row(r), ((base + d) * 32 + lane) * EACH);
+        to[d][r] = read_piece<FORMAT_>(matrix(r), by, row(r), ((base + d) * 32 + lane) * EACH);
+  };
+  float sum[ROWS_] = {};
+  Piece ahead[DEEP][ROWS_];
+  if (DEEP == 1) read(0, ahead);
+#pragma unroll 1
+  for (int base = 0; base < chunks; base += DEEP) {
+    Piece pieces[DEEP][ROWS_];
+    if (DEEP == 1) {
+#pragma unroll
+      for (int r = 0; r < ROWS_; r++) pieces[0][r] = ahead[0][r];
+      read(base + 1, ahead);
+    } else {
+      read(base, pieces);
+    }
 #pragma unroll
     for (int d = 0; d < DEEP; d++) {
       const int chunk = base + d;
