@@ -118,7 +118,10 @@ def double_wide(config):
 
 def add_gemma4(w, config):
     """Windows with heads of one size, other layers with heads of another, the last ones with caches of earlier ones."""
-    w.add_sliding_window_pattern([kind == "sliding_attention" for kind in config["layer_types"]])
+    # Where nothing is said, every sixth layer and the last have no window.
+    layers = config["num_hidden_layers"]
+    plain = ["full_attention" if i % 6 == 5 or i + 1 == layers else "sliding_attention" for i in range(layers)]
+    w.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.get("layer_types") or plain])
     w.add_shared_kv_layers(config["num_kv_shared_layers"])
     w.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
     w.add_key_length_swa(config["head_dim"])
