@@ -87,22 +87,31 @@ __device__ __forceinline__ int query_place(int d, int lanes) {
 }
 
 /// Sixteen elements of a row, as `query_place` has them.
-__device__ __forceinline__ void read_key(const Number* row, int lane, int lanes, float (&x)[16]) {
+struct Key {
+  uint4 words[16 / AT_ONCE];
+
+  __device__ __forceinline__ void read(const Number* row, int lane, int lanes) {
 #pragma unroll
-  for (int i = 0; i < 16 / AT_ONCE; i++) {
-    const uint4 words = __ldcg(reinterpret_cast<const uint4*>(row + (i * lanes + lane) * AT_ONCE));
-    const u32 w[4] = {words.x, words.y, words.z, words.w};
+    for (int i = 0; i < 16 / AT_ONCE; i++)
+      words[i] = __ldcg(reinterpret_cast<const uint4*>(row + (i * lanes + lane) * AT_ONCE));
+  }
+
+  __device__ __forceinline__ void unpack(float (&x)[16]) const {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      if (AT_ONCE == 4) {
-        x[4 * i + j] = __uint_as_float(w[j]);
-      } else {
-        x[8 * (i % 2) + 2 * j] = __uint_as_float(w[j] << 16);
-        x[8 * (i % 2) + 2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
+    for (int i = 0; i < 16 / AT_ONCE; i++) {
+      const u32 w[4] = {words[i].x, words[i].y, words[i].z, words[i].w};
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        if (AT_ONCE == 4) {
+          x[4 * i + j] = __uint_as_float(w[j]);
+        } else {
+          x[8 * (i % 2) + 2 * j] = __uint_as_float(w[j] << 16);
+          x[8 * (i % 2) + 2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
+        }
       }
     }
   }
-}
+};
 
 __device__ __forceinline__ float2 read_two(const Number* p) {
 #ifdef WIDE
@@ -119,11 +128,15 @@ __device__ __forceinline__ void score_keys(const Step& step, const Attending& at
   const int lanes = step[DIM] / 16, lane = threadIdx.x % 32, queries = step[HEADS] / step[KV_HEADS];
   const int of_warp = 32 / lanes, part = lane % lanes;
   const float cap = step.real(SCORE_CAP), scale = step.real(SCORE_SCALE);
+  Key ahead = {};
+  const int own = threadIdx.x / 32 * of_warp + lane / lanes;
+  if (own < count) ahead.read(keys + (u64)(first + own) * step[DIM], part, lanes);
 #pragma unroll 1
   for (int base = threadIdx.x / 32 * of_warp; base < count; base += WARPS * of_warp) {
-    const int key = base + lane / lanes;
-    float x[16] = {};
-    if (key < count) read_key(keys + (u64)(first + key) * step[DIM], part, lanes, x);
+    const int key = base + lane / lanes, next = key + WARPS * of_warp;
+    float x[16];
+    ahead.unpack(x);
+    if (next < count) ahead.read(keys + (u64)(first + next) * step[DIM], part, lanes);
 #pragma unroll 2
     for (int q = 0; q < queries; q++) {
       const float4* query = reinterpret_cast<const float4*>(at.queries + q * step[DIM]) + part;

@@ -28,14 +28,17 @@ struct Vector {
 template <typename T>
 __device__ __forceinline__ void normalize(float4 (&x)[FOURS], const T* weight, float eps, int columns, float* reduce) {
   float sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < FOURS; i++) sum = squares(x[i], sum);
-  const float scale = rsqrtf(block_sum(sum, reduce) / columns + eps);
+  float4 by[FOURS] = {};
 #pragma unroll
   for (int i = 0; i < FOURS; i++) {
+    // On the way while the threads wait for each other.
     const int column = (i * THREADS + threadIdx.x) * 4;
-    if (column < columns) x[i] = x[i] * four(weight, column) * scale;
+    if (column < columns) by[i] = four(weight, column);
+    sum = squares(x[i], sum);
   }
+  const float scale = rsqrtf(block_sum(sum, reduce) / columns + eps);
+#pragma unroll
+  for (int i = 0; i < FOURS; i++) x[i] = x[i] * by[i] * scale;
 }
 
 /// The residual stream with what is added to it, which block 0 keeps, through a norm.

@@ -83,7 +83,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       attend(step, step[SLIDES] ? ring : full, __ldg(of_layer), __ldg(of_layer + 1), arena, rest, &flag);
     } else {
       make_input(step, arena, vector);
-      if (op != PRODUCT) find_route(step, arena, route);
+      // The second half of a mixture follows the first.
+      if (op == EXPERTS_UP) find_route(step, arena, route);
       if (op == PRODUCT) {
         by_format<PRODUCT_FORMATS>(step[FORMAT], [&](auto format) {
           multiply<decltype(format)::VALUE>(step, vector, arena, logits);
