@@ -208,10 +208,9 @@ impl From<&Error> for ApiError {
             Error::EmptyPrompt | Error::TokenOutOfRange { .. } => {
                 with(StatusCode::BAD_REQUEST, "invalid_value")
             }
-            // The request is sound, and this model cannot do it. Where its files lie is nobody's business.
+            // The request is sound, and this model cannot do it.
             Error::Embedding { path, problem } => {
-                let file = path.file_name().unwrap_or_default().to_string_lossy();
-                let message = format!("{file}: {problem}");
+                let message = format!("{}: {problem}", file_name(path));
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, message).code("unsupported_by_model")
             }
             Error::NoTokenizer { .. } => {
@@ -232,7 +231,7 @@ impl From<&Error> for ApiError {
                             problem,
                         },
                     ) => {
-                        let file = path.file_name().unwrap_or_default().to_string_lossy();
+                        let file = file_name(path);
                         format!("{file}: line {line} of the chat template: {problem}")
                     }
                     _ => one_line(error),

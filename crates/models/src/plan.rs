@@ -421,7 +421,7 @@ mod tests {
                     head: stored,
                     in_12_bits: false,
                 };
-                // Gated delta nets and the streams of Gemma 3n are no step of a token's kernel on NVIDIA's GPUs yet.
+                // The streams of Gemma 3n are no step of a token's kernel on NVIDIA's GPUs yet.
                 let sparse = sparse(&config.model);
                 let odd = config.model.layers.iter().find_map(not_in_kernel);
                 let hybrid = recurrent(&config.model);
@@ -443,7 +443,7 @@ mod tests {
                     ) {
                         let why = step.slower.as_deref();
                         let expected = match step.part {
-                            "a token" => odd.filter(|_| hybrid || streams),
+                            "a token" => odd.filter(|_| streams),
                             "attention of prompts" if hybrid => Some(PARTIAL),
                             "streams of layers" => odd,
                             "attention of prompts" if odd.is_some() && !streams => {

@@ -82,7 +82,7 @@ impl Net<'_> {
 }
 
 /// What a sequence remembers.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Remembered {
     /// What the convolution will see, `[width - 1, channels]`.
     pub tail: Array,

@@ -2,15 +2,19 @@
 
 mod feed_forward;
 mod mixer;
+mod net;
+
+use std::collections::BTreeSet;
 
 use half::bf16;
-use mlx_core::Dtype;
+use mlx_core::{Array, Dtype};
 
 use super::listed::{Arrays, Made, Packing, Step, Unlisted};
+use super::nets::Nets;
 use super::plan::{COLUMNS_A_WARP, Most};
 use super::words::{Address, Ending, Input, Op, Word};
 use crate::block::graph::{AllExperts, Block, Linear, Weight};
-use crate::block::{Attention, Mlp};
+use crate::block::{Attention, DeltaInputs, DeltaNet, Mixer, Mlp};
 use crate::decode::{OwnInputs, TokenModel};
 use crate::experts::Experts;
 use crate::rms_norm::norm::Norm;
@@ -48,6 +52,8 @@ struct Places {
     queries: i32,
     keys: i32,
     values: i32,
+    /// Of what a gated delta net reads.
+    gates: i32,
     mixed: i32,
     /// What a mixer, a feed-forward layer and its second part give.
     out: i32,
@@ -78,9 +84,13 @@ pub(super) struct Builder {
     longest: [i32; 2],
     /// Key heads of each state.
     kv_heads: Vec<(usize, i32)>,
+    /// States that hold keys, and those of gated delta nets, in their order.
+    states: [Vec<usize>; 2],
+    pub(super) nets: Option<Nets>,
 }
 
 type ArrayExperts<'a> = Experts<Linear<'a>, Norm<'a>, AllExperts<'a>>;
+type ArrayNet<'a> = DeltaNet<Linear<'a>, Norm<'a>, &'a Array>;
 type ArrayAttention<'a> = Attention<Linear<'a>, Norm<'a>, Rotation<'a>>;
 
 impl Builder {
@@ -106,6 +116,8 @@ impl Builder {
             },
             longest: [0; 2],
             kv_heads: Vec::new(),
+            states: Default::default(),
+            nets: None,
         }
     }
 
@@ -129,6 +141,13 @@ impl Builder {
         served(hidden <= COLUMNS_A_WARP * self.warps && hidden % 4 == 0)?;
         served(model.states.len() == model.blocks.len())?;
         self.most.hidden = hidden;
+        let is_net = |block: &Block<'_>| block.mixer.attention().is_none();
+        self.states = [false, true].map(|nets| {
+            let of_blocks = model.blocks.iter().zip(&model.states);
+            let of_kind = of_blocks.filter(|((block, _), _)| is_net(block) == nets);
+            let of_kind: BTreeSet<usize> = of_kind.map(|(_, state)| *state).collect();
+            of_kind.into_iter().collect()
+        });
         self.make_room(model, hidden)?;
         let places = self.places;
         let scale = self.rounded(model.embed_scale);
@@ -158,20 +177,37 @@ impl Builder {
 
     /// Places of what the widest layers leave.
     fn make_room(&mut self, model: &TokenModel<'_>, hidden: i32) -> Made<()> {
-        let [mut queries, mut keys, mut mixed, mut inner] = [0; 4];
+        let [mut queries, mut keys, mut gates, mut mixed, mut inner] = [0; 5];
         let [mut shared, mut router, mut partial, mut heads] = [0; 4];
         let mut own = 0;
         for (block, _) in &model.blocks {
-            let attention = block.mixer.attention().ok_or(Unlisted::Unserved)?;
             let width = columns(&block.output.weight)?;
-            let dim = self.head_dim(block, attention)?;
-            queries = queries.max(rows(&attention.queries.weight)?);
-            for linear in attention.keys.iter().chain(&attention.values) {
-                keys = keys.max(rows(&linear.weight)?);
-            }
             mixed = mixed.max(width);
-            partial = partial.max(width / dim * self.multiprocessors * (dim + 4));
-            heads = heads.max(width / dim);
+            match &block.mixer {
+                Mixer::Attention(attention) => {
+                    let dim = self.head_dim(block, attention)?;
+                    queries = queries.max(rows(&attention.queries.weight)?);
+                    for linear in attention.keys.iter().chain(&attention.values) {
+                        keys = keys.max(rows(&linear.weight)?);
+                    }
+                    // As `part_floats` of the kernel has it.
+                    partial = partial.max(width / dim * self.multiprocessors * (dim + 4));
+                    heads = heads.max(width / dim);
+                }
+                Mixer::Delta(net) => {
+                    let (columns, numbers) = match &net.inputs {
+                        DeltaInputs::Apart([qkv, z, b, a]) => {
+                            gates = gates.max(rows(&z.weight)?);
+                            (qkv, [b, a])
+                        }
+                        DeltaInputs::ByKeyHead([qkvz, ba]) => (qkvz, [ba, ba]),
+                    };
+                    queries = queries.max(rows(&columns.weight)?);
+                    for linear in numbers {
+                        keys = keys.max(rows(&linear.weight)?);
+                    }
+                }
+            }
             let (gated, experts) = match &block.mlp {
                 Mlp::Gated(gated) => (Some(gated), None),
                 Mlp::Experts(experts) => (None, Some(experts)),
@@ -206,6 +242,7 @@ impl Builder {
             queries: self.take(queries),
             keys: self.take(keys),
             values: self.take(keys),
+            gates: self.take(gates),
             mixed: self.take(mixed),
             out: self.take(hidden),
             down: self.take(hidden),
@@ -220,6 +257,12 @@ impl Builder {
             own_inner: self.take(own),
         };
         Ok(())
+    }
+
+    /// Which of the states that hold keys it is, or of those of gated delta nets.
+    pub(super) fn rank(&self, state: usize, nets: bool) -> Option<usize> {
+        let states = &self.states[usize::from(nets)];
+        states.iter().position(|of| *of == state)
     }
 
     /// A factor in the dtype of the activations.
@@ -297,14 +340,21 @@ impl Builder {
         state: usize,
     ) -> Made<Stream<'a>> {
         served(block.altup.is_none())?;
-        let attention = block.mixer.attention().ok_or(Unlisted::Unserved)?;
         let places = self.places;
         let kept = self.other(stream.at);
-        self.queries(attention, stream, &block.attention_norm, kept)?;
-        self.attend(block, attention, slides, state)?;
         let mut out = Step::new(Op::PRODUCT);
         self.arrays.put_linear(&mut out, 0, &block.output)?;
         self.copy(&mut out, places.mixed);
+        match &block.mixer {
+            Mixer::Attention(attention) => {
+                self.queries(attention, stream, &block.attention_norm, kept)?;
+                self.attend(block, attention, slides, state)?;
+            }
+            Mixer::Delta(net) => {
+                self.net(net, stream, &block.attention_norm, kept, state)?;
+                self.reads(&mut out, net)?;
+            }
+        }
         out.set(Word::TO, places.out);
         self.push(out.meet());
         let behind = Stream {

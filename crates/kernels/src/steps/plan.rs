@@ -4,7 +4,8 @@ use mlx_core::{Array, Dtype, Result};
 
 use super::build::Builder;
 use super::listed::{Step, Unlisted};
-use super::words::{self, Address, Op, Word};
+use super::nets::Nets;
+use super::words::{self, Address, Input, Op, Word};
 use crate::decode::TokenModel;
 
 /// Warps of a block.
@@ -16,13 +17,14 @@ pub(super) const COLUMNS_A_WARP: i32 = 32 * 16;
 /// Bytes of each warp's rows of a product that are fetched before the blocks have met.
 const PREFETCHED: usize = 2048;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     include_str!("../decode/cuda/instructions.cuh"),
     include_str!("../cuda/tiles.cuh"),
     include_str!("../cuda/ordered.cuh"),
     include_str!("../decode/cuda/barrier.cuh"),
     include_str!("cuda/step.cuh"),
     include_str!("cuda/weights.cuh"),
+    include_str!("cuda/net.cuh"),
     include_str!("cuda/input.cuh"),
     include_str!("cuda/product.cuh"),
     include_str!("cuda/experts.cuh"),
@@ -58,8 +60,10 @@ pub struct Plan {
     pub(super) warps: u32,
     most: Most,
     pub(super) vocab: i32,
-    /// Of layers with and without a sliding window, the number of a state; the last is absent where there are none.
+    /// Of layers with and without a sliding window, the number of a state that holds keys; the last is absent where
+    /// there are none.
     pub(super) kinds: [Option<usize>; 2],
+    nets: Option<Nets>,
 }
 
 impl Plan {
@@ -83,7 +87,8 @@ impl Plan {
             let at = model.blocks.iter().position(|(block, s)| {
                 *s == slides && block.mixer.attention().is_some_and(|a| a.keys.is_some())
             });
-            at.and_then(|at| model.states.get(at).copied())
+            let state = at.and_then(|at| model.states.get(at).copied())?;
+            builder.rank(state, false)
         };
         Ok(Some(Self {
             wide: dtype == Dtype::Float32,
@@ -92,6 +97,7 @@ impl Plan {
             most: builder.most(),
             vocab: builder.vocab,
             kinds: [kind(false), kind(true)],
+            nets: builder.nets,
             steps: builder.steps,
             arrays: builder.arrays.all,
         }))
@@ -113,6 +119,11 @@ impl Plan {
             true => Dtype::Float32,
             false => Dtype::Bfloat16,
         }
+    }
+
+    /// Its gated delta nets, if it has such.
+    pub fn nets(&self) -> Option<Nets> {
+        self.nets
     }
 
     /// How many steps there are.
@@ -148,6 +159,9 @@ impl Plan {
     /// What a word is in all steps that read it, as a function of the kernel's.
     fn known(&self) -> String {
         let readers = |word: i32, step: &Step| match step.get(Word::OP) {
+            op if word >= Word::NET_HEADS as i32 => {
+                op == Op::NET as i32 || step.get(Word::INPUT) == Input::READS as i32
+            }
             op if word >= Word::HEADS as i32 => op == Op::ATTEND as i32,
             op if word >= Word::TOP as i32 => {
                 op == Op::EXPERTS_UP as i32 || op == Op::EXPERTS_DOWN as i32

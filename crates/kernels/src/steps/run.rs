@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use mlx_core::cuda::{Kernel, Launch, Module, Scalar};
 use mlx_core::{Array, Dtype, Result};
 
+use super::nets::{Memories, Nets};
 use super::plan::{Plan, WARPS};
 use crate::arrays::{exactly, on_cuda};
 use crate::decode::{Tables, TokenModel, target};
@@ -83,12 +84,24 @@ impl ListedStep {
         self.plan.dtype()
     }
 
+    /// The model's gated delta nets, if it has such.
+    pub fn nets(&self) -> Option<Nets> {
+        self.plan.nets()
+    }
+
     /// The token `ids`, int32 `[1]`, at position `offset`, through the model: float32 logits `[1, vocab]`. Keys and values
-    /// are written into `slots`, one for each state, each with room for it.
+    /// are written into `slots`, one for each state that holds such, each with room for it; of gated delta nets there are
+    /// `memories`, and new ones are left in their place.
     ///
     /// # Errors
-    /// Where there is not one token, or nothing can be launched.
-    pub fn run(&self, ids: &Array, offset: i32, slots: &mut [Vec<Slot>]) -> Result<Array> {
+    /// Where there is not one token, memories are not the model's, or nothing can be launched.
+    pub fn run(
+        &self,
+        ids: &Array,
+        offset: i32,
+        slots: &mut [Vec<Slot>],
+        memories: &mut Option<Memories>,
+    ) -> Result<Array> {
         let fits = ids.dtype() == Dtype::Int32 && ids.shape() == [1];
         let [of_one] = &*slots else {
             return Err(refused(ids, slots.len()));
@@ -107,16 +120,42 @@ impl ListedStep {
         let last = self.last.borrow_mut().take();
         let last = last.filter(|(done, launched)| launched.leads_on(done));
         let after = last.as_ref().map_or(ids, |(done, _)| done);
-        let inputs = [ids, &self.list, &self.table, &caches, &self.scratch, after];
-        let shape = [1, self.plan.vocab];
-        let outputs: [(&[i32], Dtype); 2] = [(&shape, Dtype::Float32), (&[1], Dtype::Uint8)];
+        let (dtype, shape) = (self.plan.dtype(), [1, self.plan.vocab]);
+        // What is not there is not read or written.
+        let [state_shape, tail_shape] = self.nets().map_or([vec![1], vec![1]], Nets::shapes);
+        let [states, tails] = match (self.nets(), &*memories) {
+            (Some(_), Some(m)) if m.fit([&state_shape, &tail_shape], dtype) => {
+                [&m.states, &m.tails]
+            }
+            (None, None) => [ids, ids],
+            _ => return Err(refused(ids, 1)),
+        };
+        let inputs = [
+            ids,
+            &self.list,
+            &self.table,
+            &caches,
+            &self.scratch,
+            after,
+            states,
+            tails,
+        ];
+        let outputs: [(&[i32], Dtype); 4] = [
+            (&shape, Dtype::Float32),
+            (&[1], Dtype::Uint8),
+            (&state_shape, Dtype::Float32),
+            (&tail_shape, dtype),
+        ];
         // SAFETY: the parameters are the kernel's, which was compiled for this list. The tables hold the addresses of
         // the plan's arrays, which `self` keeps until the last launch has run, and of the caches, which `slots` has and
         // keeps until what they were `written_by` has run. It writes to the scratch memory and to the caches: no other
         // array has those buffers, this launch depends on the last one that wrote them, and `last` and `written_by` make
         // the next ones depend on this.
         let made = unsafe { self.kernel.launch(&inputs, &outputs, &scalars, self.launch) }?;
-        let [logits, done] = exactly(made);
+        let [logits, done, states, tails] = exactly(made);
+        if let Some(memories) = memories {
+            *memories = Memories { states, tails };
+        }
         let launched = Launched::now();
         for slot in slots.iter_mut().flatten() {
             slot.buffers.written_by_address(done.clone(), launched);

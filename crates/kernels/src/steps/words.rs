@@ -18,11 +18,12 @@ macro_rules! named {
 
 named! {
     /// What a step does.
-    Op, OPS: EMBED OWN_INPUTS PRODUCT EXPERTS_UP EXPERTS_DOWN ATTEND
+    Op, OPS: EMBED OWN_INPUTS PRODUCT EXPERTS_UP EXPERTS_DOWN ATTEND NET
 }
 named! {
-    /// What a product multiplies: a vector as it was left, or the residual stream with what is added to it.
-    Input, INPUTS: COPY STREAM
+    /// What a product multiplies: a vector as it was left, the residual stream with what is added to it, or what the
+    /// heads of a gated delta net have read, through their norm and gates.
+    Input, INPUTS: COPY STREAM READS
 }
 named! {
     /// How a matrix is stored; from `EIGHT_BITS` on with scales.
@@ -38,13 +39,18 @@ named! {
 }
 named! {
     /// Numbers of a step: integers, places in the arena in floats, and floats by their bits. Places below zero are none.
+    /// From `TOP` on only mixtures read them, from `HEADS` on only attention, from `NET_HEADS` on only gated delta nets
+    /// and what multiplies their `READS`: `Plan::known` counts on it.
     Word, NUMBERS:
     OP MEET INPUT COLUMNS FROM ADDEND SECOND KEEP NORMED WIDE_NORM EPS ADDEND_EPS SECOND_EPS SUM_EPS SCALE SUMS_AT
     FORMAT GROUP WIDE_SCALES PARTS ENDING ACTIVATION LIMIT ALPHA CAP OWN
     ROWS ROWS_1 ROWS_2 ROWS_3 TO TO_1 TO_2 TO_3
     TOP EXPERTS RENORMALISED ROUTER_LOGITS ROUTER_SCALE
-    HEADS KV_HEADS DIM QUERIES QUERY_STRIDE KEYS VALUES QUERY_EPS KEY_EPS VALUE_EPS PLANES POSITION_SCALE SCORE_SCALE SCORE_CAP
+    HEADS KV_HEADS DIM QUERIES QUERY_STRIDE KEYS VALUES QUERY_EPS KEY_EPS VALUE_EPS PLANES POSITION_SCALE
+    SCORE_SCALE SCORE_CAP
     LAYER SLIDES SPLITS PARTIAL COUNTERS
+    NET_HEADS KEY_HEADS KEY_DIM VALUE_DIM WIDTH OF_TASK BY_KEY_HEAD MIXED READ_GATES LEARNED FORGOTTEN
+    STATE TAIL
     WORDS
 }
 named! {
@@ -53,7 +59,7 @@ named! {
     ADDEND_NORM NORM SECOND_NORM SUM_NORM
     MATRIX MATRIX_1 MATRIX_2 MATRIX_3 MATRIX_4 MATRIX_5 MATRIX_6 MATRIX_7
     MATRIX_8 MATRIX_9 MATRIX_10 MATRIX_11 MATRIX_12 MATRIX_13 MATRIX_14 MATRIX_15
-    FACTORS QUERY_NORM KEY_NORM PERIODS SINKS
+    FACTORS QUERY_NORM KEY_NORM PERIODS SINKS FILTER DECAY FORGETTING
     ADDRESSES
 }
 

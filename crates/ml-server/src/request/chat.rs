@@ -99,12 +99,13 @@ fn message(at: usize, mut sent: Value) -> Result<Message> {
             ));
         }
     }
-    check_content(&path, &mut sent)?;
+    complete_content(&path, &mut sent)?;
     serde_json::from_value(sent).map_err(|error| ApiError::field(path, error))
 }
 
-/// Templates rely on a text of everyone but of an assistant that calls.
-fn check_content(path: &str, sent: &mut Value) -> Result<()> {
+/// Templates rely on a text of everyone but of an assistant that calls: one that does not, and says nothing, says an empty
+/// text.
+fn complete_content(path: &str, sent: &mut Value) -> Result<()> {
     let Some(message) = sent.as_object_mut() else {
         return Ok(());
     };

@@ -19,7 +19,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use arch::State;
-use kernels::graph::{Heads, KvBuffers, Slot as KeySlot};
+use kernels::graph::{Heads, KvBuffers, Remembered, Slot as KeySlot};
+use kernels::steps::{Memories, Nets};
 use mlx_core::{Array, Dtype};
 
 use crate::states::{Paged, SequenceId, States};
@@ -241,8 +242,8 @@ impl Cache {
         }
     }
 
-    /// [`LayerCache::add`] for all layers of several sequences at once, `count` tokens each; `heads` are those
-    /// of the layers, in their order. `write` has the slots of each sequence.
+    /// [`LayerCache::add`] for all layers of several sequences at once that hold keys, `count` tokens each; `heads` are
+    /// those of these layers, in their order. `write` has the slots of each sequence.
     pub(crate) fn add<T>(
         caches: &mut [&mut Self],
         count: i32,
@@ -252,7 +253,7 @@ impl Cache {
         let mut slots = Vec::with_capacity(caches.len());
         let made = Self::add_to(&mut slots, caches, count, heads, write);
         for (cache, slots) in caches.iter_mut().zip(slots) {
-            for (layer, slot) in cache.layers.iter_mut().zip(slots) {
+            for (layer, slot) in cache.with_keys_mut().zip(slots) {
                 match made.is_ok() {
                     true => layer.put_back(slot, count),
                     false => layer.give_back(slot),
@@ -272,13 +273,13 @@ impl Cache {
     ) -> Result<T> {
         for cache in &mut *caches {
             let of_one = slots.push_mut(Vec::with_capacity(cache.layers.len()));
-            for (layer, heads) in cache.layers.iter_mut().zip(heads) {
+            for (layer, heads) in cache.with_keys_mut().zip(heads) {
                 of_one.push(layer.take_room(count, *heads)?);
             }
         }
         let made = write(slots)?;
-        for (cache, slots) in caches.iter().zip(slots) {
-            for (layer, slot) in cache.layers.iter().zip(slots) {
+        for (cache, slots) in caches.iter_mut().zip(slots) {
+            for (layer, slot) in cache.with_keys_mut().zip(slots) {
                 layer.shorten(slot)?;
             }
         }
@@ -343,13 +344,45 @@ impl Cache {
     /// what they are made of.
     pub(crate) fn submit_recurrent(&self) -> Result<()> {
         let latest = self.recurrent().filter_map(RecurrentCache::latest);
-        let arrays: Vec<&Array> = latest
-            .flat_map(|slot| [&slot.tail, &slot.matrices])
-            .collect();
+        let arrays: Vec<&Array> = latest.flat_map(Slot::arrays).collect();
         match arrays[..] {
             [] => Ok(()),
             _ => Ok(mlx_core::async_eval(&arrays)?),
         }
+    }
+
+    /// What all gated delta nets remember, for a kernel of all of them.
+    pub(crate) fn memories(&self, nets: Nets, dtype: Dtype) -> Result<Memories> {
+        let latest: Vec<&Slot> = self
+            .recurrent()
+            .filter_map(RecurrentCache::latest)
+            .collect();
+        if let Some(memories) = Slot::of_one_token(&latest) {
+            return Ok(memories.clone());
+        }
+        let each = latest.iter().map(|slot| slot.remembered());
+        let each: Vec<Remembered> = each.collect::<Result<_>>()?;
+        Ok(nets.join(&each, dtype)?)
+    }
+
+    /// Goes on by the token behind which all gated delta nets remember this.
+    pub(crate) fn remember(&mut self, memories: Memories) {
+        let memories = Rc::new(memories);
+        let layers = self.layers.iter_mut();
+        let recurrent = layers.filter_map(|layer| match layer {
+            LayerCache::Recurrent(cache) => Some(cache),
+            LayerCache::Full(_) | LayerCache::Rotating(_) => None,
+        });
+        for (net, cache) in recurrent.enumerate() {
+            let latest = Slot::of_all(cache.offset() + 1, &memories, net);
+            cache.put(latest, None);
+        }
+    }
+
+    /// The layers that are not recurrent.
+    fn with_keys_mut(&mut self) -> impl Iterator<Item = &mut LayerCache> {
+        let layers = self.layers.iter_mut();
+        layers.filter(|layer| !matches!(layer, LayerCache::Recurrent(_)))
     }
 
     fn recurrent(&self) -> impl Iterator<Item = &RecurrentCache> {

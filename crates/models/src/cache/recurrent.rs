@@ -2,19 +2,81 @@
 //!
 //! Nothing of a state says what it was before, so going back needs earlier ones: see [`History`].
 
+use std::rc::Rc;
+
 use arch::Recurrent;
+use kernels::graph::Remembered;
+use kernels::steps::Memories;
 use mlx_core::{Array, Dtype};
 
 use super::history::{History, Past};
+use crate::Result;
 
 /// A state behind so many tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
-    pub(crate) offset: i32,
-    /// The inputs of the convolution that the next token sees, `[tail, channels]`.
-    pub(crate) tail: Array,
-    /// Float32 `[heads, key_dim, value_dim]`.
-    pub(crate) matrices: Array,
+    offset: i32,
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Own(Remembered),
+    /// A part of what one kernel has left of all nets.
+    OfAll {
+        memories: Rc<Memories>,
+        net: usize,
+    },
+}
+
+impl Slot {
+    pub(crate) fn new(offset: i32, state: Remembered) -> Self {
+        let state = State::Own(state);
+        Self { offset, state }
+    }
+
+    /// Of the net that is number `net` of all.
+    pub(super) fn of_all(offset: i32, memories: &Rc<Memories>, net: usize) -> Self {
+        let memories = Rc::clone(memories);
+        let state = State::OfAll { memories, net };
+        Self { offset, state }
+    }
+
+    pub(crate) fn remembered(&self) -> Result<Remembered> {
+        Ok(match &self.state {
+            State::Own(state) => state.clone(),
+            State::OfAll { memories, net } => memories.of_net(*net)?,
+        })
+    }
+
+    /// What the slots of all nets are parts of, if they are those of one token.
+    pub(super) fn of_one_token<'a>(slots: &[&'a Self]) -> Option<&'a Memories> {
+        let of_all = |slot: &'a Self| match &slot.state {
+            State::Own(_) => None,
+            State::OfAll { memories, .. } => Some(memories),
+        };
+        let first = of_all(slots.first()?)?;
+        let others = slots.iter().map(|slot| of_all(slot));
+        let mut others = others.map(|other| other.is_some_and(|other| Rc::ptr_eq(first, other)));
+        others.all(|is| is).then_some(&**first)
+    }
+
+    /// All that it keeps alive.
+    pub(super) fn arrays(&self) -> [&Array; 2] {
+        match &self.state {
+            State::Own(state) => [&state.tail, &state.matrices],
+            State::OfAll { memories, .. } => [&memories.tails, &memories.states],
+        }
+    }
+
+    /// Bytes, without those of other nets.
+    fn nbytes(&self) -> usize {
+        let bytes: usize = self.arrays().iter().map(|array| array.nbytes()).sum();
+        match &self.state {
+            State::Own(_) => bytes,
+            State::OfAll { memories, .. } => bytes / memories.states.dim(0).max(1) as usize,
+        }
+    }
 }
 
 impl Past for Slot {
@@ -83,14 +145,11 @@ impl RecurrentCache {
 
     /// Bytes of all states. Several may be one.
     pub(super) fn nbytes(&self) -> usize {
-        let bytes = |slot: &Slot| slot.tail.nbytes() + slot.matrices.nbytes();
-        self.history.states().map(bytes).sum()
+        self.history.states().map(Slot::nbytes).sum()
     }
 
     /// Of all states.
     pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.history
-            .states()
-            .flat_map(|slot| [&slot.tail, &slot.matrices])
+        self.history.states().flat_map(Slot::arrays)
     }
 }

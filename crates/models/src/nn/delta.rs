@@ -96,16 +96,15 @@ impl DeltaNet {
             return self.o_proj.forward_with(&out, o.as_ref());
         }
         let entered = self.entered(&entered)?;
-        let before = cache.latest();
-        let seen = self.behind_tail(&entered.mixed, before.map(|slot| &slot.tail))?;
+        let before = cache.latest().map(Slot::remembered).transpose()?;
+        let before = before.as_ref();
+        let seen = self.behind_tail(&entered.mixed, before.map(|state| &state.tail))?;
         let deltas = self.deltas(&self.convolved(&seen, length)?, &entered, position)?;
-        let made = graph::gated_delta(&deltas, before.map(|slot| &slot.matrices))?;
+        let made = graph::gated_delta(&deltas, before.map(|state| &state.matrices))?;
         let slot = |tokens: i32, matrices: Array| -> Result<Slot> {
-            Ok(Slot {
-                offset: position + tokens,
-                tail: self.tail(&seen, tokens)?,
-                matrices,
-            })
+            let tail = self.tail(&seen, tokens)?;
+            let state = graph::Remembered { tail, matrices };
+            Ok(Slot::new(position + tokens, state))
         };
         let latest = slot(length, made.state)?;
         let aligned = match made.aligned {
@@ -133,19 +132,12 @@ impl DeltaNet {
             Products::Apart(parts) => graph::NetEntered::Apart(parts.each_ref()),
             Products::ByKeyHead(parts) => graph::NetEntered::ByKeyHead(parts.each_ref()),
         };
-        let before = cache.latest().map(|slot| graph::Remembered {
-            tail: slot.tail.clone(),
-            matrices: slot.matrices.clone(),
-        });
+        let before = cache.latest().map(Slot::remembered).transpose()?;
         let position = cache.offset();
         let Some(made) = graph::delta_net(&entered, &net, before.as_ref(), position)? else {
             return Ok(None);
         };
-        let slot = |tokens: i32, state: graph::Remembered| Slot {
-            offset: position + tokens,
-            tail: state.tail,
-            matrices: state.matrices,
-        };
+        let slot = |tokens: i32, state| Slot::new(position + tokens, state);
         let latest = slot(made.out.dim(0), made.latest);
         cache.put(
             latest,

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use kernels::decode::{TokenModel, TokenStep};
 use kernels::graph::{Norm, Slot, Weight};
-use kernels::steps::{ListedStep, Plan};
+use kernels::steps::{ListedStep, Memories, Nets, Plan};
 use mlx_core::{Array, Dtype};
 
 use super::{Embedding, Linear, PerLayerInputs, RmsNorm, Stack};
@@ -56,17 +56,28 @@ impl WholeStep {
         }
     }
 
-    /// The tokens `ids [N]` at positions `offsets`, one of each of N sequences: float32 logits `[N, vocab]`.
+    /// The gated delta nets among the blocks.
+    pub(super) fn nets(&self) -> Option<Nets> {
+        match self {
+            Self::Alike(_) => None,
+            Self::Listed(step) => step.nets(),
+        }
+    }
+
+    /// The tokens `ids [N]` at positions `offsets`, one of each of N sequences: float32 logits `[N, vocab]`. What the
+    /// nets remember of a sequence is replaced.
     pub(super) fn run(
         &self,
         ids: &Array,
         offsets: &[i32],
         slots: &mut [Vec<Slot>],
+        memories: &mut Option<Memories>,
     ) -> Result<Array> {
         Ok(match (self, offsets) {
             (Self::Alike(step), offsets) => step.run(ids, offsets, slots)?,
             (Self::Listed(step), offsets) => {
-                step.run(ids, offsets.first().copied().unwrap_or(0), slots)?
+                let offset = offsets.first().copied().unwrap_or(0);
+                step.run(ids, offset, slots, memories)?
             }
         })
     }

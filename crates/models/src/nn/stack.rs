@@ -187,9 +187,18 @@ impl Stack {
         let dtype = step.dtype();
         self.make_room(caches, 1, dtype)?;
         let offsets: Vec<i32> = caches.iter().map(|cache| cache.offset()).collect();
-        let heads = self.heads(dtype);
-        let heads = heads.expect("a step is made of blocks that all have attention");
-        Cache::add(caches, 1, &heads, |slots| step.run(ids, &offsets, slots))
+        // Of one sequence, where there are any.
+        let mut memories = match (step.nets(), &*caches) {
+            (Some(nets), [cache]) => Some(cache.memories(nets, dtype)?),
+            _ => None,
+        };
+        let logits = Cache::add(caches, 1, &self.heads(dtype), |slots| {
+            step.run(ids, &offsets, slots, &mut memories)
+        })?;
+        if let (Some(memories), [cache]) = (memories, caches) {
+            cache.remember(memories);
+        }
+        Ok(logits)
     }
 
     /// The last block that adds to a state.
@@ -198,12 +207,11 @@ impl Stack {
         writer.unwrap_or(self.layers.len().saturating_sub(1))
     }
 
-    /// What the caches hold, state after state, if they all hold keys.
-    fn heads(&self, dtype: Dtype) -> Option<Vec<Heads>> {
+    /// What the caches hold that hold keys, state after state.
+    fn heads(&self, dtype: Dtype) -> Vec<Heads> {
         let blocks = self.layers.iter().filter(|block| block.writes());
-        blocks
-            .map(|block| Some(block.mixer.attention()?.key_heads(dtype)))
-            .collect()
+        let attentions = blocks.filter_map(|block| block.mixer.attention());
+        attentions.map(|a| a.key_heads(dtype)).collect()
     }
 
     /// Fails where the device has no room for what `count` more tokens need in each of the `caches`, before

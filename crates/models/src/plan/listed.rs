@@ -1,10 +1,10 @@
 //! Whether a token is one launch that goes through a list of steps: `kernels::steps` says so of arrays, and this of a
 //! model that has not been loaded.
 
-use arch::{Gated, Layer, Linear, Model};
+use arch::{Attention, Delta, Gated, Layer, Linear, Mixer, Model};
 use mlx_core::Dtype;
 
-use super::{DELTA, STREAMS, Storage, unread};
+use super::{STREAMS, Storage, unread};
 
 /// The widest residual stream: a thread of a block has sixteen of it.
 const WIDEST: usize = 8192;
@@ -42,14 +42,14 @@ pub(super) fn unlisted(model: &Model<String>, storage: &Storage, dtype: Dtype) -
 
 /// What no step does of a layer.
 fn of_layer(layer: &Layer<String>) -> Option<&'static str> {
-    let Some(attention) = layer.attention() else {
-        return Some(DELTA);
+    let mixer = match &layer.mixer.part {
+        Mixer::Attention(attention) => of_attention(attention),
+        Mixer::Delta(delta) => of_net(delta),
     };
-    let heads_fit = matches!(attention.head_dim, 16 | 32 | 64 | 128 | 256 | 512);
     let mlp = &layer.mlp.part;
     let cut = |gated: &Gated<String>| gated.cut.is_some();
-    if !heads_fit || !attention.heads.is_multiple_of(attention.kv_heads) {
-        Some("heads have another size than a power of two from 16 to 512")
+    if mixer.is_some() {
+        mixer
     } else if layer.altup.is_some() {
         Some(STREAMS)
     } else if mlp.gated().is_some_and(cut) {
@@ -64,11 +64,27 @@ fn of_layer(layer: &Layer<String>) -> Option<&'static str> {
     }
 }
 
+fn of_attention(attention: &Attention<String>) -> Option<&'static str> {
+    let heads_fit = matches!(attention.head_dim, 16 | 32 | 64 | 128 | 256 | 512);
+    let fits = heads_fit && attention.heads.is_multiple_of(attention.kv_heads);
+    (!fits).then_some("heads have another size than a power of two from 16 to 512")
+}
+
+fn of_net(delta: &Delta<String>) -> Option<&'static str> {
+    let fits = |dim: usize| dim.is_multiple_of(4) && (1..=128).contains(&dim);
+    let sizes = fits(delta.key_dim) && fits(delta.value_dim) && delta.convolution.width > 1;
+    let fits = sizes && delta.value_heads.is_multiple_of(delta.key_heads);
+    (!fits)
+        .then_some("gated delta nets have keys or values that are no multiple of 4 up to 128 wide")
+}
+
 /// The matrices of layers.
 fn matrices(model: &Model<String>) -> impl Iterator<Item = &Linear<String>> {
     model.layers.iter().flat_map(|layer| {
-        let attention = layer.attention().into_iter();
-        let mixer = attention.flat_map(|a| [&a.q, &a.o].into_iter().chain(&a.k).chain(&a.v));
-        mixer.chain(layer.mlp.part.linears())
+        let mixer: Vec<&Linear<String>> = match &layer.mixer.part {
+            Mixer::Attention(a) => [&a.q, &a.o].into_iter().chain(&a.k).chain(&a.v).collect(),
+            Mixer::Delta(delta) => [delta.inputs.linears(), vec![&delta.o]].concat(),
+        };
+        mixer.into_iter().chain(layer.mlp.part.linears())
     })
 }

@@ -5,6 +5,7 @@
 mod compile;
 
 use arch::State;
+use kernels::steps::Nets;
 use mlx_core::host_op::Pinned;
 use mlx_core::{DeviceKind, Dtype};
 use models::Model;
@@ -19,19 +20,21 @@ const WARPS: u32 = 4;
 /// Tokens that are looked at: enough for windows to come round.
 const TOKENS: usize = 40;
 
-/// A sequence's keys and values.
+/// A sequence's keys and values, and what its gated delta nets remember.
 struct Caches {
     /// Float32 `[heads, places, dim]` of each, state after state.
     buffers: Vec<Vec<f32>>,
     window: usize,
+    /// Float32 states and tails, in front of a token and behind it.
+    memories: [[Vec<f32>; 2]; 2],
 }
 
 impl Caches {
-    fn new(states: &[State]) -> Self {
+    fn new(states: &[State], nets: Option<Nets>) -> Self {
         let keys = || {
-            states.iter().map(|state| match state {
-                State::Keys(keys) => keys,
-                State::Recurrent(_) => panic!("a list has no recurrent states"),
+            states.iter().filter_map(|state| match state {
+                State::Keys(keys) => Some(keys),
+                State::Recurrent(_) => None,
             })
         };
         let window = keys().find_map(|keys| keys.window).unwrap_or(1);
@@ -45,9 +48,14 @@ impl Caches {
         });
         // What no token has written is not a number.
         let buffers = sizes.flat_map(|size| [vec![f32::NAN; size], vec![f32::NAN; size]]);
+        let sizes = nets.map_or([0, 0], |Nets { count, sizes: s }| {
+            let state = s.heads * s.key_dim * s.value_dim;
+            [count * state, count * (s.width - 1) * s.channels()]
+        });
         Self {
             buffers: buffers.collect(),
             window,
+            memories: [0.0, f32::NAN].map(|number| sizes.map(|size| vec![number; size])),
         }
     }
 }
@@ -77,7 +85,7 @@ fn emulate(
         .collect();
     let list = plan.numbers();
     let scratch = vec![0u32; plan.scratch_words()];
-    let mut caches = Caches::new(&model.config().model.states);
+    let mut caches = Caches::new(&model.config().model.states, plan.nets());
     let addresses: Vec<u64> = caches
         .buffers
         .iter_mut()
@@ -99,12 +107,17 @@ fn emulate(
         let mut arguments = vec![address(&[*id]), address(&list), address(&table)];
         let id = [*id];
         arguments[0] = address(&id);
+        let [[states, tails], [states_behind, tails_behind]] = &caches.memories;
         arguments.extend([
             address(&addresses),
             address(&scratch),
             0,
+            address(states),
+            address(tails),
             address(&logits),
             address(&done),
+            address(states_behind),
+            address(tails_behind),
         ]);
         arguments.extend(numbers.map(|n| n as u64));
         // SAFETY: the arguments are the kernel's, and the memory is as large as it takes it to be.
@@ -114,6 +127,10 @@ fn emulate(
             "{name}: all threads wait at token {position}"
         );
         all.extend(logits);
+        caches.memories.swap(0, 1);
+        for behind in &mut caches.memories[1] {
+            behind.fill(f32::NAN);
+        }
     }
     Some(all)
 }
@@ -163,6 +180,17 @@ fn gemma4_equals_transformers() {
     check(&["gemma4-e4b-v5", "gemma4-26b_moe-hub"]);
 }
 
+/// Gated delta nets with inputs apart and by key head, packed and plain, beside gated attention and mixtures.
+#[test]
+fn gated_delta_nets_equal_transformers() {
+    check(&[
+        "qwen3_5-wide",
+        "qwen3_5_moe-q4-g32",
+        "qwen3_next-hub",
+        "qwen3_next-yarn",
+    ]);
+}
+
 /// Asserts that the kernel is found to be wrong with the one place of `right` made `wrong`.
 fn fails(name: &str, right: &str, wrong: &str) {
     let mutate = |source: String| {
@@ -189,6 +217,11 @@ fn shares_that_are_not_divided_are_found() {
     );
 }
 
+#[test]
+fn a_tail_that_is_not_kept_is_found() {
+    fails("qwen3_5-hub", "if (keeps && i > 0)", "if (keeps && i > 1)");
+}
+
 /// What is said of a model before it runs holds: there is a list for it or, in single operations, none.
 #[test]
 fn there_is_a_list_where_the_plan_says_so() {
@@ -207,7 +240,7 @@ fn there_is_a_list_where_the_plan_says_so() {
         lists += usize::from(there);
         lacks.extend(token.slower.clone());
     }
-    for why in ["gated delta nets", "several streams", "heads"] {
+    for why in ["several streams", "heads"] {
         let said = lacks.iter().filter(|said| said.contains(why)).count();
         assert!(said > 0, "no model has {why}");
     }

@@ -3,7 +3,7 @@
 use super::{ArrayAttention, Builder, Stream, columns, rows, served};
 use crate::block::graph::Block;
 use crate::rms_norm::norm::Norm;
-use crate::steps::listed::{Made, Step};
+use crate::steps::listed::{Made, Step, Unlisted};
 use crate::steps::words::{Address, Op, Word};
 
 impl Builder {
@@ -38,6 +38,7 @@ impl Builder {
         let known = self.kv_heads.iter().find(|(of, _)| *of == state);
         let kv_heads = known.map_or(0, |(_, heads)| *heads);
         served(kv_heads > 0 && heads % kv_heads == 0)?;
+        let layer = self.rank(state, false).ok_or(Unlisted::Unserved)?;
         let all = rows(&attention.queries.weight)?;
         served(all == heads * dim * if attention.gated { 2 } else { 1 })?;
         let mut step = Step::new(Op::ATTEND);
@@ -56,7 +57,7 @@ impl Builder {
                 attention.values.map_or(places.keys, |_| places.values),
             ),
             (Word::PLANES, planes),
-            (Word::LAYER, state as i32),
+            (Word::LAYER, layer as i32),
             (Word::SLIDES, slides.into()),
             (Word::SPLITS, splits),
             (Word::PARTIAL, places.partial),

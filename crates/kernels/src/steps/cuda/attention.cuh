@@ -63,8 +63,8 @@ __device__ __forceinline__ void make_head(const Step& step, const float* from, b
   }
   if (normed) {
     const float scale = rsqrtf(warp_sum(sum) / dim + eps);
-  #pragma unroll 1
-  for (int d = lane; d < dim; d += 32) raw[d] *= scale;
+#pragma unroll 1
+    for (int d = lane; d < dim; d += 32) raw[d] *= scale;
   }
   __syncwarp();
 #pragma unroll 1

@@ -1,17 +1,6 @@
 // What a product multiplies: made in every block's shared memory, by every block for itself, since that costs a read
 // of the second-level cache and no barrier.
 
-__device__ __forceinline__ float squares(float4 x, float sum) {
-  return fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, fmaf(x.w, x.w, sum))));
-}
-__device__ __forceinline__ float4 operator+(float4 a, float4 b) {
-  return float4{a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-}
-__device__ __forceinline__ float4 operator*(float4 a, float4 b) {
-  return float4{a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
-}
-__device__ __forceinline__ float4 operator*(float4 a, float b) { return float4{a.x * b, a.y * b, a.z * b, a.w * b}; }
-
 /// The vector in shared memory.
 struct Vector {
   float* x;
@@ -92,6 +81,33 @@ __device__ __forceinline__ void copy_vectors(const Step& step, const float* aren
   }
 }
 
+/// What the heads of a gated delta net have read, each through its norm and times its gates: a warp has a head.
+__device__ __forceinline__ void gate_reads(const Step& step, const float* arena, const Vector& to) {
+  constexpr int DEEP = 2;
+  const int lane = threadIdx.x % 32, heads = step[NET_HEADS];
+  const bool is_there = lane * 4 < NET_VALUE;
+  const float4 weight = is_there ? four(step.at<float>(NORM), lane * 4) : float4{};
+#pragma unroll 1
+  for (int first = threadIdx.x / 32; first < heads; first += DEEP * WARPS) {
+    float4 x[DEEP] = {}, gate[DEEP] = {};
+#pragma unroll
+    for (int i = 0; i < DEEP; i++) {
+      const int head = first + i * WARPS;
+      if (!is_there || head >= heads) continue;
+      x[i] = fresh4(arena + step[FROM] + head * NET_VALUE + lane * 4);
+      gate[i] = fresh4(arena + step[READ_GATES] + NetHead(step, head).gates + lane * 4);
+    }
+#pragma unroll
+    for (int i = 0; i < DEEP; i++) {
+      const int head = first + i * WARPS;
+      const float scale = rsqrtf(warp_sum(squares(x[i], 0.0f)) / NET_VALUE + step.real(EPS));
+      const float4 g = gate[i];
+      const float4 opened = {g.x * sigmoid(g.x), g.y * sigmoid(g.y), g.z * sigmoid(g.z), g.w * sigmoid(g.w)};
+      if (is_there && head < heads) to.put(head * NET_VALUE + lane * 4, x[i] * weight * opened * scale);
+    }
+  }
+}
+
 /// Makes the input of a step. Begins and ends synchronized.
 __device__ __noinline__ void make_input(const Step& step, float* arena, const Vector& to) {
   const int columns = step[COLUMNS], chunk = 32 * to.each, whole = ceil_div(columns, chunk) * chunk;
@@ -104,6 +120,8 @@ __device__ __noinline__ void make_input(const Step& step, float* arena, const Ve
   }
   if (step[INPUT] == STREAM) {
     read_stream(step, arena, to);
+  } else if (HAS_NETS && step[INPUT] == READS) {
+    gate_reads(step, arena, to);
   } else {
     copy_vectors(step, arena, count, to);
   }

@@ -46,10 +46,11 @@ __device__ __forceinline__ void by_format(int format, Take take) {
 /// `list`: for each of `count` steps its words, and the places in `table` of its addresses, below zero where there is
 /// none. `caches`: the addresses of the keys and of the values of each layer that writes such. `after` is not read: it
 /// orders this launch behind the one that made it. `logits`: float32 `[vocab]`; `done`: a byte for the next launch to
-/// wait for. `ring_*`: where the new key of a layer with a sliding window goes, keys with it, places of its buffer.
+/// wait for. `states`, `tails`: of all gated delta nets, as `Remembered` has them. `ring_*`: where the new key of a layer with a sliding window goes, keys with it, places of its buffer.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     decode_steps(const int* token, const int* list, const u64* table, const u64* caches, u32* scratch,
-                 const unsigned char* /*after*/, float* logits, unsigned char* done, int count, int position,
+                 const unsigned char* /*after*/, const float* states, const Number* tails, float* logits,
+                 unsigned char* done, float* states_behind, Number* tails_behind, int count, int position,
                  int capacity, int ring_place, int ring_held, int ring_capacity) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ u32 flag;
@@ -61,6 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   Barrier barrier(scratch);
   const Spot full{position, position, position + 1, capacity};
   const Spot ring{position, ring_place, ring_held, ring_capacity};
+  const Remembered remembered{states, tails, states_behind, tails_behind};
 
   Coming coming;
   coming.ask(list, table, 0);
@@ -81,6 +83,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else if (op == ATTEND) {
       const u64* of_layer = caches + 2 * step[LAYER];
       attend(step, step[SLIDES] ? ring : full, __ldg(of_layer), __ldg(of_layer + 1), arena, rest, &flag);
+    } else if (HAS_NETS && op == NET) {
+      run_net(step, remembered, arena, rest);
     } else {
       make_input(step, arena, vector);
       // The second half of a mixture follows the first.
@@ -99,9 +103,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         });
       }
     }
-    const Step& next = steps[(index + 1) % 2];
+    Step& next = steps[(index + 1) % 2];
     const bool meets = step[MEET] != 0;
-    coming.put(steps[(index + 1) % 2]);
+    coming.put(next);
     if (meets) {
       barrier.arrive();
     } else {
@@ -109,6 +113,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     if (index + 1 < count) {
       if (next[OP] == PRODUCT) prefetch(next);
+      if (HAS_NETS && next[OP] == NET) foresee_net(next, remembered);
       if (next[OP] == ATTEND) {
         const u64* of_layer = caches + 2 * next[LAYER];
         foresee_attention(next, next[SLIDES] ? ring : full, __ldg(of_layer), __ldg(of_layer + 1), rest);

@@ -83,8 +83,9 @@ __device__ __forceinline__ float times(float4 x, float a, float b, float c, floa
   return fmaf(x.x, a, fmaf(x.y, b, fmaf(x.z, c, fmaf(x.w, d, sum))));
 }
 
-/// 128 and a nibble, of the bits 16 to 19.
-__device__ __forceinline__ float nibble(u32 word) { return __uint_as_float((word & 0x000f0000u) | 0x43000000u); }
+/// 16 and a nibble, of the bits 19 to 22. From 16 to 19 it would be 128 and a nibble, one shift less in eight, and what
+/// sums round eight times as much.
+__device__ __forceinline__ float nibble(u32 word) { return __uint_as_float((word & 0x00780000u) | 0x41800000u); }
 /// A byte, of the lowest bits.
 __device__ __forceinline__ float byte(u32 word, u32 pick) {
   return __uint_as_float(__byte_perm(word, 0x4b000000u, pick)) - 8388608.0f;
@@ -117,8 +118,8 @@ __device__ __forceinline__ float piece_product(const Piece& piece, const float4*
     } else if (FORMAT_ == EIGHT_BITS) {
       sum = times(x[i * 32], byte(w, 0x7650), byte(w, 0x7651), byte(w, 0x7652), byte(w, 0x7653), sum);
     } else if (FORMAT_ == FOUR_BITS) {
-      sum = times(x[2 * i * 32], nibble(w << 16), nibble(w << 12), nibble(w << 8), nibble(w << 4), sum);
-      other = times(x[(2 * i + 1) * 32], nibble(w), nibble(w >> 4), nibble(w >> 8), nibble(w >> 12), other);
+      sum = times(x[2 * i * 32], nibble(w << 19), nibble(w << 15), nibble(w << 11), nibble(w << 7), sum);
+      other = times(x[(2 * i + 1) * 32], nibble(w << 3), nibble(w >> 1), nibble(w >> 5), nibble(w >> 9), other);
     } else {
       sum = times(x[2 * i * 32], small_float(w), small_float(w >> 4), small_float(w >> 8), small_float(w >> 12), sum);
       other = times(x[(2 * i + 1) * 32], small_float(w >> 16), small_float(w >> 20), small_float(w >> 24),
@@ -127,7 +128,7 @@ __device__ __forceinline__ float piece_product(const Piece& piece, const float4*
   }
   sum += other;
   if (FORMAT_ == EIGHT_BITS) return fmaf(piece.scale, sum, piece.bias * all);
-  if (FORMAT_ == FOUR_BITS) return fmaf(piece.scale, sum, fmaf(-128.0f, piece.scale, piece.bias) * all);
+  if (FORMAT_ == FOUR_BITS) return fmaf(piece.scale, sum, fmaf(-16.0f, piece.scale, piece.bias) * all);
   return FORMAT_ == SMALL_FLOATS ? piece.scale * sum : sum;
 }
 
