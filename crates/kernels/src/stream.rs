@@ -44,6 +44,8 @@ pub(crate) trait Stream: Sync {
     /// Whether one row of weights meets four rows of `x` at a time, and eight where they stay in cache, rather than two
     /// rows four.
     const WIDE: bool = false;
+    /// Whether two rows of weights lie in one vector: then they meet four rows of `x` at a time, or eight.
+    const PAIRED: bool = false;
     /// How far ahead of its use a line of weights is asked for, at least. A load takes some 500 cycles
     /// to come from memory, and at full bandwidth a line arrives every 5 to 10 of them. (At the end of a
     /// range nothing is asked for, so where lines are used more slowly than they arrive, less is better.)
@@ -113,6 +115,12 @@ pub(crate) unsafe fn blocks<K: Stream>(stream: &K, part: usize, range: Range<usi
             // SAFETY: by this function's own contract; so many rows of `x` are left.
             unsafe {
                 m += match (rows - m, K::TALL) {
+                    (8.., _) if K::PAIRED && 8 * stream.x_row_bytes() <= NEAR_BYTES => {
+                        some::<K, 2, 8>(stream, part, m, &block, range.end)
+                    }
+                    (4.., _) if K::PAIRED => some::<K, 2, 4>(stream, part, m, &block, range.end),
+                    (2.., _) if K::PAIRED => some::<K, 4, 2>(stream, part, m, &block, range.end),
+                    (_, _) if K::PAIRED => some::<K, 4, 1>(stream, part, m, &block, range.end),
                     (8.., _) if K::WIDE && 8 * stream.x_row_bytes() <= NEAR_BYTES => {
                         some::<K, 1, 8>(stream, part, m, &block, range.end)
                     }

@@ -1,5 +1,8 @@
 //! What a client is told when something is wrong: one object, in the form of the API that it speaks.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use ml_backend::Error;
@@ -273,6 +276,11 @@ fn line(text: &str, most: usize) -> String {
         }
     }
     line
+}
+
+/// The last part of a path: where a model's files lie is nobody's business.
+fn file_name(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// An error and its causes on one line, what was said already left out.

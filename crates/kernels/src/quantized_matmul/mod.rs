@@ -4,8 +4,8 @@
 //! (few rows of `x`: decode, bound by memory) or tile by tile into cache (many rows: prefill,
 //! bound by arithmetic). Sums are float32, of products that are exact or float32, with two exceptions for
 //! bfloat16 activations: in a prefill with AVX-512 BF16 the weights, once dequantized, are rounded to
-//! bfloat16 too, as [`dequantize`] to that type does, and MLX on a GPU; and with AVX2, and in a decode step
-//! of the formats that AVX-512 has no kernel for, integers of 16 bits are multiplied, for which neighbouring
+//! bfloat16 too, as [`dequantize`] to that type does, and MLX on a GPU; and with AVX2 or VNNI, and in a decode
+//! step of the formats that AVX-512 BF16 has no kernel for, integers of 16 bits are multiplied, for which neighbouring
 //! activations share a power of two, which loses less than bfloat16 has lost.
 
 mod affine;
@@ -19,9 +19,9 @@ mod rows;
 mod unpacked;
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
 mod avx512bf16;
+#[cfg(target_arch = "x86_64")]
+mod integers;
 
 pub use format::{Format, Mode, Quantized, Scales};
 
@@ -95,7 +95,7 @@ struct Part<'a> {
 fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     if x.layout().rows > FEW {
         #[cfg(target_arch = "x86_64")]
-        if is_bf16(x) && cpu.isa() == Isa::Avx2 && avx2::many_products(cpu, x, parts) {
+        if is_bf16(x) && integers::many_products(cpu, x, parts) {
             return;
         }
         let x = PackedX::new(cpu, Word::choose(cpu, is_bf16(x)), x);
@@ -110,7 +110,7 @@ fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
             Isa::Avx512Bf16 if avx512bf16::has_kernel(parts[0].w.format()) => {
                 return avx512bf16::products(cpu, x, parts);
             }
-            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => return avx2::products(cpu, x, parts),
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => return integers::products(cpu, x, parts),
             _ => {}
         }
     }

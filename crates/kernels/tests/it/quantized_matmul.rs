@@ -28,6 +28,14 @@ fn lost(x: &[f64], w: &[f64], block: usize) -> f64 {
     4.0 * squares.sqrt()
 }
 
+/// Whether AVX-512 multiplies integers.
+fn has_vnni() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     quantized_matmul(cpu, x.view(), &w.view(), y.view_mut()).unwrap();
     y.check_gaps();
@@ -42,6 +50,7 @@ fn check(cpu: &Cpu, x: &Array, w: &Weights, y: &mut Array) {
     let block = match cpu.isa() {
         _ if x.layout.dtype != Dtype::Bf16 || w.format == Format::MXFP8 => None,
         Isa::Avx2 if !few => Some(w.format.group_size().min(64)),
+        Isa::Avx512 if !few && has_vnni() => Some(w.format.group_size().min(64)),
         Isa::Avx512Bf16 if own => None,
         Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 if few => {
             Some(if w.format.bits() == 2 { 16 } else { 8 })
@@ -114,9 +123,17 @@ proptest! {
         let k = (groups * group).min(3072);
         let w = Weights::random(&mut rng, format, n, k, w_type, offset);
         let x = Array::new(Dtype::Bf16, [1, m, k], 1, offset).fill(|| rng.normal());
+        let mut by_integers: Vec<Array> = Vec::new();
         for cpu in cpus() {
             let mut y = Array::new(y_type, [1, m, n], 0, offset);
             check(&cpu, &x, &w, &mut y);
+            if matches!(cpu.isa(), Isa::Avx2 | Isa::Avx512) {
+                by_integers.push(y);
+            }
+        }
+        // Two rows of weights in a vector have what each has alone.
+        for y in by_integers.iter().skip(1) {
+            (0..m).for_each(|m| assert_eq!(y.row(0, m), by_integers[0].row(0, m)));
         }
     }
 

@@ -23,12 +23,14 @@ impl<const M: usize> Pointers<M> {
     /// The integers of row `i` of `x` from `at` on. Reckoned, and not looked up: eight pointers are more than there are
     /// registers for.
     #[inline(always)]
-    fn x(&self, i: usize, at: usize) -> *const i16 {
+    pub(super) fn x(&self, i: usize, at: usize) -> *const i16 {
         self.x.0.wrapping_add(i * self.x.1 + at)
     }
 }
 
-impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
+impl<C: Codes, S: ScaleFormat, const SPANS: usize, const PAIRS: bool>
+    Packed<'_, C, S, SPANS, PAIRS>
+{
     /// Adds the products of eight groups from `block` on, whose lanes have units and scales of their own.
     ///
     /// # Safety
@@ -125,7 +127,7 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Packed<'_, C, S, SPANS> {
     /// # Safety
     /// As [`Stream::sums`], within which this is a part.
     #[inline(always)]
-    unsafe fn load<const R: usize, const M: usize>(
+    pub(super) unsafe fn load<const R: usize, const M: usize>(
         &self,
         at: &Pointers<M>,
         r: usize,

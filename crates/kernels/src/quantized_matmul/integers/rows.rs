@@ -8,6 +8,7 @@ use super::super::format::MAX_VECTORS;
 use super::super::{Format, Part};
 use super::arrange::{Arranged, Places, spans};
 use super::codes::{Codes, Windows};
+use super::pairs::OfGroups;
 use super::scales::{ScaleFormat, load_scales};
 use super::steps::Pointers;
 use crate::isa::{Avx2, Simd};
@@ -41,13 +42,41 @@ impl Job<'_> {
         range: Range<usize>,
     ) {
         // SAFETY: by this function's own contract.
+        unsafe { self.by_spans::<C, S, false>(part, range) }
+    }
+
+    /// The same, two rows of weights in a vector.
+    ///
+    /// # Safety
+    /// As [`Job::columns`]; the machine has AVX-512 with VNNI.
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c,bmi1,bmi2"
+    )]
+    pub(super) unsafe fn columns_of_pairs<C: Codes, S: ScaleFormat>(
+        &self,
+        part: usize,
+        range: Range<usize>,
+    ) {
+        // SAFETY: by this function's own contract.
+        unsafe { self.by_spans::<C, S, true>(part, range) }
+    }
+
+    /// # Safety
+    /// As [`Job::columns`], or that of pairs.
+    #[inline(always)]
+    unsafe fn by_spans<C: Codes, S: ScaleFormat, const PAIRS: bool>(
+        &self,
+        part: usize,
+        range: Range<usize>,
+    ) {
+        // SAFETY: by this function's own contract.
         unsafe {
             match spans::<C>(self.format.group_size()) {
-                1 if S::AFFINE => self.stream::<C, S, 1>(part, range),
-                2 if S::AFFINE => self.stream::<C, S, 2>(part, range),
+                1 if S::AFFINE => self.stream::<C, S, 1, PAIRS>(part, range),
+                2 if S::AFFINE => self.stream::<C, S, 2, PAIRS>(part, range),
                 spans => {
                     debug_assert_eq!(spans, 0, "`x` was arranged for spans");
-                    self.stream::<C, S, 0>(part, range)
+                    self.stream::<C, S, 0, PAIRS>(part, range)
                 }
             }
         }
@@ -56,7 +85,7 @@ impl Job<'_> {
     /// # Safety
     /// As [`Job::columns`]; `SPANS` is what [`spans`] says.
     #[inline(always)]
-    unsafe fn stream<C: Codes, S: ScaleFormat, const SPANS: usize>(
+    unsafe fn stream<C: Codes, S: ScaleFormat, const SPANS: usize, const PAIRS: bool>(
         &self,
         part: usize,
         range: Range<usize>,
@@ -64,7 +93,7 @@ impl Job<'_> {
         let w = &self.parts[part].w;
         let (scales, biases) = w.scale_pointers();
         let shared = |bytes: *const u8| Shared::new(bytes.cast_mut());
-        let packed = Packed::<C, S, SPANS> {
+        let packed = Packed::<C, S, SPANS, PAIRS> {
             job: self,
             places: self.arranged.places(),
             codes: shared(w.packed.as_ptr()),
@@ -83,9 +112,9 @@ impl Job<'_> {
     }
 }
 
-/// Weights whose codes are `C`, with scales `S`, in groups of so many [`spans`]. What a row needs is looked up
-/// once: a row is short.
-pub(super) struct Packed<'a, C, S, const SPANS: usize> {
+/// Weights whose codes are `C`, with scales `S`, in groups of so many [`spans`], perhaps two rows in a vector. What a row
+/// needs is looked up once: a row is short.
+pub(super) struct Packed<'a, C, S, const SPANS: usize, const PAIRS: bool> {
     pub(super) job: &'a Job<'a>,
     places: Places,
     codes: Shared<u8>,
@@ -93,7 +122,7 @@ pub(super) struct Packed<'a, C, S, const SPANS: usize> {
     biases: Shared<u8>,
     rows: usize,
     pub(super) row_bytes: usize,
-    groups: usize,
+    pub(super) groups: usize,
     /// Steps of eight groups.
     pub(super) steps: usize,
     /// Steps of a row, whose last one may end beyond it.
@@ -102,11 +131,14 @@ pub(super) struct Packed<'a, C, S, const SPANS: usize> {
     kinds: PhantomData<fn() -> (C, S)>,
 }
 
-impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, SPANS> {
+impl<C: Codes, S: ScaleFormat, const SPANS: usize, const PAIRS: bool> Stream
+    for Packed<'_, C, S, SPANS, PAIRS>
+{
     type Simd = Avx2;
     const TALL: bool = C::TALL || (SPANS > 0 && C::BITS <= 4);
     // Eight sums, and the vectors of a step, are as much as the registers hold.
     const WIDE: bool = SPANS > 0 && C::BITS <= 4;
+    const PAIRED: bool = PAIRS;
     const AHEAD_BYTES: usize = match (C::BITS, SPANS) {
         (5.., _) => 8 * 1024,
         (_, 1..) => 6 * 1024,
@@ -173,6 +205,17 @@ impl<C: Codes, S: ScaleFormat, const SPANS: usize> Stream for Packed<'_, C, S, S
             let scales_at = self.scales.get().cast_const().add(first_scale);
             let biases_at = self.biases.get().cast_const().add(first_scale);
             let ahead = S::SIZE * place.ahead * groups;
+            if PAIRS && R.is_multiple_of(2) {
+                let of_groups = OfGroups {
+                    scales: scales_at,
+                    biases: biases_at,
+                    sums,
+                    rests,
+                    ahead,
+                };
+                self.sums_of_pairs::<R, M>(&pointers, &of_groups, &mut acc);
+                return stream::sum_lanes::<Avx2, R, M>(&acc, results, at);
+            }
             for block in (0..groups).step_by(8) {
                 let count = (groups - block).min(8);
                 // The rows' lie end to end, as those of their codes do.

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::scales::ScaleFormat;
-use super::tile::WIDTH;
+use super::lanes::Lanes;
 use super::{BLOCK, Blocks};
 use crate::gemm::transpose;
 use crate::isa::{Avx2, Simd};
@@ -12,7 +12,7 @@ use crate::quantized_matmul::dequantize::code_bytes;
 use crate::quantized_matmul::{Mode, Quantized};
 use crate::scratch::Scratch;
 
-/// Panels of [`WIDTH`] rows, and room for more.
+/// Panels of [`Lanes::WIDTH`] rows, and room for more.
 pub(super) struct Panels {
     pub(super) blocks: Blocks,
     /// For each panel, for each word, that of each row.
@@ -21,24 +21,27 @@ pub(super) struct Panels {
     pub(super) factors: *mut f32,
 }
 
-/// Rows that are packed at a time: those of a vector.
-const ROWS: usize = Avx2::LANES;
-
 impl Panels {
     /// Packs rows `range` of `w`. Where rows are missing to a whole panel, the last one stands in.
     ///
     /// # Safety
-    /// The machine has AVX2; the rows exist and are not none; there is room for their panels. The scales of
+    /// The machine has the instruction set; the rows exist and are not none; there is room for their panels. The scales of
     /// `w` are `S`.
-    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2")]
-    pub(super) unsafe fn pack<S: ScaleFormat>(&self, w: &Quantized<'_>, range: Range<usize>) {
-        let cols = w.cols();
+    #[inline(always)]
+    pub(super) unsafe fn pack<L: Lanes, S: ScaleFormat>(
+        &self,
+        w: &Quantized<'_>,
+        range: Range<usize>,
+    ) {
+        // As many at a time as a vector has.
+        let (rows, cols) = (L::Simd::LANES, w.cols());
         // Rows apart by a cache line more than their length, which may be a power of two.
         let stride = cols / 2 + 16;
-        let mut integers = Scratch::<u32>::take(ROWS * stride);
+        let mut integers = Scratch::<u32>::take(rows * stride);
         let mut bytes = Scratch::<u8>::take(cols);
-        let mut from = [std::ptr::null::<u32>(); ROWS];
-        for first in (0..range.len().next_multiple_of(WIDTH)).step_by(ROWS) {
+        let mut from = [std::ptr::null::<u32>(); 16];
+        let from = &mut from[..rows];
+        for first in (0..range.len().next_multiple_of(L::WIDTH)).step_by(rows) {
             // SAFETY: by this function's own contract.
             unsafe {
                 for (i, from) in from.iter_mut().enumerate() {
@@ -47,20 +50,22 @@ impl Panels {
                     let bytes = code_bytes::<Avx2>(w, row, bytes.as_mut_ptr());
                     center(bytes, cols, twice_the_mean(w), to.cast());
                     *from = to;
-                    self.factors::<S>(w, row, first + i);
+                    self.factors::<L, S>(w, row, first + i);
                 }
-                let (panel, lane) = (first / WIDTH, first % WIDTH);
-                let to = self.words.add(panel * WIDTH * self.blocks.words() + lane);
-                transpose::<Avx2>(&from, self.blocks.words(), to, WIDTH);
+                let (panel, lane) = (first / L::WIDTH, first % L::WIDTH);
+                let to = self
+                    .words
+                    .add(panel * L::WIDTH * self.blocks.words() + lane);
+                transpose::<L::Simd>(from, self.blocks.words(), to, L::WIDTH);
             }
         }
     }
 
     /// The words and the factors of a panel.
     #[inline(always)]
-    pub(super) fn panel(&self, panel: usize) -> (*const u32, *const f32) {
-        let words = panel * WIDTH * self.blocks.words();
-        let factors = panel * 2 * WIDTH * self.blocks.count;
+    pub(super) fn panel<L: Lanes>(&self, panel: usize) -> (*const u32, *const f32) {
+        let words = panel * L::WIDTH * self.blocks.words();
+        let factors = panel * 2 * L::WIDTH * self.blocks.count;
         (
             self.words.wrapping_add(words),
             self.factors.wrapping_add(factors),
@@ -72,13 +77,19 @@ impl Panels {
     /// # Safety
     /// As [`Panels::pack`].
     #[inline(always)]
-    unsafe fn factors<S: ScaleFormat>(&self, w: &Quantized<'_>, row: usize, place: usize) {
+    unsafe fn factors<L: Lanes, S: ScaleFormat>(
+        &self,
+        w: &Quantized<'_>,
+        row: usize,
+        place: usize,
+    ) {
         let (groups, (scales, biases)) = (w.groups(), w.scale_pointers());
         let per_group = (w.format().group_size() / BLOCK).max(1);
         let middle = twice_the_mean(w) as f32 / 2.0;
         // SAFETY: by this function's own contract.
         unsafe {
-            let to = self.panel(place / WIDTH).1.cast_mut().add(place % WIDTH);
+            let to = self.panel::<L>(place / L::WIDTH).1.cast_mut();
+            let to = to.add(place % L::WIDTH);
             for first in (0..groups).step_by(8) {
                 let count = (groups - first).min(8);
                 let at = S::SIZE * (row * groups + first);
@@ -95,9 +106,9 @@ impl Panels {
                 }
                 Avx2::store_f32(parts.as_mut_ptr(), part);
                 for i in 0..count * per_group {
-                    let to = to.add((first * per_group + i) * 2 * WIDTH);
+                    let to = to.add((first * per_group + i) * 2 * L::WIDTH);
                     *to = parts[i / per_group];
-                    *to.add(WIDTH) = at_middle[i / per_group];
+                    *to.add(L::WIDTH) = at_middle[i / per_group];
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Packed codes as 16-bit integers, and their products.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -22,6 +23,8 @@ pub(super) trait Codes {
     const UNIT: f32;
     /// The mean of all codes.
     const MIDDLE: f32;
+    /// Whether [`Codes::products_of_two`] is more than twice [`Codes::products`]: else it is not asked for.
+    const IN_PAIRS: bool = false;
     /// Where [`Codes::products`] finds the codes, unless they are whole fields of their bytes.
     const WINDOWS: Windows = Windows::NONE;
 
@@ -54,6 +57,25 @@ pub(super) trait Codes {
     /// The machine has AVX2; `x` leads to so many vectors; `words` is what [`Codes::load`] gave.
     unsafe fn products<const M: usize>(windows: &Windows, words: __m256i, x: *const i16)
     -> __m256i;
+
+    /// The same of two rows of codes, the second in the upper half.
+    ///
+    /// # Safety
+    /// As [`Codes::products`]; the machine has AVX-512 with VNNI.
+    #[inline(always)]
+    unsafe fn products_of_two<const M: usize>(
+        windows: &Windows,
+        words: __m512i,
+        x: *const i16,
+    ) -> __m512i {
+        // SAFETY: by this function's own contract.
+        unsafe {
+            let first = Self::products::<M>(windows, _mm512_castsi512_si256(words), x);
+            let upper = _mm512_extracti64x4_epi64::<1>(words);
+            let second = Self::products::<M>(windows, upper, x);
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+        }
+    }
 }
 
 /// Unsigned integers of two bits.
@@ -91,6 +113,7 @@ pub(super) struct Affine4;
 impl Codes for Affine4 {
     const BITS: usize = 4;
     const TALL: bool = false;
+    const IN_PAIRS: bool = true;
     const UNIT: f32 = 16.0;
     const MIDDLE: f32 = 7.5;
 
@@ -117,6 +140,26 @@ impl Codes for Affine4 {
             _mm256_add_epi32(others, sixteen)
         }
     }
+
+    #[inline(always)]
+    unsafe fn products_of_two<const M: usize>(
+        _: &Windows,
+        words: __m512i,
+        x: *const i16,
+    ) -> __m512i {
+        // SAFETY: by the trait's contract; sums as in `products`.
+        unsafe {
+            let high = _mm512_set1_epi16(0xf0);
+            let first = _mm512_and_si512(_mm512_slli_epi16::<4>(words), high);
+            let second = _mm512_and_si512(words, high);
+            let third = _mm512_and_si512(_mm512_srli_epi16::<4>(words), high);
+            let fourth = _mm512_and_si512(_mm512_srli_epi16::<8>(words), high);
+            let sum = add_products(_mm512_setzero_si512(), first, x, 0);
+            let sum = add_products(sum, second, x, 1);
+            let sum = add_products(sum, third, x, 2);
+            add_products(sum, fourth, x, 3)
+        }
+    }
 }
 
 /// Unsigned integers of eight bits.
@@ -125,6 +168,7 @@ pub(super) struct Affine8;
 impl Codes for Affine8 {
     const BITS: usize = 8;
     const TALL: bool = false;
+    const IN_PAIRS: bool = true;
     const UNIT: f32 = 1.0;
     const MIDDLE: f32 = 127.5;
 
@@ -135,6 +179,21 @@ impl Codes for Affine8 {
             let even = _mm256_and_si256(words, _mm256_set1_epi16(0xff));
             let odd = _mm256_srli_epi16::<8>(words);
             _mm256_add_epi32(madd(even, x, 0), madd(odd, x, 1))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn products_of_two<const M: usize>(
+        _: &Windows,
+        words: __m512i,
+        x: *const i16,
+    ) -> __m512i {
+        // SAFETY: by the trait's contract; sums as in `products`.
+        unsafe {
+            let even = _mm512_and_si512(words, _mm512_set1_epi16(0xff));
+            let odd = _mm512_srli_epi16::<8>(words);
+            let sum = add_products(_mm512_setzero_si512(), even, x, 0);
+            add_products(sum, odd, x, 1)
         }
     }
 }
@@ -148,6 +207,7 @@ const HALVES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -1
 impl Codes for Floats4 {
     const BITS: usize = 4;
     const TALL: bool = true;
+    const IN_PAIRS: bool = true;
     const UNIT: f32 = 512.0;
     const MIDDLE: f32 = 0.0;
 
@@ -172,6 +232,28 @@ impl Codes for Floats4 {
                     madd(_mm256_and_si256(odd, in_place), x, 3),
                 ),
             )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn products_of_two<const M: usize>(
+        _: &Windows,
+        words: __m512i,
+        x: *const i16,
+    ) -> __m512i {
+        // SAFETY: by the trait's contract; sums as in `products`.
+        unsafe {
+            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(HALVES.as_ptr().cast()));
+            let low = _mm512_set1_epi8(0x0f);
+            let upper = _mm512_srli_epi16::<4>(words);
+            let even = _mm512_shuffle_epi8(table, _mm512_and_si512(words, low));
+            let odd = _mm512_shuffle_epi8(table, _mm512_and_si512(upper, low));
+            let in_place = _mm512_set1_epi16(0xff00_u16 as i16);
+            let sum = _mm512_setzero_si512();
+            let sum = add_products(sum, _mm512_slli_epi16::<8>(even), x, 0);
+            let sum = add_products(sum, _mm512_slli_epi16::<8>(odd), x, 1);
+            let sum = add_products(sum, _mm512_and_si512(even, in_place), x, 2);
+            add_products(sum, _mm512_and_si512(odd, in_place), x, 3)
         }
     }
 }
@@ -267,4 +349,28 @@ impl<const BITS: usize> Codes for Odd<BITS> {
 unsafe fn madd(codes: __m256i, x: *const i16, index: usize) -> __m256i {
     // SAFETY: by this function's own contract.
     unsafe { _mm256_madd_epi16(codes, _mm256_loadu_si256(x.cast::<__m256i>().add(index))) }
+}
+
+/// The products of both halves with the vector of number `index` of `x`, pairs of them added up, and to `sums`.
+///
+/// # Safety
+/// The machine has AVX-512 with VNNI; there is such a vector.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn add_products(sums: __m512i, codes: __m512i, x: *const i16, index: usize) -> __m512i {
+    // SAFETY: by this function's own contract.
+    unsafe {
+        let x = _mm512_broadcast_i64x4(_mm256_loadu_si256(x.cast::<__m256i>().add(index)));
+        let mut sums = sums;
+        // Of the intrinsic LLVM makes a product and an addition, to end sooner: but many sums are under way, and two
+        // take twice the place of one.
+        asm!(
+            "vpdpwssd {sums}, {codes}, {x}",
+            sums = inout(zmm_reg) sums,
+            codes = in(zmm_reg) codes,
+            x = in(zmm_reg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+        sums
+    }
 }

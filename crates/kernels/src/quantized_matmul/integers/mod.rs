@@ -1,4 +1,4 @@
-//! bfloat16 `x` by weights of any format, with AVX2: of all but mxfp8 in products of 16-bit integers.
+//! bfloat16 `x` by weights of any format, with AVX2, and with VNNI where there is that: of all but mxfp8 in products of 16-bit integers.
 //!
 //! Few rows are the decode step, and memory is its limit, which the float path does not reach: it takes
 //! three instructions for eight weights, and a core of such a machine must unpack six weights in
@@ -18,6 +18,8 @@
 //!
 //! Weights of mxfp8 become float32 in registers ([`floats8`]). Many rows, a prefill, have [`many`].
 //!
+//! With AVX-512 and VNNI two rows of weights of 4 or 8 bits lie in a vector ([`pairs`]).
+//!
 //! An element of `x` that is infinite makes its row of the product not a number, as one that is none does.
 //! On a machine with AVX-512, this is what serves the formats that have no kernel of their own there.
 
@@ -25,6 +27,7 @@ mod arrange;
 mod codes;
 mod floats8;
 mod many;
+mod pairs;
 mod rows;
 mod scales;
 mod steps;
@@ -33,7 +36,7 @@ use half::{bf16, f16};
 
 use super::format::lane_groups;
 use super::{Mode, Part};
-use crate::{Cpu, Dtype, View, stream};
+use crate::{Cpu, Dtype, Isa, View, stream};
 
 use arrange::Arranged;
 use codes::{Affine2, Affine4, Affine8, Codes, Floats4, Odd};
@@ -56,8 +59,17 @@ pub(super) fn products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     }
 }
 
-/// The same for many rows. False for a format whose weights are no integers: nothing was done.
+/// Whether pairs of 16-bit integers are multiplied and added in one instruction, sixteen at a time.
+fn has_vnni(cpu: &Cpu) -> bool {
+    cpu.isa() == Isa::Avx512 && is_x86_feature_detected!("avx512vnni")
+}
+
+/// The same for many rows. False where there are no such instructions, or the format's weights are no integers: nothing
+/// was done.
 pub(super) fn many_products(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) -> bool {
+    if cpu.isa() != Isa::Avx2 && !has_vnni(cpu) {
+        return false;
+    }
     let (format, _, dtype) = parts[0].w.kind();
     match (format.mode(), dtype) {
         (Mode::Mxfp8, _) => return false,
@@ -92,6 +104,16 @@ fn start<C: Codes, S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) 
         parts,
     };
     let rows = parts.iter().map(|part| part.w.rows());
+    // By a constant first, or it would be compiled for all codes.
+    if C::IN_PAIRS {
+        if has_vnni(cpu) {
+            let run = |part, range| {
+                // SAFETY: as below; the machine has AVX-512 with VNNI.
+                unsafe { job.columns_of_pairs::<C, S>(part, range) }
+            };
+            return stream::share(cpu, parts[0].w.row_bytes(), rows, run);
+        }
+    }
     stream::share(cpu, parts[0].w.row_bytes(), rows, |part, range| {
         // SAFETY: as above; ranges are disjoint and within the rows, and the weights are of the
         // format that was matched.

@@ -1,6 +1,7 @@
 //! Many rows of bfloat16 `x` by weights that are integers: a prefill, in products of 16-bit integers.
 //!
-//! Arithmetic is its limit, and AVX2 multiplies twice as many 16-bit integers in a cycle as float32. It is
+//! Arithmetic is its limit, and AVX2 multiplies twice as many 16-bit integers in a cycle as float32, AVX-512 with VNNI
+//! twice as many again ([`lanes`]). It is
 //! the product of [`crate::gemm`], tiles of `x` by panels of weights, but that a word is two integers, and
 //! that the sums of a block of words, which are exact, become float32 before the next block:
 //!
@@ -10,17 +11,20 @@
 //!   have one scale, and at most 64. What an element loses meets a code that is as often above the mean as below.
 //! * A bias meets the sum of the block's elements, in float32.
 
+mod lanes;
 mod tile;
 mod weights;
 mod x;
 
+use super::has_vnni;
 use super::scales::ScaleFormat;
-use crate::gemm::{Word, panels_of_task, tile_height};
+use crate::gemm::{panels_of_task, tile_height};
 use crate::quantized_matmul::{Format, Part};
 use crate::scratch::Scratch;
 use crate::{Cpu, View};
 
-use tile::{HEIGHT, Product, WIDTH};
+use lanes::{Eight, Lanes, Sixteen};
+use tile::Product;
 use weights::Panels;
 use x::PackedX;
 
@@ -57,31 +61,34 @@ impl Blocks {
 /// `y = x · wᵀ` for each part, all of one kind, which is not mxfp8, with scales `S`; `x` is bfloat16, and the
 /// sizes fit.
 pub(super) fn products<S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
+    match has_vnni(cpu) {
+        true => products_in::<Sixteen, S>(cpu, x, parts),
+        false => products_in::<Eight, S>(cpu, x, parts),
+    }
+}
+
+fn products_in<L: Lanes, S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) {
     let (format, cols, _) = parts[0].w.kind();
     let blocks = Blocks::new(format, cols);
     let rows = x.layout().rows;
-    let x = PackedX::new(cpu, x, blocks, tile_height(rows, HEIGHT));
+    let x = PackedX::new(cpu, x, blocks, tile_height(rows, L::HEIGHT));
     for part in parts {
-        times::<S>(cpu, &x, part);
+        times::<L, S>(cpu, &x, part);
     }
 }
 
 /// The product with one part.
-fn times<S: ScaleFormat>(cpu: &Cpu, x: &PackedX, part: &Part<'_>) {
+fn times<L: Lanes, S: ScaleFormat>(cpu: &Cpu, x: &PackedX, part: &Part<'_>) {
     let (w, blocks) = (&part.w, x.blocks);
-    let panels = w.rows().div_ceil(WIDTH);
+    let panels = w.rows().div_ceil(L::WIDTH);
     // Words and, for each block, scales and biases.
-    let (words, factors) = (WIDTH * blocks.words(), 2 * WIDTH * blocks.count);
-    let per_task = panels_of_task(
-        cpu,
-        panels,
-        Word::F32.panel_bytes() / (4 * (words + factors)),
-    );
+    let (words, factors) = (L::WIDTH * blocks.words(), 2 * L::WIDTH * blocks.count);
+    let per_task = panels_of_task(cpu, panels, L::PANEL_BYTES / (4 * (words + factors)));
     let product = Product { x, y: part.y };
     cpu.pool().run(panels.div_ceil(per_task), |task| {
-        let begin = task * per_task * WIDTH;
-        let range = begin..w.rows().min(begin + per_task * WIDTH);
-        let count = range.len().div_ceil(WIDTH);
+        let begin = task * per_task * L::WIDTH;
+        let range = begin..w.rows().min(begin + per_task * L::WIDTH);
+        let count = range.len().div_ceil(L::WIDTH);
         let mut packed = Scratch::<u32>::take(count * words);
         let mut scales = Scratch::<f32>::take(count * factors);
         let panels = Panels {
@@ -89,11 +96,11 @@ fn times<S: ScaleFormat>(cpu: &Cpu, x: &PackedX, part: &Part<'_>) {
             words: packed.as_mut_ptr(),
             factors: scales.as_mut_ptr(),
         };
-        // SAFETY: the machine has AVX2, since a `Cpu` that names it could be made; there is room for so many
-        // panels, and columns of `y` belong to one task.
+        // SAFETY: the machine has the instruction set: a `Cpu` that names one with AVX2 could be made, or it was asked
+        // for; there is room for so many panels, and columns of `y` belong to one task.
         unsafe {
-            panels.pack::<S>(w, range.clone());
-            product.columns(&panels, range);
+            L::pack::<S>(&panels, w, range.clone());
+            L::columns(&product, &panels, range);
         }
     });
 }
