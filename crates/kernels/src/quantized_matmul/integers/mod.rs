@@ -104,15 +104,13 @@ fn start<C: Codes, S: ScaleFormat>(cpu: &Cpu, x: &View<'_>, parts: &[Part<'_>]) 
         parts,
     };
     let rows = parts.iter().map(|part| part.w.rows());
-    // By a constant first, or it would be compiled for all codes.
-    if C::IN_PAIRS {
-        if has_vnni(cpu) {
-            let run = |part, range| {
-                // SAFETY: as below; the machine has AVX-512 with VNNI.
-                unsafe { job.columns_of_pairs::<C, S>(part, range) }
-            };
-            return stream::share(cpu, parts[0].w.row_bytes(), rows, run);
-        }
+    // The constant first, or it would be compiled for all codes.
+    if C::IN_PAIRS && has_vnni(cpu) {
+        let run = |part, range| {
+            // SAFETY: as below; the machine has AVX-512 with VNNI.
+            unsafe { job.columns_of_pairs::<C, S>(part, range) }
+        };
+        return stream::share(cpu, parts[0].w.row_bytes(), rows, run);
     }
     stream::share(cpu, parts[0].w.row_bytes(), rows, |part, range| {
         // SAFETY: as above; ranges are disjoint and within the rows, and the weights are of the
